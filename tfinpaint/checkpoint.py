@@ -1,0 +1,188 @@
+"""Checkpoints: written whole or not at all, self-describing, loaded by kind.
+
+A checkpoint is a folder `model_checkpoint_<epoch>` with `model.weights.h5`, `encoder.weights.h5` (both in Keras's own
+format; the encoder file also loads into `keras.applications.ResNet50(include_top=False)`), `optimizer.npz` and
+`checkpoint.json`. Each weight file carries the same header as an HDF5 attribute, so it can be moved on its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import keras
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tfinpaint.errors import UserError
+
+Kind = Literal["inpainter", "classifier", "encoder"]
+MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
+_ATTRIBUTE = "tfinpaint"
+_NAME = re.compile(r"model_checkpoint_(\d+)$")
+
+
+class Header(BaseModel):
+    """What a weight file holds: enough to build the model that it fits, and to go on training.
+
+    Attributes:
+        kind: "inpainter" (context encoder), "classifier", or "encoder" (the encoder's weights alone).
+        epoch, step: training done, counted from the start of the run.
+        encoder, encoder_output: arguments of `models.encoder.build_encoder`.
+        height, width: of the images, pixels.
+        classes: class names of a classifier, else empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Kind
+    epoch: int
+    step: int
+    encoder: Literal["resnet50", "tiny"]
+    encoder_output: Literal["before_add", "after_relu"]
+    height: int
+    width: int
+    classes: tuple[str, ...] = ()
+
+
+def save(
+    folder: Path, header: Header, model: keras.Model, encoder: keras.Model, optimizer: keras.Optimizer, keep: int
+) -> Path:
+    """Write `folder/model_checkpoint_<epoch>` under a temporary name, sync it, rename it; drop all but `keep`.
+
+    Raises:
+        UserError: the folder cannot be written (permissions, disk full); older checkpoints are left as they were.
+    """
+    final = folder / f"model_checkpoint_{header.epoch}"
+    partial = folder / f".{final.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".model_checkpoint_*.partial"):
+            shutil.rmtree(leftover)
+        partial.mkdir()
+        _write(partial, header, model, encoder, optimizer)
+        _sync(partial)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        _sync_folder(folder)
+        remove(list_checkpoints(folder)[:-keep])
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{final}: the checkpoint could not be written: {error.strerror or error}") from None
+    return final
+
+
+def _write(
+    folder: Path, header: Header, model: keras.Model, encoder: keras.Model, optimizer: keras.Optimizer
+) -> None:
+    model.save_weights(folder / MODEL)
+    _describe(folder / MODEL, header)
+    encoder.save_weights(folder / ENCODER)
+    _describe(folder / ENCODER, header.model_copy(update={"kind": "encoder", "classes": ()}))
+    store: dict[str, np.ndarray] = {}
+    optimizer.save_own_variables(store)
+    np.savez(folder / OPTIMIZER, **store)
+    (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n")
+
+
+def _describe(path: Path, header: Header) -> None:
+    with h5py.File(path, "a") as file:
+        file.attrs[_ATTRIBUTE] = header.model_dump_json()
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a folder, oldest epoch first."""
+    if not folder.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
+    return [path for _, path in sorted(found) if (path / HEADER).is_file()]
+
+
+def remove(checkpoints: Iterable[Path]) -> None:
+    """Delete these checkpoint folders."""
+    for path in checkpoints:
+        shutil.rmtree(path)
+
+
+def find(path: Path) -> Path:
+    """A checkpoint folder or weight file; the seed tool's `model_checkpoint_100.pt` finds `model_checkpoint_100`.
+
+    Raises:
+        UserError: there is none.
+    """
+    for candidate in (path, path.with_suffix("") if path.suffix == ".pt" else path):
+        if candidate.exists():
+            return candidate
+    near = [other.name for other in list_checkpoints(path.parent)]
+    hint = f"; there are {', '.join(near)}" if near else ""
+    raise UserError(f"checkpoints.load: no such checkpoint: {path}{hint}")
+
+
+def read_header(path: Path, allowed: tuple[Kind, ...] = ("inpainter", "classifier", "encoder")) -> Header:
+    """What a checkpoint folder or weight file holds.
+
+    Raises:
+        UserError: not a checkpoint of this project, or of a kind that is not allowed here.
+    """
+    file = path / MODEL if path.is_dir() else path
+    try:
+        with h5py.File(file, "r") as weights:
+            header = Header.model_validate_json(str(weights.attrs[_ATTRIBUTE]))
+    except (OSError, KeyError, ValidationError):
+        raise UserError(
+            f"{path}: not a checkpoint of tfinpaint; expected a folder model_checkpoint_<epoch> or its {ENCODER}"
+        ) from None
+    if header.kind not in allowed:
+        raise UserError(f"{path}: the checkpoint holds a {header.kind}; expected: {' or '.join(allowed)}")
+    return header
+
+
+def load_weights(path: Path, model: keras.Model) -> None:
+    """Fill a model that was built as the file's header says.
+
+    Raises:
+        UserError: the file is damaged or does not fit the model.
+    """
+    file = path / MODEL if path.is_dir() else path
+    try:
+        model.load_weights(file)
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{file}: the weights cannot be loaded: {str(error).splitlines()[0]}") from None
+
+
+def restore(path: Path, model: keras.Model, optimizer: keras.Optimizer) -> None:
+    """Fill a model and its built optimizer from a checkpoint folder, to go on training.
+
+    Raises:
+        UserError: a file is damaged or does not fit.
+    """
+    load_weights(path, model)
+    try:
+        with np.load(path / OPTIMIZER, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path / OPTIMIZER}: the optimizer state cannot be loaded: {error}") from None
+    shapes = [tuple(variable.shape) for variable in optimizer.variables]
+    if [arrays[str(i)].shape if str(i) in arrays else None for i in range(len(shapes))] != shapes:
+        raise UserError(f"{path / OPTIMIZER}: the state of another optimizer; resume with the optimizer of the run")
+    optimizer.load_own_variables(arrays)

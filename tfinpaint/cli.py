@@ -1,0 +1,97 @@
+"""What all commands share: options, logging, and how a failure ends the process on every rank."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tfinpaint import dist
+from tfinpaint.config import Config, check_task, load_config
+from tfinpaint.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# TensorFlow reads this when it is imported; its start-up notices bury what a user should see.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `pretrain` and `classify`, with its configuration read and checked."""
+
+    config: Config
+    resume: bool
+    overwrite: bool
+
+
+def parse(task: Literal["pretrain", "classify"], description: str, arguments: Sequence[str] | None) -> Options:
+    """Read the command line and the configuration; nothing slow has been imported yet.
+
+    Raises:
+        UserError: the configuration cannot be used.
+    """
+    parser = argparse.ArgumentParser(prog=f"tfinpaint {task}", description=description)
+    parser.add_argument("--config", type=Path, required=True, help="YAML or JSON file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="override a key of the configuration, such as --set optimizer.learning_rate=1e-4; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--workdir", type=Path, help="run folder; overrides the configuration's workdir")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume", action="store_true", help="go on from the run folder's newest checkpoint, or start if there is none"
+    )
+    existing.add_argument("--overwrite", action="store_true", help="start anew in a run folder that holds a run")
+    parsed = parser.parse_args(arguments)
+    config = load_config(parsed.config, parsed.overrides, parsed.workdir)
+    check_task(config, task, dist.launched_size())
+    return Options(config, parsed.resume, parsed.overwrite)
+
+
+def guard(command: Callable[[], None]) -> int:
+    """Run a command; turn a failure into one clear line and an exit code on every rank.
+
+    Returns:
+        0, or where this is the only rank: 2 for a UserError, 130 for an interrupt, 1 for anything unexpected. With
+        several ranks a failing process ends here at once: waiting for the others would wait for ever.
+    """
+    rank = dist.launched_rank()
+    _log_to_stdout(rank)
+    try:
+        command()
+        return 0
+    except UserError as error:
+        code, message = EXIT_USER_ERROR, "\n".join(f"error: {line}" for line in str(error).splitlines())
+    except KeyboardInterrupt:
+        code, message = EXIT_INTERRUPTED, "interrupted; go on with --resume"
+    except Exception:
+        code, message = 1, traceback.format_exc()
+    if rank:
+        # Rank 0 usually fails for the same reason and says so; its launcher then ends this process before it prints.
+        time.sleep(2)
+        message = f"rank {rank}: {message}"
+    print(message, file=sys.stderr, flush=True)
+    if dist.launched_size() > 1:
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _log_to_stdout(rank: int) -> None:
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.WARNING,
+        format="%(message)s" if rank == 0 else f"rank {rank}: %(message)s",
+        stream=sys.stdout,
+        force=True,
+    )
+    for noisy in ("absl", "h5py", "matplotlib", "PIL", "tensorflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -1,0 +1,86 @@
+"""Set finished runs side by side: a table on the terminal and one report of them all.
+
+usage: python -m tfinpaint.compare --report runs/demo/report.html runs/demo/pretrain runs/demo/pretrained ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfinpaint import cli
+from tfinpaint.errors import UserError
+
+COLUMNS = ["test_accuracy", "train_accuracy", "pretrain_loss", "test_loss", "epochs", "images_per_second", "world_size"]
+
+
+def compare(folders: Sequence[Path], report: Path) -> list[list[Any]]:
+    """Write the report of these run folders.
+
+    Returns:
+        The table: a heading row, then a row per run; "" where a run has no such figure.
+
+    Raises:
+        UserError: a folder holds no finished run.
+    """
+    from tfinpaint.report import figures
+    from tfinpaint.report.page import Section, write_page
+
+    summaries = {folder.name: _summary(folder) for folder in folders}
+    columns = [name for name in COLUMNS if any(summary.get(name) is not None for summary in summaries.values())]
+    table = [["run", *columns], *([run, *(s.get(name, "") for name in columns)] for run, s in summaries.items())]
+    accuracies = {run: s["test_accuracy"] for run, s in summaries.items() if "test_accuracy" in s}
+    chart = report.parent / "accuracies.png"
+    if accuracies:
+        figures.bars(accuracies, "test accuracy", chart)
+    sections = [Section("Runs", table=table, figures=[chart])]
+    for folder in folders:
+        pictures = sorted((folder / "figures").glob("*.png"))
+        sections.append(Section(folder.name, table=_rows(summaries[folder.name]), figures=pictures))
+    write_page(report, "Runs side by side", sections)
+    return table
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "summary.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        raise UserError(f"{folder}: no finished run there (no readable summary.json)") from None
+
+
+def _rows(summary: dict[str, Any]) -> list[list[Any]]:
+    from tfinpaint.report.page import summary_table
+
+    return summary_table(summary)
+
+
+def _print(table: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table()
+    for name in table[0]:
+        shown.add_column(str(name).replace("_", " "), justify="left" if name == "run" else "right")
+    for row in table[1:]:
+        shown.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 120).print(shown)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    def command() -> None:
+        parser = argparse.ArgumentParser(prog="tfinpaint compare", description=__doc__.splitlines()[0])
+        parser.add_argument("runs", type=Path, nargs="+", help="run folders")
+        parser.add_argument("--report", type=Path, default=Path("report.html"), help="page to write")
+        parsed = parser.parse_args(arguments)
+        _print(compare(parsed.runs, parsed.report))
+        print(f"Report: {parsed.report}")
+
+    return cli.guard(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

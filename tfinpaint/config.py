@@ -1,0 +1,436 @@
+"""YAML (or the seed tool's JSON) -> one frozen, strict, validated `Config`. Imports no TensorFlow.
+
+The key names are a superset of the seed tool's. Every default of the project stands in this file and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tfinpaint.errors import UserError
+
+STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used. The message names file, line, key and remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class RandomPatches(_Section):
+    """Cut `number` squares of `size` pixels out of each image: the input keeps the rest, the target the squares."""
+
+    number: int = Field(ge=1, description="squares per image; they may overlap")
+    size: int = Field(ge=1, description="side of a square, pixels")
+
+
+class Transform(_Section):
+    """One step of `data.transforms`: a mapping with exactly one key."""
+
+    resize: list[int] | None = Field(None, min_length=2, max_length=2, description="[width, height] in pixels")
+    random_horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability of mirroring an image")
+    random_patches: RandomPatches | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Transform:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(Transform.model_fields)}")
+        return self
+
+
+class Checkpoints(_Section):
+    save: Path | None = Field(Path("model_checkpoints"), description="folder for checkpoints; null: none are written")
+    interval: int = Field(1, ge=1, description="epochs between checkpoints; the last epoch is always saved")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept on disk")
+    load: Path | None = Field(None, description="checkpoint folder or weight file to start from")
+
+
+class Data(_Section):
+    type: Literal["images"] | None = Field(None, description="sets input_type and target_type together")
+    input_type: Literal["images"] = "images"
+    target_type: Literal["images", "labels"] = "images"
+    input_path: Path | None = Field(None, description="training images: class folders, or any tree of images")
+    target_path: Path | None = Field(None, description="must equal input_path: the targets are cut from the inputs")
+    test_input_path: Path | None = Field(None, description="held-out images; null: no evaluation")
+    test_target_path: Path | None = Field(None, description="must equal test_input_path")
+    batch_size: int = Field(64, ge=1, description="images per step over all ranks together")
+    test_batch_size: int = Field(64, ge=1, description="the same for evaluation")
+    preload: bool = Field(False, description="decode once and keep the images as uint8 in memory, each rank its share")
+    label_fraction: float = Field(1.0, gt=0, le=1, description="share of each class's training images to use")
+    max_bad_images: int = Field(0, ge=0, description="unreadable images to skip; one more is an error")
+    transforms: list[Transform] = Field(default_factory=list, description="steps applied in order")
+
+
+class LrScheduler(_Section):
+    type: Literal["Cosine"] = Field(description="half a cosine from learning_rate down to 0")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear rise from 0 to learning_rate before it")
+
+
+class Optimizer(_Section):
+    type: Literal["SGD", "Adam", "AdamW"] = "Adam"
+    learning_rate: float = Field(0.01, gt=0, description="peak learning rate")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam, AdamW")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam, AdamW")
+    eps: float = Field(1e-8, gt=0, description="Adam, AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW: decoupled decay")
+    lr_scheduler: LrScheduler | None = Field(None, description="null: constant")
+
+    @model_validator(mode="after")
+    def _only_what_it_uses(self) -> Optimizer:
+        unused = {"SGD": {"beta1", "beta2", "eps", "weight_decay"}, "Adam": {"momentum", "weight_decay"}}
+        if wrong := sorted(unused.get(self.type, {"momentum"}) & self.model_fields_set & _changed(self)):
+            raise ValueError(f"{self.type} has no {', '.join(wrong)}")
+        return self
+
+
+def _changed(section: _Section) -> set[str]:
+    fields = type(section).model_fields
+    return {name for name in section.model_fields_set if getattr(section, name) != fields[name].default}
+
+
+class Loss(_Section):
+    function: Literal["BCE", "MSE", "NLL"] = Field("BCE", description="BCE, MSE: images; NLL: labels")
+
+
+class Model(_Section):
+    encoder: Literal["resnet50", "tiny"] = Field("resnet50", description="tiny: one block a stage, for tests")
+    encoder_output: Literal["before_add", "after_relu"] = Field(
+        "before_add", description="cut the encoder before its last add (as the seed does) or after its last ReLU"
+    )
+    trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] = Field(
+        "all", description="a preset, or shell patterns of the layer names to train"
+    )
+
+
+class Distributed(_Section):
+    fusion_threshold_mb: int = Field(64, ge=0, description="Horovod's tensor-fusion buffer, MiB")
+    cycle_time_ms: float | None = Field(
+        None, gt=0, description="Horovod's wait between reduction rounds; null: 5 where ranks share cores, else 1"
+    )
+    stall_timeout_s: int = Field(300, ge=1, description="seconds without a missing rank before all ranks stop")
+
+
+class Config(_Section):
+    num_epochs: int = Field(1, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1, description="null: the whole data set")
+    outfile: Path | None = Field(None, description="X.txt writes X_train.txt and X_test.txt")
+    workdir: Path | None = Field(None, description="run folder; null: the folder of the config file")
+    seed: int = Field(0, ge=0, lt=2**31)
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    jit_compile: Literal["auto", "on", "off"] = Field("auto", description="XLA for forward and backward; auto: on GPUs")
+    figures_interval: int = Field(5, ge=1, description="epochs between pictures; the last epoch always has them")
+    layers: Path | None = Field(None, description="a Keras network file of the seed tool; not supported yet")
+    checkpoints: Checkpoints = Checkpoints()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    loss: Loss = Loss()
+    model: Model = Model()
+    distributed: Distributed = Distributed()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels, from the `resize` transform, which `check_task` has found."""
+        width, height = next(step.resize for step in self.data.transforms if step.resize)
+        return height, width
+
+    @property
+    def patches(self) -> RandomPatches | None:
+        return next((step.random_patches for step in self.data.transforms if step.random_patches), None)
+
+    @property
+    def flip_probability(self) -> float:
+        return next((s.random_horizontal_flip for s in self.data.transforms if s.random_horizontal_flip), 0.0)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Reading: YAML nodes keep their line numbers, so an error can name the line.
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+Location = tuple[str | int, ...]
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None = None) -> Config:
+    """Read a YAML or JSON configuration, apply `--set` overrides, validate, and make every path absolute.
+
+    Paths written in the file are relative to the file; paths in `overrides` (strings "a.b=value") and `workdir` are
+    relative to the current directory. `outfile` and `checkpoints.save` are relative to the run folder.
+
+    Raises:
+        ConfigError: one line (file, line, key, what was expected, what to do) for each problem found.
+    """
+    raw, lines = _read(path)
+    raw = _resolve_paths(raw, path.resolve().parent)
+    sources: dict[Location, str] = {}
+    for override in overrides:
+        _apply_override(raw, override, sources)
+    if workdir is not None:
+        raw["workdir"] = str(workdir.resolve())
+    raw.setdefault("workdir", str(path.resolve().parent))
+    try:
+        config = Config.model_validate(_tuples_and_paths(raw))
+    except ValidationError as error:
+        messages = [_explain(path, lines, sources, problem) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(messages))) from None
+    return _absolute_outputs(_expand_data_type(config))
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML with every default spelled out; `load_config` reads it back equal."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude_unset=False), sort_keys=False)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error})") from None
+    if path.suffix == ".json":
+        text = text.replace("\t", " ")  # JSON may be indented with tabs, YAML may not
+    lines: dict[Location, int] = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        raw = loader.construct_document(node) if node else {}
+        if node:
+            _note_lines(node, (), lines, path)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not readable"
+        raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(raw).__name__}")
+    if set(raw) == {"neural_network"} and isinstance(raw["neural_network"], dict):
+        raw = raw["neural_network"]
+        lines = {loc[1:]: line for loc, line in lines.items() if loc[1:]}
+    return raw, lines
+
+
+def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*location, key.value)
+            if here in lines:
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {_dotted(here)} is given twice")
+            lines[here] = key.start_mark.line + 1
+            _note_lines(value, here, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*location, index)] = value.start_mark.line + 1
+            _note_lines(value, (*location, index), lines, path)
+
+
+# Which keys are paths, and what a relative one is relative to.
+_INPUT_PATHS: list[Location] = [
+    ("workdir",),
+    ("layers",),
+    ("checkpoints", "load"),
+    ("data", "input_path"),
+    ("data", "target_path"),
+    ("data", "test_input_path"),
+    ("data", "test_target_path"),
+]
+_PATHS: list[Location] = [*_INPUT_PATHS, ("outfile",), ("checkpoints", "save")]
+
+
+def _resolve_paths(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+    for *sections, key in _INPUT_PATHS:
+        section = _descend(raw, sections)
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str((base / Path(section[key]).expanduser()).resolve())
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, str]) -> None:
+    """`data.transforms.0.resize=[64, 64]` -> the value, read as YAML, at that place."""
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set optimizer.learning_rate=1e-4")
+    location: Location = tuple(int(part) if part.isdigit() else part for part in name.strip().split("."))
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+    if location in _INPUT_PATHS and isinstance(value, str):
+        value = str(Path(value).expanduser().resolve())
+    section: Any = raw
+    for part in location[:-1]:
+        if isinstance(section, dict):
+            section = section[part] if isinstance(section.get(part), dict | list) else section.setdefault(part, {})
+        elif isinstance(section, list) and isinstance(part, int) and part < len(section):
+            section = section[part]
+        else:
+            raise ConfigError(f"--set {override}: there is no {_dotted(location[:-1])}")
+    try:
+        section[location[-1]] = value
+    except (TypeError, IndexError):
+        raise ConfigError(f"--set {override}: there is no {name.strip()}") from None
+    sources[location] = f"--set {override}"
+
+
+def _tuples_and_paths(raw: dict[str, Any]) -> dict[str, Any]:
+    """Strict validation takes no string for a Path: turn the strings at the known places into paths."""
+    for *sections, key in _PATHS:
+        section = _descend(raw, sections)
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = Path(section[key])
+    return raw
+
+
+def _descend(raw: Any, sections: Sequence[str | int]) -> Any:
+    for part in sections:
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return raw
+
+
+def _expand_data_type(config: Config) -> Config:
+    if config.data.type is None:
+        return config
+    data = config.data.model_copy(update={"input_type": config.data.type, "target_type": config.data.type})
+    return config.model_copy(update={"data": data})
+
+
+def _absolute_outputs(config: Config) -> Config:
+    workdir = config.workdir
+    assert workdir is not None
+    save = config.checkpoints.save
+    checkpoints = config.checkpoints.model_copy(update={"save": workdir / save if save else None})
+    outfile = workdir / config.outfile if config.outfile else None
+    return config.model_copy(update={"checkpoints": checkpoints, "outfile": outfile})
+
+
+def _dotted(location: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str], problem: Any) -> str:
+    location = tuple(part for part in problem["loc"] if part in _known_parts(lines, sources) or isinstance(part, int))
+    source = next((sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources), None)
+    if source is None:
+        line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
+        source = f"{path}:{line}" if line else str(path)
+    name = _dotted(location) or "the configuration"
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1, cutoff=0.0)
+        return f"{source}: unknown key {name}; did you mean {_dotted([*location[:-1], *nearest])}?"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r})"
+    return f"{source}: {name}: {message[0].lower()}{message[1:]}{given}"
+
+
+def _known_parts(lines: dict[Location, int], sources: dict[Location, str]) -> set[str | int]:
+    """Keys that the user wrote; pydantic's locations also hold names of union branches."""
+    return {part for location in [*lines, *sources] for part in location}
+
+
+def _keys_at(location: Location) -> list[str]:
+    """The keys that the schema allows at a place; [] where it has no mapping."""
+    model: type[BaseModel] = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *_arguments(annotation)]
+        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not found:
+            return []
+        model = found[0]
+    return list(model.model_fields)
+
+
+def _arguments(annotation: Any) -> list[Any]:
+    direct = list(getattr(annotation, "__args__", ()))
+    return direct + [inner for argument in direct for inner in _arguments(argument)]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Checks that need more than one key.
+
+
+def check_task(config: Config, task: Literal["pretrain", "classify"], ranks: int) -> None:
+    """Refuse a configuration that cannot work for the task, before anything slow starts.
+
+    Raises:
+        ConfigError: one line that names the key, what was found and what to do.
+    """
+    data = config.data
+    if config.layers is not None:
+        raise ConfigError(
+            "layers: network files are not supported yet; leave the key out to get the ResNet50 of the `model` section"
+        )
+    if data.input_path is None:
+        raise ConfigError("data.input_path is missing: name the folder of training images")
+    for key, path in (("input_path", data.input_path), ("test_input_path", data.test_input_path)):
+        if path is not None and not path.is_dir():
+            raise ConfigError(f"data.{key}: no such folder: {path}")
+    if data.target_path not in (None, data.input_path) or data.test_target_path not in (None, data.test_input_path):
+        raise ConfigError("data.target_path must equal data.input_path (targets are cut from the input images)")
+    for key, batch in (("batch_size", data.batch_size), ("test_batch_size", data.test_batch_size)):
+        if batch % ranks:
+            raise ConfigError(
+                f"data.{key} {batch} is the batch over all ranks and must divide by their number, {ranks}; "
+                f"use {max(ranks, batch // ranks * ranks)} or {(batch // ranks + 1) * ranks}"
+            )
+    _check_transforms(config)
+    _check_inpainting(config) if task == "pretrain" else _check_classification(config)
+
+
+def _check_transforms(config: Config) -> None:
+    kinds = [next(iter(step.model_fields_set)) for step in config.data.transforms]
+    if kinds[:1] != ["resize"]:
+        raise ConfigError("data.transforms must begin with a resize, such as `- resize: [128, 128]`")
+    if len(set(kinds)) != len(kinds):
+        raise ConfigError(f"data.transforms holds a step twice: {', '.join(kinds)}")
+    if "random_patches" in kinds[:-1]:
+        raise ConfigError("data.transforms: random_patches must come last: it makes input and target apart")
+    height, width = config.image_size
+    if height % STRIDE or width % STRIDE or not height or not width:
+        raise ConfigError(
+            f"data.transforms: resize [{width}, {height}]: both sides must be positive multiples of {STRIDE}"
+        )
+
+
+def _check_inpainting(config: Config) -> None:
+    if config.data.target_type != "images":
+        raise ConfigError("pretrain needs data.target_type: images (this configuration is for classify)")
+    if config.loss.function == "NLL":
+        raise ConfigError("loss.function NLL scores labels; pretrain takes BCE or MSE")
+    if config.patches is None:
+        raise ConfigError("data.transforms needs `- random_patches: {number: 16, size: 16}` for pretrain")
+    if config.model.trainable == "head_only":
+        raise ConfigError("model.trainable head_only would leave the encoder untrained; pretrain takes another")
+    height, width = config.image_size
+    if config.patches.size > min(height, width):
+        raise ConfigError(
+            f"data.transforms: random_patches.size {config.patches.size} is larger than the image, {width} x {height}"
+        )
+
+
+def _check_classification(config: Config) -> None:
+    if config.data.target_type != "labels":
+        raise ConfigError("classify needs data.target_type: labels (this configuration is for pretrain)")
+    if config.loss.function != "NLL":
+        raise ConfigError(f"loss.function {config.loss.function} scores images; classify takes NLL")
+    if config.patches is not None:
+        raise ConfigError("data.transforms: random_patches has no place in a classifier's configuration")

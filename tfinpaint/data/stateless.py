@@ -1,0 +1,52 @@
+"""Random numbers as a pure function of integer keys: no stream, no state, the same on any rank and any worker."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# What a number is drawn for. Distinct purposes give unrelated numbers for equal (seed, epoch, example).
+ORDER, PATCHES, FLIP = 1, 2, 3
+
+
+def random_bits(*keys: tf.Tensor | int) -> tf.Tensor:
+    """64 random bits for each combination of keys.
+
+    The keys are chained through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom
+    Number Generators", OOPSLA 2014, section 4).
+
+    Args:
+        *keys: non-negative integers or integer tensors that broadcast together.
+
+    Returns:
+        uint64 tensor of the broadcast shape.
+    """
+    state = tf.constant(0, tf.uint64)
+    for key in keys:
+        state = _mix(tf.bitwise.bitwise_xor(*_broadcast(state, tf.cast(key, tf.uint64))))
+    return state
+
+
+def random_integers(bits: tf.Tensor, bound: int) -> tf.Tensor:
+    """Map uint64 bits to int32 integers uniform in [0, bound), bound < 2**31 (bias below bound / 2**32)."""
+    high = tf.bitwise.right_shift(bits, tf.constant(32, tf.uint64))
+    return tf.cast(tf.bitwise.right_shift(high * tf.constant(bound, tf.uint64), tf.constant(32, tf.uint64)), tf.int32)
+
+
+def random_uniform(bits: tf.Tensor) -> tf.Tensor:
+    """Map uint64 bits to float32 numbers uniform in [0, 1)."""
+    return tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.float32) / 2.0**24
+
+
+def _broadcast(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    shape = tf.broadcast_dynamic_shape(tf.shape(a), tf.shape(b))
+    return tf.broadcast_to(a, shape), tf.broadcast_to(b, shape)
+
+
+def _mix(z: tf.Tensor) -> tf.Tensor:
+    def xor_shift(z: tf.Tensor, bits: int) -> tf.Tensor:
+        return tf.bitwise.bitwise_xor(z, tf.bitwise.right_shift(z, tf.constant(bits, tf.uint64)))
+
+    z = z + tf.constant(0x9E3779B97F4A7C15, tf.uint64)
+    z = xor_shift(z, 30) * tf.constant(0xBF58476D1CE4E5B9, tf.uint64)
+    z = xor_shift(z, 27) * tf.constant(0x94D049BB133111EB, tf.uint64)
+    return xor_shift(z, 31)

@@ -1,0 +1,196 @@
+"""Keras 3 on Horovod: the only module that imports Horovod.
+
+Horovod's own Keras wrapper hooks methods that Keras 3 never calls: `fit` runs and the ranks drift apart in silence.
+Here the collectives are called outright, on plain `tf.Variable`s. Every method is the identity at world size 1, and
+Horovod need not be installed there. TensorFlow and Horovod are imported when a world is started, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfinpaint.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# What Open MPI, Horovod's Gloo launcher, other MPIs (PMI) and Slurm tell the processes they start.
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK")
+_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE")
+_LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+
+
+def _from_environment(names: Sequence[str], default: int) -> int:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), default)
+
+
+def launched_rank() -> int:
+    """This process's rank as its launcher told it; 0 where there is none. Needs no Horovod."""
+    return _from_environment(_RANK_VARIABLES, 0)
+
+
+def launched_size() -> int:
+    """How many processes the launcher started; 1 where there is none. Needs no Horovod."""
+    return _from_environment(_SIZE_VARIABLES, 1)
+
+
+def threads_per_rank(local_size: int) -> int:
+    """Cores that this rank may use: those it is bound to, or its share of the machine's."""
+    bound = len(os.sched_getaffinity(0))
+    machine = os.cpu_count() or bound
+    return bound if bound < machine else max(1, machine // local_size)
+
+
+class World:
+    """The ranks that train together, and the collectives over them. Made by `start`.
+
+    Attributes:
+        rank, size: this process among all processes.
+        local_rank, local_size: this process among those on its host.
+    """
+
+    def __init__(self, hvd: Any = None) -> None:
+        self._hvd = hvd
+        self.rank = hvd.rank() if hvd else 0
+        self.size = hvd.size() if hvd else 1
+        self.local_rank = hvd.local_rank() if hvd else 0
+        self.local_size = hvd.local_size() if hvd else 1
+
+    @property
+    def is_first(self) -> bool:
+        """True on the one rank that writes files and prints."""
+        return self.rank == 0
+
+    def average_gradients(self, gradients: Sequence[Any]) -> list[Any]:
+        """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA."""
+        if self.size == 1:
+            return list(gradients)
+        return self._hvd.grouped_allreduce(list(gradients), op=self._hvd.Average, name="gradients")
+
+    def broadcast(self, variables: Sequence[Any]) -> None:
+        """Give every rank the values of rank 0, except seed-generator states: ranks keep their own randomness.
+
+        Args:
+            variables: Keras variables, in the same order on every rank.
+        """
+        if self.size > 1:
+            shared = [v.value for v in variables if "seed_generator" not in v.path]
+            self._hvd.broadcast_variables(shared, root_rank=0)
+
+    def average_variables(self, variables: Sequence[Any]) -> None:
+        """Replace each floating-point Keras variable by its mean over the ranks (batch-norm statistics)."""
+        floats = [v for v in variables if v.dtype.startswith("float")]
+        if self.size > 1 and floats:
+            means = self._hvd.grouped_allreduce([v.value for v in floats], op=self._hvd.Average, name="variables")
+            for variable, mean in zip(floats, means, strict=True):
+                variable.assign(mean)
+
+    def sum_array(self, values: np.ndarray) -> np.ndarray:
+        """Element-wise sum over the ranks, in float64."""
+        if self.size == 1:
+            return np.asarray(values, np.float64)
+        return self._hvd.allreduce(np.asarray(values, np.float64), op=self._hvd.Sum, name="sum").numpy()
+
+    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sum over the ranks of each named value; every rank must pass the same names."""
+        names = sorted(values)
+        return dict(zip(names, self.sum_array(np.array([values[n] for n in names])).tolist(), strict=True))
+
+    def gather(self, value: Any) -> list[Any]:
+        """The JSON-able values of all ranks, in rank order, on every rank."""
+        if self.size == 1:
+            return [value]
+        sent = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = self._hvd.allgather(np.array([len(sent)]), name="gather_lengths").numpy()
+        received = self._hvd.allgather(sent, name="gather").numpy().tobytes()
+        ends = np.cumsum(lengths)
+        return [json.loads(received[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """Call `make` on rank 0 alone and give its JSON-able result to all; a UserError there is raised on all."""
+        outcome: dict[str, Any] = {}
+        if self.is_first:
+            try:
+                outcome = {"value": make()}
+            except UserError as error:
+                outcome = {"error": str(error)}
+        outcome = self.gather(outcome)[0]
+        if "error" in outcome:
+            raise UserError(outcome["error"])
+        return outcome["value"]
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.sum_array(np.zeros(1))
+
+
+def start(
+    *, fusion_threshold_mb: int = 64, cycle_time_ms: float | None = None, stall_timeout_s: int = 300
+) -> World:
+    """Join the ranks that the launcher started; divide this host's cores and GPUs among its ranks.
+
+    Settings that the user has already made in the environment are left alone. Call it once, before TensorFlow runs
+    anything.
+
+    Raises:
+        UserError: a launcher started several processes but Horovod cannot be imported.
+    """
+    size = launched_size()
+    local_size = _from_environment(_LOCAL_SIZE_VARIABLES, 1)
+    threads = threads_per_rank(local_size)
+    hvd = None
+    if any(name in os.environ for name in _SIZE_VARIABLES):
+        crowded = local_size > 1 and threads <= 2
+        _set_default("HOROVOD_FUSION_THRESHOLD", str(fusion_threshold_mb * 2**20))
+        _set_default("HOROVOD_CYCLE_TIME", str(cycle_time_ms or (5 if crowded else 1)))
+        _set_default("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_timeout_s))
+        if crowded:  # a rank that waits must not spin on the core that another rank computes on
+            _set_default("OMPI_MCA_mpi_yield_when_idle", "1")
+        hvd = _import_horovod(size)
+    _limit_threads(threads, local_size)
+    if hvd:
+        hvd.init()
+    world = World(hvd)
+    _pin_gpu(world)
+    return world
+
+
+def _set_default(name: str, value: str) -> None:
+    os.environ.setdefault(name, value)
+
+
+def _import_horovod(size: int) -> Any:
+    try:
+        import horovod.tensorflow as hvd
+    except ImportError as error:
+        if size == 1:
+            return None
+        raise UserError(
+            f"started as {size} processes, but Horovod cannot be imported ({error}); run scripts/setup, "
+            "or start a single process without a launcher"
+        ) from None
+    return hvd
+
+
+def _limit_threads(threads: int, local_size: int) -> None:
+    import tensorflow as tf
+
+    if local_size > 1 and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _pin_gpu(world: World) -> None:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and world.size > 1:
+        gpus = [gpus[world.local_rank % len(gpus)]]
+        tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)

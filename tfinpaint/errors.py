@@ -1,0 +1,5 @@
+"""The one exception that commands turn into a clear line and a non-zero exit, without a traceback."""
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says what, where, what was expected and what to do."""

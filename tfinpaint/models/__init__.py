@@ -1,0 +1,1 @@
+"""The networks and their losses. Nothing here knows about files, data or ranks."""

@@ -1,0 +1,55 @@
+"""The encoder that both tasks share. It alone names the shared layers, so equal names hold by construction."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+# Where each encoder can be cut: before its last add (the seed tool's choice) or after its last ReLU.
+OUTPUT_LAYERS = {
+    "resnet50": {"before_add": "conv5_block3_3_bn", "after_relu": "conv5_block3_out"},
+    "tiny": {"before_add": "conv5_block1_3_bn", "after_relu": "conv5_block1_out"},
+}
+
+
+def build_encoder(encoder: str, output: str, height: int, width: int) -> keras.Model:
+    """A convolutional encoder with random weights.
+
+    Args:
+        encoder: "resnet50" (He et al., arXiv 1512.03385, as in keras.applications) or "tiny" (one bottleneck block a
+            stage and 1/16 of the filters, for tests).
+        output: "before_add" or "after_relu".
+        height, width: of the images, pixels; multiples of 32.
+
+    Returns:
+        Model from [batch, height, width, 3], 0 to 1, to [batch, height / 32, width / 32, channels].
+    """
+    if encoder == "resnet50":
+        whole = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(height, width, 3))
+    else:
+        whole = _tiny(height, width)
+    last = whole.get_layer(OUTPUT_LAYERS[encoder][output])
+    return keras.Model(whole.input, last.output, name="encoder")
+
+
+def _tiny(height: int, width: int) -> keras.Model:
+    image = layers.Input((height, width, 3))
+    x = layers.Conv2D(4, 7, strides=2, padding="same", name="conv1_conv")(image)
+    x = layers.BatchNormalization(name="conv1_bn")(x)
+    x = layers.Activation("relu", name="conv1_relu")(x)
+    x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1_pool")(x)
+    for stage, filters in enumerate((4, 8, 16, 32), start=2):
+        x = _bottleneck(x, filters, strides=1 if stage == 2 else 2, name=f"conv{stage}_block1")
+    return keras.Model(image, x)
+
+
+def _bottleneck(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
+    shortcut = layers.Conv2D(4 * filters, 1, strides=strides, name=f"{name}_0_conv")(x)
+    shortcut = layers.BatchNormalization(name=f"{name}_0_bn")(shortcut)
+    for part, (width, kernel, step) in enumerate(((filters, 1, strides), (filters, 3, 1), (4 * filters, 1, 1)), 1):
+        x = layers.Conv2D(width, kernel, strides=step, padding="same", name=f"{name}_{part}_conv")(x)
+        x = layers.BatchNormalization(name=f"{name}_{part}_bn")(x)
+        if part < 3:
+            x = layers.Activation("relu", name=f"{name}_{part}_relu")(x)
+    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return layers.Activation("relu", name=f"{name}_out")(x)

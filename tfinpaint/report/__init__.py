@@ -1,0 +1,1 @@
+"""What a run leaves behind to read and to look at: values in, files out."""

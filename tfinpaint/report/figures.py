@@ -1,0 +1,89 @@
+"""Pictures of a run, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tfinpaint.report.metrics import series
+
+DPI = 110
+
+
+def curve(records: Sequence[Mapping[str, Any]], name: str, label: str, path: Path) -> None:
+    """One metric over the epochs, training and test."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for phase, style in (("train", "o-"), ("test", "s--")):
+        epochs, values = series(records, phase, name)
+        if epochs:
+            axes.plot(epochs, values, style, markersize=3, label=phase)
+    axes.set(xlabel="epoch", ylabel=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def restorations(
+    original: np.ndarray, erased: np.ndarray, restored: np.ndarray, composite: np.ndarray, title: str, path: Path
+) -> None:
+    """A grid with a row per image: original | erased | restored | composite.
+
+    Args:
+        original, erased, restored, composite: float [images, height, width, 3], 0 to 1.
+    """
+    columns = {"original": original, "erased": erased, "restored": restored, "composite": composite}
+    rows = len(original)
+    figure = Figure(figsize=(6.4, 1.6 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(rows, len(columns), squeeze=False)
+    for column, (name, images) in enumerate(columns.items()):
+        grid[0, column].set_title(name, fontsize=10)
+        for row in range(rows):
+            grid[row, column].imshow(np.clip(images[row], 0, 1), interpolation="nearest")
+            grid[row, column].axis("off")
+    _save(figure, path)
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """A confusion matrix: counts written in, colour by the share of the true class.
+
+    Args:
+        matrix: [true class, predicted class], counts.
+    """
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 1.8 + 0.55 * len(classes)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    places = range(len(classes))
+    axes.set_xticks(places, classes, rotation=45, ha="right")
+    axes.set_yticks(places, classes)
+    axes.set(xlabel="predicted", ylabel="true")
+    for true in places:
+        for predicted in places:
+            colour = "white" if share[true, predicted] > 0.5 else "black"
+            count = int(matrix[true, predicted])
+            axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
+    _save(figure, path)
+
+
+def bars(values: Mapping[str, float], label: str, path: Path) -> None:
+    """One labelled bar per value, 0 to 1."""
+    figure = Figure(figsize=(6, 0.8 + 0.5 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.barh(list(values), list(values.values()))
+    axes.bar_label(drawn, fmt="%.3f", padding=3)
+    axes.set(xlabel=label, xlim=(0, 1.1))
+    axes.invert_yaxis()
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)

@@ -1,0 +1,205 @@
+"""Train and evaluate a Keras model on every rank as if there were one."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from tfinpaint.dist import World
+from tfinpaint.errors import UserError
+
+Batch = Mapping[str, tf.Tensor]
+PerExample = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets, outputs) -> float32 [batch]
+ReadLoss = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one epoch of training or evaluation gave, over all ranks.
+
+    Attributes:
+        values: mean over the images of the loss and of each metric.
+        images: number of images seen.
+        seconds: wall time.
+        images_per_second: over all ranks, without the first step of the run (which compiles).
+    """
+
+    values: dict[str, float]
+    images: int
+    seconds: float
+    images_per_second: float
+
+
+class Trainer:
+    """A model, its optimizer and its loss, stepped together on all ranks.
+
+    The loss is the mean over the global batch: every rank takes the mean over its equal share, and gradients are
+    averaged before the optimizer sees them.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        loss: PerExample,
+        metrics: Mapping[str, PerExample] | None = None,
+        *,
+        world: World,
+        jit_compile: bool = False,
+    ) -> None:
+        """
+        Args:
+            model: built, with its layers' `trainable` flags already set.
+            loss, metrics: functions from (targets, outputs) to float32 [batch].
+            jit_compile: compile forward and backward with XLA; the collectives and the update stay outside it.
+        """
+        self.model, self.optimizer, self.world = model, optimizer, world
+        self._loss = loss
+        self._scores: dict[str, PerExample] = {"loss": loss, **(metrics or {})}
+        optimizer.build(model.trainable_variables)
+        self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None)
+        self._train_step = tf.function(self._update, reduce_retracing=True)
+        self._test_step = tf.function(self._test, reduce_retracing=True)
+
+    def synchronise(self) -> None:
+        """Start every rank from the weights and optimizer state of rank 0."""
+        self.world.broadcast([*self.model.variables, *self.optimizer.variables])
+
+    def _gradients(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            outputs = self.model(inputs, training=True)
+            loss = tf.reduce_mean(self._loss(targets, outputs))
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        return self._sums(targets, outputs), gradients
+
+    def _update(self, inputs: tf.Tensor, targets: tf.Tensor) -> dict[str, tf.Tensor]:
+        sums, gradients = self._forward_backward(inputs, targets)
+        self.optimizer.apply(self.world.average_gradients(gradients), self.model.trainable_variables)
+        return sums
+
+    def _test(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        outputs = self.model(inputs, training=False)
+        return self._sums(targets, outputs), outputs
+
+    def _sums(self, targets: tf.Tensor, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.reduce_sum(score(targets, outputs)) for name, score in self._scores.items()}
+
+    def train_steps(
+        self, batches: Iterator[Batch], steps: int, on_step: Callable[[ReadLoss], None] | None = None
+    ) -> Result:
+        """Take `steps` steps.
+
+        Args:
+            batches: this rank's batches, {"inputs": ..., "targets": ...}; every rank must have `steps` of them.
+            on_step: called after each step with a function that reads this rank's loss; reading waits for the device.
+
+        Raises:
+            UserError: the mean loss is not a finite number.
+        """
+        totals = _Totals(self._scores)
+        for _ in range(steps):
+            batch = next(batches)
+            sums = self._train_step(batch["inputs"], batch["targets"])
+            totals.add(sums, len(batch["targets"]))
+            if on_step:
+                on_step(totals.last_loss)
+        result = totals.reduce(self.world)
+        if not math.isfinite(result.values["loss"]):
+            raise UserError(
+                f"the loss became {result.values['loss']}: the weights are spoilt; lower optimizer.learning_rate "
+                "and go on from the last checkpoint with --resume"
+            )
+        return result
+
+    def evaluate(
+        self, batches: Iterable[Batch], on_batch: Callable[[Batch, tf.Tensor], None] | None = None
+    ) -> Result:
+        """Score every example of every rank's batches once.
+
+        Args:
+            batches: this rank's share; ranks may have different numbers of batches.
+            on_batch: called with each batch and the model's outputs for it.
+        """
+        totals = _Totals(self._scores)
+        for batch in batches:
+            sums, outputs = self._test_step(batch["inputs"], batch["targets"])
+            totals.add(sums, len(batch["targets"]))
+            if on_batch:
+                on_batch(batch, outputs)
+        return totals.reduce(self.world)
+
+    def average_statistics(self) -> None:
+        """Average the batch-norm statistics over the ranks, so that all evaluate and save one and the same model."""
+        self.world.average_variables(self.model.non_trainable_variables)
+
+
+class _Totals:
+    """Sums over one epoch on this rank, then over all ranks."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = list(names)
+        self._sums: list[dict[str, tf.Tensor]] = []
+        self._counts: list[int] = []
+        self._begin = time.perf_counter()
+        self._after_first = self._begin
+
+    def add(self, sums: dict[str, tf.Tensor], count: int) -> None:
+        self._sums.append(sums)
+        self._counts.append(count)
+        if len(self._counts) == 1:
+            self._after_first = time.perf_counter()
+
+    def last_loss(self) -> float:
+        return float(self._sums[-1]["loss"]) / self._counts[-1]
+
+    def reduce(self, world: World) -> Result:
+        totals = {name: math.fsum(float(sums[name]) for sums in self._sums) for name in self._names}
+        end = time.perf_counter()  # after the sums were read: that waits for the last step
+        images = sum(self._counts)
+        later = images - self._counts[0] if len(self._counts) > 1 else images
+        began = self._after_first if len(self._counts) > 1 else self._begin
+        reduced = world.sum({**totals, "images": images, "later": later})
+        return Result(
+            values={name: reduced[name] / max(reduced["images"], 1) for name in self._names},
+            images=int(reduced["images"]),
+            seconds=end - self._begin,
+            images_per_second=reduced["later"] / max(end - began, 1e-9),
+        )
+
+
+EpochEnd = Callable[[int, Result, Result | None], None]  # (epoch from 1, train, test)
+
+
+def fit(
+    trainer: Trainer,
+    train_batches: Iterable[Batch],
+    test_batches: Iterable[Batch] | None,
+    *,
+    first_epoch: int,
+    num_epochs: int,
+    steps_per_epoch: int,
+    on_step: Callable[[int, ReadLoss], None] | None = None,
+    on_epoch_end: Sequence[EpochEnd] = (),
+) -> None:
+    """Train from `first_epoch` to `num_epochs`, evaluating after each epoch.
+
+    Args:
+        train_batches: endless, already placed at the first step of `first_epoch`.
+        test_batches: this rank's share of the held-out set, iterated once per epoch; None for no evaluation.
+        on_step: called with the epoch and a function that reads the loss.
+        on_epoch_end: called in order on every rank after each epoch.
+    """
+    iterator = iter(train_batches)
+    for epoch in range(first_epoch, num_epochs + 1):
+        step = functools.partial(on_step, epoch) if on_step else None
+        train = trainer.train_steps(iterator, steps_per_epoch, step)
+        trainer.average_statistics()
+        test = trainer.evaluate(test_batches) if test_batches is not None else None
+        for call in on_epoch_end:
+            call(epoch, train, test)

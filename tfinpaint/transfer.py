@@ -1,0 +1,78 @@
+"""Weights from one built model into another, by layer name: plan, look, copy. Opens no file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+
+from tfinpaint.errors import UserError
+
+Shapes = list[tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class TransferPlan:
+    """What a transfer will do to each layer that has weights.
+
+    Attributes:
+        copied: layers in both models with equal weight shapes.
+        missing: layers of the target that the source lacks; they keep the weights they have.
+        unused: layers of the source that the target lacks.
+        mismatched: layers in both whose shapes differ: (name, source shapes, target shapes); they keep their weights.
+    """
+
+    copied: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    mismatched: tuple[tuple[str, Shapes, Shapes], ...]
+
+    def report(self, source_name: str) -> list[str]:
+        """One line per layer that is not copied, then the counts."""
+        lines = [f"Skipping layer {name}: not found in {source_name}" for name in self.missing]
+        lines += [
+            f"Skipping layer {name}: {source_name} has weights {source}, the model {target}"
+            for name, source, target in self.mismatched
+        ]
+        lines.append(
+            f"Transferred {len(self.copied)} layers by name; skipped {len(self.missing)}, "
+            f"mismatched {len(self.mismatched)}, not needed {len(self.unused)}"
+        )
+        return lines
+
+
+def plan_transfer(source: keras.Model, target: keras.Model) -> TransferPlan:
+    """Compare the layers of two built models by name, both ways.
+
+    Raises:
+        UserError: no layer at all would be copied.
+    """
+    have, want = _weight_shapes(source), _weight_shapes(target)
+    common = [name for name in want if name in have]
+    plan = TransferPlan(
+        copied=tuple(name for name in common if have[name] == want[name]),
+        missing=tuple(name for name in want if name not in have),
+        unused=tuple(name for name in have if name not in want),
+        mismatched=tuple((name, have[name], want[name]) for name in common if have[name] != want[name]),
+    )
+    if not plan.copied:
+        raise UserError(
+            "no layer can be transferred: the source has "
+            f"{_some(list(have))}, the target {_some(list(want))}; they must share layer names and shapes"
+        )
+    return plan
+
+
+def copy_weights(plan: TransferPlan, source: keras.Model, target: keras.Model) -> None:
+    """Do what the plan says."""
+    for name in plan.copied:
+        target.get_layer(name).set_weights(source.get_layer(name).get_weights())
+
+
+def _weight_shapes(model: keras.Model) -> dict[str, Shapes]:
+    return {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

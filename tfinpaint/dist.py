@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,11 @@ def launched_rank() -> int:
 def launched_size() -> int:
     """How many processes the launcher started; 1 where there is none. Needs no Horovod."""
     return _from_environment(_SIZE_VARIABLES, 1)
+
+
+def launched() -> bool:
+    """True where a launcher (horovodrun, mpirun, Slurm's PMI) started this process, be it alone."""
+    return any(name in os.environ for name in _SIZE_VARIABLES)
 
 
 def threads_per_rank(local_size: int) -> int:
@@ -70,7 +76,11 @@ class World:
         """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA."""
         if self.size == 1:
             return list(gradients)
-        return self._hvd.grouped_allreduce(list(gradients), op=self._hvd.Average, name="gradients")
+        # One named operation per tensor: Horovod fuses those that are ready while others are still being computed.
+        return [
+            self._hvd.allreduce(gradient, op=self._hvd.Average, name=f"gradient_{number}")
+            for number, gradient in enumerate(gradients)
+        ]
 
     def broadcast(self, variables: Sequence[Any]) -> None:
         """Give every rank the values of rank 0, except seed-generator states: ranks keep their own randomness.
@@ -143,8 +153,9 @@ def start(
     size = launched_size()
     local_size = _from_environment(_LOCAL_SIZE_VARIABLES, 1)
     threads = threads_per_rank(local_size)
+    _import_tensorflow()
     hvd = None
-    if any(name in os.environ for name in _SIZE_VARIABLES):
+    if launched():
         crowded = local_size > 1 and threads <= 2
         _set_default("HOROVOD_FUSION_THRESHOLD", str(fusion_threshold_mb * 2**20))
         _set_default("HOROVOD_CYCLE_TIME", str(cycle_time_ms or (5 if crowded else 1)))
@@ -158,6 +169,22 @@ def start(
     world = World(hvd)
     _pin_gpu(world)
     return world
+
+
+def _import_tensorflow() -> None:
+    """Import it without the notices that its C++ part writes to stderr whatever the log level; a failure is shown."""
+    with tempfile.TemporaryFile() as notices:
+        stderr = os.dup(2)
+        os.dup2(notices.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            notices.seek(0)
+            os.write(stderr, notices.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _set_default(name: str, value: str) -> None:

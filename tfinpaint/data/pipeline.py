@@ -75,7 +75,10 @@ def pass_order(examples: int, batch_size: int, shard: Shard, seed: int, epoch: t
     keys = tf.cast(tf.bitwise.right_shift(keys, tf.constant(1, tf.uint64)), tf.int64)
     keys = tf.where(ids < examples, keys, tf.int64.max)  # places beyond the last example sort to the end
     shuffled = tf.gather(ids, tf.argsort(keys, axis=1), batch_dims=1)
-    return tf.transpose(shuffled[:, : steps_per_pass(examples, batch_size)])
+    steps = tf.range(steps_per_pass(examples, batch_size))
+    # The transpose, written as a gather: oneDNN's transpose complains about int64 on older CPUs.
+    places = steps[:, None] + tf.range(tf.shape(lanes)[0])[None, :] * tf.shape(rounds)[0]
+    return tf.gather(tf.reshape(shuffled, [-1]), places)
 
 
 def train_batches(

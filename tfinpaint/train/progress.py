@@ -7,6 +7,7 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tfinpaint import dist
 from tfinpaint.train.loop import ReadLoss, Result
 
 PLAIN_INTERVAL_SECONDS = 15.0
@@ -27,7 +28,8 @@ class RunProgress:
         self._done = 0
         self._begin = self._printed = time.monotonic()
         self._bar: Progress | None = None
-        if enabled and sys.stdout.isatty():
+        # mpirun gives rank 0 a pseudo-terminal and then prefixes every line: no place for a bar.
+        if enabled and sys.stdout.isatty() and not dist.launched():
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfinpaint import cli, dist
+from tfinpaint.config import Distributed
 from tfinpaint.errors import UserError
 
 STEPS = 5
@@ -58,7 +59,7 @@ def check(world: dist.World) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         argparse.ArgumentParser(prog="tfinpaint canary", description=__doc__.splitlines()[0]).parse_args(arguments)
-        world = dist.start()
+        world = dist.start(**Distributed().model_dump())
         message = check(world)
         if world.is_first:
             print(message)

@@ -77,16 +77,14 @@ def save(
     return final
 
 
-def _write(
-    folder: Path, header: Header, model: keras.Model, encoder: keras.Model, optimizer: keras.Optimizer
-) -> None:
+def _write(folder: Path, header: Header, model: keras.Model, encoder: keras.Model, optimizer: keras.Optimizer) -> None:
     model.save_weights(folder / MODEL)
     _describe(folder / MODEL, header)
     encoder.save_weights(folder / ENCODER)
     _describe(folder / ENCODER, header.model_copy(update={"kind": "encoder", "classes": ()}))
     store: dict[str, np.ndarray] = {}
     optimizer.save_own_variables(store)
-    np.savez(folder / OPTIMIZER, **store)
+    np.savez(folder / OPTIMIZER, allow_pickle=False, **store)
     (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n")
 
 

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 def classify(options: cli.Options, world: dist.World) -> None:
     """Train and test a classifier as the configuration says; every rank calls this."""
     from tfinpaint.data import pipeline, sources
-    from tfinpaint.models import classifier, losses
+    from tfinpaint.models import losses, trainable
     from tfinpaint.train import run as runs
     from tfinpaint.train.optimizers import build_optimizer
 
     config, data = options.config, options.config.data
+    assert data.input_path is not None  # the configuration was checked
     run = runs.open_run(config, world, "classifier", resume=options.resume, overwrite=options.overwrite)
 
     listing = sources.take_fraction(sources.list_class_folders(data.input_path), data.label_fraction, config.seed)
@@ -48,7 +49,8 @@ def classify(options: cli.Options, world: dist.World) -> None:
         )
 
     model = runs.build_model(runs.describe(run, classes=listing.classes))
-    classifier.set_trainable(model, config.model.trainable)
+    trainable.set_batchnorm_momentum(model, config.model.batchnorm_momentum)
+    trainable.set_trainable(model, config.model.trainable)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
         transferred = runs.load_by_name(run, config.checkpoints.load, model)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from tfinpaint import dist
-from tfinpaint.config import Config, check_task, load_config
+from tfinpaint.config import Config, check_task
+from tfinpaint.config_file import load_config
 from tfinpaint.errors import UserError
 
 EXIT_USER_ERROR = 2

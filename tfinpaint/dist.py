@@ -139,9 +139,7 @@ class World:
         self.sum_array(np.zeros(1))
 
 
-def start(
-    *, fusion_threshold_mb: int = 64, cycle_time_ms: float | None = None, stall_timeout_s: int = 300
-) -> World:
+def start(*, fusion_threshold_mb: int, cycle_time_ms: float | None, stall_timeout_s: int) -> World:
     """Join the ranks that the launcher started; divide this host's cores and GPUs among its ranks.
 
     Settings that the user has already made in the environment are left alone. Call it once, before TensorFlow runs

@@ -5,14 +5,15 @@ usage: horovodrun -np 2 python -m tfinpaint.pretrain --config configs/demo/pretr
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tfinpaint import cli, dist
 
 if TYPE_CHECKING:
-    from tfinpaint.data.pipeline import Batch
+    from tfinpaint.data.pipeline import Batch, Images
     from tfinpaint.report.metrics import MetricsLog
     from tfinpaint.train.loop import Trainer
     from tfinpaint.train.run import Run
@@ -23,35 +24,47 @@ SHOWN_IMAGES = 6
 def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
     from tfinpaint.data import pipeline, sources
-    from tfinpaint.models import classifier, losses
+    from tfinpaint.models import losses, trainable
     from tfinpaint.train import run as runs
     from tfinpaint.train.optimizers import build_optimizer
 
     config, data, patches = options.config, options.config.data, options.config.patches
-    height, width = config.image_size
+    assert data.input_path is not None  # the configuration was checked
+    assert patches is not None
     run = runs.open_run(config, world, "inpainter", resume=options.resume, overwrite=options.overwrite)
 
     images = runs.open_images(run, sources.list_images(data.input_path), data.batch_size)
     test = runs.open_images(run, sources.list_images(data.test_input_path), 1) if data.test_input_path else None
-    erase = pipeline.inpainting(
-        seed=config.seed, number=patches.number, size=patches.size, height=height, width=width
+    erase = functools.partial(
+        pipeline.inpainting,
+        seed=config.seed,
+        number=patches.number,
+        size=patches.size,
+        height=images.height,
+        width=images.width,
     )
+    held_out_erase = erase(flip_probability=0.0)
     steps = runs.steps_per_epoch(run, images)
     batches = pipeline.train_batches(
-        images, batch_size=data.batch_size, seed=config.seed, first_step=run.first_step, prepare=erase
+        images,
+        batch_size=data.batch_size,
+        seed=config.seed,
+        first_step=run.first_step,
+        prepare=erase(flip_probability=config.flip_probability),
     )
     test_batches = (
-        pipeline.evaluation_batches(test, batch_size=data.test_batch_size, prepare=erase) if test else None
+        pipeline.evaluation_batches(test, batch_size=data.test_batch_size, prepare=held_out_erase) if test else None
     )
 
     model = runs.build_model(runs.describe(run))
-    classifier.set_trainable(model, config.model.trainable)
+    trainable.set_batchnorm_momentum(model, config.model.batchnorm_momentum)
+    trainable.set_trainable(model, config.model.trainable)
     if config.checkpoints.load and not run.resumed:
         runs.load_by_name(run, config.checkpoints.load, model)
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs)
     trainer = runs.make_trainer(run, model, optimizer, losses.BY_NAME[config.loss.function])
 
-    sample = _sample(test or images, erase) if world.is_first else {}
+    sample = _sample(test or images, held_out_erase) if world.is_first else {}
     metrics = runs.train(
         run, trainer, batches, test_batches, steps=steps, draw=lambda metrics: _draw(run, trainer, sample, metrics)
     )
@@ -59,7 +72,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
         _report(run, trainer, metrics)
 
 
-def _sample(images: pipeline.Images, erase: runs.Prepare) -> Batch:
+def _sample(images: Images, erase: Callable[[Batch], Batch]) -> Batch:
     """A few images spread over the listing, with fixed patches, to show how restoration comes on."""
     from tfinpaint.data import pipeline
 

@@ -8,7 +8,7 @@ the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfinpaint.data import erasing, stateless
 from tfinpaint.data.sources import Listing, load_images, read_image
 
-Batch = dict[str, tf.Tensor]
+Batch = Mapping[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,9 @@ def _with_pixels(rows: tf.data.Dataset, images: Images, share: int) -> tf.data.D
     )
 
 
-def inpainting(*, seed: int, number: int, size: int, height: int, width: int) -> Callable[[Batch], Batch]:
+def inpainting(
+    *, seed: int, number: int, size: int, height: int, width: int, flip_probability: float
+) -> Callable[[Batch], Batch]:
     """The preparation of pretraining: fresh patches per example and pass.
 
     Returns:
@@ -169,7 +171,7 @@ def inpainting(*, seed: int, number: int, size: int, height: int, width: int) ->
             seed, batch["epoch"], batch["examples"], number=number, size=size, height=height, width=width
         )
         mask = erasing.patches_to_mask(patches, size=size, height=height, width=width)
-        inputs, targets = erasing.erase(batch["images"], mask)
+        inputs, targets = erasing.erase(flip(batch, seed, flip_probability), mask)
         return {"inputs": inputs, "targets": targets, "mask": mask}
 
     return prepare
@@ -177,11 +179,7 @@ def inpainting(*, seed: int, number: int, size: int, height: int, width: int) ->
 
 def classification(*, seed: int, flip_probability: float) -> Callable[[Batch], Batch]:
     """The preparation of the classifier: {"inputs": float32 [batch, height, width, 3], "targets": int32 [batch]}."""
-
-    def prepare(batch: Batch) -> Batch:
-        return {"inputs": flip(batch, seed, flip_probability), "targets": batch["labels"]}
-
-    return prepare
+    return lambda batch: {"inputs": flip(batch, seed, flip_probability), "targets": batch["labels"]}
 
 
 def flip(batch: Batch, seed: int, probability: float) -> tf.Tensor:

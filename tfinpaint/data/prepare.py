@@ -1,4 +1,4 @@
-"""A folder or zip of class folders -> training/<class>/ and testing/<class>/, stratified, seeded, every image checked."""
+"""A folder or zip of class folders -> training/<class>/ and testing/<class>/: stratified, seeded, checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tfinpaint.data.digits import write_digits
-from tfinpaint.data.sources import IMAGE_SUFFIXES, UnreadableImage, is_hidden, path_hash, read_image
+from tfinpaint.data.sources import IMAGE_SUFFIXES, UnreadableImageError, is_hidden, path_hash, read_image
 from tfinpaint.errors import UserError
 
 DIGITS = "digits"  # the name of the data set that needs no download
@@ -93,25 +93,31 @@ def prepare(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int =
 def _open_source(source: Path) -> Iterator[tuple[list[str], ReadFile]]:
     """(POSIX names of all files in the source, function that reads one)."""
     if source.is_dir():
-        names = [
-            Path(folder, name).relative_to(source).as_posix()
-            for folder, _, files in os.walk(source)
-            for name in files
-        ]
-        yield names, lambda name: _limited((source / name).stat().st_size) or (source / name).read_bytes()
+
+        def read_file(name: str) -> bytes:
+            _check_size((source / name).stat().st_size)
+            return (source / name).read_bytes()
+
+        files = (path for path in source.rglob("*") if path.is_file())
+        yield [path.relative_to(source).as_posix() for path in files], read_file
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
-            yield list(sizes), lambda name: _limited(sizes[name]) or archive.read(name)
+
+            def read_member(name: str) -> bytes:
+                _check_size(sizes[name])
+                return archive.read(name)
+
+            yield list(sizes), read_member
     elif source.exists():
         raise UserError(f"{source}: expected a folder or a zip file of class folders")
     else:
         raise UserError(f"{source}: no such folder or zip file")
 
 
-def _limited(size: int) -> None:
+def _check_size(size: int) -> None:
     if size > MAX_FILE_BYTES:
-        raise UnreadableImage(f"{size} bytes, more than {MAX_FILE_BYTES}")
+        raise UnreadableImageError(f"{size} bytes, more than {MAX_FILE_BYTES}")
 
 
 def _split(
@@ -171,7 +177,7 @@ def _check(
         try:
             contents = read(str(path))
             read_image(io.BytesIO(contents), 32, 32)
-        except (UnreadableImage, zipfile.BadZipFile) as error:
+        except (UnreadableImageError, zipfile.BadZipFile) as error:
             return "", str(error)
         return hashlib.sha256(contents).hexdigest(), ""
 

@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".t
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image is a bad image
 
 
-class UnreadableImage(Exception):
+class UnreadableImageError(Exception):
     """A file that should be an image and cannot be decoded. The message is the reason, without the path."""
 
 
@@ -154,19 +154,19 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], height: int, width: int
         uint8 array [height, width, 3], RGB, 0 to 255.
 
     Raises:
-        UnreadableImage: the file is missing, empty, truncated, oversized or not an image.
+        UnreadableImageError: the file is missing, empty, truncated, oversized or not an image.
     """
     try:
-        with Image.open(path) as image:
-            if image.format == "JPEG":
-                image.draft("RGB", (2 * width, 2 * height))  # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
-            image = _to_rgb(ImageOps.exif_transpose(image))
+        with Image.open(path) as file:
+            if file.format == "JPEG":
+                file.draft("RGB", (2 * width, 2 * height))  # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
+            image = _to_rgb(ImageOps.exif_transpose(file))
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).replace(repr(str(path)), "the file")
-        raise UnreadableImage(reason or type(error).__name__) from None
+        raise UnreadableImageError(reason or type(error).__name__) from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -185,7 +185,7 @@ def find_unreadable(listing: Listing, indices: Sequence[int], height: int, width
     def check(index: int) -> str | None:
         try:
             read_image(listing.absolute(index), height, width)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             return str(error)
         return None
 
@@ -201,7 +201,7 @@ def load_images(listing: Listing, indices: Sequence[int], height: int, width: in
         uint8 array [len(indices), height, width, 3].
 
     Raises:
-        UnreadableImage: see `read_image`; `find_unreadable` has weeded those out before.
+        UnreadableImageError: see `read_image`; `find_unreadable` has weeded those out before.
     """
     images = np.empty((len(indices), height, width, 3), np.uint8)
 

@@ -1,14 +1,9 @@
-"""The classifier: the shared encoder and a softmax head; and which of its layers are trained."""
+"""The classifier: the shared encoder and a softmax head."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
-
 import keras
 from keras import layers
-
-from tfinpaint.errors import UserError
 
 HEAD = "dense_1"  # the seed tool's name for it
 
@@ -23,32 +18,3 @@ def build_classifier(encoder: keras.Model, classes: int) -> keras.Model:
     x = layers.Dense(classes, name=HEAD)(x)
     x = layers.Activation("softmax", dtype="float32", name="softmax")(x)
     return keras.Model(encoder.input, x, name="classifier")
-
-
-def set_trainable(model: keras.Model, trainable: str | Sequence[str]) -> None:
-    """Choose which layers are trained. A frozen batch-norm also keeps its stored statistics (Keras semantics).
-
-    Args:
-        trainable: "all"; "head_only" (everything but the dense head is frozen); "batchnorm_frozen" (all batch-norm
-            layers are frozen, the rest is trained); or shell patterns of the layer names to train.
-
-    Raises:
-        UserError: a pattern fits no layer.
-    """
-    for layer in model.layers:
-        layer.trainable = _is_trained(layer, trainable)
-    if not isinstance(trainable, str):
-        names = [layer.name for layer in model.layers]
-        for pattern in trainable:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise UserError(f"model.trainable: no layer fits {pattern!r}; layers are {names[1]} to {names[-1]}")
-
-
-def _is_trained(layer: keras.Layer, trainable: str | Sequence[str]) -> bool:
-    if trainable == "all":
-        return True
-    if trainable == "head_only":
-        return layer.name == HEAD
-    if trainable == "batchnorm_frozen":
-        return not isinstance(layer, layers.BatchNormalization)
-    return any(fnmatchcase(layer.name, pattern) for pattern in trainable)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tfinpaint.report.metrics import series
 
@@ -23,7 +24,7 @@ def curve(records: Sequence[Mapping[str, Any]], name: str, label: str, path: Pat
         if epochs:
             axes.plot(epochs, values, style, markersize=3, label=phase)
     axes.set(xlabel="epoch", ylabel=label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)

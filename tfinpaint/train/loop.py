@@ -117,9 +117,7 @@ class Trainer:
             )
         return result
 
-    def evaluate(
-        self, batches: Iterable[Batch], on_batch: Callable[[Batch, tf.Tensor], None] | None = None
-    ) -> Result:
+    def evaluate(self, batches: Iterable[Batch], on_batch: Callable[[Batch, tf.Tensor], None] | None = None) -> Result:
         """Score every example of every rank's batches once.
 
         Args:

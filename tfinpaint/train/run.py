@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from tfinpaint import checkpoint, transfer
 from tfinpaint.checkpoint import Header, Kind
-from tfinpaint.config import Config, dump_config
+from tfinpaint.config import Config
+from tfinpaint.config_file import dump_config
 from tfinpaint.data import pipeline
 from tfinpaint.data.pipeline import Images, Shard
 from tfinpaint.data.sources import Listing, find_unreadable
@@ -133,11 +134,13 @@ def _report_bad(run: Run, listing: Listing, bad: dict[int, str]) -> None:
     if len(bad) > limit:
         more = [f"... and {len(bad) - 20} more"] if len(bad) > 20 else []
         raise UserError(
-            "\n".join([
-                f"{len(bad)} unreadable images, data.max_bad_images allows {limit}; mend or remove them, or raise it:",
-                *lines[:20],
-                *more,
-            ])
+            "\n".join(
+                [
+                    f"{len(bad)} unreadable images, data.max_bad_images allows {limit}; mend or remove them:",
+                    *lines[:20],
+                    *more,
+                ]
+            )
         )
     for line in lines:
         log.warning(f"Skipping unreadable image {line}")
@@ -260,14 +263,16 @@ class _Record:
     def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
         for phase, result in (("train", train), ("test", test)):
             if result:
-                self.metrics.add({
-                    "phase": phase,
-                    "epoch": epoch,
-                    **result.values,
-                    "images_per_second": result.images_per_second,
-                    "seconds": result.seconds,
-                    "world_size": self.run.world.size,
-                })
+                self.metrics.add(
+                    {
+                        "phase": phase,
+                        "epoch": epoch,
+                        **result.values,
+                        "images_per_second": result.images_per_second,
+                        "seconds": result.seconds,
+                        "world_size": self.run.world.size,
+                    }
+                )
 
 
 @dataclass

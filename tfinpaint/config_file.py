@@ -1,0 +1,224 @@
+"""Reading a configuration file: YAML or JSON text -> `Config`, with errors that name file, line and key.
+
+YAML nodes keep their line numbers, so every problem that the schema finds can be told with its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tfinpaint.config import Config, ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+Location = tuple[str | int, ...]
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None = None) -> Config:
+    """Read a YAML or JSON configuration, apply `--set` overrides, validate, and make every path absolute.
+
+    Paths written in the file are relative to the file; paths in `overrides` (strings "a.b=value") and `workdir` are
+    relative to the current directory. `outfile` and `checkpoints.save` are relative to the run folder.
+
+    Raises:
+        ConfigError: one line (file, line, key, what was expected, what to do) for each problem found.
+    """
+    raw, lines = _read(path)
+    raw = _resolve_paths(raw, path.resolve().parent)
+    sources: dict[Location, str] = {}
+    for override in overrides:
+        _apply_override(raw, override, sources)
+    if workdir is not None:
+        raw["workdir"] = str(workdir.resolve())
+    raw.setdefault("workdir", str(path.resolve().parent))
+    try:
+        config = Config.model_validate(_tuples_and_paths(raw))
+    except ValidationError as error:
+        messages = [_explain(path, lines, sources, problem) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(messages))) from None
+    return _absolute_outputs(_expand_data_type(config))
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML with every default spelled out; `load_config` reads it back equal."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude_unset=False), sort_keys=False)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error})") from None
+    if path.suffix == ".json":
+        text = text.replace("\t", " ")  # JSON may be indented with tabs, YAML may not
+    lines: dict[Location, int] = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        raw = loader.construct_document(node) if node else {}
+        if node:
+            _note_lines(node, (), lines, path)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not readable"
+        raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(raw).__name__}")
+    if set(raw) == {"neural_network"} and isinstance(raw["neural_network"], dict):
+        raw = raw["neural_network"]
+        lines = {loc[1:]: line for loc, line in lines.items() if loc[1:]}
+    return raw, lines
+
+
+def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*location, key.value)
+            if here in lines:
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {_dotted(here)} is given twice")
+            lines[here] = key.start_mark.line + 1
+            _note_lines(value, here, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*location, index)] = value.start_mark.line + 1
+            _note_lines(value, (*location, index), lines, path)
+
+
+# Which keys are paths, and what a relative one is relative to.
+_INPUT_PATHS: list[Location] = [
+    ("workdir",),
+    ("layers",),
+    ("checkpoints", "load"),
+    ("data", "input_path"),
+    ("data", "target_path"),
+    ("data", "test_input_path"),
+    ("data", "test_target_path"),
+]
+_PATHS: list[Location] = [*_INPUT_PATHS, ("outfile",), ("checkpoints", "save")]
+
+
+def _resolve_paths(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+    for *sections, key in _INPUT_PATHS:
+        section = _descend(raw, sections)
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str((base / Path(section[key]).expanduser()).resolve())
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, str]) -> None:
+    """`data.transforms.0.resize=[64, 64]` -> the value, read as YAML, at that place."""
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set optimizer.learning_rate=1e-4")
+    location: Location = tuple(int(part) if part.isdigit() else part for part in name.strip().split("."))
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+    if location in _INPUT_PATHS and isinstance(value, str):
+        value = str(Path(value).expanduser().resolve())
+    section: Any = raw
+    for part in location[:-1]:
+        if isinstance(section, dict):
+            section = section[part] if isinstance(section.get(part), dict | list) else section.setdefault(part, {})
+        elif isinstance(section, list) and isinstance(part, int) and part < len(section):
+            section = section[part]
+        else:
+            raise ConfigError(f"--set {override}: there is no {_dotted(location[:-1])}")
+    try:
+        section[location[-1]] = value
+    except (TypeError, IndexError):
+        raise ConfigError(f"--set {override}: there is no {name.strip()}") from None
+    sources[location] = f"--set {override}"
+
+
+def _tuples_and_paths(raw: dict[str, Any]) -> dict[str, Any]:
+    """Strict validation takes no string for a Path: turn the strings at the known places into paths."""
+    for *sections, key in _PATHS:
+        section = _descend(raw, sections)
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = Path(section[key])
+    return raw
+
+
+def _descend(raw: Any, sections: Sequence[str | int]) -> Any:
+    for part in sections:
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return raw
+
+
+def _expand_data_type(config: Config) -> Config:
+    if config.data.type is None:
+        return config
+    data = config.data.model_copy(update={"input_type": config.data.type, "target_type": config.data.type})
+    return config.model_copy(update={"data": data})
+
+
+def _absolute_outputs(config: Config) -> Config:
+    workdir = config.workdir
+    assert workdir is not None
+    save = config.checkpoints.save
+    checkpoints = config.checkpoints.model_copy(update={"save": workdir / save if save else None})
+    outfile = workdir / config.outfile if config.outfile else None
+    return config.model_copy(update={"checkpoints": checkpoints, "outfile": outfile})
+
+
+def _dotted(location: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str], problem: Any) -> str:
+    location = tuple(part for part in problem["loc"] if part in _known_parts(lines, sources) or isinstance(part, int))
+    source = next((sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources), None)
+    if source is None:
+        line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
+        source = f"{path}:{line}" if line else str(path)
+    name = _dotted(location) or "the configuration"
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1, cutoff=0.0)
+        return f"{source}: unknown key {name}; did you mean {_dotted([*location[:-1], *nearest])}?"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r})"
+    return f"{source}: {name}: {message[0].lower()}{message[1:]}{given}"
+
+
+def _known_parts(lines: dict[Location, int], sources: dict[Location, str]) -> set[str | int]:
+    """Keys that the user wrote; pydantic's locations also hold names of union branches."""
+    return {part for location in [*lines, *sources] for part in location}
+
+
+def _keys_at(location: Location) -> list[str]:
+    """The keys that the schema allows at a place; [] where it has no mapping."""
+    model: type[BaseModel] = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *_arguments(annotation)]
+        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not found:
+            return []
+        model = found[0]
+    return list(model.model_fields)
+
+
+def _arguments(annotation: Any) -> list[Any]:
+    direct = list(getattr(annotation, "__args__", ()))
+    return direct + [inner for argument in direct for inner in _arguments(argument)]

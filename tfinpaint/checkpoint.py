@@ -181,6 +181,6 @@ def restore(path: Path, model: keras.Model, optimizer: keras.Optimizer) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path / OPTIMIZER}: the optimizer state cannot be loaded: {error}") from None
     shapes = [tuple(variable.shape) for variable in optimizer.variables]
-    if [arrays[str(i)].shape if str(i) in arrays else None for i in range(len(shapes))] != shapes:
+    if {name: array.shape for name, array in arrays.items()} != {str(i): shape for i, shape in enumerate(shapes)}:
         raise UserError(f"{path / OPTIMIZER}: the state of another optimizer; resume with the optimizer of the run")
     optimizer.load_own_variables(arrays)

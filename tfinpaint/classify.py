@@ -13,6 +13,7 @@ from tfinpaint import cli, dist
 
 if TYPE_CHECKING:
     import numpy as np
+    from tensorflow.data import Dataset
 
     from tfinpaint.data.pipeline import Batch
     from tfinpaint.report.metrics import MetricsLog
@@ -34,13 +35,13 @@ def classify(options: cli.Options, world: dist.World) -> None:
     listing = sources.take_fraction(sources.list_class_folders(data.input_path), data.label_fraction, config.seed)
     images = runs.open_images(run, listing, data.batch_size)
     steps = runs.steps_per_epoch(run, images)
-    batches = pipeline.train_batches(
-        images,
-        batch_size=data.batch_size,
-        seed=config.seed,
-        first_step=run.first_step,
-        prepare=pipeline.classification(seed=config.seed, flip_probability=config.flip_probability),
-    )
+
+    def batches_from(step: int) -> Dataset:
+        prepare = pipeline.classification(seed=config.seed, flip_probability=config.flip_probability)
+        return pipeline.train_batches(
+            images, batch_size=data.batch_size, seed=config.seed, first_step=step, prepare=prepare
+        )
+
     test_batches = None
     if data.test_input_path:
         test = runs.open_images(run, sources.list_class_folders(data.test_input_path, listing.classes), 1)
@@ -49,7 +50,6 @@ def classify(options: cli.Options, world: dist.World) -> None:
         )
 
     model = runs.build_model(runs.describe(run, classes=listing.classes))
-    trainable.set_batchnorm_momentum(model, config.model.batchnorm_momentum)
     trainable.set_trainable(model, config.model.trainable)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
@@ -60,7 +60,7 @@ def classify(options: cli.Options, world: dist.World) -> None:
     metrics = runs.train(
         run,
         trainer,
-        batches,
+        batches_from,
         test_batches,
         steps=steps,
         classes=listing.classes,

@@ -6,9 +6,9 @@ The key names are a superset of the seed tool's. Every default of the project st
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tfinpaint.errors import UserError
 
@@ -42,6 +42,10 @@ class Transform(_Section):
         if len(self.model_fields_set) != 1:
             raise ValueError(f"expected exactly one of {', '.join(Transform.model_fields)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _only_the_one(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if name in self.model_fields_set}
 
 
 class Checkpoints(_Section):
@@ -103,8 +107,11 @@ class Model(_Section):
     trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] = Field(
         "all", description="a preset, or shell patterns of the layer names to train"
     )
-    batchnorm_momentum: float = Field(
-        0.99, ge=0, lt=1, description="share of the old statistics kept at each step; lower it for runs of few steps"
+    batchnorm_batches: int = Field(
+        16,
+        ge=0,
+        description="training batches from which batch-norm statistics are estimated before evaluating and saving; "
+        "0: moving averages",
     )
 
 

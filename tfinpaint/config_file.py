@@ -186,7 +186,7 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str], problem: Any) -> str:
     location = tuple(part for part in problem["loc"] if part in _known_parts(lines, sources) or isinstance(part, int))
-    source = next((sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources), None)
+    source = next((sources[key] for key in sources if key[: len(location)] == location[: len(key)]), None)
     if source is None:
         line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
         source = f"{path}:{line}" if line else str(path)
@@ -196,7 +196,9 @@ def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str
         return f"{source}: unknown key {name}; did you mean {_dotted([*location[:-1], *nearest])}?"
     message = problem["msg"].removeprefix("Value error, ")
     given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r})"
-    return f"{source}: {name}: {message[0].lower()}{message[1:]}{given}"
+    if message.startswith("Input should"):  # pydantic's own words; ours begin as they should
+        message = message[0].lower() + message[1:]
+    return f"{source}: {name}: {message}{given}"
 
 
 def _known_parts(lines: dict[Location, int], sources: dict[Location, str]) -> set[str | int]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from tfinpaint import cli, dist
 
 if TYPE_CHECKING:
+    from tensorflow.data import Dataset
+
     from tfinpaint.data.pipeline import Batch, Images
     from tfinpaint.report.metrics import MetricsLog
     from tfinpaint.train.loop import Trainer
@@ -45,19 +47,18 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     )
     held_out_erase = erase(flip_probability=0.0)
     steps = runs.steps_per_epoch(run, images)
-    batches = pipeline.train_batches(
-        images,
-        batch_size=data.batch_size,
-        seed=config.seed,
-        first_step=run.first_step,
-        prepare=erase(flip_probability=config.flip_probability),
-    )
+
+    def batches_from(step: int) -> Dataset:
+        prepare = erase(flip_probability=config.flip_probability)
+        return pipeline.train_batches(
+            images, batch_size=data.batch_size, seed=config.seed, first_step=step, prepare=prepare
+        )
+
     test_batches = (
         pipeline.evaluation_batches(test, batch_size=data.test_batch_size, prepare=held_out_erase) if test else None
     )
 
     model = runs.build_model(runs.describe(run))
-    trainable.set_batchnorm_momentum(model, config.model.batchnorm_momentum)
     trainable.set_trainable(model, config.model.trainable)
     if config.checkpoints.load and not run.resumed:
         runs.load_by_name(run, config.checkpoints.load, model)
@@ -66,7 +67,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 
     sample = _sample(test or images, held_out_erase) if world.is_first else {}
     metrics = runs.train(
-        run, trainer, batches, test_batches, steps=steps, draw=lambda metrics: _draw(run, trainer, sample, metrics)
+        run, trainer, batches_from, test_batches, steps=steps, draw=lambda metrics: _draw(run, trainer, sample, metrics)
     )
     if world.is_first:
         _report(run, trainer, metrics)

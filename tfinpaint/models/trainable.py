@@ -1,4 +1,4 @@
-"""Which layers of a model are trained, and how fast batch-norm statistics move."""
+"""Which layers of a model are trained."""
 
 from __future__ import annotations
 
@@ -39,10 +39,3 @@ def _is_trained(layer: keras.Layer, trainable: str | Sequence[str]) -> bool:
     if trainable == "batchnorm_frozen":
         return not isinstance(layer, layers.BatchNormalization)
     return any(fnmatchcase(layer.name, pattern) for pattern in trainable)
-
-
-def set_batchnorm_momentum(model: keras.Model, momentum: float) -> None:
-    """Set the share of the old moving statistics that each training step keeps, in all batch-norm layers."""
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = momentum

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfinpaint.dist import World
@@ -70,6 +72,17 @@ class Trainer:
     def synchronise(self) -> None:
         """Start every rank from the weights and optimizer state of rank 0."""
         self.world.broadcast([*self.model.variables, *self.optimizer.variables])
+
+    def check_in_step(self) -> None:
+        """Compare a digest of the weights over the ranks.
+
+        Raises:
+            UserError: the ranks hold different weights.
+        """
+        digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in self.model.get_weights()))
+        digests = self.world.gather(digest.hexdigest())
+        if len(set(digests)) > 1:
+            raise UserError(f"the ranks hold different weights (digests {', '.join(d[:12] for d in digests)})")
 
     def _gradients(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         with tf.GradientTape() as tape:
@@ -182,6 +195,7 @@ def fit(
     first_epoch: int,
     num_epochs: int,
     steps_per_epoch: int,
+    settle: Callable[[], None],
     on_step: Callable[[int, ReadLoss], None] | None = None,
     on_epoch_end: Sequence[EpochEnd] = (),
 ) -> None:
@@ -190,6 +204,8 @@ def fit(
     Args:
         train_batches: endless, already placed at the first step of `first_epoch`.
         test_batches: this rank's share of the held-out set, iterated once per epoch; None for no evaluation.
+        settle: called after the last step of each epoch, before evaluation: makes the batch-norm statistics of all
+            ranks equal and fit for inference.
         on_step: called with the epoch and a function that reads the loss.
         on_epoch_end: called in order on every rank after each epoch.
     """
@@ -197,7 +213,7 @@ def fit(
     for epoch in range(first_epoch, num_epochs + 1):
         step = functools.partial(on_step, epoch) if on_step else None
         train = trainer.train_steps(iterator, steps_per_epoch, step)
-        trainer.average_statistics()
+        settle()
         test = trainer.evaluate(test_batches) if test_batches is not None else None
         for call in on_epoch_end:
             call(epoch, train, test)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
 from tfinpaint.models.inpaint import build_inpainter, encoder_part
 from tfinpaint.report.metrics import METRICS, MetricsLog
 from tfinpaint.report.page import Section, summary_table, write_page
+from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
 from tfinpaint.train.progress import RunProgress
 
@@ -216,8 +217,8 @@ def steps_per_epoch(run: Run, images: Images) -> int:
 def train(
     run: Run,
     trainer: Trainer,
-    batches: Iterable[Any],
-    test_batches: Iterable[Any] | None,
+    batches_from: Callable[[int], tf.data.Dataset],
+    test_batches: tf.data.Dataset | None,
     *,
     steps: int,
     classes: tuple[str, ...] = (),
@@ -226,6 +227,8 @@ def train(
     """Fit, with metrics, checkpoints, pictures and progress at the epoch ends.
 
     Args:
+        batches_from: endless training batches from a global step on.
+        steps: per epoch.
         draw: makes the pictures of the run; called on rank 0 every `figures_interval` epochs and at the end.
     """
     config, first = run.config, run.world.is_first
@@ -242,17 +245,36 @@ def train(
     try:
         fit(
             trainer,
-            batches,
+            batches_from(run.first_step),
             test_batches,
             first_epoch=run.first_epoch,
             num_epochs=config.num_epochs,
             steps_per_epoch=steps,
+            settle=_settle(run, trainer, batches_from, steps),
             on_step=progress.step,
             on_epoch_end=observers,
         )
     finally:
         progress.close()
     return metrics
+
+
+def _settle(
+    run: Run, trainer: Trainer, batches_from: Callable[[int], tf.data.Dataset], steps: int
+) -> Callable[[], None]:
+    """How batch-norm statistics are made ready for inference at each epoch's end.
+
+    Frozen batch-norms are settled here and now, after a transfer: the statistics that came with the weights are those
+    of erased images.
+    """
+    count = min(run.config.model.batchnorm_batches, steps)
+    if not count:
+        return trainer.average_statistics
+    sample = batches_from(0).take(count)
+    if run.config.checkpoints.load and not run.resumed:
+        frozen = batchnorm_layers(trainer.model, trainable=False)
+        StatisticsEstimator(trainer.model, frozen, sample, run.world).run()
+    return StatisticsEstimator(trainer.model, batchnorm_layers(trainer.model, trainable=True), sample, run.world).run
 
 
 @dataclass
@@ -294,6 +316,7 @@ class _Save:
         if folder is None or not due:
             return
         header = describe(self.run, epoch, epoch * self.steps, self.classes)
+        self.trainer.check_in_step()
         self.run.world.from_first(lambda: self._write(folder, header))
 
     def _write(self, folder: Path, header: Header) -> None:

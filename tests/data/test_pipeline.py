@@ -1,0 +1,111 @@
+"""The chains: the same global batches for any number of ranks, every example counted, resume at any step."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import write_images
+
+from tfinpaint.data import pipeline, sources
+from tfinpaint.data.pipeline import Images, Shard
+
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def listing(tmp_path):
+    return sources.list_class_folders(write_images(tmp_path / "x", {"a": 12, "b": 11}))
+
+
+def examples(listing, shard, *, batch_size=8, first_step=0, steps=6, preload=True, seed=0):
+    """(epoch, example indices) of each batch."""
+    images = Images.open(listing, shard, SIZE, preload)
+    batches = pipeline.train_batches(
+        images, batch_size=batch_size, seed=seed, first_step=first_step, prepare=lambda batch: batch
+    )
+    return [(int(batch["epoch"]), batch["examples"].numpy().tolist()) for batch in batches.take(steps)]
+
+
+def test_global_batches_are_the_same_for_any_number_of_ranks(listing):
+    whole = examples(listing, Shard())
+    for count in (2, 4, 8):
+        parts = [examples(listing, Shard(rank, count)) for rank in range(count)]
+        for step, (epoch, ids) in enumerate(whole):
+            assert all(part[step][0] == epoch for part in parts)
+            assert sorted(ids) == sorted(i for part in parts for i in part[step][1])
+            assert all(i % count == rank for rank, part in enumerate(parts) for i in part[step][1])
+
+
+def test_a_pass_sees_no_example_twice_and_passes_differ(listing):
+    steps = pipeline.steps_per_pass(len(listing), 8)
+    assert steps == 2  # 23 images, batches of 8
+    batches = examples(listing, Shard(), steps=2 * steps)
+    first, second = ([i for _, ids in batches[at : at + steps] for i in ids] for at in (0, steps))
+    assert [epoch for epoch, _ in batches] == [0, 0, 1, 1]
+    assert len(set(first)) == len(set(second)) == 16
+    assert first != second
+
+
+def test_over_many_passes_every_example_has_its_turn(listing):
+    seen = {i for _, ids in examples(listing, Shard(), steps=60) for i in ids}
+    assert seen == set(range(23))
+
+
+def test_starting_at_a_step_goes_on_with_the_batch_that_would_have_come(listing):
+    whole = examples(listing, Shard(1, 2), steps=7)
+    for start in (1, 2, 5):
+        assert examples(listing, Shard(1, 2), first_step=start, steps=7 - start) == whole[start:]
+
+
+def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
+    def batches(preload):
+        images = Images.open(listing, Shard(1, 2), SIZE, preload)
+        prepare = pipeline.inpainting(seed=3, number=2, size=8, height=32, width=32, flip_probability=0.5)
+        return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=prepare).take(3))
+
+    for kept, read in zip(batches(True), batches(False), strict=True):
+        assert sorted(kept) == ["inputs", "mask", "targets"]
+        for key in kept:
+            assert np.array_equal(kept[key], read[key])
+        assert kept["inputs"].dtype == tf.float32
+        assert float(tf.reduce_max(kept["inputs"])) <= 1
+
+
+def test_preloading_keeps_a_ranks_share_only(listing):
+    images = Images.open(listing, Shard(1, 4), SIZE, True)
+    assert images.pixels.shape == (6, 32, 32, 3)  # examples 1, 5, 9, 13, 17, 21
+    assert images.pixels.dtype == tf.uint8
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time(listing, count):
+    def masks():
+        prepare = pipeline.inpainting(seed=0, number=2, size=8, height=32, width=32, flip_probability=0.0)
+        seen = {}
+        for rank in range(count):
+            images = Images.open(listing, Shard(rank, count), SIZE, True)
+            ids = iter(images.shard.indices(len(listing)))
+            for batch in pipeline.evaluation_batches(images, batch_size=8, prepare=prepare):
+                seen |= {next(ids): mask for mask in batch["mask"].numpy()}
+        return seen
+
+    first, second = masks(), masks()
+    assert sorted(first) == list(range(23))
+    assert all(np.array_equal(first[i], second[i]) for i in first)
+
+
+def test_labels_go_with_their_images(listing):
+    images = Images.open(listing, Shard(), SIZE, True)
+    prepare = pipeline.classification(seed=0, flip_probability=0.0)
+    for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=prepare).take(3):
+        red, blue = batch["inputs"].numpy().mean(axis=(1, 2))[:, [0, 2]].T
+        assert np.array_equal(blue > red, batch["targets"].numpy() == 1)  # class b is blue
+
+
+def test_flipping_mirrors_the_drawn_share(listing):
+    images = tf.random.stateless_uniform([400, 2, 3, 3], [0, 0])
+    batch = {"images": images, "examples": tf.range(400, dtype=tf.int64), "epoch": tf.constant(0, tf.int64)}
+    flipped = pipeline.flip(batch, seed=0, probability=0.25).numpy()
+    mirrored = (flipped == images.numpy()[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (mirrored | (flipped == images.numpy()).all(axis=(1, 2, 3))).all()
+    assert 70 <= mirrored.sum() <= 130  # 100 expected, standard deviation 8.7
+    assert pipeline.flip(batch, seed=0, probability=0.0) is images

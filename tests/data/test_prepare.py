@@ -1,0 +1,136 @@
+"""Preparation: split, strays, bad files, archives, refusals; and the digits."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_images
+from PIL import Image
+
+from tfinpaint.data.prepare import prepare
+from tfinpaint.errors import UserError
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def zipped(folder: Path, archive: Path, prefix: str) -> Path:
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, contents in tree(folder).items():
+            file.writestr(f"{prefix}{name}", contents)
+    return archive
+
+
+def test_split_is_stratified_complete_and_the_files_are_copied_as_they_are(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 30, "b": 14})
+    (source / "a" / "Thumbs.db").write_bytes(b"x")
+    report = prepare(source, tmp_path / "dest")
+    assert report.counts == {"a": (27, 3), "b": (13, 1)}
+    assert report.stray == ("a/Thumbs.db",)
+    made = tree(tmp_path / "dest")
+    assert len(made) == 44
+    by_name = {name.split("/", 1)[1]: contents for name, contents in made.items()}
+    assert by_name == {name: c for name, c in tree(source).items() if not name.endswith(".db")}  # none on both sides
+    assert (
+        report.lines()[-1]
+        == f"{tmp_path / 'dest'}: 40 training and 4 testing images in 2 classes, 1 other files passed over, 0 unreadable"
+    )
+
+
+def test_split_is_reproducible_and_the_same_from_a_zip_at_any_depth(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 20, "b": 20})
+    prepare(source, tmp_path / "one", seed=5)
+    prepare(zipped(source, tmp_path / "x.zip", "data/natural_images/"), tmp_path / "two", seed=5)
+    prepare(source, tmp_path / "three", seed=6)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    assert set(tree(tmp_path / "one")) != set(tree(tmp_path / "three"))
+
+
+def test_the_same_data_twice_in_an_archive_is_taken_once(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
+    archive = zipped(source, tmp_path / "x.zip", "natural_images/")
+    with zipfile.ZipFile(archive, "a") as file:
+        for name, contents in tree(source).items():
+            file.writestr(f"data/natural_images/{name}", contents)
+    assert prepare(archive, tmp_path / "dest").counts == {"a": (3, 1), "b": (3, 1)}
+
+
+def test_copies_of_one_file_stay_on_one_side(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 6, "b": 6})
+    for i in range(10):
+        (source / "a" / f"copy{i}.png").write_bytes((source / "a" / "000.png").read_bytes())
+    for seed in range(8):
+        prepare(source, tmp_path / f"dest{seed}", test_fraction=0.3, seed=seed)
+        sides = [set(tree(tmp_path / f"dest{seed}" / side / "a").values()) for side in ("training", "testing")]
+        assert not sides[0] & sides[1]
+
+
+def test_bad_images_are_named_and_left_out(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 5, "b": 5})
+    (source / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    report = prepare(source, tmp_path / "dest")
+    assert [path for path, _ in report.bad] == ["b/broken.jpg"]
+    assert report.lines()[0].startswith("Unreadable, left out: b/broken.jpg: ")
+    assert not list((tmp_path / "dest").rglob("broken.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"a": 5}, "found one class only"),
+        ({"a": 5, "b": 1}, "class b has 1 readable image"),
+        ({}, "no class folders with images"),
+    ],
+)
+def test_sources_that_cannot_be_split(tmp_path, counts, message):
+    (tmp_path / "source").mkdir()
+    with pytest.raises(UserError, match=message):
+        prepare(write_images(tmp_path / "source", counts), tmp_path / "dest")
+    assert not (tmp_path / "dest").exists()
+    assert not list(tmp_path.glob(".dest*"))
+
+
+def test_wrong_arguments(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 2, "b": 2})
+    (tmp_path / "file.txt").write_text("x")
+    for arguments, message in (
+        ((tmp_path / "nowhere", tmp_path / "d"), "no such folder or zip"),
+        ((tmp_path / "file.txt", tmp_path / "d"), "expected a folder or a zip"),
+        ((source, source), "already exists"),
+    ):
+        with pytest.raises(UserError, match=message):
+            prepare(*arguments)
+    with pytest.raises(UserError, match="between 0 and 1"):
+        prepare(source, tmp_path / "d", test_fraction=1.0)
+
+
+def test_different_class_roots_are_refused_with_their_names(tmp_path):
+    write_images(tmp_path / "source" / "cats", {"a": 2, "b": 2})
+    write_images(tmp_path / "source" / "cars", {"a": 3, "c": 2})
+    with pytest.raises(UserError, match=r"several places \(cars, cats\)"):
+        prepare(tmp_path / "source", tmp_path / "dest")
+
+
+def test_names_in_an_archive_cannot_lead_out_of_the_destination(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 3, "b": 3})
+    archive = zipped(source, tmp_path / "x.zip", "../../outside/")
+    with pytest.raises(UserError, match="no class folders"):
+        prepare(archive, tmp_path / "deep" / "dest")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_digits_are_the_1797_scans(tmp_path):
+    report = prepare(Path("digits"), tmp_path / "dest")
+    assert sum(map(sum, report.counts.values())) == 1797
+    assert sum(test for _, test in report.counts.values()) == 179
+    # The first scan of scikit-learn's set is a zero whose first row is 0 0 5 13 9 1 0 0, of 16.
+    first = next((tmp_path / "dest").rglob("0/0000.png"))
+    assert np.asarray(Image.open(first))[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
+
+
+def test_natural_images_as_kaggle_packs_them(natural_images, tmp_path):
+    report = prepare(natural_images, tmp_path / "dest")
+    assert sum(map(sum, report.counts.values())) == 6899
+    assert (len(report.counts), len(report.stray), report.bad) == (8, 2, ())

@@ -1,0 +1,123 @@
+"""Checkpoints: whole or not at all, told apart by kind, exact."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfinpaint import checkpoint
+from tfinpaint.checkpoint import Header
+from tfinpaint.errors import UserError
+from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.inpaint import build_inpainter, encoder_part
+
+CUT = "conv5_block1_3_bn"
+
+
+def header(kind="inpainter", epoch=3, **changes):
+    fields = {"kind": kind, "epoch": epoch, "step": 30, "encoder": "tiny", "encoder_output": "before_add"}
+    return Header(**(fields | {"height": 32, "width": 32} | changes))
+
+
+def trained(seed: int):
+    """A tiny context encoder after one Adam step, so that the optimizer has a state."""
+    keras.utils.set_random_seed(seed)
+    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32))
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.apply([w * 0.1 + 0.01 for w in model.trainable_variables], model.trainable_variables)
+    return model, optimizer
+
+
+def save(folder, model, optimizer, keep=2, **changes):
+    return checkpoint.save(folder, header(**changes), model, encoder_part(model, CUT), optimizer, keep)
+
+
+def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer)
+    other, other_optimizer = trained(1)
+    checkpoint.restore(path, other, other_optimizer)
+    for mine, theirs in zip(
+        [*model.variables, *optimizer.variables], [*other.variables, *other_optimizer.variables], strict=True
+    ):
+        assert np.array_equal(mine.numpy(), theirs.numpy())
+    assert int(other_optimizer.iterations) == 1
+    assert checkpoint.read_header(path) == header()
+
+
+def test_the_encoder_file_loads_into_plain_keras(tmp_path):
+    model = build_inpainter(build_encoder("resnet50", "before_add", 32, 32))
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(model.trainable_variables)
+    part = encoder_part(model, "conv5_block3_3_bn")
+    path = checkpoint.save(tmp_path, header(encoder="resnet50"), model, part, optimizer, 1)
+    plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
+    plain.load_weights(path / checkpoint.ENCODER)
+    for layer in (layer for layer in part.layers if layer.weights):
+        for mine, theirs in zip(layer.get_weights(), plain.get_layer(layer.name).get_weights(), strict=True):
+            assert np.array_equal(mine, theirs)
+
+
+def test_the_newest_are_kept_and_leftovers_removed(tmp_path):
+    model, optimizer = trained(0)
+    (tmp_path / ".model_checkpoint_9.partial").mkdir()
+    for epoch in (1, 2, 10):
+        save(tmp_path, model, optimizer, epoch=epoch)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model_checkpoint_10", "model_checkpoint_2"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == [
+        "model_checkpoint_2",
+        "model_checkpoint_10",
+    ]
+
+
+def test_a_failed_save_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer, epoch=1)
+    monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match="model_checkpoint_2: the checkpoint could not be written: No space left"):
+        save(tmp_path, model, optimizer, epoch=2)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer)
+    alone = tmp_path / "somewhere.weights.h5"
+    alone.write_bytes((path / checkpoint.ENCODER).read_bytes())
+    assert checkpoint.read_header(alone).kind == "encoder"
+    with pytest.raises(UserError, match="the checkpoint holds a inpainter; expected: classifier"):
+        checkpoint.read_header(path, allowed=("classifier",))
+    with pytest.raises(UserError, match=r"somewhere\.weights\.h5: the checkpoint holds a encoder"):
+        checkpoint.read_header(alone, allowed=("inpainter",))
+
+
+def test_what_is_not_a_checkpoint_is_refused(tmp_path):
+    plain = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    (tmp_path / "text.h5").write_text("text")
+    (tmp_path / "empty").mkdir()
+    for name in ("plain.weights.h5", "text.h5", "empty"):
+        with pytest.raises(UserError, match=f"{name}: not a checkpoint of tfinpaint"):
+            checkpoint.read_header(tmp_path / name)
+
+
+def test_finding_by_the_seed_tools_name_and_hints(tmp_path):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer)
+    assert checkpoint.find(tmp_path / "model_checkpoint_3.pt") == path
+    with pytest.raises(UserError, match=r"no such checkpoint: .*_4; there are model_checkpoint_3"):
+        checkpoint.find(tmp_path / "model_checkpoint_4")
+
+
+def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer)
+    with pytest.raises(UserError, match="the weights cannot be loaded"):
+        checkpoint.load_weights(path, build_classifier(build_encoder("tiny", "before_add", 32, 32), 3))
+    other = keras.optimizers.RMSprop()
+    other.build(model.trainable_variables)
+    with pytest.raises(UserError, match="the state of another optimizer"):
+        checkpoint.restore(path, model, other)
+    (path / checkpoint.OPTIMIZER).write_bytes(b"PK not a zip")
+    with pytest.raises(UserError, match="the optimizer state cannot be loaded"):
+        checkpoint.restore(path, *trained(2))

@@ -1,0 +1,201 @@
+"""The schema, its files, overrides and refusals."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import write_config
+
+from tfinpaint.config import Config, ConfigError, check_task
+from tfinpaint.config_file import dump_config, load_config
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+# The keys of the tutorial's pretraining file, in the form of the seed tool.
+SEED_JSON = {
+    "neural_network": {
+        "num_epochs": 100,
+        "outfile": "out_inpaint.txt",
+        "layers": "./network.json",
+        "checkpoints": {"save": "./model_checkpoints/", "interval": 10},
+        "data": {
+            "type": "images",
+            "input_path": "./natural_images/training/",
+            "target_path": "./natural_images/training/",
+            "batch_size": 128,
+            "preload": True,
+            "transforms": [{"resize": [128, 128]}, {"random_patches": {"number": 16, "size": 16}}],
+        },
+        "optimizer": {"type": "Adam", "learning_rate": 0.001},
+        "loss": {"function": "BCE"},
+    }
+}
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+def test_the_seed_tools_json_is_read_with_tabs_and_outer_key(tmp_path):
+    path = tmp_path / "seed.json"
+    path.write_text(json.dumps(SEED_JSON, indent="\t"))
+    config = load_config(path)
+    assert config.num_epochs == 100
+    assert config.data.input_type == config.data.target_type == "images"
+    assert config.data.input_path == config.data.target_path == tmp_path / "natural_images" / "training"
+    assert config.checkpoints.save == tmp_path / "model_checkpoints"
+    assert config.outfile == tmp_path / "out_inpaint.txt"
+    assert config.image_size == (128, 128)
+    assert (config.patches.number, config.patches.size) == (16, 16)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_recipe_is_valid_and_tells_its_command(path):
+    config = load_config(path)
+    assert config.workdir.is_relative_to(ROOT / "runs")
+    head = path.read_text().split("\nworkdir")[0]
+    for word in ("horovodrun -np", f"tfinpaint.{path.stem}", "Hardware", "Time", "Result"):
+        assert word in head
+
+
+def test_the_resolved_configuration_reads_back_equal(tmp_path):
+    config = load(tmp_path, "data: {transforms: [{resize: [64, 32]}], input_path: here}\nworkdir: run\n")
+    again = tmp_path / "elsewhere" / "resolved.yaml"
+    again.parent.mkdir()
+    again.write_text(dump_config(config))
+    assert load_config(again) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "num_epochs: 2\ndata:\n  batchsize: 3\n",
+            r"config.yaml:3: unknown key data.batchsize; did you mean data.batch_size",
+        ),
+        ("num_epoch: 2\n", r"config.yaml:1: unknown key num_epoch; did you mean num_epochs"),
+        (
+            "data:\n  transforms:\n    - resiz: [1, 2]\n",
+            r"config.yaml:3: unknown key data.transforms.0.resiz; .*0.resize",
+        ),
+        ("seed: 1\nnum_epochs: '2'\n", r"config.yaml:2: num_epochs: .*integer \(given: '2'\)"),
+        ("seed: 1\nseed: 2\n", r"config.yaml:2: seed is given twice"),
+        ("optimizer: {type: Adamm}\n", r"config.yaml:1: optimizer.type: .*'SGD', 'Adam' or 'AdamW'"),
+        ("optimizer: {type: SGD, beta1: 0.5}\n", r"optimizer: SGD has no beta1"),
+        ("model:\n  trainable: heads_only\n", r"config.yaml:2: model.trainable: .*head_only"),
+        ("data: {batch_size: 0}\n", r"data.batch_size: .*greater than or equal to 1"),
+        ("num_epochs: [\n", r"config.yaml:\d: not valid YAML"),
+        ("- a\n- b\n", r"expected a mapping"),
+        ("data: {transforms: [{resize: [32, 32], random_horizontal_flip: 0.5}]}\n", r"expected exactly one of resize"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_line_key_and_remedy(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text)
+
+
+def test_overrides_are_typed_and_may_reach_into_lists(tmp_path):
+    text = "data: {transforms: [{resize: [64, 64]}]}\n"
+    config = load(
+        tmp_path, text, "optimizer.learning_rate=1e-4", "data.transforms.0.resize=[32, 96]", "steps_per_epoch=null"
+    )
+    assert config.optimizer.learning_rate == 1e-4
+    assert config.image_size == (96, 32)
+    assert config.steps_per_epoch is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("num_epochs=many", r"--set num_epochs=many: num_epochs: .*integer"),
+        ("num_epochs", r"expected KEY=VALUE"),
+        ("optimiser.type=SGD", r"--set optimiser.type=SGD: unknown key optimiser; did you mean optimizer"),
+        ("data.transforms.3.resize=[1, 1]", r"there is no"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, "data: {transforms: [{resize: [64, 64]}]}\n", override)
+
+
+def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "sub"
+    folder.mkdir()
+    (folder / "c.yaml").write_text("data: {input_path: images}\noutfile: log.txt\n")
+    config = load_config(folder / "c.yaml", ["data.test_input_path=held_out"], Path("run"))
+    assert config.data.input_path == folder / "images"
+    assert config.data.test_input_path == tmp_path / "held_out"
+    assert config.workdir == tmp_path / "run"
+    assert config.outfile == tmp_path / "run" / "log.txt"
+    assert load_config(folder / "c.yaml").workdir == folder
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "ranks", "message"),
+    [
+        ("pretrain", {"data__batch_size": 9}, 2, r"data.batch_size 9 .* 2; use 8 or 10"),
+        ("pretrain", {"data__input_path": "/no/such"}, 1, r"data.input_path: no such folder: /no/such"),
+        (
+            "pretrain",
+            {"data__transforms": [{"resize": [32, 32]}, {"random_patches": {"number": 1, "size": 33}}]},
+            1,
+            r"33 is larger than the image",
+        ),
+        ("pretrain", {"data__transforms": [{"resize": [30, 32]}]}, 1, r"multiples of 32"),
+        (
+            "pretrain",
+            {"data__transforms": [{"random_patches": {"number": 1, "size": 3}}]},
+            1,
+            r"must begin with a resize",
+        ),
+        ("pretrain", {"data__transforms": [{"resize": [32, 32]}]}, 1, r"needs `- random_patches"),
+        (
+            "pretrain",
+            {"data__target_type": "labels", "data__type": None},
+            1,
+            r"pretrain needs data.target_type: images",
+        ),
+        ("pretrain", {"loss__function": "NLL"}, 1, r"NLL scores labels"),
+        ("classify", {"loss__function": "BCE"}, 1, r"BCE scores images"),
+        ("classify", {"layers": "net.json"}, 1, r"layers: network files are not supported yet"),
+    ],
+)
+def test_what_cannot_work_for_a_task_is_refused(images, tmp_path, task, changes, ranks, message):
+    config = load_config(write_config(tmp_path / "c.yaml", task, images, **changes))
+    with pytest.raises(ConfigError, match=message):
+        check_task(config, task, ranks)
+
+
+def test_a_wrong_configuration_is_refused_before_tensorflow_is_imported(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("num_epochz: 1\n")
+    code = (
+        "import sys; from tfinpaint import pretrain; "
+        f"code = pretrain.main(['--config', {str(path)!r}]); "
+        "sys.exit(77 if 'tensorflow' in sys.modules or 'keras' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {path}:1: unknown key num_epochz; did you mean num_epochs?\n"
+
+
+def test_readme_documents_every_key():
+    readme = (ROOT / "README.md").read_text()
+    for section in (
+        Config,
+        *(f.annotation for f in Config.model_fields.values() if hasattr(f.annotation, "model_fields")),
+    ):
+        for name in section.model_fields:
+            assert f"`{name}`" in readme, f"{section.__name__}.{name} is not in README.md"
+
+
+def test_yaml_numbers_in_exponent_form(tmp_path):
+    assert yaml.safe_load("1e-3") == "1e-3"  # why the project has a loader of its own
+    assert load(tmp_path, "optimizer: {learning_rate: 1e-3}\n").optimizer.learning_rate == 0.001

@@ -1,0 +1,82 @@
+"""Batch-norm statistics of the whole data instead of a moving average that training has left behind.
+
+The moving averages lag: they mix the activations of weights long gone, and in short runs of a deep network inference
+with them can be useless while training goes well. The remedy is that of Wu and Johnson, "Rethinking 'Batch' in
+BatchNorm" (arXiv 2105.07576, section 3, PreciseBN): fix the weights, run some training batches, pool their statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfinpaint.dist import World
+
+
+def batchnorm_layers(model: keras.Model, *, trainable: bool) -> list[keras.layers.BatchNormalization]:
+    """The batch-norm layers that are trained, or those that are frozen."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [layer for layer in norms if layer.trainable == trainable]
+
+
+class StatisticsEstimator:
+    """Sets the mean and variance of some batch-norm layers to those over given batches of all ranks.
+
+    With equal batch sizes the result is the exact mean and the exact (biased) variance of what these layers see, when
+    every layer before them normalises by its own batch.
+    """
+
+    def __init__(
+        self, model: keras.Model, layers: Sequence[keras.layers.BatchNormalization], batches: Iterable, world: World
+    ) -> None:
+        """
+        Args:
+            layers: batch-norm layers of `model`, frozen or not.
+            batches: finite, {"inputs": ...}; equally many and equally large on every rank; read anew at each run.
+        """
+        self._model, self._layers, self._batches, self._world = model, list(layers), batches, world
+        self._observe = tf.function(lambda inputs: self._model(inputs, training=True))
+
+    def run(self) -> None:
+        """Estimate and set the statistics; neither weights nor anything else about the model changes."""
+        if not self._layers:
+            return
+        sums, count = np.zeros(0), 0
+        with _showing_batch_statistics(self._layers):
+            for batch in self._batches:
+                self._observe(batch["inputs"])
+                means, variances = self._read()
+                moments = np.concatenate([means, variances + means**2])
+                sums = moments if count == 0 else sums + moments
+                count += 1
+        mean, mean_of_squares = np.split(self._world.sum_array(sums) / (count * self._world.size), 2)
+        self._write(mean, np.maximum(mean_of_squares - mean**2, 0.0))
+
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
+        """All layers' means and variances, each as one float64 vector."""
+        means = np.concatenate([layer.moving_mean.numpy() for layer in self._layers]).astype(np.float64)
+        variances = np.concatenate([layer.moving_variance.numpy() for layer in self._layers]).astype(np.float64)
+        return means, variances
+
+    def _write(self, means: np.ndarray, variances: np.ndarray) -> None:
+        ends = np.cumsum([layer.moving_mean.shape[0] for layer in self._layers])[:-1]
+        for layer, mean, variance in zip(self._layers, np.split(means, ends), np.split(variances, ends), strict=True):
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
+
+
+@contextmanager
+def _showing_batch_statistics(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+    """Within it, a training-mode call leaves each layer with the statistics of that batch alone."""
+    kept: Mapping[keras.Layer, tuple[float, bool]] = {layer: (layer.momentum, layer.trainable) for layer in layers}
+    try:
+        for layer in layers:
+            layer.momentum, layer.trainable = 0.0, True
+        yield
+    finally:
+        for layer, (momentum, trainable) in kept.items():
+            layer.momentum, layer.trainable = momentum, trainable

@@ -68,7 +68,9 @@ class _Board:
         import tensorflow as tf
 
         phase = str(record["phase"])
-        writer = self._writers.setdefault(phase, tf.summary.create_file_writer(str(self._folder / phase)))
+        if phase not in self._writers:
+            self._writers[phase] = tf.summary.create_file_writer(str(self._folder / phase))
+        writer = self._writers[phase]
         with writer.as_default():
             for name, value in record.items():
                 if name not in ("phase", "epoch"):

@@ -1,0 +1,149 @@
+"""Several ranks: the same numbers as one, under every launcher; clean ends when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import write_config, write_images
+
+pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+
+BIN = Path(sys.executable).parent
+TIMEOUT_SECONDS = 240
+LAUNCHERS = {
+    "mpi": ["horovodrun", "--mpi", "-np"],
+    "gloo": ["horovodrun", "--gloo", "-np"],
+    "mpirun": ["mpirun", "--oversubscribe", "-np"],
+}
+
+
+def launch(*arguments: str | Path, launcher: str = "mpi", ranks: int = 2) -> subprocess.CompletedProcess:
+    """Run `python -m tfinpaint.<arguments>` on several ranks; a hang fails by the time-out."""
+    environment = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+    command, *rest = map(str, arguments)
+    return subprocess.run(
+        [*LAUNCHERS[launcher], str(ranks), sys.executable, "-m", f"tfinpaint.{command}", *rest],
+        capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment,
+    )  # fmt: skip
+
+
+def succeed(*arguments: str | Path, **options: object) -> str:
+    done = launch(*arguments, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def alone(command: str, *arguments: str | Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", f"tfinpaint.{command}", *map(str, arguments)], check=True, capture_output=True
+    )
+
+
+def weights(run: Path, epoch: int = 1) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(run / "model_checkpoints" / f"model_checkpoint_{epoch}" / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def largest_relative_difference(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
+    """Over all tensors, the largest difference divided by the largest magnitude of its tensor."""
+    assert ours.keys() == theirs.keys()
+    return max(np.abs(ours[n] - theirs[n]).max() / max(np.abs(theirs[n]).max(), 1e-12) for n in ours)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_gradients_are_averaged_and_ranks_stay_equal_under_every_launcher(launcher):
+    assert "canary: 2 rank(s), gradients averaged, weights equal to the last byte" in succeed(
+        "canary", launcher=launcher
+    )
+
+
+@pytest.fixture
+def equal_runs(images, tmp_path):
+    """20 SGD steps on equal global batches with frozen batch norms; images per rank differ."""
+    changes = {
+        "num_epochs": 1,
+        "steps_per_epoch": 20,
+        "optimizer": {"type": "SGD", "learning_rate": 0.1, "momentum": 0.9},
+        "model": {"encoder": "tiny", "trainable": "batchnorm_frozen"},
+    }
+    return write_config(tmp_path / "equal.yaml", "pretrain", images, **changes)
+
+
+def test_two_ranks_equal_one(equal_runs, tmp_path):
+    # A checkpoint is saved only when all ranks hold the same bytes, so this also says that the ranks are equal.
+    alone("pretrain", "--config", equal_runs, "--workdir", tmp_path / "one")
+    succeed("pretrain", "--config", equal_runs, "--workdir", tmp_path / "two")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert largest_relative_difference(weights(two), weights(one)) <= 1e-5
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)
+    ]
+    assert np.allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_classifying_on_two_ranks_counts_every_image_once_and_resumes(images, tmp_path):
+    config = write_config(tmp_path / "c.yaml", "classify", images)
+    succeed("classify", "--config", config, "--set", "num_epochs=1", launcher="gloo")
+    output = succeed("classify", "--config", config, "--resume", launcher="gloo")
+    assert output.count("Going on after epoch 1 of 2") == 1  # rank 0 alone speaks
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["test_images"], summary["world_size"]) == (7, 2)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["phase"], r["epoch"]) for r in records] == [("train", 1), ("test", 1), ("train", 2), ("test", 2)]
+
+
+def test_xla_inside_and_collectives_outside(images, tmp_path):
+    changes = {"num_epochs": 1, "steps_per_epoch": 2, "jit_compile": "on", "precision": "mixed_bfloat16"}
+    succeed("pretrain", "--config", write_config(tmp_path / "c.yaml", "pretrain", images, **changes))
+
+
+@pytest.mark.parametrize("launcher", ["mpi", "gloo"])
+def test_a_wrong_configuration_ends_every_rank_with_one_clear_line(images, tmp_path, launcher):
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, data__batch_size=9)
+    done = launch("pretrain", "--config", config, launcher=launcher)
+    assert done.returncode != 0
+    assert (done.stdout + done.stderr).count("data.batch_size 9 is the batch over all ranks") == 1
+    assert "Traceback" not in done.stdout + done.stderr.split("error: ")[-1].split("\n")[0]
+
+
+@pytest.mark.parametrize("launcher", ["mpi", "gloo"])
+def test_a_bad_image_in_one_ranks_share_stops_all(images, tmp_path, launcher):
+    bad = images / "training" / "cold" / "001.png"  # index 1: rank 1 reads it
+    bad.write_bytes(b"not an image")
+    config = write_config(tmp_path / "c.yaml", "pretrain", images)
+    done = launch("pretrain", "--config", config, launcher=launcher)
+    assert done.returncode != 0
+    assert f"error: {bad}: cannot identify" in done.stdout + done.stderr
+
+
+def test_ranks_that_see_different_files_are_told(tmp_path):
+    write_images(tmp_path / "data" / "training", {"a": 9, "b": 9})
+    config = write_config(tmp_path / "c.yaml", "pretrain", tmp_path / "data", data__test_input_path=None)
+    # The second rank's listing is made different by a wrapper that removes one name.
+    wrapper = tmp_path / "wrapper.py"
+    wrapper.write_text(
+        "import sys\n"
+        "from tfinpaint import dist, pretrain\n"
+        "from tfinpaint.data import sources\n"
+        "whole = sources.list_images\n"
+        "sources.list_images = lambda root: whole(root).select(range(18 - dist.launched_rank()))\n"
+        "sys.exit(pretrain.main(sys.argv[1:]))\n"
+    )
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["horovodrun", "-np", "2", sys.executable, str(wrapper), "--config", str(config)],
+        capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "the ranks see different files there" in done.stdout + done.stderr

@@ -1,0 +1,206 @@
+"""The commands on one rank, whole, with the tiny model: outputs, resume, transfer, refusals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import write_config, write_images
+
+from tfinpaint import compare
+from tfinpaint.errors import UserError
+
+
+def tfinpaint(*arguments: str | Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "tfinpaint", *map(str, arguments)], capture_output=True, text=True, env=os.environ
+    )
+
+
+def succeed(*arguments: str | Path) -> str:
+    done = tfinpaint(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refuse(*arguments: str | Path) -> str:
+    """The error lines of a command that must fail cleanly."""
+    done = tfinpaint(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(checkpoint: Path) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(checkpoint / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+@pytest.fixture
+def pretrained(images, tmp_path) -> Path:
+    """The run folder of two epochs of pretraining."""
+    config = write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, outfile="log.txt")
+    succeed("pretrain", "--config", config)
+    return tmp_path / "p" / "run"
+
+
+def test_pretrain_leaves_everything_behind(pretrained):
+    expected = {
+        "config.resolved.yaml", "metrics.jsonl", "log_train.txt", "log_test.txt", "summary.json", "report.html",
+        "tensorboard", "figures", "model_checkpoints",
+    }  # fmt: skip
+    assert {path.name for path in pretrained.iterdir()} == expected
+    assert {path.name for path in (pretrained / "figures").iterdir()} == {"loss.png", "restorations.png"}
+    assert [(r["phase"], r["epoch"]) for r in records(pretrained)] == [
+        ("train", 1),
+        ("test", 1),
+        ("train", 2),
+        ("test", 2),
+    ]
+    assert set(records(pretrained)[0]) == {"phase", "epoch", "loss", "images_per_second", "seconds", "world_size"}
+    summary = json.loads((pretrained / "summary.json").read_text())
+    assert summary["pretrain_loss"] == records(pretrained)[2]["loss"]
+    assert (summary["world_size"], summary["epochs"]) == (1, 2)
+    assert summary["trainable_parameters"] < summary["parameters"]
+    assert sorted(p.name for p in (pretrained / "model_checkpoints").iterdir()) == [
+        "model_checkpoint_1",
+        "model_checkpoint_2",
+    ]
+
+
+def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):
+    checkpoint = pretrained / "model_checkpoints" / "model_checkpoint_2"
+    config = write_config(
+        tmp_path / "c.yaml", "classify", images, num_epochs=6, checkpoints={"load": f"{checkpoint}.pt"}
+    )
+    output = succeed("classify", "--config", config)
+    assert "Skipping layer dense_1: not found in model_checkpoint_2\n" in output
+    assert "Transferred 32 layers by name; skipped 1, mismatched 0, not needed 5\n" in output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["test_accuracy"] == 1.0  # orange against blue
+    assert summary["test_images"] == 7
+    last = records(tmp_path / "run")[-1]
+    assert (last["phase"], last["epoch"], last["accuracy"]) == ("test", 6, summary["test_accuracy"])
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {
+        "loss.png",
+        "accuracy.png",
+        "confusion.png",
+    }
+    assert "Skipping layer dense_1" in (tmp_path / "run" / "report.html").read_text()
+    table = compare.compare([pretrained, tmp_path / "run"], tmp_path / "both.html")
+    assert table[0][:3] == ["run", "test_accuracy", "train_accuracy"]
+    assert (tmp_path / "both.html").exists()
+
+
+def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, pretrained):
+    checkpoint = pretrained / "model_checkpoints" / "model_checkpoint_2"
+    changes = {
+        "checkpoints": {"load": str(checkpoint / "encoder.weights.h5")},
+        "model": {"encoder": "tiny", "trainable": "head_only", "batchnorm_batches": 0},
+    }
+    succeed("classify", "--config", write_config(tmp_path / "c.yaml", "classify", images, **changes))
+    before = weights(checkpoint)
+    after = weights(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_2")
+    encoder = [name for name in after if "/dense/" not in name]
+    assert len(encoder) == 96  # 16 convolutions with 2 weights, 16 batch norms with 4
+    assert all(np.array_equal(before[name], after[name]) for name in encoder)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, pretrained):
+    changes = {"outfile": "log.txt", "optimizer": {"type": "Adam", "learning_rate": 0.01}}
+    config = write_config(tmp_path / "again" / "pretrain.yaml", "pretrain", images, **changes)
+    succeed("pretrain", "--config", config, "--resume", "--set", "num_epochs=1")  # nothing there yet: starts
+    output = succeed("pretrain", "--config", config, "--resume")
+    assert "Going on after epoch 1 of 2" in output
+    again = tmp_path / "again" / "run"
+    ignored = ("seconds", "images_per_second")
+    strip = lambda run: [{k: v for k, v in r.items() if k not in ignored} for r in records(run)]  # noqa: E731
+    assert strip(again) == strip(pretrained)
+    ours, theirs = (weights(run / "model_checkpoints" / "model_checkpoint_2") for run in (again, pretrained))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert (again / "log_train.txt").read_text() == (pretrained / "log_train.txt").read_text()
+
+
+def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrained):
+    config = tmp_path / "p" / "pretrain.yaml"
+    before = (pretrained / "metrics.jsonl").read_bytes()
+    assert "already holds a run; add --resume to go on with it, --overwrite" in refuse("pretrain", "--config", config)
+    assert (pretrained / "metrics.jsonl").read_bytes() == before
+    succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1")
+    assert [path.name for path in (pretrained / "model_checkpoints").iterdir()] == ["model_checkpoint_1"]
+
+
+def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained):
+    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1)
+    succeed("classify", "--config", config)
+    classifier = tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1"
+    again = ("classify", "--config", config, "--workdir", tmp_path / "other", "--set", f"checkpoints.load={classifier}")
+    assert "holds a classifier; expected: inpainter or encoder" in refuse(*again)
+    missing = (
+        "classify",
+        "--config",
+        config,
+        "--workdir",
+        tmp_path / "other2",
+        "--set",
+        f"checkpoints.load={tmp_path}/x.pt",
+    )
+    assert f"no such checkpoint: {tmp_path}/x.pt" in refuse(*missing)
+    mixed = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--workdir", tmp_path / "run", "--resume")
+    assert "holds a classifier; expected: inpainter" in refuse(*mixed)
+
+
+def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, tmp_path):
+    bad = [images / "training" / "warm" / f"bad{i}.jpg" for i in range(2)]
+    for path in bad:
+        path.write_bytes(b"\xff\xd8\xff not a jpeg")
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=1)
+    error = refuse("pretrain", "--config", config, "--set", "data.max_bad_images=1")
+    assert "error: 2 unreadable images, data.max_bad_images allows 1" in error
+    assert all(str(path) in error for path in bad)
+    output = succeed("pretrain", "--config", config, "--set", "data.max_bad_images=2", "--overwrite")
+    assert all(f"Skipping unreadable image {path}: " in output for path in bad)
+    assert "training: 24 images\n" in output
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"a": 9}, "at least two class folders, found 1 (a)"),
+        ({"a": 9, "b": 0}, "class folder without images: b"),
+        ({"a": 3, "b": 3}, "6 images are fewer than a batch; lower data.batch_size 8"),
+    ],
+)
+def test_data_that_cannot_be_classified(tmp_path, counts, message):
+    write_images(tmp_path / "data" / "training", counts)
+    config = write_config(tmp_path / "c.yaml", "classify", tmp_path / "data", data__test_input_path=None)
+    assert message in refuse("classify", "--config", config)
+
+
+def test_seed_style_run_writes_beside_the_configuration(images, tmp_path):
+    config = write_config(tmp_path / "here" / "c.yaml", "pretrain", images, num_epochs=1, workdir=None, outfile="o.txt")
+    text = config.read_text().replace("workdir: null\n", "")
+    config.write_text(text)
+    succeed("pretrain", "--config", config)
+    assert (tmp_path / "here" / "o_train.txt").exists()
+    assert (tmp_path / "here" / "model_checkpoints" / "model_checkpoint_1").is_dir()
+
+
+def test_the_console_command_lists_its_commands(tmp_path):
+    shown = tfinpaint("--help")
+    assert shown.returncode == 0
+    for name in ("prepare", "pretrain", "classify", "compare", "canary"):
+        assert f"\n  {name}" in shown.stdout
+    assert tfinpaint("nonsense").returncode == 2
+    with pytest.raises(UserError, match="no finished run there"):
+        compare.compare([tmp_path], tmp_path / "r.html")

@@ -1,0 +1,90 @@
+"""The world of one rank, and what the launchers' environments mean."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfinpaint import dist
+from tfinpaint.errors import UserError
+
+
+def test_everything_is_the_identity_at_one_rank():
+    world = dist.World()
+    assert (world.rank, world.size, world.local_rank, world.local_size, world.is_first) == (0, 1, 0, 1, True)
+    gradients = [tf.constant([1.0, 2.0]), tf.constant([[3.0]])]
+    assert all(a is b for a, b in zip(world.average_gradients(gradients), gradients, strict=True))
+    assert world.sum({"b": 2.0, "a": 1.0}) == {"a": 1.0, "b": 2.0}
+    assert world.sum_array(np.array([1, 2])).dtype == np.float64
+    assert world.gather({"x": [1]}) == [{"x": [1]}]
+    variable = keras.Variable([1.0, 2.0])
+    world.broadcast([variable])
+    world.average_variables([variable])
+    world.barrier()
+    assert variable.numpy().tolist() == [1.0, 2.0]
+
+
+def test_from_first_gives_the_value_or_the_error():
+    world = dist.World()
+    assert world.from_first(lambda: 3) == 3
+
+    def fail():
+        raise UserError("told")
+
+    with pytest.raises(UserError, match="told"):
+        world.from_first(fail)
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank", "size", "launched"),
+    [
+        ({}, 0, 1, False),
+        ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}, 2, 4, True),
+        ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}, 1, 2, True),
+        ({"PMI_RANK": "3", "PMI_SIZE": "8"}, 3, 8, True),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}, 0, 1, True),
+    ],
+)
+def test_ranks_are_known_before_horovod_is(monkeypatch, environment, rank, size, launched):
+    for name in (*dist._RANK_VARIABLES, *dist._SIZE_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (dist.launched_rank(), dist.launched_size(), dist.launched()) == (rank, size, launched)
+
+
+@pytest.mark.parametrize(
+    ("bound", "machine", "ranks", "threads"), [(8, 8, 2, 4), (2, 2, 4, 1), (1, 8, 4, 1), (3, 8, 1, 3), (8, 8, 1, 8)]
+)
+def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, bound, machine, ranks, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)))
+    monkeypatch.setattr(os, "cpu_count", lambda: machine)
+    assert dist.threads_per_rank(ranks) == threads
+
+
+def run_without_horovod(code: str, **environment: str) -> subprocess.CompletedProcess:
+    hide = "import sys; sys.modules['horovod'] = None; from tfinpaint import cli, dist; from tfinpaint.config import Distributed; "
+    return subprocess.run(
+        [sys.executable, "-c", hide + code], capture_output=True, text=True, env=os.environ | environment
+    )
+
+
+def test_without_horovod_one_rank_works_and_two_are_refused():
+    start = "sys.exit(cli.guard(lambda: print(dist.start(**Distributed().model_dump()).size)))"
+    alone = run_without_horovod(start)
+    assert (alone.returncode, alone.stdout) == (0, "1\n")
+    two = run_without_horovod(start, HOROVOD_SIZE="2", HOROVOD_RANK="0")
+    assert two.returncode == 2
+    assert "error: started as 2 processes, but Horovod cannot be imported" in two.stderr
+    assert "run scripts/setup" in two.stderr
+    assert "Traceback" not in two.stderr
+
+
+def test_importing_tensorflow_through_start_is_quiet():
+    code = "from tfinpaint import cli, dist; from tfinpaint.config import Distributed; dist.start(**Distributed().model_dump())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

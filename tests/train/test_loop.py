@@ -1,0 +1,112 @@
+"""The loop on one rank: the update, exact means, resume, failure; and the batch-norm statistics."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfinpaint import dist
+from tfinpaint.errors import UserError
+from tfinpaint.models import losses
+from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.encoder import build_encoder
+from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
+from tfinpaint.train.loop import Trainer, fit
+
+
+def squared(targets, outputs):
+    return tf.reduce_mean(tf.square(outputs - targets), axis=1)
+
+
+def linear(weight=(1.0, 2.0)):
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array(weight, np.float32)[:, None]])
+    return model
+
+
+def batch(inputs, targets):
+    return {"inputs": tf.constant(inputs, tf.float32), "targets": tf.constant(targets, tf.float32)}
+
+
+def test_one_step_is_the_hand_computed_one():
+    # y = w.x with w = (1, 2); x = (1, 0), (0, 1); targets 0, 0. Loss = mean(1, 4) = 2.5; dL/dw = (2*1/2, 2*2/2) =
+    # (1, 2); SGD 0.1 gives w = (0.9, 1.8).
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
+    result = trainer.train_steps(iter([batch([[1, 0], [0, 1]], [[0], [0]])]), 1)
+    assert result.values == {"loss": 2.5}
+    assert np.allclose(trainer.model.get_weights()[0][:, 0], [0.9, 1.8])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_xla_of_the_inner_step_changes_nothing(jit):
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), jit_compile=jit)
+    trainer.train_steps(iter([batch([[1, 0], [0, 1]], [[0], [0]])] * 3), 3)
+    assert np.allclose(trainer.model.get_weights()[0][:, 0], [0.9**3, 2 * 0.9**3])
+
+
+def test_evaluation_is_the_mean_over_examples_not_over_batches():
+    model = build_classifier(build_encoder("tiny", "before_add", 32, 32), 2)
+    world = dist.World()
+    trainer = Trainer(model, keras.optimizers.SGD(), losses.nll, {"accuracy": losses.accuracy}, world=world)
+    images = np.random.default_rng(0).random((7, 32, 32, 3), np.float32)
+    classes = np.array([0, 1, 1, 0, 1, 0, 0], np.int32)
+    batches = [{"inputs": images[at : at + 3], "targets": tf.constant(classes[at : at + 3])} for at in (0, 3, 6)]
+    seen = []
+    result = trainer.evaluate(batches, on_batch=lambda batch, outputs: seen.append(len(outputs)))
+    outputs = model(images, training=False).numpy()
+    assert seen == [3, 3, 1]
+    assert result.images == 7
+    assert np.isclose(result.values["accuracy"], (outputs.argmax(1) == classes).mean())
+    assert np.isclose(result.values["loss"], -np.log(outputs[range(7), classes]).mean(), rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    trainer = Trainer(linear((float("nan"), 1.0)), keras.optimizers.SGD(), squared, world=dist.World())
+    with pytest.raises(UserError, match="the loss became nan"):
+        trainer.train_steps(iter([batch([[1, 1]], [[0]])]), 1)
+
+
+def test_fit_calls_in_order_and_numbers_epochs_from_the_first():
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
+    data = tf.data.Dataset.from_tensors(batch([[1.0, 0.0]], [[0.0]])).repeat()
+    calls = []
+    fit(
+        trainer,
+        data,
+        data.take(2),
+        first_epoch=3,
+        num_epochs=4,
+        steps_per_epoch=2,
+        settle=lambda: calls.append("settle"),
+        on_step=lambda epoch, read_loss: calls.append((epoch, read_loss() > 0)),
+        on_epoch_end=[lambda epoch, train, test: calls.append((epoch, train.images, test.images))],
+    )
+    assert calls == [(3, True), (3, True), "settle", (3, 2, 2), (4, True), (4, True), "settle", (4, 2, 2)]
+
+
+def norm_model():
+    return keras.Sequential(
+        [
+            keras.layers.Input((3,)),
+            keras.layers.BatchNormalization(name="first"),
+            keras.layers.Dense(2, name="dense"),
+            keras.layers.BatchNormalization(name="second"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_estimated_statistics_are_those_of_all_batches_pooled(frozen):
+    data = np.random.default_rng(0).normal([1, 2, 3], [1, 2, 3], (40, 3)).astype(np.float32)
+    batches = [{"inputs": data[at : at + 10]} for at in range(0, 40, 10)]
+    model = norm_model()
+    first = model.get_layer("first")
+    first.trainable = not frozen
+    weights = [weight.numpy() for weight in model.get_layer("dense").weights]
+    layers = batchnorm_layers(model, trainable=not frozen)
+    assert [layer.name for layer in layers] == (["first"] if frozen else ["first", "second"])
+    StatisticsEstimator(model, layers, batches, dist.World()).run()
+    assert np.allclose(first.moving_mean.numpy(), data.mean(axis=0), rtol=1e-5)
+    assert np.allclose(first.moving_variance.numpy(), data.var(axis=0), rtol=1e-4)
+    assert (first.momentum, first.trainable) == (0.99, not frozen)
+    assert all(np.array_equal(a, b.numpy()) for a, b in zip(weights, model.get_layer("dense").weights, strict=True))

@@ -10,18 +10,20 @@ from tfinpaint.train.optimizers import build_optimizer, learning_rate
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        (Optimizer(type="SGD", momentum=0.9), {"name": "SGD", "momentum": 0.9}),
+        (Optimizer(type="SGD", momentum=0.9), {"momentum": 0.9}),
         (
             Optimizer(type="Adam", beta1=0.8, beta2=0.9, eps=1e-5),
-            {"name": "adam", "beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-5},
+            {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-5},
         ),
-        (Optimizer(type="AdamW", weight_decay=0.05), {"name": "adamw", "weight_decay": 0.05}),
+        (Optimizer(type="AdamW", weight_decay=0.05), {"weight_decay": 0.05}),
     ],
 )
 def test_every_field_arrives(section, expected):
-    config = build_optimizer(section, 10, 2).get_config()
+    optimizer = build_optimizer(section, 10, 2)
+    config = optimizer.get_config()
+    assert type(optimizer).__name__ == section.type
     assert {key: config[key] for key in expected} == expected
-    assert np.isclose(float(build_optimizer(section, 10, 2).learning_rate), 0.01)
+    assert np.isclose(float(optimizer.learning_rate), 0.01)
 
 
 def test_warmup_then_half_a_cosine():

@@ -3,9 +3,9 @@
 usage: python scripts/bench_step.py [--size 128] [--batch 32] [--steps 5] [--repeats 5] [--precision float32]
 
 Both train the same model (43 M parameters), precision, Adam and batch in this process on all cores, in turns, so that
-a noisy machine hits both alike. Ours reads preloaded images through the whole pipeline, erasing included; `fit` gets one
-ready batch again and again, with nothing to read or erase. Prints a JSON line: the median rate of each and the median
-and range of the ratios of neighbouring turns.
+a noisy machine hits both alike. Ours reads preloaded images through the whole pipeline, erasing included; `fit` gets
+one ready batch again and again, with nothing to read or erase. Prints a JSON line: the median rate of each and the
+median and range of the ratios of neighbouring turns.
 """
 
 import argparse

@@ -124,12 +124,14 @@ class Distributed(_Section):
 
 
 class Config(_Section):
-    num_epochs: int = Field(1, ge=1)
+    num_epochs: int = Field(1, ge=1, description="epochs of the whole run, resumed parts included")
     steps_per_epoch: int | None = Field(None, ge=1, description="null: the whole data set")
     outfile: Path | None = Field(None, description="X.txt writes X_train.txt and X_test.txt")
     workdir: Path | None = Field(None, description="run folder; null: the folder of the config file")
-    seed: int = Field(0, ge=0, lt=2**31)
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, patches and the choice of labels")
+    precision: Literal["float32", "mixed_bfloat16"] = Field(
+        "float32", description="mixed_bfloat16: compute in bfloat16, weights and gradients in float32"
+    )
     jit_compile: Literal["auto", "on", "off"] = Field("auto", description="XLA for forward and backward; auto: on GPUs")
     figures_interval: int = Field(5, ge=1, description="epochs between pictures; the last epoch always has them")
     layers: Path | None = Field(None, description="a Keras network file of the seed tool; not supported yet")

@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.parallel, pytest.mark.slow]
 BIN = Path(sys.executable).parent
 TIMEOUT_SECONDS = 240
 LAUNCHERS = {
-    "mpi": ["horovodrun", "--mpi", "-np"],
-    "gloo": ["horovodrun", "--gloo", "-np"],
-    "mpirun": ["mpirun", "--oversubscribe", "-np"],
+    "mpi": ["horovodrun", "--mpi", "--network-interfaces", "lo", "-np"],
+    "gloo": ["horovodrun", "--gloo", "--network-interfaces", "lo", "-np"],
+    "mpirun": ["mpirun", "--oversubscribe", "--mca", "btl_tcp_if_include", "lo", "-np"],
 }
 
 
@@ -142,7 +142,7 @@ def test_ranks_that_see_different_files_are_told(tmp_path):
     )
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        ["horovodrun", "-np", "2", sys.executable, str(wrapper), "--config", str(config)],
+        [*LAUNCHERS["mpi"], "2", sys.executable, str(wrapper), "--config", str(config)],
         capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment,
     )  # fmt: skip
     assert done.returncode != 0

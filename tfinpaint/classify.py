@@ -26,6 +26,7 @@ def classify(options: cli.Options, world: dist.World) -> None:
     from tfinpaint.data import pipeline, sources
     from tfinpaint.models import losses, trainable
     from tfinpaint.train import run as runs
+    from tfinpaint.train.callbacks import train
     from tfinpaint.train.optimizers import build_optimizer
 
     config, data = options.config, options.config.data
@@ -57,7 +58,7 @@ def classify(options: cli.Options, world: dist.World) -> None:
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs)
     trainer = runs.make_trainer(run, model, optimizer, losses.nll, {"accuracy": losses.accuracy})
 
-    metrics = runs.train(
+    metrics = train(
         run,
         trainer,
         batches_from,

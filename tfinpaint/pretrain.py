@@ -28,6 +28,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     from tfinpaint.data import pipeline, sources
     from tfinpaint.models import losses, trainable
     from tfinpaint.train import run as runs
+    from tfinpaint.train.callbacks import train
     from tfinpaint.train.optimizers import build_optimizer
 
     config, data, patches = options.config, options.config.data, options.config.patches
@@ -66,7 +67,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     trainer = runs.make_trainer(run, model, optimizer, losses.BY_NAME[config.loss.function])
 
     sample = _sample(test or images, held_out_erase) if world.is_first else {}
-    metrics = runs.train(
+    metrics = train(
         run, trainer, batches_from, test_batches, steps=steps, draw=lambda metrics: _draw(run, trainer, sample, metrics)
     )
     if world.is_first:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,11 @@ from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_json, write_text
 from tfinpaint.models.classifier import build_classifier
-from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
-from tfinpaint.models.inpaint import build_inpainter, encoder_part
+from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.inpaint import build_inpainter
 from tfinpaint.report.metrics import METRICS, MetricsLog
 from tfinpaint.report.page import Section, summary_table, write_page
-from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
-from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
-from tfinpaint.train.progress import RunProgress
+from tfinpaint.train.loop import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -212,129 +210,6 @@ def make_trainer(run: Run, model: keras.Model, optimizer: keras.Optimizer, loss:
 def steps_per_epoch(run: Run, images: Images) -> int:
     """What the configuration says, or one pass over the data."""
     return run.config.steps_per_epoch or pipeline.steps_per_pass(len(images.listing), run.config.data.batch_size)
-
-
-def train(
-    run: Run,
-    trainer: Trainer,
-    batches_from: Callable[[int], tf.data.Dataset],
-    test_batches: tf.data.Dataset | None,
-    *,
-    steps: int,
-    classes: tuple[str, ...] = (),
-    draw: Callable[[MetricsLog], None],
-) -> MetricsLog:
-    """Fit, with metrics, checkpoints, pictures and progress at the epoch ends.
-
-    Args:
-        batches_from: endless training batches from a global step on.
-        steps: per epoch.
-        draw: makes the pictures of the run; called on rank 0 every `figures_interval` epochs and at the end.
-    """
-    config, first = run.config, run.world.is_first
-    metrics = MetricsLog(run.folder, config.outfile, enabled=first, first_epoch=run.first_epoch)
-    progress = RunProgress(
-        enabled=first, first_epoch=run.first_epoch, num_epochs=config.num_epochs, steps_per_epoch=steps
-    )
-    observers: list[EpochEnd] = [
-        progress.epoch_end,
-        _Record(run, metrics),
-        _Save(run, trainer, steps, classes),
-        _Draw(run, lambda: draw(metrics)),
-    ]
-    try:
-        fit(
-            trainer,
-            batches_from(run.first_step),
-            test_batches,
-            first_epoch=run.first_epoch,
-            num_epochs=config.num_epochs,
-            steps_per_epoch=steps,
-            settle=_settle(run, trainer, batches_from, steps),
-            on_step=progress.step,
-            on_epoch_end=observers,
-        )
-    finally:
-        progress.close()
-    return metrics
-
-
-def _settle(
-    run: Run, trainer: Trainer, batches_from: Callable[[int], tf.data.Dataset], steps: int
-) -> Callable[[], None]:
-    """How batch-norm statistics are made ready for inference at each epoch's end.
-
-    Frozen batch-norms are settled here and now, after a transfer: the statistics that came with the weights are those
-    of erased images.
-    """
-    count = min(run.config.model.batchnorm_batches, steps)
-    if not count:
-        return trainer.average_statistics
-    sample = batches_from(0).take(count)
-    if run.config.checkpoints.load and not run.resumed:
-        frozen = batchnorm_layers(trainer.model, trainable=False)
-        StatisticsEstimator(trainer.model, frozen, sample, run.world).run()
-    return StatisticsEstimator(trainer.model, batchnorm_layers(trainer.model, trainable=True), sample, run.world).run
-
-
-@dataclass
-class _Record:
-    run: Run
-    metrics: MetricsLog
-
-    def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
-        for phase, result in (("train", train), ("test", test)):
-            if result:
-                self.metrics.add(
-                    {
-                        "phase": phase,
-                        "epoch": epoch,
-                        **result.values,
-                        "images_per_second": result.images_per_second,
-                        "seconds": result.seconds,
-                        "world_size": self.run.world.size,
-                    }
-                )
-
-
-@dataclass
-class _Save:
-    run: Run
-    trainer: Trainer
-    steps: int
-    classes: tuple[str, ...]
-    encoder: keras.Model = field(init=False)
-
-    def __post_init__(self) -> None:
-        model = self.run.config.model
-        self.encoder = encoder_part(self.trainer.model, OUTPUT_LAYERS[model.encoder][model.encoder_output])
-
-    def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
-        config = self.run.config
-        due = epoch % config.checkpoints.interval == 0 or epoch == config.num_epochs
-        folder = config.checkpoints.save
-        if folder is None or not due:
-            return
-        header = describe(self.run, epoch, epoch * self.steps, self.classes)
-        self.trainer.check_in_step()
-        self.run.world.from_first(lambda: self._write(folder, header))
-
-    def _write(self, folder: Path, header: Header) -> None:
-        trainer = self.trainer
-        keep = self.run.config.checkpoints.keep
-        path = checkpoint.save(folder, header, trainer.model, self.encoder, trainer.optimizer, keep)
-        log.info(f"Saved {path}")
-
-
-@dataclass
-class _Draw:
-    run: Run
-    draw: Callable[[], None]
-
-    def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
-        due = epoch % self.run.config.figures_interval == 0 or epoch == self.run.config.num_epochs
-        if due and self.run.world.is_first:
-            self.draw()
 
 
 def write_summary(run: Run, model: keras.Model, metrics: MetricsLog, figures: dict[str, Any]) -> dict[str, Any]:

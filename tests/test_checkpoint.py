@@ -16,6 +16,7 @@ CUT = "conv5_block1_3_bn"
 
 def header(kind="inpainter", epoch=3, **changes):
     fields = {"kind": kind, "epoch": epoch, "step": 30, "encoder": "tiny", "encoder_output": "before_add"}
+    fields |= {"batch_size": 8, "steps_per_epoch": 10}
     return Header(**(fields | {"height": 32, "width": 32} | changes))
 
 
@@ -85,9 +86,9 @@ def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path):
     alone = tmp_path / "somewhere.weights.h5"
     alone.write_bytes((path / checkpoint.ENCODER).read_bytes())
     assert checkpoint.read_header(alone).kind == "encoder"
-    with pytest.raises(UserError, match="the checkpoint holds a inpainter; expected: classifier"):
+    with pytest.raises(UserError, match="holds the weights of kind inpainter; expected: classifier"):
         checkpoint.read_header(path, allowed=("classifier",))
-    with pytest.raises(UserError, match=r"somewhere\.weights\.h5: the checkpoint holds a encoder"):
+    with pytest.raises(UserError, match=r"somewhere\.weights\.h5: holds the weights of kind encoder"):
         checkpoint.read_header(alone, allowed=("inpainter",))
 
 

@@ -145,7 +145,7 @@ def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained)
     succeed("classify", "--config", config)
     classifier = tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1"
     again = ("classify", "--config", config, "--workdir", tmp_path / "other", "--set", f"checkpoints.load={classifier}")
-    assert "holds a classifier; expected: inpainter or encoder" in refuse(*again)
+    assert "holds the weights of kind classifier; expected: inpainter or encoder" in refuse(*again)
     missing = (
         "classify",
         "--config",
@@ -157,7 +157,7 @@ def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained)
     )
     assert f"no such checkpoint: {tmp_path}/x.pt" in refuse(*missing)
     mixed = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--workdir", tmp_path / "run", "--resume")
-    assert "holds a classifier; expected: inpainter" in refuse(*mixed)
+    assert "holds the weights of kind classifier; expected: inpainter" in refuse(*mixed)
 
 
 def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, tmp_path):

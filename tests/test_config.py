@@ -93,6 +93,17 @@ def test_the_resolved_configuration_reads_back_equal(tmp_path):
         ("data: {batch_size: 0}\n", r"data.batch_size: .*greater than or equal to 1"),
         ("num_epochs: [\n", r"config.yaml:\d: not valid YAML"),
         ("- a\n- b\n", r"expected a mapping"),
+        ("data: 3\n", r"config.yaml:1: data: input should be a valid dictionary"),
+        ("data: {transforms: [{resize: null}]}\n", r"expected exactly one of resize"),
+        ("data: {transforms: [{resize: [-32, 32]}]}\n", r"greater than or equal to 1"),
+        (
+            "data: {transforms: [{random_patches: {number: 4}}]}\n",
+            r"config.yaml:1: data.transforms.0.random_patches.size: Field required",
+        ),
+        ("data: &d {transforms: *d}\n", r"config.yaml"),
+        ("outfile: 2024-13-45\n", r"not valid YAML: month must be"),
+        ("data: {input_path: ''}\n", r"data.input_path: '' is not a usable path"),
+        ("data: {input_path: ~nosuchuser/x}\n", r"data.input_path: '~nosuchuser/x' is not a usable path"),
         ("data: {transforms: [{resize: [32, 32], random_horizontal_flip: 0.5}]}\n", r"expected exactly one of resize"),
     ],
 )
@@ -123,6 +134,22 @@ def test_overrides_are_typed_and_may_reach_into_lists(tmp_path):
 def test_a_wrong_override_is_named(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, "data: {transforms: [{resize: [64, 64]}]}\n", override)
+
+
+def test_an_error_is_blamed_on_the_file_or_the_override_that_made_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"^.*config.yaml:1: optimizer: SGD has no beta1"):
+        load(tmp_path, "optimizer: {type: SGD, beta1: 0.5}\n", "optimizer.learning_rate=0.1")
+
+
+def test_overrides_fill_empty_sections_and_take_paths_literally(tmp_path):
+    config = load(tmp_path, "data:\n", "data.input_path=/x/my data #1/a: b", "data.test_input_path=null")
+    assert config.data.input_path == Path("/x/my data #1/a: b")
+    assert config.data.test_input_path is None
+
+
+def test_merge_keys_are_no_duplicates(tmp_path):
+    text = "optimizer: {<<: {type: SGD, learning_rate: 0.1}, learning_rate: 0.2}\n"
+    assert load(tmp_path, text).optimizer.learning_rate == 0.2
 
 
 def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):

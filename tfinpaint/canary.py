@@ -54,8 +54,12 @@ def check(world: dist.World) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        argparse.ArgumentParser(prog="tfinpaint canary", description=__doc__.splitlines()[0]).parse_args(arguments)
+        parser = argparse.ArgumentParser(prog="tfinpaint canary", description=__doc__.splitlines()[0])
+        parser.add_argument("--ranks", type=int, help="fail unless there are this many ranks")
+        parsed = parser.parse_args(arguments)
         world = dist.start(**Distributed().model_dump())
+        if parsed.ranks not in (None, world.size):
+            raise UserError(f"canary: {world.size} rank(s) found each other, expected {parsed.ranks}")
         message = check(world)
         if world.is_first:
             print(message)

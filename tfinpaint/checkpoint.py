@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from tfinpaint.errors import UserError
 Kind = Literal["inpainter", "classifier", "encoder"]
 MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
 _ATTRIBUTE = "tfinpaint"
+SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
 _NAME = re.compile(r"model_checkpoint_(\d+)$")
 
 
@@ -36,6 +38,7 @@ class Header(BaseModel):
         encoder, encoder_output: arguments of `models.encoder.build_encoder`.
         height, width: of the images, pixels.
         classes: class names of a classifier, else empty.
+        batch_size, steps_per_epoch: of the run; they place `step` in the data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +50,8 @@ class Header(BaseModel):
     height: int
     width: int
     classes: tuple[str, ...] = ()
+    batch_size: int
+    steps_per_epoch: int
 
 
 def save(
@@ -61,6 +66,7 @@ def save(
     partial = folder / f".{final.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_space(folder, [*model.variables, *encoder.variables, *optimizer.variables])
         for leftover in folder.glob(".model_checkpoint_*.partial"):
             shutil.rmtree(leftover)
         partial.mkdir()
@@ -70,11 +76,22 @@ def save(
             shutil.rmtree(final)
         partial.rename(final)
         _sync_folder(folder)
-        remove(list_checkpoints(folder)[:-keep])
+        remove([path for path in list_checkpoints(folder)[:-keep] if path != final])
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{final}: the checkpoint could not be written: {error.strerror or error}") from None
     return final
+
+
+def _check_space(folder: Path, variables: Sequence[keras.Variable]) -> None:
+    """Refuse before writing: HDF5 does not survive a disk that fills while it writes."""
+    needed = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables) + SPACE_MARGIN_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {free // 2**20} MiB free, {needed // 2**20} MiB needed for a checkpoint; make room and go on "
+            "with --resume"
+        )
 
 
 def _write(folder: Path, header: Header, model: keras.Model, encoder: keras.Model, optimizer: keras.Optimizer) -> None:
@@ -146,12 +163,12 @@ def read_header(path: Path, allowed: tuple[Kind, ...] = ("inpainter", "classifie
     try:
         with h5py.File(file, "r") as weights:
             header = Header.model_validate_json(str(weights.attrs[_ATTRIBUTE]))
-    except (OSError, KeyError, ValidationError):
+    except (OSError, KeyError, RuntimeError, ValidationError):
         raise UserError(
             f"{path}: not a checkpoint of tfinpaint; expected a folder model_checkpoint_<epoch> or its {ENCODER}"
         ) from None
     if header.kind not in allowed:
-        raise UserError(f"{path}: the checkpoint holds a {header.kind}; expected: {' or '.join(allowed)}")
+        raise UserError(f"{path}: holds the weights of kind {header.kind}; expected: {' or '.join(allowed)}")
     return header
 
 
@@ -164,7 +181,7 @@ def load_weights(path: Path, model: keras.Model) -> None:
     file = path / MODEL if path.is_dir() else path
     try:
         model.load_weights(file)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise UserError(f"{file}: the weights cannot be loaded: {str(error).splitlines()[0]}") from None
 
 
@@ -178,9 +195,12 @@ def restore(path: Path, model: keras.Model, optimizer: keras.Optimizer) -> None:
     try:
         with np.load(path / OPTIMIZER, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path / OPTIMIZER}: the optimizer state cannot be loaded: {error}") from None
     shapes = [tuple(variable.shape) for variable in optimizer.variables]
     if {name: array.shape for name, array in arrays.items()} != {str(i): shape for i, shape in enumerate(shapes)}:
         raise UserError(f"{path / OPTIMIZER}: the state of another optimizer; resume with the optimizer of the run")
+    rate = optimizer.get_config()["learning_rate"]
     optimizer.load_own_variables(arrays)
+    if isinstance(rate, float):  # a constant rate is among the variables; the configuration's has the last word
+        optimizer.learning_rate = rate

@@ -50,7 +50,8 @@ def classify(options: cli.Options, world: dist.World) -> None:
             test, batch_size=data.test_batch_size, prepare=pipeline.classification(seed=config.seed, flip_probability=0)
         )
 
-    model = runs.build_model(runs.describe(run, classes=listing.classes))
+    runs.check_same_run(run, steps, listing.classes)
+    model = runs.build_model(runs.describe(run, steps=steps, classes=listing.classes))
     trainable.set_trainable(model, config.model.trainable)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:

@@ -28,34 +28,37 @@ def compare(folders: Sequence[Path], report: Path) -> list[list[Any]]:
         UserError: a folder holds no finished run.
     """
     from tfinpaint.report import figures
-    from tfinpaint.report.page import Section, write_page
+    from tfinpaint.report.page import Section, summary_table, write_page
 
-    summaries = {folder.name: _summary(folder) for folder in folders}
+    summaries = dict(zip(_labels(folders), map(_summary, folders), strict=True))
     columns = [name for name in COLUMNS if any(summary.get(name) is not None for summary in summaries.values())]
     table = [["run", *columns], *([run, *(s.get(name, "") for name in columns)] for run, s in summaries.items())]
     accuracies = {run: s["test_accuracy"] for run, s in summaries.items() if "test_accuracy" in s}
-    chart = report.parent / "accuracies.png"
+    chart = report.with_name(f"{report.stem}_accuracies.png")
     if accuracies:
         figures.bars(accuracies, "test accuracy", chart)
-    sections = [Section("Runs", table=table, figures=[chart])]
-    for folder in folders:
+    sections = [Section("Runs", table=table, figures=[chart] if accuracies else [])]
+    for folder, (label, summary) in zip(folders, summaries.items(), strict=True):
         pictures = sorted((folder / "figures").glob("*.png"))
-        sections.append(Section(folder.name, table=_rows(summaries[folder.name]), figures=pictures))
+        sections.append(Section(label, table=summary_table(summary), figures=pictures))
     write_page(report, "Runs side by side", sections)
     return table
 
 
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """The folders' names; their whole paths where two have the same name."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "summary.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        raise UserError(f"{folder}: no finished run there (no readable summary.json)") from None
-
-
-def _rows(summary: dict[str, Any]) -> list[list[Any]]:
-    from tfinpaint.report.page import summary_table
-
-    return summary_table(summary)
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        summary = None
+    if not isinstance(summary, dict):
+        raise UserError(f"{folder}: no finished run there (no readable summary.json)")
+    return summary
 
 
 def _print(table: Sequence[Sequence[Any]]) -> None:

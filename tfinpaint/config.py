@@ -5,8 +5,9 @@ The key names are a superset of the seed tool's. Every default of the project st
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -33,13 +34,16 @@ class RandomPatches(_Section):
 class Transform(_Section):
     """One step of `data.transforms`: a mapping with exactly one key."""
 
-    resize: list[int] | None = Field(None, min_length=2, max_length=2, description="[width, height] in pixels")
+    resize: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=2, max_length=2, description="[width, height] in pixels"
+    )
     random_horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability of mirroring an image")
     random_patches: RandomPatches | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Transform:
-        if len(self.model_fields_set) != 1:
+        given = [name for name in self.model_fields_set if getattr(self, name) is not None]
+        if len(given) != 1 or len(self.model_fields_set) != 1:
             raise ValueError(f"expected exactly one of {', '.join(Transform.model_fields)}")
         return self
 
@@ -110,8 +114,8 @@ class Model(_Section):
     batchnorm_batches: int = Field(
         16,
         ge=0,
-        description="training batches from which batch-norm statistics are estimated before evaluating and saving; "
-        "0: moving averages",
+        description="training batches from which batch-norm statistics are estimated, of trained layers before "
+        "evaluating and saving, of frozen ones once after a transfer; 0: moving averages, or what was transferred",
     )
 
 
@@ -171,7 +175,7 @@ def check_task(config: Config, task: Literal["pretrain", "classify"], ranks: int
     if data.input_path is None:
         raise ConfigError("data.input_path is missing: name the folder of training images")
     for key, path in (("input_path", data.input_path), ("test_input_path", data.test_input_path)):
-        if path is not None and not path.is_dir():
+        if path is not None and not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False where forbidden)
             raise ConfigError(f"data.{key}: no such folder: {path}")
     if data.target_path not in (None, data.input_path) or data.test_target_path not in (None, data.test_input_path):
         raise ConfigError("data.target_path must equal data.input_path (targets are cut from the input images)")
@@ -181,6 +185,9 @@ def check_task(config: Config, task: Literal["pretrain", "classify"], ranks: int
                 f"data.{key} {batch} is the batch over all ranks and must divide by their number, {ranks}; "
                 f"use {max(ranks, batch // ranks * ranks)} or {(batch // ranks + 1) * ranks}"
             )
+    load = config.checkpoints.load
+    if load is not None and not load.exists() and not load.with_suffix("").exists():
+        raise ConfigError(f"checkpoints.load: no such checkpoint: {load}")
     _check_transforms(config)
     _check_inpainting(config) if task == "pretrain" else _check_classification(config)
 

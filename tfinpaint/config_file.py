@@ -46,7 +46,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
         raw["workdir"] = str(workdir.resolve())
     raw.setdefault("workdir", str(path.resolve().parent))
     try:
-        config = Config.model_validate(_tuples_and_paths(raw))
+        config = Config.model_validate(_strings_to_paths(raw))
     except ValidationError as error:
         messages = [_explain(path, lines, sources, problem) for problem in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(messages))) from None
@@ -71,13 +71,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        raw = loader.construct_document(node) if node else {}
         if node:
-            _note_lines(node, (), lines, path)
-    except yaml.YAMLError as error:
+            _note_lines(node, (), lines, path, set())
+        raw = loader.construct_document(node) if node else {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not readable"
+        problem = getattr(error, "problem", None) or str(error) or "not readable"
         raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(raw).__name__}")
@@ -87,18 +87,22 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     return raw, lines
 
 
-def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path) -> None:
+def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path, seen: set[int]) -> None:
+    """Record the line of every key and list item, and refuse a key given twice. Aliased nodes are walked once."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*location, key.value)
             if here in lines:
                 raise ConfigError(f"{path}:{key.start_mark.line + 1}: {_dotted(here)} is given twice")
             lines[here] = key.start_mark.line + 1
-            _note_lines(value, here, lines, path)
+            _note_lines(value, here, lines, path, seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*location, index)] = value.start_mark.line + 1
-            _note_lines(value, (*location, index), lines, path)
+            _note_lines(value, (*location, index), lines, path, seen)
 
 
 # Which keys are paths, and what a relative one is relative to.
@@ -118,8 +122,17 @@ def _resolve_paths(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     for *sections, key in _INPUT_PATHS:
         section = _descend(raw, sections)
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str((base / Path(section[key]).expanduser()).resolve())
+            section[key] = _absolute(base, section[key], _dotted([*sections, key]))
     return raw
+
+
+def _absolute(base: Path, text: str, name: str) -> str:
+    try:
+        if text:
+            return str((base / Path(text).expanduser()).resolve())
+    except (RuntimeError, ValueError):  # an unknown user after ~, a null character
+        pass
+    raise ConfigError(f"{name}: {text!r} is not a usable path")
 
 
 def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, str]) -> None:
@@ -127,17 +140,16 @@ def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, 
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set optimizer.learning_rate=1e-4")
-    location: Location = tuple(int(part) if part.isdigit() else part for part in name.strip().split("."))
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
-    if location in _INPUT_PATHS and isinstance(value, str):
-        value = str(Path(value).expanduser().resolve())
+    location: Location = tuple(
+        int(part) if part.isascii() and part.isdecimal() else part for part in name.strip().split(".")
+    )
+    value = _override_value(location, text, override)
     section: Any = raw
     for part in location[:-1]:
         if isinstance(section, dict):
-            section = section[part] if isinstance(section.get(part), dict | list) else section.setdefault(part, {})
+            if section.get(part) is None:
+                section[part] = {}
+            section = section[part]
         elif isinstance(section, list) and isinstance(part, int) and part < len(section):
             section = section[part]
         else:
@@ -149,7 +161,18 @@ def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, 
     sources[location] = f"--set {override}"
 
 
-def _tuples_and_paths(raw: dict[str, Any]) -> dict[str, Any]:
+def _override_value(location: Location, text: str, override: str) -> Any:
+    if location in _PATHS:  # taken literally: a path may hold what means something else in YAML
+        if text in ("", "null"):
+            return None
+        return _absolute(Path.cwd(), text, _dotted(location)) if location in _INPUT_PATHS else text
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+
+
+def _strings_to_paths(raw: dict[str, Any]) -> dict[str, Any]:
     """Strict validation takes no string for a Path: turn the strings at the known places into paths."""
     for *sections, key in _PATHS:
         section = _descend(raw, sections)
@@ -185,11 +208,11 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 
 def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str], problem: Any) -> str:
-    location = tuple(part for part in problem["loc"] if part in _known_parts(lines, sources) or isinstance(part, int))
-    source = next((sources[key] for key in sources if key[: len(location)] == location[: len(key)]), None)
-    if source is None:
-        line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
-        source = f"{path}:{line}" if line else str(path)
+    written = {part for key in [*lines, *sources] for part in key}  # a location also holds names of union branches
+    location = tuple(part for part in problem["loc"] if part in written or isinstance(part, int))
+    source = _source_of(location, path, lines, sources)
+    if problem["type"] == "missing":
+        location = (*location, problem["loc"][-1])
     name = _dotted(location) or "the configuration"
     if problem["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1, cutoff=0.0)
@@ -201,9 +224,15 @@ def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str
     return f"{source}: {name}: {message}{given}"
 
 
-def _known_parts(lines: dict[Location, int], sources: dict[Location, str]) -> set[str | int]:
-    """Keys that the user wrote; pydantic's locations also hold names of union branches."""
-    return {part for location in [*lines, *sources] for part in location}
+def _source_of(location: Location, path: Path, lines: dict[Location, int], sources: dict[Location, str]) -> str:
+    """Where the user wrote what stands at a location: an override, or the nearest line of the file."""
+    for key, source in sources.items():
+        if location[: len(key)] == key:
+            return source
+    for length in range(len(location), 0, -1):
+        if location[:length] in lines:
+            return f"{path}:{lines[location[:length]]}"
+    return next((source for key, source in sources.items() if key[: len(location)] == location), str(path))
 
 
 def _keys_at(location: Location) -> list[str]:

@@ -20,9 +20,9 @@ from tfinpaint.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# What Open MPI, Horovod's Gloo launcher, other MPIs (PMI) and Slurm tell the processes they start.
-_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK")
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE")
+# What Open MPI, Horovod's Gloo launcher, other MPIs (PMI) and Slurm's srun tell the processes they start.
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "PMIX_RANK")
+_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
 
@@ -134,10 +134,6 @@ class World:
             raise UserError(outcome["error"])
         return outcome["value"]
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        self.sum_array(np.zeros(1))
-
 
 def start(*, fusion_threshold_mb: int, cycle_time_ms: float | None, stall_timeout_s: int) -> World:
     """Join the ranks that the launcher started; divide this host's cores and GPUs among its ranks.
@@ -146,7 +142,7 @@ def start(*, fusion_threshold_mb: int, cycle_time_ms: float | None, stall_timeou
     anything.
 
     Raises:
-        UserError: a launcher started several processes but Horovod cannot be imported.
+        UserError: a launcher started several processes but Horovod cannot be imported, or does not see them all.
     """
     size = launched_size()
     local_size = _from_environment(_LOCAL_SIZE_VARIABLES, 1)
@@ -155,15 +151,20 @@ def start(*, fusion_threshold_mb: int, cycle_time_ms: float | None, stall_timeou
     hvd = None
     if launched():
         crowded = local_size > 1 and threads <= 2
-        _set_default("HOROVOD_FUSION_THRESHOLD", str(fusion_threshold_mb * 2**20))
-        _set_default("HOROVOD_CYCLE_TIME", str(cycle_time_ms or (5 if crowded else 1)))
-        _set_default("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_timeout_s))
+        os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", str(fusion_threshold_mb * 2**20))
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", str(cycle_time_ms or (5 if crowded else 1)))
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_timeout_s))
         if crowded:  # a rank that waits must not spin on the core that another rank computes on
-            _set_default("OMPI_MCA_mpi_yield_when_idle", "1")
+            os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
         hvd = _import_horovod(size)
     _limit_threads(threads, local_size)
     if hvd:
         hvd.init()
+        if hvd.size() != size:
+            raise UserError(
+                f"the launcher started {size} processes, but Horovod joined {hvd.size()}: its MPI is not the "
+                "launcher's; start with horovodrun, or with the mpirun that Horovod was built with"
+            )
     world = World(hvd)
     _pin_gpu(world)
     return world
@@ -183,10 +184,6 @@ def _import_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-
-
-def _set_default(name: str, value: str) -> None:
-    os.environ.setdefault(name, value)
 
 
 def _import_horovod(size: int) -> Any:

@@ -59,7 +59,8 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
         pipeline.evaluation_batches(test, batch_size=data.test_batch_size, prepare=held_out_erase) if test else None
     )
 
-    model = runs.build_model(runs.describe(run))
+    runs.check_same_run(run, steps)
+    model = runs.build_model(runs.describe(run, steps=steps))
     trainable.set_trainable(model, config.model.trainable)
     if config.checkpoints.load and not run.resumed:
         runs.load_by_name(run, config.checkpoints.load, model)

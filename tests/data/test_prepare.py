@@ -81,7 +81,7 @@ def test_bad_images_are_named_and_left_out(tmp_path):
     [
         ({"a": 5}, "found one class only"),
         ({"a": 5, "b": 1}, "class b has 1 readable image"),
-        ({}, "no class folders with images"),
+        ({"a": 3, "b": 0}, r"b: class folder without images"),
     ],
 )
 def test_sources_that_cannot_be_split(tmp_path, counts, message):
@@ -134,3 +134,38 @@ def test_natural_images_as_kaggle_packs_them(natural_images, tmp_path):
     report = prepare(natural_images, tmp_path / "dest")
     assert sum(map(sum, report.counts.values())) == 6899
     assert (len(report.counts), len(report.stray), report.bad) == (8, 2, ())
+
+
+def test_a_class_of_bad_images_only_is_refused_and_they_are_named(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 3, "b": 3})
+    for path in (source / "b").iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"class b has 0 readable image\(s\)(.|\n)*b/000.png: cannot identify"):
+        prepare(source, tmp_path / "dest")
+
+
+def test_an_image_beside_the_class_folders_is_a_stray(tmp_path):
+    source = write_images(tmp_path / "photos" / "set", {"a": 4, "b": 4})
+    (source / "cover.png").write_bytes((source / "a" / "000.png").read_bytes())
+    assert prepare(tmp_path / "photos", tmp_path / "dest").stray == ("set/cover.png",)
+
+
+def test_odd_names_and_damaged_members_in_an_archive(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
+    archive = zipped(source, tmp_path / "x.zip", "./set//")
+    damaged = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as file:
+        start = file.getinfo("./set//b/003.png").header_offset + 60
+    damaged[start : start + 40] = bytes(40)
+    archive.write_bytes(damaged)
+    report = prepare(archive, tmp_path / "dest")
+    assert [path for path, _ in report.bad] == ["set/b/003.png"]
+    assert report.counts == {"a": (3, 1), "b": (2, 1)}
+
+
+def test_folders_reached_by_links_are_taken(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 3})
+    write_images(tmp_path / "elsewhere", {"b": 3})
+    (source / "b").symlink_to(tmp_path / "elsewhere" / "b")
+    (source / "loop").symlink_to(source)
+    assert prepare(source, tmp_path / "dest").counts == {"a": (2, 1), "b": (2, 1)}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
@@ -84,7 +84,7 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None) -> List
     images, stray = _walk(root)
     inside = [path for path in images if "/" in path]
     stray += [path for path in images if "/" not in path]
-    found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
+    found = class_folders(root)
     counts = Counter(path.split("/", 1)[0] for path in inside)
     if empty := [name for name in found if not counts[name]]:
         raise UserError(f"{root}: class folder without images: {', '.join(empty)}; fill it or remove it")
@@ -103,25 +103,51 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None) -> List
     return Listing(root, tuple(inside), labels, tuple(names), tuple(sorted(stray)))
 
 
+def class_folders(root: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, without hidden ones."""
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
+
+
 def is_hidden(name: str) -> bool:
     """True for what a file manager or an archiver left behind."""
     return name.startswith((".", "__MACOSX"))
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """(images, other files) below root, as sorted POSIX paths relative to it; hidden files and folders are left out."""
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
-    images: list[str] = []
-    stray: list[str] = []
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+def walk_files(root: Path) -> list[str]:
+    """All files below root, as sorted POSIX paths relative to it; hidden files and folders are left out.
+
+    Links to folders are followed, each folder once.
+
+    Raises:
+        UserError: there is no such folder, or one below it cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}")
+
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=fail):
+        seen.add(os.path.realpath(folder))
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not is_hidden(name) and os.path.realpath(os.path.join(folder, name)) not in seen
+        ]
         relative = Path(folder).relative_to(root)
-        for name in files:
-            if not is_hidden(name):
-                kind = images if Path(name).suffix.lower() in IMAGE_SUFFIXES else stray
-                kind.append((relative / name).as_posix())
-    return sorted(images), sorted(stray)
+        found += [(relative / name).as_posix() for name in files if not is_hidden(name)]
+    return sorted(found)
+
+
+def is_image(path: str) -> bool:
+    """True for a name that ends as an image's does."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """(images, other files) below root."""
+    files = walk_files(root)
+    return [path for path in files if is_image(path)], [path for path in files if not is_image(path)]
 
 
 def take_fraction(listing: Listing, fraction: float, seed: int) -> Listing:
@@ -164,7 +190,9 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], height: int, width: int
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
         reason = str(error).replace(repr(str(path)), "the file")
         raise UnreadableImageError(reason or type(error).__name__) from None
 

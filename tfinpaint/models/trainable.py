@@ -20,7 +20,7 @@ def set_trainable(model: keras.Model, trainable: str | Sequence[str]) -> None:
             layers are frozen, the rest is trained); or shell patterns of the layer names to train.
 
     Raises:
-        UserError: a pattern fits no layer.
+        UserError: a pattern fits no layer, or nothing is left to train.
     """
     for layer in model.layers:
         layer.trainable = _is_trained(layer, trainable)
@@ -29,6 +29,8 @@ def set_trainable(model: keras.Model, trainable: str | Sequence[str]) -> None:
         for pattern in trainable:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UserError(f"model.trainable: no layer fits {pattern!r}; layers are {names[1]} to {names[-1]}")
+    if not model.trainable_weights:
+        raise UserError(f"model.trainable: {trainable} leaves no weights to train")
 
 
 def _is_trained(layer: keras.Layer, trainable: str | Sequence[str]) -> bool:

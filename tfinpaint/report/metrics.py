@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from tfinpaint.files import write_text
 
 METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 _NOT_METRICS = {"phase", "epoch", "seconds", "images_per_second", "world_size"}
 
 
@@ -34,7 +36,10 @@ class MetricsLog:
         if enabled:
             self.records = [record for record in read_metrics(workdir) if record["epoch"] < first_epoch]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
-            self._board = _Board(workdir / "tensorboard")
+            shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # its epochs are written anew, none twice
+            self._board = _Board(workdir / TENSORBOARD)
+            for record in self.records:
+                self._board.add(record)
 
     def add(self, record: Mapping[str, Any]) -> None:
         if not self._enabled:

@@ -1,1 +1,1 @@
-"""The training loop. Gets datasets, models and the world as arguments; knows nothing of files or configurations."""
+"""Runs: the loop over steps and epochs (loop.py knows no files and no configurations), and all that goes with one."""

@@ -7,7 +7,7 @@ BatchNorm" (arXiv 2105.07576, section 3, PreciseBN): fix the weights, run some t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import keras
@@ -42,11 +42,11 @@ class StatisticsEstimator:
         self._observe = tf.function(lambda inputs: self._model(inputs, training=True))
 
     def run(self) -> None:
-        """Estimate and set the statistics; neither weights nor anything else about the model changes."""
+        """Estimate and set the statistics of these layers; nothing else about the model changes."""
         if not self._layers:
             return
         sums, count = np.zeros(0), 0
-        with _showing_batch_statistics(self._layers):
+        with _showing_batch_statistics(self._model, self._layers):
             for batch in self._batches:
                 self._observe(batch["inputs"])
                 means, variances = self._read()
@@ -70,13 +70,22 @@ class StatisticsEstimator:
 
 
 @contextmanager
-def _showing_batch_statistics(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
-    """Within it, a training-mode call leaves each layer with the statistics of that batch alone."""
-    kept: Mapping[keras.Layer, tuple[float, bool]] = {layer: (layer.momentum, layer.trainable) for layer in layers}
+def _showing_batch_statistics(model: keras.Model, layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+    """Within it, a training-mode call leaves each layer with the statistics of that batch alone.
+
+    The other batch norms of the model get their statistics back afterwards.
+    """
+    kept = [(layer, layer.momentum, layer.trainable) for layer in layers]
+    norms = [*batchnorm_layers(model, trainable=True), *batchnorm_layers(model, trainable=False)]
+    others = [(v, v.numpy()) for n in norms if n not in layers for v in (n.moving_mean, n.moving_variance)]
     try:
         for layer in layers:
             layer.momentum, layer.trainable = 0.0, True
+            layer.moving_mean.assign(tf.zeros_like(layer.moving_mean))  # 0 * inf would stay with it for ever
+            layer.moving_variance.assign(tf.ones_like(layer.moving_variance))
         yield
     finally:
-        for layer, (momentum, trainable) in kept.items():
+        for layer, momentum, trainable in kept:
             layer.momentum, layer.trainable = momentum, trainable
+        for variable, value in others:
+            variable.assign(value)

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfinpaint.data.pipeline import Batch
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
+from tfinpaint.models.losses import PerExample
+from tfinpaint.train.batchnorm import batchnorm_layers
 
-Batch = Mapping[str, tf.Tensor]
-PerExample = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets, outputs) -> float32 [batch]
 ReadLoss = Callable[[], float]
 
 
@@ -29,7 +30,7 @@ class Result:
         values: mean over the images of the loss and of each metric.
         images: number of images seen.
         seconds: wall time.
-        images_per_second: over all ranks, without the first step of the run (which compiles).
+        images_per_second: over all ranks, without the first step (which compiles, or waits for the first batch).
     """
 
     values: dict[str, float]
@@ -147,7 +148,8 @@ class Trainer:
 
     def average_statistics(self) -> None:
         """Average the batch-norm statistics over the ranks, so that all evaluate and save one and the same model."""
-        self.world.average_variables(self.model.non_trainable_variables)
+        norms = batchnorm_layers(self.model, trainable=True)
+        self.world.average_variables([v for norm in norms for v in (norm.moving_mean, norm.moving_variance)])
 
 
 class _Totals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from tfinpaint.files import write_json, write_text
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.inpaint import build_inpainter
-from tfinpaint.report.metrics import METRICS, MetricsLog
+from tfinpaint.report.metrics import METRICS, TENSORBOARD, MetricsLog
 from tfinpaint.report.page import Section, summary_table, write_page
 from tfinpaint.train.loop import Trainer
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 RESOLVED_CONFIG = "config.resolved.yaml"
 SUMMARY = "summary.json"
+REPORT = "report.html"
+FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -86,22 +89,51 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
     assert folder is not None
     header = None
     try:
-        if (folder / METRICS).exists() and not resume:
+        checkpoints = checkpoint.list_checkpoints(saved) if saved else []
+        if not resume and (checkpoints or (folder / METRICS).exists()):
             if not overwrite:
                 raise UserError(
                     f"{folder} already holds a run; add --resume to go on with it, --overwrite to start it anew, "
                     "or name another folder with --workdir"
                 )
-            (folder / METRICS).unlink()
-        checkpoints = checkpoint.list_checkpoints(saved) if saved else []
+            load = config.checkpoints.load
+            if load and saved and saved in load.parents:
+                raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
+            for path in checkpoints:
+                checkpoint.read_header(path, allowed=(kind,))  # never delete another kind's
         if resume and checkpoints:
             header = checkpoint.read_header(checkpoints[-1], allowed=(kind,))
-        elif overwrite:
-            checkpoint.remove(checkpoints)
         write_text(folder / RESOLVED_CONFIG, dump_config(config))
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
     return header.model_dump() if header else None
+
+
+def clear_folder(run: Run) -> None:
+    """Remove what an earlier run left, now that the new one is sure to start. Rank 0 calls this, on a new run."""
+    saved = run.config.checkpoints.save
+    checkpoint.remove(checkpoint.list_checkpoints(saved) if saved else [])
+    for name in (METRICS, SUMMARY, REPORT):
+        (run.folder / name).unlink(missing_ok=True)
+    for name in (FIGURES, TENSORBOARD):
+        shutil.rmtree(run.folder / name, ignore_errors=True)
+
+
+def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:
+    """A resumed run must see its data as before.
+
+    Raises:
+        UserError: the classes, the batch size or the steps per epoch have changed.
+    """
+    if run.resumed is None:
+        return
+    now = describe(run, steps=steps, classes=classes)
+    for name in ("classes", "batch_size", "steps_per_epoch", "encoder", "encoder_output", "height", "width"):
+        before, after = getattr(run.resumed, name), getattr(now, name)
+        if before != after:
+            raise UserError(
+                f"--resume: {name} was {before} and is now {after}; restore it, or start anew in another --workdir"
+            )
 
 
 def open_images(run: Run, listing: Listing, batch_size: int) -> Images:
@@ -147,19 +179,21 @@ def _report_bad(run: Run, listing: Listing, bad: dict[int, str]) -> None:
         log.warning(f"Skipped {len(bad)} unreadable images of at most {limit}")
 
 
-def describe(run: Run, epoch: int = 0, step: int = 0, classes: tuple[str, ...] = ()) -> Header:
-    """The header of this run's model."""
+def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] = ()) -> Header:
+    """The header of this run's model after an epoch of `steps` steps each."""
     model = run.config.model
     height, width = run.config.image_size
     return Header(
         kind=run.kind,
         epoch=epoch,
-        step=step,
+        step=epoch * steps,
         encoder=model.encoder,
         encoder_output=model.encoder_output,
         height=height,
         width=width,
         classes=classes,
+        batch_size=run.config.data.batch_size,
+        steps_per_epoch=steps,
     )
 
 
@@ -230,7 +264,7 @@ def write_summary(run: Run, model: keras.Model, metrics: MetricsLog, figures: di
 
 def write_report(run: Run, title: str, summary: Mapping[str, Any], sections: Sequence[Section]) -> None:
     """report.html: the summary, the given sections, the curves' figures and the configuration."""
-    path = run.folder / "report.html"
+    path = run.folder / REPORT
     result = Section("Result", table=summary_table(summary))
     configuration = Section("Configuration", text=(run.folder / RESOLVED_CONFIG).read_text())
     write_page(path, title, [result, *sections, configuration])

@@ -73,7 +73,7 @@ def guard(command: Callable[[], None]) -> int:
     except UserError as error:
         code, message = EXIT_USER_ERROR, "\n".join(f"error: {line}" for line in str(error).splitlines())
     except KeyboardInterrupt:
-        code, message = EXIT_INTERRUPTED, "interrupted; go on with --resume"
+        code, message = EXIT_INTERRUPTED, "interrupted"
     except Exception:
         code, message = 1, traceback.format_exc()
     if rank:

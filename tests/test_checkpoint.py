@@ -1,5 +1,7 @@
 """Checkpoints: whole or not at all, told apart by kind, exact."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -80,6 +82,32 @@ def test_a_failed_save_leaves_the_older_checkpoint_and_nothing_else(tmp_path, mo
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer, epoch=1)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=40 * 2**20))
+    with pytest.raises(UserError, match=r"40 MiB free, \d+ MiB needed for a checkpoint"):
+        save(tmp_path, model, optimizer, epoch=2)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_restoring_keeps_the_configured_learning_rate(tmp_path):
+    path = save(tmp_path, *trained(0))
+    model, _ = trained(1)
+    slower = keras.optimizers.Adam(0.001)
+    slower.build(model.trainable_variables)
+    checkpoint.restore(path, model, slower)
+    assert np.isclose(float(slower.learning_rate), 0.001)
+    assert int(slower.iterations) == 1
+
+
+def test_a_save_never_deletes_itself(tmp_path):
+    model, optimizer = trained(0)
+    for epoch in (8, 9):
+        save(tmp_path, model, optimizer, epoch=epoch)
+    assert save(tmp_path, model, optimizer, epoch=1).exists()
+
+
 def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path):
     model, optimizer = trained(0)
     path = save(tmp_path, model, optimizer)
@@ -119,6 +147,8 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
     other.build(model.trainable_variables)
     with pytest.raises(UserError, match="the state of another optimizer"):
         checkpoint.restore(path, model, other)
-    (path / checkpoint.OPTIMIZER).write_bytes(b"PK not a zip")
-    with pytest.raises(UserError, match="the optimizer state cannot be loaded"):
-        checkpoint.restore(path, *trained(2))
+    whole = (path / checkpoint.OPTIMIZER).read_bytes()
+    for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
+        (path / checkpoint.OPTIMIZER).write_bytes(damaged)
+        with pytest.raises(UserError, match="the optimizer state cannot be loaded"):
+            checkpoint.restore(path, *trained(2))

@@ -140,6 +140,28 @@ def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrain
     assert [path.name for path in (pretrained / "model_checkpoints").iterdir()] == ["model_checkpoint_1"]
 
 
+def test_overwriting_destroys_nothing_before_the_new_run_is_sure_to_start(images, tmp_path, pretrained):
+    config = tmp_path / "p" / "pretrain.yaml"
+    checkpoints = sorted((pretrained / "model_checkpoints").iterdir())
+    (images / "training" / "warm" / "bad.jpg").write_bytes(b"bad")
+    assert "unreadable images" in refuse("pretrain", "--config", config, "--overwrite")
+    load = f"checkpoints.load={checkpoints[-1]}"
+    assert "--overwrite would delete" in refuse("pretrain", "--config", config, "--overwrite", "--set", load)
+    other = write_config(tmp_path / "p" / "classify.yaml", "classify", images)
+    assert "holds the weights of kind inpainter; expected: classifier" in refuse(
+        "classify", "--config", other, "--overwrite"
+    )
+    assert sorted((pretrained / "model_checkpoints").iterdir()) == checkpoints
+    assert len(records(pretrained)) == 4
+
+
+def test_resuming_with_other_data_steps_is_refused(images, tmp_path, pretrained):
+    config = tmp_path / "p" / "pretrain.yaml"
+    resume = ("pretrain", "--config", config, "--resume", "--set", "num_epochs=3", "--set")
+    assert "--resume: batch_size was 8 and is now 4" in refuse(*resume, "data.batch_size=4")
+    assert "--resume: steps_per_epoch was 3 and is now 2" in refuse(*resume, "steps_per_epoch=2")
+
+
 def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained):
     config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1)
     succeed("classify", "--config", config)

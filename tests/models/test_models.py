@@ -100,6 +100,9 @@ def test_trainable_by_patterns(classifier):
     assert all(name.startswith(("conv5_", "dense_1")) for name in trained)
     with pytest.raises(UserError, match="no layer fits 'conv9_"):
         set_trainable(classifier, ["conv9_*"])
+    for nothing in ([], ["*_relu"]):
+        with pytest.raises(UserError, match="leaves no weights to train"):
+            set_trainable(classifier, nothing)
 
 
 def test_a_frozen_batch_norm_keeps_its_statistics():

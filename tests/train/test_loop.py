@@ -100,6 +100,9 @@ def test_estimated_statistics_are_those_of_all_batches_pooled(frozen):
     data = np.random.default_rng(0).normal([1, 2, 3], [1, 2, 3], (40, 3)).astype(np.float32)
     batches = [{"inputs": data[at : at + 10]} for at in range(0, 40, 10)]
     model = norm_model()
+    other = model.get_layer("second").moving_mean
+    other.assign([5.0, 6.0])
+    model.get_layer("first").moving_variance.assign([np.inf, np.nan, 1.0])  # a spoilt average must not stay
     first = model.get_layer("first")
     first.trainable = not frozen
     weights = [weight.numpy() for weight in model.get_layer("dense").weights]
@@ -109,4 +112,5 @@ def test_estimated_statistics_are_those_of_all_batches_pooled(frozen):
     assert np.allclose(first.moving_mean.numpy(), data.mean(axis=0), rtol=1e-5)
     assert np.allclose(first.moving_variance.numpy(), data.var(axis=0), rtol=1e-4)
     assert (first.momentum, first.trainable) == (0.99, not frozen)
+    assert (other.numpy().tolist() == [5.0, 6.0]) == frozen  # layers that were not asked for keep theirs
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(weights, model.get_layer("dense").weights, strict=True))

@@ -18,7 +18,7 @@ from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
 from tfinpaint.train.progress import RunProgress
-from tfinpaint.train.run import Run, clear_folder, describe
+from tfinpaint.train.run import Run, begin, describe
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ def train(
         draw: makes the pictures of the run; called on rank 0 every `figures_interval` epochs and at the end.
     """
     config, first = run.config, run.world.is_first
-    if first and not run.resumed:
-        clear_folder(run)
+    if first:
+        begin(run)
     metrics = MetricsLog(run.folder, config.outfile, enabled=first, first_epoch=run.first_epoch)
     progress = RunProgress(
         enabled=first, first_epoch=run.first_epoch, num_epochs=config.num_epochs, steps_per_epoch=steps

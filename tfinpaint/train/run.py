@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -103,20 +104,27 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
                 checkpoint.read_header(path, allowed=(kind,))  # never delete another kind's
         if resume and checkpoints:
             header = checkpoint.read_header(checkpoints[-1], allowed=(kind,))
-        write_text(folder / RESOLVED_CONFIG, dump_config(config))
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"{folder}: the run folder cannot be written")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
     return header.model_dump() if header else None
 
 
-def clear_folder(run: Run) -> None:
-    """Remove what an earlier run left, now that the new one is sure to start. Rank 0 calls this, on a new run."""
-    saved = run.config.checkpoints.save
-    checkpoint.remove(checkpoint.list_checkpoints(saved) if saved else [])
-    for name in (METRICS, SUMMARY, REPORT):
-        (run.folder / name).unlink(missing_ok=True)
-    for name in (FIGURES, TENSORBOARD):
-        shutil.rmtree(run.folder / name, ignore_errors=True)
+def begin(run: Run) -> None:
+    """Remove what an earlier run left, unless it is resumed, and write the configuration. Rank 0 calls this.
+
+    Not before everything that may still be refused has been looked at.
+    """
+    if not run.resumed:
+        saved = run.config.checkpoints.save
+        checkpoint.remove(checkpoint.list_checkpoints(saved) if saved else [])
+        for name in (METRICS, SUMMARY, REPORT):
+            (run.folder / name).unlink(missing_ok=True)
+        for name in (FIGURES, TENSORBOARD):
+            shutil.rmtree(run.folder / name, ignore_errors=True)
+    write_text(run.folder / RESOLVED_CONFIG, dump_config(run.config))
 
 
 def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:

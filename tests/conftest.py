@@ -60,12 +60,16 @@ def write_config(path: Path, task: str, data: Path, **changes: object) -> Path:
     return path
 
 
+def write_training_and_testing(folder: Path) -> Path:
+    """`folder/data`: training/ with 13 + 11 images and testing/ with 4 + 3, classes `cold` and `warm`."""
+    write_images(folder / "data" / "training", {"cold": 13, "warm": 11})
+    write_images(folder / "data" / "testing", {"cold": 4, "warm": 3}, seed=1)
+    return folder / "data"
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """training/ with 13 + 11 images and testing/ with 4 + 3, classes `cold` and `warm`."""
-    write_images(tmp_path / "data" / "training", {"cold": 13, "warm": 11})
-    write_images(tmp_path / "data" / "testing", {"cold": 4, "warm": 3}, seed=1)
-    return tmp_path / "data"
+    return write_training_and_testing(tmp_path)
 
 
 @pytest.fixture

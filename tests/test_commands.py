@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import write_config, write_images
+from conftest import write_config, write_images, write_training_and_testing
 
 from tfinpaint import compare
 from tfinpaint.errors import UserError
@@ -46,12 +47,19 @@ def weights(checkpoint: Path) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.fixture
-def pretrained(images, tmp_path) -> Path:
-    """The run folder of two epochs of pretraining."""
-    config = write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, outfile="log.txt")
+@pytest.fixture(scope="module")
+def pretrained_once(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    config = write_config(folder / "pretrain.yaml", "pretrain", write_training_and_testing(folder), outfile="log.txt")
     succeed("pretrain", "--config", config)
-    return tmp_path / "p" / "run"
+    return folder / "run"
+
+
+@pytest.fixture
+def pretrained(images, tmp_path, pretrained_once) -> Path:
+    """A copy of the run folder of two epochs of pretraining, with its configuration beside it."""
+    write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, outfile="log.txt")
+    return Path(shutil.copytree(pretrained_once, tmp_path / "p" / "run"))
 
 
 def test_pretrain_leaves_everything_behind(pretrained):

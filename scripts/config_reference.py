@@ -42,10 +42,13 @@ def _flat(annotation: object) -> list[object]:
 def _values(field: FieldInfo) -> str:
     choices = [v for t in _flat(field.annotation) if typing.get_origin(t) is typing.Literal for v in typing.get_args(t)]
     if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
+        booleans = ["true", "false"] if bool in _flat(field.annotation) else []
+        patterns = ["list of texts"] if "list" in str(field.annotation) else []
+        return ", ".join([f"`{choice}`" for choice in [*choices, *booleans]] + patterns)
     names = {"int": "integer", "float": "number", "bool": "true, false", "Path": "path", "str": "text"}
     found = [names[t.__name__] for t in _flat(field.annotation) if isinstance(t, type) and t.__name__ in names]
-    return f"list of {found[0]}s" if found and "list" in str(field.annotation) else found[0] if found else "mapping"
+    kind = found[0] if found else "mapping"
+    return f"list of {kind}s" if "list" in str(field.annotation) else kind
 
 
 def _default(field: FieldInfo) -> str:

@@ -1,5 +1,6 @@
 """The commands on one rank, whole, with the tiny model: outputs, resume, transfer, refusals."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -64,7 +65,7 @@ def pretrained(images, tmp_path, pretrained_once) -> Path:
 
 def test_pretrain_leaves_everything_behind(pretrained):
     expected = {
-        "config.resolved.yaml", "metrics.jsonl", "log_train.txt", "log_test.txt", "summary.json", "report.html",
+        ".lock", "config.resolved.yaml", "metrics.jsonl", "log_train.txt", "log_test.txt", "summary.json", "report.html",
         "tensorboard", "figures", "model_checkpoints",
     }  # fmt: skip
     assert {path.name for path in pretrained.iterdir()} == expected
@@ -156,11 +157,19 @@ def test_overwriting_destroys_nothing_before_the_new_run_is_sure_to_start(images
     load = f"checkpoints.load={checkpoints[-1]}"
     assert "--overwrite would delete" in refuse("pretrain", "--config", config, "--overwrite", "--set", load)
     other = write_config(tmp_path / "p" / "classify.yaml", "classify", images)
-    assert "holds the weights of kind inpainter; expected: classifier" in refuse(
+    assert "holds the checkpoints of another kind of run; name another --workdir" in refuse(
         "classify", "--config", other, "--overwrite"
     )
     assert sorted((pretrained / "model_checkpoints").iterdir()) == checkpoints
     assert len(records(pretrained)) == 4
+
+
+def test_a_folder_where_another_process_trains_is_refused(images, tmp_path):
+    config = write_config(tmp_path / "c.yaml", "pretrain", images)
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another process is training there" in refuse("pretrain", "--config", config)
 
 
 def test_resuming_with_other_data_steps_is_refused(images, tmp_path, pretrained):

@@ -147,6 +147,12 @@ def test_overrides_fill_empty_sections_and_take_paths_literally(tmp_path):
     assert config.data.test_input_path is None
 
 
+def test_yaml_booleans_and_missing_keys_of_an_override(tmp_path):
+    assert load(tmp_path, "jit_compile: off\n").jit_compile is False
+    with pytest.raises(ConfigError, match=r"^--set .*: optimizer.lr_scheduler.type: Field required"):
+        load(tmp_path, "optimizer: {type: Adam}\n", "optimizer.lr_scheduler.warmup_epochs=1")
+
+
 def test_merge_keys_are_no_duplicates(tmp_path):
     text = "optimizer: {<<: {type: SGD, learning_rate: 0.1}, learning_rate: 0.2}\n"
     assert load(tmp_path, text).optimizer.learning_rate == 0.2

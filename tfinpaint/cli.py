@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from tfinpaint import dist
-from tfinpaint.config import Config, check_task
+from tfinpaint.config import Config, ConfigError, check_task
 from tfinpaint.config_file import load_config
 from tfinpaint.errors import UserError
 
@@ -54,7 +54,10 @@ def parse(task: Literal["pretrain", "classify"], description: str, arguments: Se
     existing.add_argument("--overwrite", action="store_true", help="start anew in a run folder that holds a run")
     parsed = parser.parse_args(arguments)
     config = load_config(parsed.config, parsed.overrides, parsed.workdir)
-    check_task(config, task, dist.launched_size())
+    try:
+        check_task(config, task, dist.launched_size())
+    except ConfigError as error:
+        raise ConfigError(f"{parsed.config}: {error}") from None
     return Options(config, parsed.resume, parsed.overwrite)
 
 

@@ -30,6 +30,8 @@ def compare(folders: Sequence[Path], report: Path) -> list[list[Any]]:
     from tfinpaint.report import figures
     from tfinpaint.report.page import Section, summary_table, write_page
 
+    if report.is_dir():
+        raise UserError(f"{report}: is a folder; name the page to write")
     summaries = dict(zip(_labels(folders), map(_summary, folders), strict=True))
     columns = [name for name in COLUMNS if any(summary.get(name) is not None for summary in summaries.values())]
     table = [["run", *columns], *([run, *(s.get(name, "") for name in columns)] for run, s in summaries.items())]
@@ -77,9 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = argparse.ArgumentParser(prog="tfinpaint compare", description=__doc__.splitlines()[0])
         parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-        parser.add_argument("--report", type=Path, default=Path("report.html"), help="page to write")
+        parser.add_argument("--report", type=Path, default=Path("comparison.html"), help="page to write")
         parsed = parser.parse_args(arguments)
-        _print(compare(parsed.runs, parsed.report))
+        try:
+            table = compare(parsed.runs, parsed.report)
+        except OSError as error:
+            raise UserError(f"{parsed.report}: the report cannot be written: {error.strerror}") from None
+        _print(table)
         print(f"Report: {parsed.report}")
 
     return cli.guard(command)

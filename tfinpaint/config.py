@@ -72,7 +72,9 @@ class Data(_Section):
     preload: bool = Field(False, description="decode once and keep the images as uint8 in memory, each rank its share")
     label_fraction: float = Field(1.0, gt=0, le=1, description="share of each class's training images to use")
     max_bad_images: int = Field(0, ge=0, description="unreadable images to skip; one more is an error")
-    transforms: list[Transform] = Field(default_factory=list, description="steps applied in order")
+    transforms: list[Transform] = Field(
+        default_factory=list, description="steps in order: resize first (sides multiples of 32), random_patches last"
+    )
 
 
 class LrScheduler(_Section):
@@ -136,7 +138,7 @@ class Config(_Section):
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "float32", description="mixed_bfloat16: compute in bfloat16, weights and gradients in float32"
     )
-    jit_compile: Literal["auto", "on", "off"] = Field("auto", description="XLA for forward and backward; auto: on GPUs")
+    jit_compile: bool | Literal["auto"] = Field("auto", description="XLA for forward and backward; auto: on GPUs")
     figures_interval: int = Field(5, ge=1, description="epochs between pictures; the last epoch always has them")
     layers: Path | None = Field(None, description="a Keras network file of the seed tool; not supported yet")
     checkpoints: Checkpoints = Checkpoints()

@@ -209,10 +209,11 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str], problem: Any) -> str:
     written = {part for key in [*lines, *sources] for part in key}  # a location also holds names of union branches
-    location = tuple(part for part in problem["loc"] if part in written or isinstance(part, int))
+    missing = problem["loc"][-1:] if problem["type"] == "missing" else ()
+    found = problem["loc"][: len(problem["loc"]) - len(missing)]
+    location = tuple(part for part in found if part in written or isinstance(part, int))
     source = _source_of(location, path, lines, sources)
-    if problem["type"] == "missing":
-        location = (*location, problem["loc"][-1])
+    location = (*location, *missing)
     name = _dotted(location) or "the configuration"
     if problem["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1, cutoff=0.0)
@@ -226,13 +227,12 @@ def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str
 
 def _source_of(location: Location, path: Path, lines: dict[Location, int], sources: dict[Location, str]) -> str:
     """Where the user wrote what stands at a location: an override, or the nearest line of the file."""
-    for key, source in sources.items():
-        if location[: len(key)] == key:
-            return source
-    for length in range(len(location), 0, -1):
-        if location[:length] in lines:
-            return f"{path}:{lines[location[:length]]}"
-    return next((source for key, source in sources.items() if key[: len(location)] == location), str(path))
+    above = [source for key, source in sources.items() if location[: len(key)] == key]
+    below = [source for key, source in sources.items() if key[: len(location)] == location]
+    if above or (below and location and location not in lines):
+        return (above or below)[0]
+    length = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
+    return f"{path}:{lines[location[:length]]}" if length else str(path)
 
 
 def _keys_at(location: Location) -> list[str]:

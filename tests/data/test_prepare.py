@@ -140,7 +140,7 @@ def test_a_class_of_bad_images_only_is_refused_and_they_are_named(tmp_path):
     source = write_images(tmp_path / "source", {"a": 3, "b": 3})
     for path in (source / "b").iterdir():
         path.write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"class b has 0 readable image\(s\)(.|\n)*b/000.png: cannot identify"):
+    with pytest.raises(UserError, match=r"class b has 0 readable image\(s\)(.|\n)*b/000.png: not an image"):
         prepare(source, tmp_path / "dest")
 
 

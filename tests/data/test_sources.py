@@ -95,6 +95,12 @@ def test_bad_files_are_found_with_a_reason(tmp_path):
     assert all(bad.values())
 
 
+def test_floating_point_pixels_are_refused_not_blackened(tmp_path):
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(sources.UnreadableImageError, match="floating-point pixels"):
+        sources.read_image(tmp_path / "float.tiff", 4, 4)
+
+
 def test_a_decompression_bomb_is_a_bad_file(tmp_path, monkeypatch):
     Image.new("RGB", (40, 40)).save(tmp_path / "big.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -74,6 +74,8 @@ def prepare(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int =
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UserError(f"{dest}: already exists; remove it or name another folder")
     dest = dest.resolve()
+    if source.is_dir() and dest.is_relative_to(source.resolve()):
+        raise UserError(f"{dest}: lies inside {source}; name a folder elsewhere")
     partial = dest.with_name(f".{dest.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

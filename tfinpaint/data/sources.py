@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tfinpaint.errors import UserError
 
@@ -190,16 +190,18 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], height: int, width: int
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(image)
-    except MemoryError:
+    except (MemoryError, UnreadableImageError):
         raise
     except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
-        reason = str(error).replace(repr(str(path)), "the file")
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise UnreadableImageError(reason or type(error).__name__) from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16-bit values, not scale them
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableImageError("floating-point pixels, whose range is not known; convert it to 8 or 16 bits")
     return image.convert("RGB")
 
 

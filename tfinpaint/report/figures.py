@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -13,6 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from tfinpaint.report.metrics import series
 
 DPI = 110
+matplotlib.rcParams["text.parse_math"] = False  # a $ in a class name is a $
+warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
 
 
 def curve(records: Sequence[Mapping[str, Any]], name: str, label: str, path: Path) -> None:

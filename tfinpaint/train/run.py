@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
-import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -90,6 +90,8 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
     assert folder is not None
     header = None
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _lock(folder)
         checkpoints = checkpoint.list_checkpoints(saved) if saved else []
         if not resume and (checkpoints or (folder / METRICS).exists()):
             if not overwrite:
@@ -100,16 +102,25 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
             load = config.checkpoints.load
             if load and saved and saved in load.parents:
                 raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
-            for path in checkpoints:
-                checkpoint.read_header(path, allowed=(kind,))  # never delete another kind's
+            if any(checkpoint.read_header(path).kind != kind for path in checkpoints):
+                raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")
         if resume and checkpoints:
             header = checkpoint.read_header(checkpoints[-1], allowed=(kind,))
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"{folder}: the run folder cannot be written")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
     return header.model_dump() if header else None
+
+
+_held_locks: list[IO[str]] = []  # open until the process ends, however it ends
+
+
+def _lock(folder: Path) -> None:
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{folder}: another process is training there; name another --workdir") from None
+    _held_locks.append(lock)
 
 
 def begin(run: Run) -> None:
@@ -223,6 +234,10 @@ def load_by_name(run: Run, path: Path, model: keras.Model) -> list[str]:
     def load() -> list[str]:
         source_file = checkpoint.find(path)
         header = checkpoint.read_header(source_file, allowed=("inpainter", "encoder"))
+        if header.encoder != run.config.model.encoder:
+            raise UserError(
+                f"{source_file}: its encoder is {header.encoder}, model.encoder is {run.config.model.encoder}"
+            )
         source = build_model(header)
         checkpoint.load_weights(source_file, source)
         plan = transfer.plan_transfer(source, model)
@@ -238,7 +253,7 @@ def load_by_name(run: Run, path: Path, model: keras.Model) -> list[str]:
 def make_trainer(run: Run, model: keras.Model, optimizer: keras.Optimizer, loss: Any, metrics: Any = None) -> Trainer:
     """A trainer whose ranks all start from the same weights: random, transferred, or those of the resumed run."""
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
-    jit_compile = run.config.jit_compile == "on" or (run.config.jit_compile == "auto" and on_gpu)
+    jit_compile = on_gpu if run.config.jit_compile == "auto" else run.config.jit_compile
     trainer = Trainer(model, optimizer, loss, metrics, world=run.world, jit_compile=jit_compile)
     if run.resumed:
         saved = run.config.checkpoints.save

@@ -1,9 +1,10 @@
-"""Write the configuration reference into README.md, from the schema; the test suite checks that it is up to date.
+"""Write the configuration reference into docs/configuration.md, from the schema; a test checks that it is up to date.
 
 usage: python scripts/config_reference.py
 """
 
 import json
+import types
 import typing
 from pathlib import Path
 
@@ -13,17 +14,17 @@ from pydantic_core import PydanticUndefined
 
 from tfinpaint.config import Config
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 BEGIN, END = "<!-- configuration reference: made by scripts/config_reference.py -->", "<!-- end of the reference -->"
 
 
 def reference() -> str:
-    """A Markdown table with a row per key."""
-    rows = ["| key | values | default | meaning |", "|---|---|---|---|", *_rows(Config, "")]
+    """A Markdown table with a row per key; what several keys hold is told once."""
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|", *_rows(Config, "", set())]
     return "\n".join(rows)
 
 
-def _rows(section: type[BaseModel], prefix: str) -> list[str]:
+def _rows(section: type[BaseModel], prefix: str, told: set[type[BaseModel]]) -> list[str]:
     rows = []
     for name, field in section.model_fields.items():
         inner = [t for t in _flat(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
@@ -31,7 +32,10 @@ def _rows(section: type[BaseModel], prefix: str) -> list[str]:
             rows.append(f"| `{prefix}{name}` | {_values(field)} | {_default(field)} | {field.description or ''} |")
         for model in inner:
             item = "[]." if "list" in str(field.annotation) else "."
-            rows += _rows(model, f"{prefix}{name}{item}")
+            if model not in told:
+                rows += _rows(model, f"{prefix}{name}{item}", told)
+            if item == "[].":
+                told.add(model)
     return rows
 
 
@@ -40,15 +44,25 @@ def _flat(annotation: object) -> list[object]:
 
 
 def _values(field: FieldInfo) -> str:
-    choices = [v for t in _flat(field.annotation) if typing.get_origin(t) is typing.Literal for v in typing.get_args(t)]
-    if choices:
-        booleans = ["true", "false"] if bool in _flat(field.annotation) else []
-        patterns = ["list of texts"] if "list" in str(field.annotation) else []
-        return ", ".join([f"`{choice}`" for choice in [*choices, *booleans]] + patterns)
-    names = {"int": "integer", "float": "number", "bool": "true, false", "Path": "path", "str": "text"}
-    found = [names[t.__name__] for t in _flat(field.annotation) if isinstance(t, type) and t.__name__ in names]
-    kind = found[0] if found else "mapping"
-    return f"list of {kind}s" if "list" in str(field.annotation) else kind
+    choices = typing.get_args(field.annotation) if _is_union(field.annotation) else [field.annotation]
+    return " or ".join(found for choice in choices if (found := _value(choice)))
+
+
+def _is_union(annotation: object) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _value(annotation: object) -> str:
+    """One kind of value in words; "" for null, which the default tells."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _value(arguments[0])
+    if typing.get_origin(annotation) is typing.Literal:
+        return ", ".join(f"`{json.dumps(value).strip(chr(34))}`" for value in arguments)
+    if typing.get_origin(annotation) is list:
+        return f"list of {_value(arguments[0])}s"
+    names = {int: "integer", float: "number", bool: "true, false", Path: "path", str: "text", type(None): ""}
+    return names.get(annotation, "mapping")
 
 
 def _default(field: FieldInfo) -> str:
@@ -61,11 +75,11 @@ def _default(field: FieldInfo) -> str:
 
 
 def updated(text: str) -> str:
-    """README text with its reference made anew."""
+    """The page's text with its reference made anew."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n\n{reference()}\n\n{END}{tail}"
 
 
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text()))
+    PAGE.write_text(updated(PAGE.read_text()))

@@ -7,9 +7,9 @@ PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 # Rows from the bottom; a module may import from lower rows, and from its own package.
 ROWS = [
-    {"errors", "version", "files", "config", "config_file", "dist"},
+    {"errors", "version", "files", "config", "config_checks", "config_file", "seed_only", "dist"},
     {"data", "models"},
-    {"transfer", "checkpoint", "report"},
+    {"transfer", "legacy_weights", "checkpoint", "report"},
     {"train", "cli"},
     {"pretrain", "classify", "prepare", "compare", "canary", "__main__", "__init__"},
 ]

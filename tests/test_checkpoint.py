@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfinpaint import checkpoint
-from tfinpaint.checkpoint import Header
+from tfinpaint.checkpoint import Contents, Header
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
@@ -32,7 +32,7 @@ def trained(seed: int):
 
 
 def save(folder, model, optimizer, keep=2, **changes):
-    return checkpoint.save(folder, header(**changes), model, encoder_part(model, CUT), optimizer, keep)
+    return checkpoint.save(folder, header(**changes), Contents(model, optimizer, encoder_part(model, CUT)), keep)
 
 
 def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
@@ -53,7 +53,7 @@ def test_the_encoder_file_loads_into_plain_keras(tmp_path):
     optimizer = keras.optimizers.SGD()
     optimizer.build(model.trainable_variables)
     part = encoder_part(model, "conv5_block3_3_bn")
-    path = checkpoint.save(tmp_path, header(encoder="resnet50"), model, part, optimizer, 1)
+    path = checkpoint.save(tmp_path, header(encoder="resnet50"), Contents(model, optimizer, part), 1)
     plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
     plain.load_weights(path / checkpoint.ENCODER)
     for layer in (layer for layer in part.layers if layer.weights):

@@ -183,8 +183,11 @@ def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained)
     config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1)
     succeed("classify", "--config", config)
     classifier = tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1"
-    again = ("classify", "--config", config, "--workdir", tmp_path / "other", "--set", f"checkpoints.load={classifier}")
-    assert "holds the weights of kind classifier; expected: inpainter or encoder" in refuse(*again)
+    again = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--workdir", tmp_path / "other")
+    load = ("--set", f"checkpoints.load={classifier}")
+    assert "holds the weights of kind classifier; expected: inpainter or encoder" in refuse(*again, *load)
+    more = ("classify", "--config", config, "--workdir", tmp_path / "more", *load)
+    assert "skipped 0, mismatched 0, not needed 0" in succeed(*more)  # a classifier may be trained further
     missing = (
         "classify",
         "--config",

@@ -10,10 +10,13 @@ import pytest
 import yaml
 from conftest import write_config
 
-from tfinpaint.config import Config, ConfigError, check_task
+from tfinpaint.config import Config, ConfigError
+from tfinpaint.config_checks import check_task
 from tfinpaint.config_file import dump_config, load_config
 
 ROOT = Path(__file__).parents[1]
+RESIZE = {"resize": [32, 32]}
+PATCHES = {"random_patches": {"number": 1, "size": 3}}
 RECIPES = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 # The keys of the tutorial's pretraining file, in the form of the seed tool.
@@ -52,7 +55,7 @@ def test_the_seed_tools_json_is_read_with_tabs_and_outer_key(tmp_path):
     assert config.data.input_path == config.data.target_path == tmp_path / "natural_images" / "training"
     assert config.checkpoints.save == tmp_path / "model_checkpoints"
     assert config.outfile == tmp_path / "out_inpaint.txt"
-    assert config.image_size == (128, 128)
+    assert config.input_shape == (128, 128, 3)
     assert (config.patches.number, config.patches.size) == (16, 16)
 
 
@@ -87,8 +90,15 @@ def test_the_resolved_configuration_reads_back_equal(tmp_path):
         ),
         ("seed: 1\nnum_epochs: '2'\n", r"config.yaml:2: num_epochs: .*integer \(given: '2'\)"),
         ("seed: 1\nseed: 2\n", r"config.yaml:2: seed is given twice"),
-        ("optimizer: {type: Adamm}\n", r"config.yaml:1: optimizer.type: .*'SGD', 'Adam' or 'AdamW'"),
+        ("optimizer: {type: Adamm}\n", r"config.yaml:1: optimizer.type: .*'SGD', 'Adagrad', 'Adam', .*LAMB"),
         ("optimizer: {type: SGD, beta1: 0.5}\n", r"optimizer: SGD has no beta1"),
+        ("optimizer: {type: SGD, nesterov: true}\n", r"nesterov needs a momentum above 0"),
+        ("optimizer: {lr_scheduler: {type: Step, gamma: 0.1}}\n", r"Step needs step_size"),
+        ("optimizer: {lr_scheduler: {type: Cosine, gamma: 0.1}}\n", r"Cosine has no gamma"),
+        ("optimizer: {lr_scheduler: {type: MultiStep, gamma: 0.1, milestones: [3, 2]}}\n", r"milestones must rise"),
+        ("loss: {function: MSE, weight: [1.0, 2.0]}\n", r"MSE has no weight"),
+        ("data: {transforms: [{normalize: {mean: 0.5, std: 0.0}}]}\n", r"standard deviation of 0"),
+        ("data: {transforms: [{convert_color: RGB2LAB}]}\n", r"convert_color: .*'BGR2RGB'"),
         ("model:\n  trainable: heads_only\n", r"config.yaml:2: model.trainable: .*head_only"),
         ("data: {batch_size: 0}\n", r"data.batch_size: .*greater than or equal to 1"),
         ("num_epochs: [\n", r"config.yaml:\d: not valid YAML"),
@@ -118,7 +128,7 @@ def test_overrides_are_typed_and_may_reach_into_lists(tmp_path):
         tmp_path, text, "optimizer.learning_rate=1e-4", "data.transforms.0.resize=[32, 96]", "steps_per_epoch=null"
     )
     assert config.optimizer.learning_rate == 1e-4
-    assert config.image_size == (96, 32)
+    assert config.input_shape == (96, 32, 3)
     assert config.steps_per_epoch is None
 
 
@@ -168,7 +178,6 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
     assert config.data.test_input_path == tmp_path / "held_out"
     assert config.workdir == tmp_path / "run"
     assert config.outfile == tmp_path / "run" / "log.txt"
-    assert load_config(folder / "c.yaml").workdir == folder
 
 
 @pytest.mark.parametrize(
@@ -182,14 +191,47 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
             1,
             r"33 is larger than the image",
         ),
-        ("pretrain", {"data__transforms": [{"resize": [30, 32]}]}, 1, r"multiples of 32"),
+        ("classify", {"data__transforms": [{"resize": [30, 32]}]}, 1, r"images of 30 x 32: .*multiples of 32"),
+        ("pretrain", {"data__transforms": [PATCHES]}, 1, r"a resize must come before random_patches"),
+        ("pretrain", {"data__transforms": [{"resize": [32, 32]}]}, 1, r"target_path is missing: .*`- random_patches"),
+        ("pretrain", {"data__transforms": [RESIZE, PATCHES, {"rotate": 3}]}, 1, r"random_patches must come last"),
+        ("pretrain", {"data__target_transforms": [PATCHES]}, 1, r"its place is the end of data.transforms"),
         (
             "pretrain",
-            {"data__transforms": [{"random_patches": {"number": 1, "size": 3}}]},
+            {"data__target_transforms": [{"resize": [64, 64]}]},
             1,
-            r"must begin with a resize",
+            r"inputs are 32 x 32, the targets 64 x 64",
         ),
-        ("pretrain", {"data__transforms": [{"resize": [32, 32]}]}, 1, r"needs `- random_patches"),
+        (
+            "pretrain",
+            {"data__target_is_mask": True, "loss__function": "NLL", "data__target_path": "/no/such"},
+            1,
+            r"target_path: no such",
+        ),
+        ("classify", {"data__transforms": [{"rotate": 3.0}]}, 1, r"must leave images of one size"),
+        ("classify", {"data__transforms": [RESIZE, {"jitter_crop": 0.5}]}, 1, r"must leave images of one size"),
+        ("classify", {"data__transforms": [RESIZE, {"center_crop": [64, 32]}]}, 1, r"larger than the image, 32 x 32"),
+        (
+            "classify",
+            {"data__transforms": [RESIZE, {"convert_color": "GRAY2RGB"}]},
+            1,
+            r"GRAY2RGB is given images of 3",
+        ),
+        (
+            "classify",
+            {"data__transforms": [RESIZE, {"normalize": {"mean": [0.5, 0.5], "std": 1.0}}]},
+            1,
+            r"2 values for 3",
+        ),
+        ("classify", {"data__target_path": "."}, 1, r"labels are folder names"),
+        ("classify", {"data__input_path": None}, 1, r"nothing is trained: name the weights to use"),
+        (
+            "classify",
+            {"data__input_path": None, "data__test_input_path": None},
+            1,
+            r"neither input_path .* nor test_input",
+        ),
+        ("pretrain", {"data__test_input_path": None, "data__test_output_path": "x"}, 1, r"test_output_path needs"),
         (
             "pretrain",
             {"data__target_type": "labels", "data__type": None},
@@ -198,7 +240,7 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
         ),
         ("pretrain", {"loss__function": "NLL"}, 1, r"NLL scores labels"),
         ("classify", {"loss__function": "BCE"}, 1, r"BCE scores images"),
-        ("classify", {"layers": "net.json"}, 1, r"layers: network files are not supported yet"),
+        ("classify", {"layers": "net.json"}, 1, r"layers: no such file: .*net.json"),
     ],
 )
 def test_what_cannot_work_for_a_task_is_refused(images, tmp_path, task, changes, ranks, message):
@@ -220,11 +262,11 @@ def test_a_wrong_configuration_is_refused_before_tensorflow_is_imported(tmp_path
     assert done.stderr == f"error: {path}:1: unknown key num_epochz; did you mean num_epochs?\n"
 
 
-def test_the_readmes_reference_is_that_of_the_schema():
+def test_the_reference_in_the_docs_is_that_of_the_schema():
     spec = importlib.util.spec_from_file_location("config_reference", ROOT / "scripts" / "config_reference.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "configuration.md").read_text()
     assert "`data.transforms[].random_patches.size`" in text
     assert script.updated(text) == text, "run scripts/config_reference.py"
 
@@ -232,3 +274,46 @@ def test_the_readmes_reference_is_that_of_the_schema():
 def test_yaml_numbers_in_exponent_form(tmp_path):
     assert yaml.safe_load("1e-3") == "1e-3"  # why the project has a loader of its own
     assert load(tmp_path, "optimizer: {learning_rate: 1e-3}\n").optimizer.learning_rate == 0.001
+
+
+def test_without_a_run_folder_outputs_lie_where_the_file_names_them(tmp_path):
+    text = "outfile: log.txt\ndata: {test_output_path: predictions}\n"
+    config = load(tmp_path, text)
+    assert config.workdir == tmp_path / "config_run"
+    assert config.outfile == tmp_path / "log.txt"
+    assert config.data.test_output_path == tmp_path / "predictions"
+    assert config.checkpoints.save == tmp_path / "config_run" / "model_checkpoints"  # not named: not beside the file
+    config = load(tmp_path, text + "checkpoints: {save: ./model_checkpoints/}\n")
+    assert config.checkpoints.save == tmp_path / "model_checkpoints"
+    config = load(tmp_path, text + "checkpoints: {save: ./model_checkpoints/}\nworkdir: run\n")
+    assert config.outfile == tmp_path / "run" / "log.txt"
+    assert config.checkpoints.save == tmp_path / "run" / "model_checkpoints"
+
+
+def test_type_and_grayscale_stand_for_two_keys_each(tmp_path):
+    data = load(tmp_path, "data: {type: images, grayscale: true}\n").data
+    assert (data.input_type, data.target_type, data.input_grayscale, data.target_grayscale) == (
+        "images",
+        "images",
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "shape"),
+    [
+        ([RESIZE], (32, 32, 3)),
+        (
+            [{"normalize": {"mean": 0.5, "std": 0.5}}, {"jitter_crop": 0.1}, {"random_rotate": 20.0}, RESIZE],
+            (32, 32, 3),
+        ),
+        ([{"resize": [64, 48]}, {"center_crop": [40, 32]}, {"grayscale": True}], (32, 40, 1)),
+        ([RESIZE, {"convert_color": "RGB2GRAY"}, {"convert_color": "GRAY2BGR"}], (32, 32, 3)),
+        ([RESIZE, {"jitter_crop": 0.1}], (None, None, 3)),
+    ],
+)
+def test_shapes_are_known_from_the_steps(steps, shape):
+    config = Config.model_validate({"data": {"transforms": steps}})
+    assert config.input_shape == shape
+    assert (config.target_shape[:2], config.target_channels) == (shape[:2], 3)

@@ -2,18 +2,22 @@
 
 A checkpoint is a folder `model_checkpoint_<epoch>` with `model.weights.h5`, `encoder.weights.h5` (both in Keras's own
 format; the encoder file also loads into `keras.applications.ResNet50(include_top=False)`), `optimizer.npz` and
-`checkpoint.json`. Each weight file carries the same header as an HDF5 attribute, so it can be moved on its own.
+`checkpoint.json`. Each weight file carries the same header as an HDF5 attribute, so it can be moved on its own. A
+model that was built from a network file has no encoder file, and carries its network in `model.weights.h5`.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import h5py
 import keras
@@ -22,9 +26,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tfinpaint.errors import UserError
 
+log = logging.getLogger(__name__)
+
 Kind = Literal["inpainter", "classifier", "encoder"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
 _ATTRIBUTE = "tfinpaint"
+_NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
 SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
 _NAME = re.compile(r"model_checkpoint_(\d+)$")
 
@@ -35,8 +43,10 @@ class Header(BaseModel):
     Attributes:
         kind: "inpainter" (context encoder), "classifier", or "encoder" (the encoder's weights alone).
         epoch, step: training done, counted from the start of the run.
-        encoder, encoder_output: arguments of `models.encoder.build_encoder`.
-        height, width: of the images, pixels.
+        encoder, encoder_output: arguments of `models.encoder.build_encoder`; None for a network of its own.
+        network: SHA-256 of that network's definition, else None.
+        height, width, channels: of the input images; pixels, 1 or 3.
+        target_channels: of the images that an inpainter makes.
         classes: class names of a classifier, else empty.
         batch_size, steps_per_epoch: of the run; they place `step` in the data.
     """
@@ -45,18 +55,40 @@ class Header(BaseModel):
     kind: Kind
     epoch: int
     step: int
-    encoder: Literal["resnet50", "tiny"]
-    encoder_output: Literal["before_add", "after_relu"]
+    encoder: Literal["resnet50", "tiny"] | None
+    encoder_output: Literal["before_add", "after_relu"] | None
+    network: str | None = None
     height: int
     width: int
+    channels: int = 3
+    target_channels: int = 3
     classes: tuple[str, ...] = ()
     batch_size: int
     steps_per_epoch: int
 
 
-def save(
-    folder: Path, header: Header, model: keras.Model, encoder: keras.Model, optimizer: keras.Optimizer, keep: int
-) -> Path:
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a checkpoint besides its header.
+
+    Attributes:
+        encoder: the encoder inside `model`, None for a model built from a network file.
+        network: definition of such a model's network, as `models.network.read_network` gives it.
+    """
+
+    model: keras.Model
+    optimizer: keras.Optimizer
+    encoder: keras.Model | None
+    network: dict[str, Any] | None = None
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that is written, twice where it is written twice."""
+        encoder = self.encoder.variables if self.encoder else []
+        return [*self.model.variables, *encoder, *self.optimizer.variables]
+
+
+def save(folder: Path, header: Header, contents: Contents, keep: int | None) -> Path:
     """Write `folder/model_checkpoint_<epoch>` under a temporary name, sync it, rename it; drop all but `keep`.
 
     Raises:
@@ -66,17 +98,18 @@ def save(
     partial = folder / f".{final.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_space(folder, [*model.variables, *encoder.variables, *optimizer.variables])
+        _check_space(folder, contents.variables)
         for leftover in folder.glob(".model_checkpoint_*.partial"):
             shutil.rmtree(leftover)
         partial.mkdir()
-        _write(partial, header, model, encoder, optimizer)
+        _write(partial, header, contents)
         _sync(partial)
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
         _sync_folder(folder)
-        remove([path for path in list_checkpoints(folder)[:-keep] if path != final])
+        if keep is not None:
+            remove([path for path in list_checkpoints(folder)[:-keep] if path != final])
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{final}: the checkpoint could not be written: {error.strerror or error}") from None
@@ -94,20 +127,23 @@ def _check_space(folder: Path, variables: Sequence[keras.Variable]) -> None:
         )
 
 
-def _write(folder: Path, header: Header, model: keras.Model, encoder: keras.Model, optimizer: keras.Optimizer) -> None:
-    model.save_weights(folder / MODEL)
-    _describe(folder / MODEL, header)
-    encoder.save_weights(folder / ENCODER)
-    _describe(folder / ENCODER, header.model_copy(update={"kind": "encoder", "classes": ()}))
+def _write(folder: Path, header: Header, contents: Contents) -> None:
+    contents.model.save_weights(folder / MODEL)
+    _describe(folder / MODEL, header, contents.network)
+    if contents.encoder is not None:
+        contents.encoder.save_weights(folder / ENCODER)
+        _describe(folder / ENCODER, header.model_copy(update={"kind": "encoder", "classes": ()}))
     store: dict[str, np.ndarray] = {}
-    optimizer.save_own_variables(store)
+    contents.optimizer.save_own_variables(store)
     np.savez(folder / OPTIMIZER, allow_pickle=False, **store)
     (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n")
 
 
-def _describe(path: Path, header: Header) -> None:
+def _describe(path: Path, header: Header, network: dict[str, Any] | None = None) -> None:
     with h5py.File(path, "a") as file:
         file.attrs[_ATTRIBUTE] = header.model_dump_json()
+        if network is not None:
+            file[_NETWORK] = np.frombuffer(json.dumps(network).encode(), np.uint8)
 
 
 def _sync(folder: Path) -> None:
@@ -140,20 +176,32 @@ def remove(checkpoints: Iterable[Path]) -> None:
 
 
 def find(path: Path) -> Path:
-    """A checkpoint folder or weight file; the seed tool's `model_checkpoint_100.pt` finds `model_checkpoint_100`.
+    """A checkpoint folder or weight file.
+
+    The seed tool's `model_checkpoint_100.pt` finds this project's `model_checkpoint_100`; in its absence, with a
+    warning, the newest one before it: a run that was made shorter ends with another number.
 
     Raises:
         UserError: there is none.
     """
-    for candidate in (path, path.with_suffix("") if path.suffix == ".pt" else path):
-        if candidate.exists():
-            return candidate
-    near = [other.name for other in list_checkpoints(path.parent)]
-    hint = f"; there are {', '.join(near)}" if near else ""
+    if path.exists():
+        return path
+    kept = list_checkpoints(path.parent)
+    if path.suffix == ".pt" and (match := _NAME.match(path.stem)):
+        earlier = [other for other in kept if _epoch(other) <= int(match[1])]
+        if earlier:
+            if earlier[-1].name != path.stem:
+                log.warning(f"checkpoints.load: {path.stem} is not there; taking {earlier[-1].name}, the newest before")
+            return earlier[-1]
+    hint = f"; there are {', '.join(other.name for other in kept)}" if kept else ""
     raise UserError(f"checkpoints.load: no such checkpoint: {path}{hint}")
 
 
-def read_header(path: Path, allowed: tuple[Kind, ...] = ("inpainter", "classifier", "encoder")) -> Header:
+def _epoch(path: Path) -> int:
+    return int(path.name.rpartition("_")[2])
+
+
+def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:
     """What a checkpoint folder or weight file holds.
 
     Raises:
@@ -170,6 +218,15 @@ def read_header(path: Path, allowed: tuple[Kind, ...] = ("inpainter", "classifie
     if header.kind not in allowed:
         raise UserError(f"{path}: holds the weights of kind {header.kind}; expected: {' or '.join(allowed)}")
     return header
+
+
+def read_network(path: Path) -> dict[str, Any] | None:
+    """The network of a checkpoint folder or weight file; None where the header describes the model.
+
+    It is as untrusted as a network file: `models.network.build_network` builds nothing that is not on its list.
+    """
+    with h5py.File(path / MODEL if path.is_dir() else path, "r") as file:
+        return json.loads(file[_NETWORK][()].tobytes()) if _NETWORK in file else None
 
 
 def load_weights(path: Path, model: keras.Model) -> None:

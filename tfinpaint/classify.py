@@ -5,72 +5,92 @@ usage: horovodrun -np 2 python -m tfinpaint.classify --config configs/demo/class
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tfinpaint import cli, dist
+from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-    from tensorflow.data import Dataset
 
     from tfinpaint.data.pipeline import Batch
     from tfinpaint.report.metrics import MetricsLog
     from tfinpaint.train.loop import Trainer
-    from tfinpaint.train.run import Run
+    from tfinpaint.train.run import DataSet, Run
+
+log = logging.getLogger(__name__)
 
 
 def classify(options: cli.Options, world: dist.World) -> None:
     """Train and test a classifier as the configuration says; every rank calls this."""
-    from tfinpaint.data import pipeline, sources
     from tfinpaint.models import losses, trainable
     from tfinpaint.train import run as runs
-    from tfinpaint.train.callbacks import train
+    from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
+    from tfinpaint.train.predict import write_predictions
 
     config, data = options.config, options.config.data
-    assert data.input_path is not None  # the configuration was checked
     run = runs.open_run(config, world, "classifier", resume=options.resume, overwrite=options.overwrite)
-
-    listing = sources.take_fraction(sources.list_class_folders(data.input_path), data.label_fraction, config.seed)
-    images = runs.open_images(run, listing, data.batch_size)
-    steps = runs.steps_per_epoch(run, images)
-
-    def batches_from(step: int) -> Dataset:
-        prepare = pipeline.classification(seed=config.seed, flip_probability=config.flip_probability)
-        return pipeline.train_batches(
-            images, batch_size=data.batch_size, seed=config.seed, first_step=step, prepare=prepare
-        )
-
-    test_batches = None
-    if data.test_input_path:
-        test = runs.open_images(run, sources.list_class_folders(data.test_input_path, listing.classes), 1)
-        test_batches = pipeline.evaluation_batches(
-            test, batch_size=data.test_batch_size, prepare=pipeline.classification(seed=config.seed, flip_probability=0)
-        )
-
-    runs.check_same_run(run, steps, listing.classes)
-    model = runs.build_model(runs.describe(run, steps=steps, classes=listing.classes))
+    training, held_out = open_images(run)
+    known = training or held_out
+    assert known is not None  # the configuration was checked
+    classes = known.images.listing.classes
+    steps = runs.steps_per_epoch(run, training) if training else 0
+    runs.check_same_run(run, steps, classes)
+    model = runs.build_model(runs.describe(run, steps=steps, classes=classes), run.network)
     trainable.set_trainable(model, config.model.trainable)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
-        transferred = runs.load_by_name(run, config.checkpoints.load, model)
-    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs)
-    trainer = runs.make_trainer(run, model, optimizer, losses.nll, {"accuracy": losses.accuracy})
+        transferred = runs.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
-    metrics = train(
-        run,
-        trainer,
-        batches_from,
-        test_batches,
-        steps=steps,
-        classes=listing.classes,
-        draw=lambda metrics: _draw_curves(run, metrics),
-    )
-    matrix = confusion_matrix(trainer, test_batches, len(listing.classes)) if test_batches is not None else None
+    def draw(metrics: MetricsLog) -> None:
+        _draw_curves(run, metrics)
+
+    scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
+    scores = {"accuracy": losses.accuracy}
+    if training:
+        trainer = runs.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs), scores)
+        metrics = train(run, trainer, training, scored, steps=steps, classes=classes, draw=draw)
+    else:
+        trainer = runs.make_trainer(run, model, None, scores)
+        metrics = evaluate(run, trainer, scored, draw=draw)
+    matrix = confusion_matrix(trainer, scored, len(classes)) if scored is not None else None
+    if held_out and data.test_output_path:
+        write_predictions(run, trainer, held_out, classes)
     if world.is_first:
-        _report(run, trainer, metrics, listing.classes, matrix, transferred)
+        _report(run, trainer, metrics, classes, matrix, transferred)
+
+
+def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
+    """(training images, held-out images) of the configuration, with the same classes in the same order."""
+    from tfinpaint.data import pipeline, sources
+    from tfinpaint.train import run as runs
+
+    config, data = run.config, run.config.data
+    training = held_out = None
+    classes: Sequence[str] | None = None if data.input_path else runs.trained_classes(run)
+    if data.input_path:
+        listing = sources.list_class_folders(data.input_path, tag=data.training_tag)
+        classes = listing.classes
+        listing = sources.take_fraction(listing, data.label_fraction, config.seed)
+        recipe = pipeline.classification(config, labels=True, augment=True)
+        training = runs.open_data(run, recipe, listing, minimum=data.batch_size)
+    if data.test_input_path:
+        labels = bool(data.testing_tag or sources.class_folders(data.test_input_path))
+        if labels:
+            listing = sources.list_class_folders(data.test_input_path, classes, tag=data.testing_tag)
+        elif not classes:
+            raise UserError(f"{data.test_input_path}: no class folders, and checkpoints.load does not name the classes")
+        else:
+            listing = replace(sources.list_images(data.test_input_path), classes=tuple(classes))
+            log.info(f"{data.test_input_path}: no class folders, hence predictions only")
+        recipe = pipeline.classification(config, labels=labels, augment=False)
+        held_out = runs.open_data(run, recipe, listing, minimum=1)
+    return training, held_out
 
 
 def confusion_matrix(trainer: Trainer, batches: Iterable[Batch], classes: int) -> np.ndarray:
@@ -90,8 +110,9 @@ def _draw_curves(run: Run, metrics: MetricsLog) -> None:
     from tfinpaint.report import figures
 
     folder = run.folder / "figures"
-    figures.curve(metrics.records, "loss", "NLL loss", folder / "loss.png")
-    figures.curve(metrics.records, "accuracy", "accuracy", folder / "accuracy.png")
+    if metrics.records:
+        figures.curve(metrics.records, "loss", "NLL loss", folder / "loss.png")
+        figures.curve(metrics.records, "accuracy", "accuracy", folder / "accuracy.png")
 
 
 def _report(
@@ -108,7 +129,10 @@ def _report(
 
     folder = run.folder / "figures"
     last = {record["phase"]: record for record in metrics.records}
-    final = {"train_loss": last["train"]["loss"], "train_accuracy": last["train"]["accuracy"]}
+    final: dict[str, Any] = {}
+    if "train" in last:
+        final = {"train_loss": last["train"]["loss"], "train_accuracy": last["train"]["accuracy"]}
+        final |= {"label_fraction": run.config.data.label_fraction, "from_scratch": run.config.checkpoints.load is None}
     if matrix is not None:
         final = {"test_accuracy": float(matrix.trace() / matrix.sum()), "test_loss": last["test"]["loss"], **final}
         final["test_images"] = int(matrix.sum())

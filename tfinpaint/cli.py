@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tfinpaint import dist
-from tfinpaint.config import Config, ConfigError, check_task
+from tfinpaint.config import Config, ConfigError
+from tfinpaint.config_checks import Task, check_task
 from tfinpaint.config_file import load_config
 from tfinpaint.errors import UserError
 
@@ -34,7 +34,7 @@ class Options:
     overwrite: bool
 
 
-def parse(task: Literal["pretrain", "classify"], description: str, arguments: Sequence[str] | None) -> Options:
+def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Options:
     """Read the command line and the configuration; nothing slow has been imported yet.
 
     Raises:

@@ -1,19 +1,27 @@
-"""YAML (or the seed tool's JSON) -> one frozen, strict, validated `Config`. Imports no TensorFlow.
+"""The schema of a configuration: one frozen, strict, validated `Config`. Imports no TensorFlow.
 
 The key names are a superset of the seed tool's. Every default of the project stands in this file and nowhere else.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tfinpaint.errors import UserError
 
-STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
+Shape = tuple[int | None, int | None, int]  # height, width (None: differs from image to image), channels
 
 
 class ConfigError(UserError):
@@ -24,6 +32,13 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
+Positive = Annotated[int, Field(ge=1)]
+Size = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PerChannel = float | list[float]
+
+
 class RandomPatches(_Section):
     """Cut `number` squares of `size` pixels out of each image: the input keeps the rest, the target the squares."""
 
@@ -31,13 +46,46 @@ class RandomPatches(_Section):
     size: int = Field(ge=1, description="side of a square, pixels")
 
 
-class Transform(_Section):
-    """One step of `data.transforms`: a mapping with exactly one key."""
+class Normalize(_Section):
+    mean: PerChannel = Field(description="subtracted from the values, which are 0 to 1; a number, or one per channel")
+    std: PerChannel = Field(description="then divided by; not 0")
 
-    resize: list[Annotated[int, Field(ge=1)]] | None = Field(
-        None, min_length=2, max_length=2, description="[width, height] in pixels"
+    @field_validator("std")
+    @classmethod
+    def _not_zero(cls, std: PerChannel) -> PerChannel:
+        if 0 in (std if isinstance(std, list) else [std]):
+            raise ValueError("a standard deviation of 0 cannot be divided by")
+        return std
+
+
+ColorCode = Literal[
+    "BGR2RGB", "RGB2BGR", "RGB2GRAY", "BGR2GRAY", "GRAY2RGB", "GRAY2BGR",
+    "RGB2HSV", "BGR2HSV", "HSV2RGB", "HSV2BGR", "RGB2YUV", "BGR2YUV", "YUV2RGB", "YUV2BGR",
+]  # fmt: skip
+
+
+class Transform(_Section):
+    """One step of a list of transforms: a mapping with exactly one key."""
+
+    resize: Size | None = Field(None, description="[width, height] in pixels; bilinear, anti-aliased")
+    center_crop: Size | None = Field(None, description="[width, height] in pixels, cut out at the centre")
+    jitter_crop: Share | None = Field(
+        None, description="C: cut c S / 2 pixels off each side, S the image's extent, c uniform in [0, C) per side"
     )
-    random_horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability of mirroring an image")
+    random_horizontal_flip: Probability | None = Field(None, description="probability of mirroring left to right")
+    random_vertical_flip: Probability | None = Field(None, description="probability of mirroring top to bottom")
+    random_zoom: Share | None = Field(
+        None, description="C: zoom in until c S / 2 pixels are lost on every side, c uniform in [0, C) per image"
+    )
+    rotate: float | None = Field(None, description="degrees clockwise about the centre; 0 where nothing comes from")
+    random_rotate: Annotated[float, Field(ge=0, le=180)] | None = Field(
+        None, description="A: rotate by degrees uniform in [-A, A]"
+    )
+    convert_color: ColorCode | None = Field(
+        None, description="OpenCV's name of a conversion; values stay 0 to 1 (hue too)"
+    )
+    normalize: Normalize | None = None
+    grayscale: Literal[True] | None = Field(None, description="one channel, the luma of RGB")
     random_patches: RandomPatches | None = None
 
     @model_validator(mode="after")
@@ -51,58 +99,167 @@ class Transform(_Section):
     def _only_the_one(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialise(self).items() if name in self.model_fields_set}
 
+    @property
+    def kind(self) -> str:
+        return next(iter(self.model_fields_set))
+
+    @property
+    def is_random(self) -> bool:
+        return self.kind.startswith("random_") or self.kind == "jitter_crop"
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """The shape of an image after this step."""
+        height, width, channels = shape
+        if size := self.resize or self.center_crop:
+            return size[1], size[0], channels
+        if self.jitter_crop is not None:
+            return None, None, channels
+        if self.grayscale or (self.convert_color or "").endswith("GRAY"):
+            return height, width, 1
+        return height, width, 3 if self.convert_color else channels
+
 
 class Checkpoints(_Section):
     save: Path | None = Field(Path("model_checkpoints"), description="folder for checkpoints; null: none are written")
     interval: int = Field(1, ge=1, description="epochs between checkpoints; the last epoch is always saved")
-    keep: int = Field(2, ge=1, description="newest checkpoints kept on disk")
-    load: Path | None = Field(None, description="checkpoint folder or weight file to start from")
+    keep: int | None = Field(2, ge=1, description="newest checkpoints kept on disk; null: all")
+    load: Path | None = Field(None, description="checkpoint folder, weight file, or Keras 2 `.h5` file to start from")
 
 
 class Data(_Section):
     type: Literal["images"] | None = Field(None, description="sets input_type and target_type together")
     input_type: Literal["images"] = "images"
-    target_type: Literal["images", "labels"] = "images"
-    input_path: Path | None = Field(None, description="training images: class folders, or any tree of images")
-    target_path: Path | None = Field(None, description="must equal input_path: the targets are cut from the inputs")
+    target_type: Literal["images", "labels"] = Field("images", description="labels: the classes are folder names")
+    input_path: Path | None = Field(None, description="training images, a tree of them; null: no training")
+    target_path: Path | None = Field(
+        None, description="their targets, images of the same names; null with random_patches: cut from the inputs"
+    )
     test_input_path: Path | None = Field(None, description="held-out images; null: no evaluation")
-    test_target_path: Path | None = Field(None, description="must equal test_input_path")
+    test_target_path: Path | None = Field(
+        None, description="their targets; null without random_patches: inference only, no loss"
+    )
+    test_output_path: Path | None = Field(
+        None, description="folder for the predictions of the held-out images, PNG and HDF5; null: none are written"
+    )
     batch_size: int = Field(64, ge=1, description="images per step over all ranks together")
     test_batch_size: int = Field(64, ge=1, description="the same for evaluation")
     preload: bool = Field(False, description="decode once and keep the images as uint8 in memory, each rank its share")
+    target_is_mask: bool = Field(
+        False, description="target images hold integers: one channel, not scaled, nearest-neighbour interpolation"
+    )
+    grayscale: bool = Field(False, description="sets input_grayscale and target_grayscale together")
+    input_grayscale: bool = Field(False, description="read the inputs as one channel")
+    target_grayscale: bool = Field(False, description="read the targets as one channel")
+    training_tag: str | None = Field(
+        None, min_length=1, description="the class is the folder below the one of this name, anywhere in input_path"
+    )
+    testing_tag: str | None = Field(None, min_length=1, description="the same for test_input_path")
     label_fraction: float = Field(1.0, gt=0, le=1, description="share of each class's training images to use")
     max_bad_images: int = Field(0, ge=0, description="unreadable images to skip; one more is an error")
     transforms: list[Transform] = Field(
-        default_factory=list, description="steps in order: resize first (sides multiples of 32), random_patches last"
+        default_factory=list, description="steps in order, for input and target alike; random_patches last"
     )
+    input_transforms: list[Transform] = Field(default_factory=list, description="steps after those, inputs alone")
+    target_transforms: list[Transform] = Field(default_factory=list, description="steps after those, targets alone")
 
 
 class LrScheduler(_Section):
-    type: Literal["Cosine"] = Field(description="half a cosine from learning_rate down to 0")
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear rise from 0 to learning_rate before it")
-
-
-class Optimizer(_Section):
-    type: Literal["SGD", "Adam", "AdamW"] = "Adam"
-    learning_rate: float = Field(0.01, gt=0, description="peak learning rate")
-    momentum: float = Field(0.0, ge=0, lt=1, description="SGD")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Adam, AdamW")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam, AdamW")
-    eps: float = Field(1e-8, gt=0, description="Adam, AdamW")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW: decoupled decay")
-    lr_scheduler: LrScheduler | None = Field(None, description="null: constant")
+    type: Literal["Step", "MultiStep", "Exponential", "Warmup", "Cosine"] = Field(
+        description="Cosine: half a cosine from learning_rate down to 0"
+    )
+    gamma: float | None = Field(None, gt=0, description="Step, MultiStep, Exponential: factor of each decay")
+    step_size: int | None = Field(None, ge=1, description="Step: epochs between decays")
+    milestones: list[Positive] | None = Field(None, min_length=1, description="MultiStep: epochs after which to decay")
+    num_epochs: int | None = Field(None, ge=1, description="Warmup: epochs of linear rise to learning_rate")
+    start_factor: float | None = Field(None, gt=0, lt=1, description="Warmup: starts at this times learning_rate")
+    warmup_epochs: float = Field(0.0, ge=0, description="Cosine: epochs of linear rise from 0 before it")
+    verbose: bool = Field(False, description="log the learning rate after every epoch")
 
     @model_validator(mode="after")
-    def _only_what_it_uses(self) -> Optimizer:
-        unused = {"SGD": ("beta1", "beta2", "eps", "weight_decay"), "Adam": ("momentum", "weight_decay")}
-        for name in unused.get(self.type, ("momentum",)):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{self.type} has no {name}")
+    def _what_it_uses(self) -> LrScheduler:
+        required = {
+            "Step": ("gamma", "step_size"),
+            "MultiStep": ("gamma", "milestones"),
+            "Exponential": ("gamma",),
+            "Warmup": ("num_epochs", "start_factor"),
+            "Cosine": (),
+        }[self.type]
+        if missing := [name for name in required if getattr(self, name) is None]:
+            raise ValueError(f"{self.type} needs {', '.join(missing)}")
+        _refuse_unused(self, (*required, *(("warmup_epochs",) if self.type == "Cosine" else ()), "type", "verbose"))
+        if self.milestones and self.milestones != sorted(set(self.milestones)):
+            raise ValueError("milestones must rise")
         return self
 
 
+_SGD = ("momentum", "weight_decay", "dampening", "nesterov")
+_ADAM = ("beta1", "beta2", "eps", "weight_decay", "amsgrad")
+_PARAMETERS = {
+    "SGD": _SGD,
+    "LARS": (*_SGD, "eta"),
+    "Adagrad": ("lr_decay", "weight_decay"),
+    "Adam": _ADAM,
+    "AdamW": _ADAM,
+    "LAMB": _ADAM,
+    "RMSprop": ("momentum", "alpha", "eps", "centered", "weight_decay"),
+}
+
+
+class Optimizer(_Section):
+    type: Literal["SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "LARS", "LAMB"] = "Adam"
+    learning_rate: float = Field(0.01, gt=0, description="peak learning rate")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD, LARS, RMSprop")
+    dampening: float = Field(0.0, ge=0, le=1, description="SGD, LARS: share of a gradient kept out of the momentum")
+    nesterov: bool = Field(False, description="SGD, LARS: Nesterov's momentum")
+    eta: float = Field(1e-3, gt=0, description="LARS: trust coefficient")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam, AdamW, LAMB")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam, AdamW, LAMB")
+    eps: float = Field(1e-8, gt=0, description="Adam, AdamW, LAMB, RMSprop: added to the root in the denominator")
+    amsgrad: bool = Field(False, description="Adam, AdamW, LAMB: the largest second moment so far")
+    alpha: float = Field(0.99, ge=0, lt=1, description="RMSprop: smoothing of the squared gradient")
+    centered: bool = Field(False, description="RMSprop: normalise by the variance")
+    lr_decay: float = Field(0.0, ge=0, description="Adagrad: the rate is divided by 1 + step * lr_decay")
+    weight_decay: float = Field(
+        0.0, ge=0, description="times the weight, added to the gradient; AdamW, LAMB: decoupled from it"
+    )
+    lr_scheduler: LrScheduler | None = Field(None, description="null: constant")
+
+    @model_validator(mode="after")
+    def _what_it_uses(self) -> Optimizer:
+        _refuse_unused(self, (*_PARAMETERS[self.type], "type", "learning_rate", "lr_scheduler"))
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError("nesterov needs a momentum above 0 and no dampening")
+        return self
+
+
+def _refuse_unused(section: Any, used: Sequence[str]) -> None:
+    for name, field in type(section).model_fields.items():
+        if name not in used and getattr(section, name) != field.default:
+            raise ValueError(f"{section.type} has no {name}")
+
+
 class Loss(_Section):
-    function: Literal["BCE", "MSE", "NLL"] = Field("BCE", description="BCE, MSE: images; NLL: labels")
+    function: Literal["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"] = Field(
+        "BCE", description="NLL: labels, or masks of classes; Dice, Jaccard, Focal: masks; the others: images"
+    )
+    weight: list[Annotated[float, Field(ge=0)]] | None = Field(
+        None, min_length=2, description="NLL: a weight per class, in the order of their names"
+    )
+
+    @field_validator("function", mode="before")
+    @classmethod
+    def _in_any_case(cls, name: Any) -> Any:  # the seed tool's pages write both `nll` and `NLL`
+        return {"dice": "Dice", "jaccard": "Jaccard", "focal": "Focal"}.get(name.lower(), name.upper()) if (
+            isinstance(name, str) and name.lower() in ("bce", "mse", "l1", "nll", "dice", "jaccard", "focal")
+        ) else name  # fmt: skip
+
+    @model_validator(mode="after")
+    def _weights_are_for_nll(self) -> Loss:
+        if self.weight and self.function != "NLL":
+            raise ValueError(f"{self.function} has no weight")
+        if self.weight and not any(self.weight):
+            raise ValueError("weight: at least one class must count")
+        return self
 
 
 class Model(_Section):
@@ -110,8 +267,10 @@ class Model(_Section):
     encoder_output: Literal["before_add", "after_relu"] = Field(
         "before_add", description="cut the encoder before its last add (as the seed does) or after its last ReLU"
     )
-    trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] = Field(
-        "all", description="a preset, or shell patterns of the layer names to train"
+    trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = Field(
+        None,
+        description="a preset, or shell patterns of the layer names to train; null: as the network file of `layers` "
+        "says, all without one",
     )
     batchnorm_batches: int = Field(
         16,
@@ -133,14 +292,16 @@ class Config(_Section):
     num_epochs: int = Field(1, ge=1, description="epochs of the whole run, resumed parts included")
     steps_per_epoch: int | None = Field(None, ge=1, description="null: the whole data set")
     outfile: Path | None = Field(None, description="X.txt writes X_train.txt and X_test.txt")
-    workdir: Path | None = Field(None, description="run folder; null: the folder of the config file")
+    workdir: Path | None = Field(None, description="run folder; null: FILE_run beside the configuration FILE.yaml")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, patches and the choice of labels")
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "float32", description="mixed_bfloat16: compute in bfloat16, weights and gradients in float32"
     )
     jit_compile: bool | Literal["auto"] = Field("auto", description="XLA for forward and backward; auto: on GPUs")
     figures_interval: int = Field(5, ge=1, description="epochs between pictures; the last epoch always has them")
-    layers: Path | None = Field(None, description="a Keras network file of the seed tool; not supported yet")
+    layers: Path | list[dict[str, Any]] | None = Field(
+        None, description="a Keras network as a JSON file or a list of layers; null: that of the `model` section"
+    )
     checkpoints: Checkpoints = Checkpoints()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
@@ -149,86 +310,38 @@ class Config(_Section):
     distributed: Distributed = Distributed()
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) in pixels, from the `resize` transform, which `check_task` has found."""
-        width, height = next(step.resize for step in self.data.transforms if step.resize)
-        return height, width
+    def input_steps(self) -> list[Transform]:
+        """What happens to an input image, in order."""
+        return [*self.data.transforms, *self.data.input_transforms]
+
+    @property
+    def target_steps(self) -> list[Transform]:
+        """What happens to a target image, in order."""
+        return [*self.data.transforms, *self.data.target_transforms]
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of the images that the network sees."""
+        return shape_after(self.input_steps, 1 if self.data.input_grayscale else 3)
+
+    @property
+    def target_channels(self) -> int:
+        """Of the target images as they are read."""
+        return 1 if self.data.target_is_mask or self.data.target_grayscale else 3
+
+    @property
+    def target_shape(self) -> Shape:
+        """Of the images that the network's output is compared with."""
+        return shape_after(self.target_steps, self.target_channels)
 
     @property
     def patches(self) -> RandomPatches | None:
         return next((step.random_patches for step in self.data.transforms if step.random_patches), None)
 
-    @property
-    def flip_probability(self) -> float:
-        return next((s.random_horizontal_flip for s in self.data.transforms if s.random_horizontal_flip), 0.0)
 
-
-def check_task(config: Config, task: Literal["pretrain", "classify"], ranks: int) -> None:
-    """Refuse a configuration that cannot work for the task, before anything slow starts.
-
-    Raises:
-        ConfigError: one line that names the key, what was found and what to do.
-    """
-    data = config.data
-    if config.layers is not None:
-        raise ConfigError(
-            "layers: network files are not supported yet; leave the key out to get the ResNet50 of the `model` section"
-        )
-    if data.input_path is None:
-        raise ConfigError("data.input_path is missing: name the folder of training images")
-    for key, path in (("input_path", data.input_path), ("test_input_path", data.test_input_path)):
-        if path is not None and not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False where forbidden)
-            raise ConfigError(f"data.{key}: no such folder: {path}")
-    if data.target_path not in (None, data.input_path) or data.test_target_path not in (None, data.test_input_path):
-        raise ConfigError("data.target_path must equal data.input_path (targets are cut from the input images)")
-    for key, batch in (("batch_size", data.batch_size), ("test_batch_size", data.test_batch_size)):
-        if batch % ranks:
-            raise ConfigError(
-                f"data.{key} {batch} is the batch over all ranks and must divide by their number, {ranks}; "
-                f"use {max(ranks, batch // ranks * ranks)} or {(batch // ranks + 1) * ranks}"
-            )
-    load = config.checkpoints.load
-    if load is not None and not load.exists() and not load.with_suffix("").exists():
-        raise ConfigError(f"checkpoints.load: no such checkpoint: {load}")
-    _check_transforms(config)
-    _check_inpainting(config) if task == "pretrain" else _check_classification(config)
-
-
-def _check_transforms(config: Config) -> None:
-    kinds = [next(iter(step.model_fields_set)) for step in config.data.transforms]
-    if kinds[:1] != ["resize"]:
-        raise ConfigError("data.transforms must begin with a resize, such as `- resize: [128, 128]`")
-    if len(set(kinds)) != len(kinds):
-        raise ConfigError(f"data.transforms holds a step twice: {', '.join(kinds)}")
-    if "random_patches" in kinds[:-1]:
-        raise ConfigError("data.transforms: random_patches must come last: it makes input and target apart")
-    height, width = config.image_size
-    if height % STRIDE or width % STRIDE or not height or not width:
-        raise ConfigError(
-            f"data.transforms: resize [{width}, {height}]: both sides must be positive multiples of {STRIDE}"
-        )
-
-
-def _check_inpainting(config: Config) -> None:
-    if config.data.target_type != "images":
-        raise ConfigError("pretrain needs data.target_type: images (this configuration is for classify)")
-    if config.loss.function == "NLL":
-        raise ConfigError("loss.function NLL scores labels; pretrain takes BCE or MSE")
-    if config.patches is None:
-        raise ConfigError("data.transforms needs `- random_patches: {number: 16, size: 16}` for pretrain")
-    if config.model.trainable == "head_only":
-        raise ConfigError("model.trainable head_only would leave the encoder untrained; pretrain takes another")
-    height, width = config.image_size
-    if config.patches.size > min(height, width):
-        raise ConfigError(
-            f"data.transforms: random_patches.size {config.patches.size} is larger than the image, {width} x {height}"
-        )
-
-
-def _check_classification(config: Config) -> None:
-    if config.data.target_type != "labels":
-        raise ConfigError("classify needs data.target_type: labels (this configuration is for pretrain)")
-    if config.loss.function != "NLL":
-        raise ConfigError(f"loss.function {config.loss.function} scores images; classify takes NLL")
-    if config.patches is not None:
-        raise ConfigError("data.transforms: random_patches has no place in a classifier's configuration")
+def shape_after(steps: Sequence[Transform], channels: int) -> Shape:
+    """The shape of an image of any size after these steps."""
+    shape: Shape = (None, None, channels)
+    for step in steps:
+        shape = step.shape_after(shape)
+    return shape

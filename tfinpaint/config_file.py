@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from tfinpaint import seed_only
 from tfinpaint.config import Config, ConfigError
 
 
@@ -32,7 +33,9 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
     """Read a YAML or JSON configuration, apply `--set` overrides, validate, and make every path absolute.
 
     Paths written in the file are relative to the file; paths in `overrides` (strings "a.b=value") and `workdir` are
-    relative to the current directory. `outfile` and `checkpoints.save` are relative to the run folder.
+    relative to the current directory. `outfile`, `checkpoints.save` and `data.test_output_path` are relative to the
+    run folder where one is named. Where none is, they are relative to the file, as the seed tool has it, and what is
+    this project's own goes into a run folder beside the file, so that several files can share a folder.
 
     Raises:
         ConfigError: one line (file, line, key, what was expected, what to do) for each problem found.
@@ -44,13 +47,16 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
         _apply_override(raw, override, sources)
     if workdir is not None:
         raw["workdir"] = str(workdir.resolve())
-    raw.setdefault("workdir", str(path.resolve().parent))
+    base = None
+    if raw.get("workdir") is None:
+        base = path.resolve().parent
+        raw["workdir"] = str(base / f"{path.stem}_run")
     try:
         config = Config.model_validate(_strings_to_paths(raw))
     except ValidationError as error:
         messages = [_explain(path, lines, sources, problem) for problem in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(messages))) from None
-    return _absolute_outputs(_expand_data_type(config))
+    return _absolute_outputs(_expand_data(config), base)
 
 
 def dump_config(config: Config) -> str:
@@ -115,7 +121,8 @@ _INPUT_PATHS: list[Location] = [
     ("data", "test_input_path"),
     ("data", "test_target_path"),
 ]
-_PATHS: list[Location] = [*_INPUT_PATHS, ("outfile",), ("checkpoints", "save")]
+_OUTPUT_PATHS: list[Location] = [("outfile",), ("checkpoints", "save"), ("data", "test_output_path")]
+_PATHS: list[Location] = [*_INPUT_PATHS, *_OUTPUT_PATHS]
 
 
 def _resolve_paths(raw: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -187,20 +194,27 @@ def _descend(raw: Any, sections: Sequence[str | int]) -> Any:
     return raw
 
 
-def _expand_data_type(config: Config) -> Config:
-    if config.data.type is None:
-        return config
-    data = config.data.model_copy(update={"input_type": config.data.type, "target_type": config.data.type})
-    return config.model_copy(update={"data": data})
+def _expand_data(config: Config) -> Config:
+    """`type` and `grayscale` into the keys that they stand for."""
+    data, update = config.data, dict[str, Any]()
+    if data.type is not None:
+        update |= {"input_type": data.type, "target_type": data.type}
+    if data.grayscale:
+        update |= {"input_grayscale": True, "target_grayscale": True}
+    return config.model_copy(update={"data": data.model_copy(update=update)})
 
 
-def _absolute_outputs(config: Config) -> Config:
+def _absolute_outputs(config: Config, base: Path | None) -> Config:
+    """Place what a run writes: below `base`, or the run folder where it is None or the key was left out."""
     workdir = config.workdir
     assert workdir is not None
-    save = config.checkpoints.save
-    checkpoints = config.checkpoints.model_copy(update={"save": workdir / save if save else None})
-    outfile = workdir / config.outfile if config.outfile else None
-    return config.model_copy(update={"checkpoints": checkpoints, "outfile": outfile})
+    base = base or workdir
+    given, save = "save" in config.checkpoints.model_fields_set, config.checkpoints.save
+    checkpoints = config.checkpoints.model_copy(update={"save": (base if given else workdir) / save if save else None})
+    predictions = config.data.test_output_path
+    data = config.data.model_copy(update={"test_output_path": base / predictions if predictions else None})
+    outfile = base / config.outfile if config.outfile else None
+    return config.model_copy(update={"checkpoints": checkpoints, "data": data, "outfile": outfile})
 
 
 def _dotted(location: Sequence[str | int]) -> str:
@@ -216,12 +230,16 @@ def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str
     location = (*location, *missing)
     name = _dotted(location) or "the configuration"
     if problem["type"] == "extra_forbidden":
+        if location[-1] in seed_only.KEYS:
+            return f"{source}: {name} is a key of the seed tool that is not supported: {seed_only.KEYS[location[-1]]}"
         nearest = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1, cutoff=0.0)
         return f"{source}: unknown key {name}; did you mean {_dotted([*location[:-1], *nearest])}?"
     message = problem["msg"].removeprefix("Value error, ")
     given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r})"
     if message.startswith("Input should"):  # pydantic's own words; ours begin as they should
         message = message[0].lower() + message[1:]
+    if what := seed_only.VALUES.get((name, str(problem["input"]).lower())):
+        message = f"{what} of the seed tool that is not supported; {message}"
     return f"{source}: {name}: {message}{given}"
 
 

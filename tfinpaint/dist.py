@@ -82,6 +82,10 @@ class World:
             for number, gradient in enumerate(gradients)
         ]
 
+    def sum_tensor(self, value: Any) -> Any:
+        """Sum over the ranks of a tensor. May be called inside a `tf.function`, at one place; not under XLA."""
+        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Sum, name="sum_tensor")
+
     def broadcast(self, variables: Sequence[Any]) -> None:
         """Give every rank the values of rank 0, except seed-generator states: ranks keep their own randomness.
 

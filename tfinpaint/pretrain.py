@@ -1,103 +1,112 @@
 """Pretrain an encoder without labels: erase random patches of each image and learn to restore them.
 
+Where `data.target_path` names images of their own, the network learns those instead: image to image.
+
 usage: horovodrun -np 2 python -m tfinpaint.pretrain --config configs/demo/pretrain.yaml
 """
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfinpaint import cli, dist
 
 if TYPE_CHECKING:
-    from tensorflow.data import Dataset
+    import keras
 
-    from tfinpaint.data.pipeline import Batch, Images
+    from tfinpaint.data.pipeline import Batch
     from tfinpaint.report.metrics import MetricsLog
     from tfinpaint.train.loop import Trainer
-    from tfinpaint.train.run import Run
+    from tfinpaint.train.run import DataSet, Run
 
 SHOWN_IMAGES = 6
 
 
 def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
-    from tfinpaint.data import pipeline, sources
-    from tfinpaint.models import losses, trainable
+    from tfinpaint.models import trainable
     from tfinpaint.train import run as runs
-    from tfinpaint.train.callbacks import train
+    from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
+    from tfinpaint.train.predict import write_predictions
 
-    config, data, patches = options.config, options.config.data, options.config.patches
-    assert data.input_path is not None  # the configuration was checked
-    assert patches is not None
+    config, data = options.config, options.config.data
     run = runs.open_run(config, world, "inpainter", resume=options.resume, overwrite=options.overwrite)
-
-    images = runs.open_images(run, sources.list_images(data.input_path), data.batch_size)
-    test = runs.open_images(run, sources.list_images(data.test_input_path), 1) if data.test_input_path else None
-    erase = functools.partial(
-        pipeline.inpainting,
-        seed=config.seed,
-        number=patches.number,
-        size=patches.size,
-        height=images.height,
-        width=images.width,
-    )
-    held_out_erase = erase(flip_probability=0.0)
-    steps = runs.steps_per_epoch(run, images)
-
-    def batches_from(step: int) -> Dataset:
-        prepare = erase(flip_probability=config.flip_probability)
-        return pipeline.train_batches(
-            images, batch_size=data.batch_size, seed=config.seed, first_step=step, prepare=prepare
-        )
-
-    test_batches = (
-        pipeline.evaluation_batches(test, batch_size=data.test_batch_size, prepare=held_out_erase) if test else None
-    )
-
-    runs.check_same_run(run, steps)
-    model = runs.build_model(runs.describe(run, steps=steps))
+    model = runs.build_model(runs.describe(run, steps=0), run.network)
     trainable.set_trainable(model, config.model.trainable)
+    training = held_out = None
+    if data.input_path:
+        training = open_images(run, model, data.input_path, data.target_path, training=True)
+    if data.test_input_path:
+        held_out = open_images(run, model, data.test_input_path, data.test_target_path, training=False)
     if config.checkpoints.load and not run.resumed:
-        runs.load_by_name(run, config.checkpoints.load, model)
-    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs)
-    trainer = runs.make_trainer(run, model, optimizer, losses.BY_NAME[config.loss.function])
+        runs.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
-    sample = _sample(test or images, held_out_erase) if world.is_first else {}
-    metrics = train(
-        run, trainer, batches_from, test_batches, steps=steps, draw=lambda metrics: _draw(run, trainer, sample, metrics)
-    )
+    scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
+    shown = held_out or training
+    assert shown is not None  # the configuration was checked
+    sample = shown.sample(SHOWN_IMAGES) if world.is_first else {}
+
+    def draw(metrics: MetricsLog) -> None:
+        _draw(run, trainer, sample, metrics, cut=shown.targets is None)
+
+    if training:
+        steps = runs.steps_per_epoch(run, training)
+        runs.check_same_run(run, steps)
+        trainer = runs.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs))
+        metrics = train(run, trainer, training, scored, steps=steps, draw=draw)
+    else:
+        trainer = runs.make_trainer(run, model, None)
+        metrics = evaluate(run, trainer, scored, draw=draw)
+    if held_out and data.test_output_path:
+        write_predictions(run, trainer, held_out)
     if world.is_first:
         _report(run, trainer, metrics)
 
 
-def _sample(images: Images, erase: Callable[[Batch], Batch]) -> Batch:
-    """A few images spread over the listing, with fixed patches, to show how restoration comes on."""
-    from tfinpaint.data import pipeline
+def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None, *, training: bool) -> DataSet:
+    """The images of one folder and what the model's outputs are compared with: patches of theirs, or their partners."""
+    from tfinpaint.data import pipeline, sources
+    from tfinpaint.train import run as runs
 
-    total = len(images.listing)
-    chosen = [total * i // SHOWN_IMAGES for i in range(min(SHOWN_IMAGES, total))]
-    few = pipeline.Images.open(images.listing.select(chosen), pipeline.Shard(), (images.height, images.width), True)
-    return next(iter(pipeline.evaluation_batches(few, batch_size=len(chosen), prepare=erase)))
+    config = run.config
+    listing = sources.list_images(inputs)
+    channels = model.output_shape[-1]
+    classes = channels if config.data.target_is_mask and channels > 1 else None
+    if config.patches:
+        separate = targets not in (None, inputs)
+        recipe = pipeline.inpainting(config, separate=separate, augment=training)
+    else:
+        separate = targets is not None
+        recipe = pipeline.image_to_image(config, targets=separate, augment=training, classes=classes)
+    if separate or config.patches:
+        runs.check_output_shape(run, model)
+    partners = sources.pair_by_name(listing, targets) if separate and targets else None
+    return runs.open_data(run, recipe, listing, partners, minimum=config.data.batch_size if training else 1)
 
 
-def _draw(run: Run, trainer: Trainer, sample: Batch, metrics: MetricsLog) -> None:
+def _draw(run: Run, trainer: Trainer, sample: Batch, metrics: MetricsLog, *, cut: bool) -> None:
+    """The pictures of the run. `cut`: the targets are cut from the inputs, so both make up the original."""
     from tfinpaint.report import figures
 
-    epoch = metrics.records[-1]["epoch"]
-    inputs, targets, mask = (sample[key].numpy() for key in ("inputs", "targets", "mask"))
-    restored = trainer.model(sample["inputs"], training=False).numpy()
-    composite = inputs * (1 - mask) + restored * mask
-    folder = run.folder / "figures"
-    held_out = "held-out images" if run.config.data.test_input_path else "training images"
-    figures.restorations(
-        inputs + targets, inputs, restored, composite, f"{held_out}, epoch {epoch}", folder / "restorations.png"
-    )
-    figures.curve(metrics.records, "loss", f"{run.config.loss.function} loss", folder / "loss.png")
+    data, folder = run.config.data, run.folder / "figures"
+    arrays = {name: tensor.numpy() for name, tensor in sample.items()}
+    outputs = trainer.predict(sample["inputs"])
+    if "mask" in arrays and cut and not (data.input_transforms or data.target_transforms):
+        mask, original = arrays["mask"], arrays["inputs"] + arrays["targets"]
+        composite = arrays["inputs"] * (1 - mask) + outputs * mask
+        columns = {"original": original, "erased": arrays["inputs"], "restored": outputs, "composite": composite}
+    else:
+        columns = {"input": arrays["inputs"], **({"target": arrays["targets"]} if "targets" in arrays else {})}
+        columns["output"] = outputs
+    images = "held-out images" if data.test_input_path else "training images"
+    epoch = f", epoch {metrics.records[-1]['epoch']}" if data.input_path else ""
+    figures.grid(columns, f"{images}{epoch}", folder / "restorations.png")
+    if metrics.records:
+        figures.curve(metrics.records, "loss", f"{run.config.loss.function} loss", folder / "loss.png")
 
 
 def _report(run: Run, trainer: Trainer, metrics: MetricsLog) -> None:
@@ -105,13 +114,12 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog) -> None:
     from tfinpaint.train import run as runs
 
     last = {record["phase"]: record for record in metrics.records}
-    figures = {"pretrain_loss": last["train"]["loss"]}
-    if "test" in last:
-        figures["test_loss"] = last["test"]["loss"]
+    names = {"train": "pretrain_loss", "test": "test_loss"}
+    figures = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
     summary = runs.write_summary(run, trainer.model, metrics, figures)
     folder = run.folder / "figures"
     sections = [
-        Section("Restored images", figures=[folder / "restorations.png"]),
+        Section("Images", figures=[folder / "restorations.png"]),
         Section("Curves", figures=[folder / "loss.png"]),
     ]
     runs.write_report(run, "Pretraining by inpainting", summary, sections)

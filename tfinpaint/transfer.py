@@ -1,15 +1,17 @@
-"""Weights from one built model into another, by layer name: plan, look, copy. Opens no file."""
+"""Weights into a built model, by layer name: plan, look, copy. Opens no file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from tfinpaint.errors import UserError
 
 Shapes = list[tuple[int, ...]]
+LayerWeights = Mapping[str, Sequence[np.ndarray]]  # layer name -> its weights, in Keras's order
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,19 @@ class TransferPlan:
         return lines
 
 
-def plan_transfer(source: keras.Model, target: keras.Model) -> TransferPlan:
-    """Compare the layers of two built models by name, both ways.
+def layer_weights(model: keras.Model) -> LayerWeights:
+    """The weights of every layer of a built model that has any."""
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+def plan_transfer(source: LayerWeights, target: keras.Model) -> TransferPlan:
+    """Compare the layers of a source and of a built model by name, both ways.
 
     Raises:
         UserError: no layer at all would be copied.
     """
-    have, want = _weight_shapes(source), _weight_shapes(target)
+    have = {name: [weight.shape for weight in weights] for name, weights in source.items()}
+    want = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in target.layers if layer.weights}
     common = [name for name in want if name in have]
     plan = TransferPlan(
         copied=tuple(name for name in common if have[name] == want[name]),
@@ -64,14 +72,10 @@ def plan_transfer(source: keras.Model, target: keras.Model) -> TransferPlan:
     return plan
 
 
-def copy_weights(plan: TransferPlan, source: keras.Model, target: keras.Model) -> None:
+def copy_weights(plan: TransferPlan, source: LayerWeights, target: keras.Model) -> None:
     """Do what the plan says."""
     for name in plan.copied:
-        target.get_layer(name).set_weights(source.get_layer(name).get_weights())
-
-
-def _weight_shapes(model: keras.Model) -> dict[str, Shapes]:
-    return {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
+        target.get_layer(name).set_weights(source[name])
 
 
 def _some(names: Sequence[str]) -> str:

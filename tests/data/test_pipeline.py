@@ -5,10 +5,21 @@ import pytest
 import tensorflow as tf
 from conftest import write_images
 
+from tfinpaint.config import Config, Data
 from tfinpaint.data import pipeline, sources
-from tfinpaint.data.pipeline import Images, Shard
+from tfinpaint.data.pipeline import Chain, Images, Shard
+from tfinpaint.data.sources import Reading
 
-SIZE = (32, 32)
+CONFIG = Config.model_validate(
+    {
+        "data": {
+            "transforms": [
+                {"resize": [32, 32]}, {"random_horizontal_flip": 0.5}, {"random_patches": {"number": 2, "size": 8}},
+            ]
+        }
+    }
+)  # fmt: skip
+CHAIN = Chain(Reading(tuple(CONFIG.data.transforms[:1])))
 
 
 @pytest.fixture
@@ -18,7 +29,7 @@ def listing(tmp_path):
 
 def examples(listing, shard, *, batch_size=8, first_step=0, steps=6, preload=True, seed=0):
     """(epoch, example indices) of each batch."""
-    images = Images.open(listing, shard, SIZE, preload)
+    images = Images.open(listing, shard, CHAIN, preload)
     batches = pipeline.train_batches(
         images, batch_size=batch_size, seed=seed, first_step=first_step, prepare=lambda batch: batch
     )
@@ -58,9 +69,9 @@ def test_starting_at_a_step_goes_on_with_the_batch_that_would_have_come(listing)
 
 def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
     def batches(preload):
-        images = Images.open(listing, Shard(1, 2), SIZE, preload)
-        prepare = pipeline.inpainting(seed=3, number=2, size=8, height=32, width=32, flip_probability=0.5)
-        return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=prepare).take(3))
+        recipe = pipeline.inpainting(CONFIG, separate=False, augment=True)
+        images = Images.open(listing, Shard(1, 2), recipe.images, preload)
+        return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=recipe.prepare).take(3))
 
     for kept, read in zip(batches(True), batches(False), strict=True):
         assert sorted(kept) == ["inputs", "mask", "targets"]
@@ -71,7 +82,7 @@ def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
 
 
 def test_preloading_keeps_a_ranks_share_only(listing):
-    images = Images.open(listing, Shard(1, 4), SIZE, True)
+    images = Images.open(listing, Shard(1, 4), CHAIN, True)
     assert images.pixels.shape == (6, 32, 32, 3)  # examples 1, 5, 9, 13, 17, 21
     assert images.pixels.dtype == tf.uint8
 
@@ -79,12 +90,12 @@ def test_preloading_keeps_a_ranks_share_only(listing):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time(listing, count):
     def masks():
-        prepare = pipeline.inpainting(seed=0, number=2, size=8, height=32, width=32, flip_probability=0.0)
+        recipe = pipeline.inpainting(CONFIG, separate=False, augment=False)
         seen = {}
         for rank in range(count):
-            images = Images.open(listing, Shard(rank, count), SIZE, True)
+            images = Images.open(listing, Shard(rank, count), recipe.images, True)
             ids = iter(images.shard.indices(len(listing)))
-            for batch in pipeline.evaluation_batches(images, batch_size=8, prepare=prepare):
+            for batch in pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=recipe.prepare):
                 seen |= {next(ids): mask for mask in batch["mask"].numpy()}
         return seen
 
@@ -94,18 +105,10 @@ def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time
 
 
 def test_labels_go_with_their_images(listing):
-    images = Images.open(listing, Shard(), SIZE, True)
-    prepare = pipeline.classification(seed=0, flip_probability=0.0)
-    for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=prepare).take(3):
+    recipe = pipeline.classification(
+        Config(data=Data(transforms=CONFIG.data.transforms[:1])), labels=True, augment=True
+    )
+    images = Images.open(listing, Shard(), recipe.images, True)
+    for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare).take(3):
         red, blue = batch["inputs"].numpy().mean(axis=(1, 2))[:, [0, 2]].T
         assert np.array_equal(blue > red, batch["targets"].numpy() == 1)  # class b is blue
-
-
-def test_flipping_mirrors_the_drawn_share(listing):
-    images = tf.random.stateless_uniform([400, 2, 3, 3], [0, 0])
-    batch = {"images": images, "examples": tf.range(400, dtype=tf.int64), "epoch": tf.constant(0, tf.int64)}
-    flipped = pipeline.flip(batch, seed=0, probability=0.25).numpy()
-    mirrored = (flipped == images.numpy()[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (mirrored | (flipped == images.numpy()).all(axis=(1, 2, 3))).all()
-    assert 70 <= mirrored.sum() <= 130  # 100 expected, standard deviation 8.7
-    assert pipeline.flip(batch, seed=0, probability=0.0) is images

@@ -1,4 +1,4 @@
-"""The networks: names, counts, shapes, precision, freezing, losses."""
+"""The networks: names, counts, shapes, precision, freezing."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from tfinpaint.errors import UserError
-from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
 from tfinpaint.models.inpaint import build_inpainter, encoder_part
@@ -113,16 +112,3 @@ def test_a_frozen_batch_norm_keeps_its_statistics():
         before = model.get_layer("conv1_bn").moving_mean.numpy()
         model(image, training=True)
         assert (not np.array_equal(before, model.get_layer("conv1_bn").moving_mean.numpy())) == moves
-
-
-def test_losses_per_example_against_their_formulas():
-    generator = np.random.default_rng(0)
-    targets = generator.random((3, 4, 5, 3)).astype(np.float32)
-    outputs = generator.uniform(0.01, 0.99, (3, 4, 5, 3)).astype(np.float32)
-    cross_entropy = -(targets * np.log(outputs) + (1 - targets) * np.log(1 - outputs))
-    assert np.allclose(losses.bce(targets, outputs), cross_entropy.mean(axis=(1, 2, 3)), rtol=1e-5)
-    assert np.allclose(losses.mse(targets, outputs), ((targets - outputs) ** 2).mean(axis=(1, 2, 3)), rtol=1e-5)
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], np.float32)
-    classes = tf.constant([0, 1])
-    assert np.allclose(losses.nll(classes, probabilities), -np.log([0.7, 0.3]), rtol=1e-5)
-    assert losses.accuracy(classes, probabilities).numpy().tolist() == [1, 0]

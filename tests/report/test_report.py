@@ -50,7 +50,7 @@ def test_figures_are_png_files_with_something_on_them(tmp_path, phases):
     records = [record(phase, epoch, loss=1.0 / epoch) for phase in phases for epoch in (1, 2, 3)]
     figures.curve(records, "loss", "BCE loss", tmp_path / "curve.png")
     images = np.random.default_rng(0).random((2, 8, 8, 3))
-    figures.restorations(images, images, images, images, "held-out", tmp_path / "grid.png")
+    figures.grid({"original": images, "restored": images}, "held-out", tmp_path / "grid.png")
     figures.confusion(np.array([[3, 1], [0, 4]]), [r"$\frac{$", "猫"], tmp_path / "confusion.png")
     figures.bars({"a": 0.5}, "accuracy", tmp_path / "bars.png")
     for path in tmp_path.iterdir():

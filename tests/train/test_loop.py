@@ -13,9 +13,7 @@ from tfinpaint.models.encoder import build_encoder
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.loop import Trainer, fit
 
-
-def squared(targets, outputs):
-    return tf.reduce_mean(tf.square(outputs - targets), axis=1)
+squared = losses.Objective(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
 
 
 def linear(weight=(1.0, 2.0)):
@@ -47,7 +45,13 @@ def test_xla_of_the_inner_step_changes_nothing(jit):
 def test_evaluation_is_the_mean_over_examples_not_over_batches():
     model = build_classifier(build_encoder("tiny", "before_add", 32, 32), 2)
     world = dist.World()
-    trainer = Trainer(model, keras.optimizers.SGD(), losses.nll, {"accuracy": losses.accuracy}, world=world)
+    trainer = Trainer(
+        model,
+        keras.optimizers.SGD(),
+        losses.Objective(losses.nll_of_probabilities),
+        {"accuracy": losses.accuracy},
+        world=world,
+    )
     images = np.random.default_rng(0).random((7, 32, 32, 3), np.float32)
     classes = np.array([0, 1, 1, 0, 1, 0, 0], np.int32)
     batches = [{"inputs": images[at : at + 3], "targets": tf.constant(classes[at : at + 3])} for at in (0, 3, 6)]
@@ -58,6 +62,36 @@ def test_evaluation_is_the_mean_over_examples_not_over_batches():
     assert result.images == 7
     assert np.isclose(result.values["accuracy"], (outputs.argmax(1) == classes).mean())
     assert np.isclose(result.values["loss"], -np.log(outputs[range(7), classes]).mean(), rtol=1e-5)
+
+
+def test_weighted_examples_share_one_mean():
+    # Weights 3, 1, 0 of the targets 3, 1, 0: losses (y - t)^2 = (1 - 3)^2, (2 - 1)^2, (3 - 0)^2 = 4, 1, 9 and the mean
+    # (3*4 + 1*1) / 4 = 3.25. dL/dw = (3 * 2 * (1 - 3) * x1 + 1 * 2 * (2 - 1) * x2) / 4 with x1 = (1, 0), x2 = (0, 1):
+    # (-12, 2) / 4 = (-3, 0.5), hence SGD 0.1 gives w = (1.3, 1.95).
+    weighted = losses.Objective(squared.per_example, lambda targets, outputs: targets[:, 0])
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), weighted, world=dist.World())
+    example = batch([[1, 0], [0, 1], [1, 1]], [[3], [1], [0]])
+    assert trainer.evaluate([example]).values == {"loss": 3.25}
+    assert trainer.train_steps(iter([example]), 1).values == {"loss": 3.25}
+    assert np.allclose(trainer.model.get_weights()[0][:, 0], [1.3, 1.95])
+    nothing = batch([[1, 0]], [[0]])  # a batch of no weight: no gradient, no division by zero
+    assert trainer.train_steps(iter([nothing]), 1).values == {"loss": 0.0}
+    assert np.allclose(trainer.model.get_weights()[0][:, 0], [1.3, 1.95])
+
+
+@pytest.mark.parametrize("weight", [None, lambda targets, outputs: tf.fill(tf.shape(targets)[:1], 5.0)])
+def test_regularizers_add_their_gradient_whatever_the_weights(weight):
+    # An L2 factor of 0.5 on w = (1, 2) adds 2 * 0.5 * w to a gradient of 0 (outputs and targets are 0): SGD 0.1 gives
+    # w - 0.1 w = (0.9, 1.8). The loss that is reported is that of the data alone.
+    model = keras.Sequential(
+        [keras.layers.Input((2,)), keras.layers.Dense(1, use_bias=False, kernel_regularizer=keras.regularizers.L2(0.5))]
+    )
+    model.set_weights([np.array([[1.0], [2.0]], np.float32)])
+    trainer = Trainer(
+        model, keras.optimizers.SGD(0.1), losses.Objective(squared.per_example, weight), world=dist.World()
+    )
+    assert trainer.train_steps(iter([batch([[0, 0]], [[0]])]), 1).values == {"loss": 0.0}
+    assert np.allclose(model.get_weights()[0][:, 0], [0.9, 1.8])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

@@ -8,14 +8,16 @@ the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.data import erasing, stateless
-from tfinpaint.data.sources import Listing, load_images, read_image
+from tfinpaint.config import Config, Transform, shape_after
+from tfinpaint.data import erasing, stateless, transforms
+from tfinpaint.data.sources import Listing, Reading, load_images, read_image
+from tfinpaint.data.transforms import Keys, Numbered
 
 Batch = Mapping[str, tf.Tensor]
 
@@ -32,29 +34,74 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """The steps of one side, input or target, divided by where they run.
+
+    Attributes:
+        reading: how files are decoded, with the leading `resize` and `center_crop` steps (Pillow, once, as uint8).
+        single: the steps up to the one from which on all images have one size; they run an image at a time.
+        batched: the others, which run on whole batches.
+    """
+
+    reading: Reading
+    single: Numbered = ()
+    batched: Numbered = ()
+
+    def apply(self, images: tf.Tensor, steps: Numbered, keys: Keys) -> tf.Tensor:
+        return transforms.apply(images, steps, keys, nearest=self.reading.is_mask)
+
+
+def divide(steps: Numbered, reading: Reading) -> Chain:
+    """Divide steps, `random_patches` not among them, between the decoder, single images and batches."""
+    fixed = (place for place, (_, step) in enumerate(steps) if step.kind not in ("resize", "center_crop"))
+    decoded = next(fixed, len(steps))
+    reading = replace(reading, steps=tuple(step for _, step in steps[:decoded]))
+    unequal = [place for place in range(decoded, len(steps)) if _differ([s for _, s in steps[:place]])]
+    batched_from = unequal[-1] + 1 if unequal else decoded
+    return Chain(reading, steps[decoded:batched_from], steps[batched_from:])
+
+
+def _differ(steps: Sequence[Transform]) -> bool:
+    """True where images still differ in size after these steps."""
+    return shape_after(steps, 3)[0] is None
+
+
+@dataclass(frozen=True)
 class Images:
     """A rank's share of a listing, ready to be read by example index.
 
     Attributes:
         listing: the whole data set.
         shard: this rank's share of it.
-        height, width: pixels after the resize.
-        pixels: uint8 tensor [share, height, width, 3] when preloaded, else None (files are read as they are needed).
+        chain: what is done to each image.
+        pixels: when preloaded, uint8 tensor [share, height, width, channels], or a list of arrays where the images
+            keep their own sizes; else None (files are read as they are needed).
     """
 
     listing: Listing
     shard: Shard
-    height: int
-    width: int
-    pixels: tf.Tensor | None
+    chain: Chain
+    pixels: tf.Tensor | list[np.ndarray] | None
 
     @classmethod
-    def open(cls, listing: Listing, shard: Shard, size: tuple[int, int], preload: bool) -> Images:
+    def open(cls, listing: Listing, shard: Shard, chain: Chain, preload: bool) -> Images:
         pixels = None
         if preload:
-            with tf.device("CPU:0"):
-                pixels = tf.constant(load_images(listing, shard.indices(len(listing)), *size))
-        return cls(listing, shard, *size, pixels)
+            pixels = load_images(listing, shard.indices(len(listing)), chain.reading)
+            if isinstance(pixels, np.ndarray):
+                with tf.device("CPU:0"):
+                    pixels = tf.constant(pixels)
+        return cls(listing, shard, chain, pixels)
+
+    def select(self, indices: Sequence[int]) -> Images:
+        """These images alone, on one rank."""
+        return Images.open(self.listing.select(indices), Shard(), self.chain, preload=True)
+
+    def decode(self, index: int) -> np.ndarray:
+        """uint8 [height, width, channels] of one image of this rank's share."""
+        if self.pixels is None:
+            return read_image(self.listing.absolute(index), self.chain.reading)
+        return self.pixels[index // self.shard.count]
 
 
 def steps_per_pass(examples: int, batch_size: int) -> int:
@@ -82,16 +129,24 @@ def pass_order(examples: int, batch_size: int, shard: Shard, seed: int, epoch: t
 
 
 def train_batches(
-    images: Images, *, batch_size: int, seed: int, first_step: int, prepare: Callable[[Batch], Batch]
+    images: Images,
+    targets: Images | None = None,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    prepare: Callable[[Batch], Batch],
 ) -> tf.data.Dataset:
     """Endless training batches from global step `first_step` on.
 
     Args:
         images: this rank's images.
+        targets: the images to compare outputs with, in the same order; None: labels, or cut from the images.
         batch_size: over all ranks; a multiple of their number, at most the number of examples.
         seed: of the run.
         first_step: number of steps that a resumed run has already made.
-        prepare: from {"images", "labels", "examples", "epoch"} to what the model is trained on.
+        prepare: from {"images", "labels", "examples", "epoch"}, and "targets" where given, to what the model is
+            trained on.
     """
     steps = steps_per_pass(len(images.listing), batch_size)
     share = batch_size // images.shard.count
@@ -104,13 +159,15 @@ def train_batches(
         tf.data.Dataset.range(first_step // steps, np.iinfo(np.int64).max)
         .flat_map(order)
         .skip(first_step % steps)  # only integers have been made so far: skipping costs nothing
-        .apply(lambda rows: _with_pixels(rows, images, share))
+        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share))
         .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def evaluation_batches(images: Images, *, batch_size: int, prepare: Callable[[Batch], Batch]) -> tf.data.Dataset:
+def evaluation_batches(
+    images: Images, targets: Images | None = None, *, batch_size: int, seed: int, prepare: Callable[[Batch], Batch]
+) -> tf.data.Dataset:
     """Every example of this rank's share exactly once, in order; the last batch may be smaller.
 
     The epoch that `prepare` sees is always 0, so what it draws at random is the same at every evaluation.
@@ -121,71 +178,151 @@ def evaluation_batches(images: Images, *, batch_size: int, prepare: Callable[[Ba
         tf.data.Dataset.from_tensor_slices(ids)
         .batch(share)
         .map(lambda row: (tf.constant(0, tf.int64), row))
-        .apply(lambda rows: _with_pixels(rows, images, share))
+        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share))
         .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def _with_pixels(rows: tf.data.Dataset, images: Images, share: int) -> tf.data.Dataset:
-    """(epoch, example indices) -> {"images": float32 0 to 1, "labels", "examples", "epoch"}."""
+def _with_pixels(
+    rows: tf.data.Dataset, images: Images, targets: Images | None, seed: int, share: int
+) -> tf.data.Dataset:
+    """(epoch, example indices) -> {"images", perhaps "targets", "labels", "examples", "epoch"}, after the chains."""
     labels = tf.constant(images.listing.labels, tf.int32)
+    sides = {"images": images} | ({"targets": targets} if targets else {})
 
-    def described(epoch: tf.Tensor, ids: tf.Tensor, pixels: tf.Tensor) -> Batch:
-        scaled = tf.cast(pixels, tf.float32) / 255
-        return {"images": scaled, "labels": tf.gather(labels, ids), "examples": ids, "epoch": epoch}
+    def finish(epoch: tf.Tensor, ids: tf.Tensor, pixels: Mapping[str, tf.Tensor]) -> Batch:
+        keys = Keys(seed, epoch, ids)
+        done = {name: side.chain.apply(pixels[name], side.chain.batched, keys) for name, side in sides.items()}
+        return {**done, "labels": tf.gather(labels, ids), "examples": ids, "epoch": epoch}
 
-    if images.pixels is not None:
-        return rows.map(
-            lambda epoch, ids: described(epoch, ids, tf.gather(images.pixels, ids // images.shard.count)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+    if all(isinstance(side.pixels, tf.Tensor) and not side.chain.single for side in sides.values()):
 
-    def read(index: np.ndarray) -> np.ndarray:
-        return read_image(images.listing.absolute(int(index)), images.height, images.width)
+        def gather(epoch: tf.Tensor, ids: tf.Tensor) -> Batch:
+            places = ids // images.shard.count
+            return finish(epoch, ids, {name: _scaled(tf.gather(s.pixels, places), s) for name, s in sides.items()})
 
-    def read_one(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels = tf.numpy_function(read, [index], tf.uint8, stateful=False)
-        return epoch, index, tf.ensure_shape(pixels, [images.height, images.width, 3])
+        return rows.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def read(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Batch]:
+        return epoch, index, {name: _one_image(side, seed, epoch, index) for name, side in sides.items()}
 
     return (
         rows.flat_map(lambda epoch, ids: tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids)))
-        .map(read_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)  # Pillow decodes without the GIL
+        .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)  # Pillow decodes without the GIL
         .batch(share)
-        .map(lambda epochs, ids, pixels: described(epochs[0], ids, pixels))
+        .map(lambda epochs, ids, pixels: finish(epochs[0], ids, pixels), num_parallel_calls=tf.data.AUTOTUNE)
     )
 
 
-def inpainting(
-    *, seed: int, number: int, size: int, height: int, width: int, flip_probability: float
-) -> Callable[[Batch], Batch]:
-    """The preparation of pretraining: fresh patches per example and pass.
+def _one_image(side: Images, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """float32 [height, width, channels] of one example, all of one size from here on."""
+    reading = side.chain.reading
+    pixels = tf.numpy_function(lambda i: side.decode(int(i)), [index], tf.uint8, stateful=False)
+    pixels = tf.ensure_shape(pixels, [*(reading.size or (None, None)), reading.channels])
+    keys = Keys(seed, epoch, index[None])
+    return side.chain.apply(_scaled(pixels[None], side), side.chain.single, keys)[0]
 
-    Returns:
-        A function to {"inputs", "targets": float32 [batch, height, width, 3], "mask": float32 [..., 1]}.
+
+def _scaled(pixels: tf.Tensor, side: Images) -> tf.Tensor:
+    """uint8 -> float32: 0 to 1, or the integers of a mask."""
+    pixels = tf.cast(pixels, tf.float32)
+    return pixels if side.chain.reading.is_mask else pixels / 255
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to the images of a task, and how the model's batches are made of them.
+
+    Attributes:
+        images, targets: the steps of either side; no `targets` where they are labels or cut from the inputs.
+        prepare: the last step, on whole batches: to {"inputs": float32 [batch, height, width, channels]} and, where
+            there are any, "targets" (float32, for masks int32 [batch, height, width], labels int32 [batch]) and the
+            "mask" of what was erased, float32 [batch, height, width, 1].
+        has_targets: whether it makes "targets".
+    """
+
+    images: Chain
+    targets: Chain | None
+    prepare: Callable[[Batch], Batch]
+    has_targets: bool = True
+
+
+def classification(config: Config, *, labels: bool, augment: bool) -> Recipe:
+    """The recipe of the classifier.
+
+    Args:
+        labels: the classes are known; otherwise there is only inference.
+        augment: without it, random steps are left out.
     """
 
     def prepare(batch: Batch) -> Batch:
-        patches = erasing.draw_patches(
-            seed, batch["epoch"], batch["examples"], number=number, size=size, height=height, width=width
-        )
-        mask = erasing.patches_to_mask(patches, size=size, height=height, width=width)
-        inputs, targets = erasing.erase(flip(batch, seed, flip_probability), mask)
-        return {"inputs": inputs, "targets": targets, "mask": mask}
+        return {"inputs": batch["images"], **({"targets": batch["labels"]} if labels else {})}
 
-    return prepare
+    steps = _numbered(config.input_steps, 0, augment)
+    return Recipe(divide(steps, Reading(channels=1 if config.data.input_grayscale else 3)), None, prepare, labels)
 
 
-def classification(*, seed: int, flip_probability: float) -> Callable[[Batch], Batch]:
-    """The preparation of the classifier: {"inputs": float32 [batch, height, width, 3], "targets": int32 [batch]}."""
-    return lambda batch: {"inputs": flip(batch, seed, flip_probability), "targets": batch["labels"]}
+def inpainting(config: Config, *, separate: bool, augment: bool) -> Recipe:
+    """The recipe of pretraining: fresh patches per example and pass, input and target made apart by them.
+
+    Args:
+        separate: targets are images of their own; otherwise they are cut from the inputs.
+        augment: without it, random steps are left out; the patches stay.
+    """
+    data, patches, seed = config.data, config.patches, config.seed
+    shared = _numbered(data.transforms, 0, augment)
+    inputs_only = _numbered(data.input_transforms, len(data.transforms), augment)
+    targets_only = _numbered(data.target_transforms, len(config.input_steps), augment)
+    assert patches  # the configuration was checked
+    height, width, _ = shape_after(data.transforms, 3)
+    assert height
+    assert width
+    size = {"size": patches.size, "height": height, "width": width}
+
+    def prepare(batch: Batch) -> Batch:
+        keys = Keys(seed, batch["epoch"], batch["examples"])
+        places = erasing.draw_patches(seed, keys.epoch, keys.examples, number=patches.number, **size)
+        mask = erasing.patches_to_mask(places, **size)
+        inputs, cut = erasing.erase(batch["images"], mask)
+        targets = erasing.erase(batch["targets"], mask)[1] if separate else cut
+        inputs = transforms.apply(inputs, inputs_only, keys)
+        targets = transforms.apply(targets, targets_only, keys, nearest=data.target_is_mask)
+        return {"inputs": inputs, "targets": _as_targets(targets, config), "mask": mask}
+
+    targets = divide(shared, _target_reading(config)) if separate else None
+    return Recipe(divide(shared, Reading(channels=1 if data.input_grayscale else 3)), targets, prepare)
 
 
-def flip(batch: Batch, seed: int, probability: float) -> tf.Tensor:
-    """The images, each mirrored left to right with this probability."""
-    if not probability:
-        return batch["images"]
-    bits = stateless.random_bits(seed, stateless.FLIP, batch["epoch"], batch["examples"])
-    flipped = stateless.random_uniform(bits) < probability
-    return tf.where(flipped[:, None, None, None], batch["images"][:, :, ::-1], batch["images"])
+def image_to_image(config: Config, *, targets: bool, augment: bool, classes: int | None = None) -> Recipe:
+    """The recipe of pairs of images, or of inference where there are no `targets`.
+
+    Args:
+        classes: number of values that a mask may hold; None: any.
+    """
+    data = config.data
+    shared = _numbered(data.transforms, 0, augment)
+    inputs_only = _numbered(data.input_transforms, len(data.transforms), augment)
+    targets_only = _numbered(data.target_transforms, len(config.input_steps), augment)
+
+    def prepare(batch: Batch) -> Batch:
+        pair = {"targets": _as_targets(batch["targets"], config)} if targets else {}
+        return {"inputs": batch["images"], **pair}
+
+    images = divide((*shared, *inputs_only), Reading(channels=1 if data.input_grayscale else 3))
+    reading = replace(_target_reading(config), classes=classes)
+    return Recipe(images, divide((*shared, *targets_only), reading) if targets else None, prepare, targets)
+
+
+def _numbered(steps: Sequence[Transform], first: int, augment: bool) -> Numbered:
+    """The steps with their numbers in the configuration, whether or not the random ones are taken."""
+    taken = [(n, s) for n, s in enumerate(steps, first) if s.kind != "random_patches" and (augment or not s.is_random)]
+    return tuple(taken)
+
+
+def _target_reading(config: Config) -> Reading:
+    return Reading(channels=config.target_channels, is_mask=config.data.target_is_mask)
+
+
+def _as_targets(images: tf.Tensor, config: Config) -> tf.Tensor:
+    return tf.cast(images[..., 0], tf.int32) if config.data.target_is_mask else images

@@ -15,10 +15,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tfinpaint.config import Transform
 from tfinpaint.data.digits import write_digits
-from tfinpaint.data.sources import UnreadableImageError, is_hidden, is_image, path_hash, read_image, walk_files
+from tfinpaint.data.sources import (
+    Reading,
+    UnreadableImageError,
+    is_hidden,
+    is_image,
+    path_hash,
+    read_image,
+    walk_files,
+)
 from tfinpaint.errors import UserError
 
+_CHECK = Reading((Transform(resize=[32, 32]),))  # small, so that JPEG files are decoded fast
 DIGITS = "digits"  # the name of the data set that needs no download
 MAX_FILE_BYTES = 256 * 2**20  # a single image larger than this, unpacked, is not read
 
@@ -207,7 +217,7 @@ def _check(
     def check(path: PurePosixPath) -> tuple[str, str]:
         try:
             contents = read(str(path))
-            read_image(io.BytesIO(contents), 32, 32)
+            read_image(io.BytesIO(contents), _CHECK)
         except (UnreadableImageError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
             return "", str(error)
         return hashlib.sha256(contents).hexdigest(), ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from tfinpaint.config import Transform, shape_after
 from tfinpaint.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -71,22 +71,25 @@ def list_images(root: Path) -> Listing:
     return Listing(root, tuple(images), (0,) * len(images), (), tuple(stray))
 
 
-def list_class_folders(root: Path, classes: Sequence[str] | None = None) -> Listing:
+def list_class_folders(root: Path, classes: Sequence[str] | None = None, tag: str | None = None) -> Listing:
     """The images of `root/<class>/...`; the class is the name of the first folder.
 
     Args:
         root: folder of class folders. Images that lie beside the class folders count as stray.
         classes: the classes to expect (those of the training folder); None takes every folder for a class.
+        tag: the class is the folder below the one of this name, wherever that is in the images' paths.
 
     Raises:
         UserError: no such folder, a class without images, fewer than two classes, or a class not in `classes`.
     """
     images, stray = _walk(root)
-    inside = [path for path in images if "/" in path]
-    stray += [path for path in images if "/" not in path]
-    found = class_folders(root)
-    counts = Counter(path.split("/", 1)[0] for path in inside)
-    if empty := [name for name in found if not counts[name]]:
+    class_of = {path: name for path in images if (name := _class_name(root, path, tag))}
+    inside = [path for path in images if path in class_of]
+    stray += [path for path in images if path not in class_of]
+    found = sorted(set(class_of.values())) if tag else class_folders(root)
+    if tag and not found:
+        raise UserError(f"{root}: no image lies in a folder below one named {tag!r}")
+    if empty := sorted(set(found) - set(class_of.values())):
         raise UserError(f"{root}: class folder without images: {', '.join(empty)}; fill it or remove it")
     if classes is None and len(found) < 2:
         raise UserError(
@@ -99,8 +102,47 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None) -> List
     if not inside:
         raise UserError(f"{root}: no images found; expected one folder of images per class")
     index = {name: i for i, name in enumerate(names)}
-    labels = tuple(index[path.split("/", 1)[0]] for path in inside)
+    labels = tuple(index[class_of[path]] for path in inside)
     return Listing(root, tuple(inside), labels, tuple(names), tuple(sorted(stray)))
+
+
+def _class_name(root: Path, path: str, tag: str | None) -> str | None:
+    """The class of an image, None where it lies in no class folder."""
+    folders = path.split("/")[:-1]
+    if tag is None:
+        return folders[0] if folders else None
+    folders = [*root.parts, *folders]
+    places = [place for place, name in enumerate(folders[:-1]) if name == tag]
+    return folders[places[-1] + 1] if places else None
+
+
+def pair_by_name(inputs: Listing, root: Path) -> Listing:
+    """For each input the image below `root` of the same path, the ending aside, in the inputs' order.
+
+    Raises:
+        UserError: an input has no partner, or two. The first of them are listed.
+    """
+    candidates: dict[str, list[str]] = {}
+    targets = list_images(root)
+    for path in targets.paths:
+        candidates.setdefault(_without_ending(path), []).append(path)
+    found = [candidates.get(_without_ending(path), []) for path in inputs.paths]
+    missing = [path for path, partners in zip(inputs.paths, found, strict=True) if not partners]
+    if missing:
+        raise UserError(_listed(f"{root}: no image of the same name for {len(missing)} of {inputs.root}", missing))
+    twice = [" and ".join(partners) for partners in found if len(partners) > 1]
+    if twice:
+        raise UserError(_listed(f"{root}: {len(twice)} names that differ in nothing but the ending", twice))
+    return replace(inputs, root=root, paths=tuple(partners[0] for partners in found), stray=targets.stray)
+
+
+def _without_ending(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def _listed(head: str, names: Sequence[str]) -> str:
+    more = [f"... and {len(names) - 20} more"] if len(names) > 20 else []
+    return "\n".join([f"{head}:", *names[:20], *more])
 
 
 def class_folders(root: Path) -> list[str]:
@@ -170,26 +212,55 @@ def path_hash(seed: int, path: str) -> str:
     return hashlib.sha256(f"{seed}/{path}".encode()).hexdigest()
 
 
-def read_image(path: str | os.PathLike[str] | IO[bytes], height: int, width: int) -> np.ndarray:
-    """Decode a file (by path, or opened) and resize it. Every image of the project is read here.
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a listing become pixels.
 
-    The resize is bilinear and anti-aliased: when shrinking, the triangle filter widens to cover all source pixels.
+    Attributes:
+        steps: `resize` and `center_crop` steps to do while decoding; without any, images keep their own sizes.
+        channels: 3 (RGB) or 1 (luma, or a mask's values).
+        is_mask: pixels are integers: they are neither scaled nor interpolated.
+        classes: values of a mask are 0 to classes - 1; None: anything goes.
+    """
+
+    steps: tuple[Transform, ...] = ()
+    channels: int = 3
+    is_mask: bool = False
+    classes: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels of every image, None where they keep their own."""
+        height, width, _ = shape_after(self.steps, self.channels)
+        return (height, width) if height and width else None
+
+
+def read_image(path: str | os.PathLike[str] | IO[bytes], reading: Reading) -> np.ndarray:
+    """Decode a file (by path, or opened), resize and crop it. Every image of the project is read here.
+
+    A resize is bilinear and anti-aliased: when shrinking, the triangle filter widens to cover all source pixels.
     EXIF rotation is applied; grey, palette, alpha and CMYK images become RGB.
 
     Returns:
-        uint8 array [height, width, 3], RGB, 0 to 255.
+        uint8 array [height, width, channels]: RGB or luma, 0 to 255; or a mask's integers.
 
     Raises:
-        UnreadableImageError: the file is missing, empty, truncated, oversized or not an image.
+        UnreadableImageError: the file is missing, empty, truncated, oversized, smaller than a crop, or not an image.
     """
     try:
         with Image.open(path) as file:
-            if file.format == "JPEG":
-                file.draft("RGB", (2 * width, 2 * height))  # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
-            image = _to_rgb(ImageOps.exif_transpose(file))
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(image)
+            first = reading.steps[0].resize if reading.steps else None
+            if file.format == "JPEG" and first and not reading.is_mask:
+                # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
+                file.draft("RGB" if reading.channels == 3 else "L", (2 * first[0], 2 * first[1]))
+            image = ImageOps.exif_transpose(file)
+            image = _to_mask(image) if reading.is_mask else _to_rgb(image).convert(_MODES[reading.channels])
+            for step in reading.steps:
+                image = _resized(image, step, reading)
+            pixels = np.asarray(image).reshape(image.height, image.width, reading.channels)
+            if reading.classes and pixels.max() >= reading.classes:
+                raise UnreadableImageError(f"the value {pixels.max()} is no class: there are {reading.classes}")
+            return pixels
     except (MemoryError, UnreadableImageError):
         raise
     except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
@@ -197,15 +268,41 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], height: int, width: int
         raise UnreadableImageError(reason or type(error).__name__) from None
 
 
+_MODES = {1: "L", 3: "RGB"}
+
+
+def _resized(image: Image.Image, step: Transform, reading: Reading) -> Image.Image:
+    if step.resize:
+        how = Image.Resampling.NEAREST if reading.is_mask else Image.Resampling.BILINEAR
+        width, height = step.resize
+        return image if image.size == (width, height) else image.resize((width, height), how)
+    assert step.center_crop
+    width, height = step.center_crop
+    if image.width < width or image.height < height:
+        raise UnreadableImageError(f"{image.width} x {image.height} pixels, center_crop needs {width} x {height}")
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _to_mask(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGB", "RGBA"):  # often grey values, saved as colour
+        red, green, blue = image.split()[:3]
+        if red.tobytes() == green.tobytes() == blue.tobytes():
+            return red
+    if image.mode not in ("1", "L", "P"):
+        raise UnreadableImageError(f"a mask needs one channel of 8-bit integers; this is an image of mode {image.mode}")
+    return Image.fromarray(np.asarray(image).astype(np.uint8))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16-bit values, not scale them
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.mode == "F":
         raise UnreadableImageError("floating-point pixels, whose range is not known; convert it to 8 or 16 bits")
-    return image.convert("RGB")
+    return image if image.mode == "L" else image.convert("RGB")
 
 
-def find_unreadable(listing: Listing, indices: Sequence[int], height: int, width: int) -> dict[int, str]:
+def find_unreadable(listing: Listing, indices: Sequence[int], reading: Reading) -> dict[int, str]:
     """Decode these images once and name the bad ones.
 
     Returns:
@@ -214,7 +311,7 @@ def find_unreadable(listing: Listing, indices: Sequence[int], height: int, width
 
     def check(index: int) -> str | None:
         try:
-            read_image(listing.absolute(index), height, width)
+            read_image(listing.absolute(index), reading)
         except UnreadableImageError as error:
             return str(error)
         return None
@@ -224,19 +321,22 @@ def find_unreadable(listing: Listing, indices: Sequence[int], height: int, width
         return {index: reason for index, reason in zip(indices, reasons, strict=True) if reason is not None}
 
 
-def load_images(listing: Listing, indices: Sequence[int], height: int, width: int) -> np.ndarray:
+def load_images(listing: Listing, indices: Sequence[int], reading: Reading) -> np.ndarray | list[np.ndarray]:
     """Decode these images into memory.
 
     Returns:
-        uint8 array [len(indices), height, width, 3].
+        uint8 array [len(indices), height, width, channels]; a list of arrays where images keep their own sizes.
 
     Raises:
         UnreadableImageError: see `read_image`; `find_unreadable` has weeded those out before.
     """
-    images = np.empty((len(indices), height, width, 3), np.uint8)
+    if reading.size is None:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            return list(pool.map(lambda index: read_image(listing.absolute(index), reading), indices))
+    images = np.empty((len(indices), *reading.size, reading.channels), np.uint8)
 
     def load(slot: int) -> None:
-        images[slot] = read_image(listing.absolute(indices[slot]), height, width)
+        images[slot] = read_image(listing.absolute(indices[slot]), reading)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(load, range(len(indices))))

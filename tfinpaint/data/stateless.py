@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 # What a number is drawn for. Distinct purposes give unrelated numbers for equal (seed, epoch, example).
-ORDER, PATCHES, FLIP = 1, 2, 3
+ORDER, PATCHES, TRANSFORM = 1, 2, 3
 
 
 def random_bits(*keys: tf.Tensor | int) -> tf.Tensor:

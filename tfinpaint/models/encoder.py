@@ -12,7 +12,7 @@ OUTPUT_LAYERS = {
 }
 
 
-def build_encoder(encoder: str, output: str, height: int, width: int) -> keras.Model:
+def build_encoder(encoder: str, output: str, height: int, width: int, channels: int = 3) -> keras.Model:
     """A convolutional encoder with random weights.
 
     Args:
@@ -20,20 +20,21 @@ def build_encoder(encoder: str, output: str, height: int, width: int) -> keras.M
             stage and 1/16 of the filters, for tests).
         output: "before_add" or "after_relu".
         height, width: of the images, pixels; multiples of 32.
+        channels: of the images.
 
     Returns:
-        Model from [batch, height, width, 3], 0 to 1, to [batch, height / 32, width / 32, channels].
+        Model from [batch, height, width, channels], 0 to 1, to [batch, height / 32, width / 32, channels].
     """
     if encoder == "resnet50":
-        whole = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(height, width, 3))
+        whole = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(height, width, channels))
     else:
-        whole = _tiny(height, width)
+        whole = _tiny(height, width, channels)
     last = whole.get_layer(OUTPUT_LAYERS[encoder][output])
     return keras.Model(whole.input, last.output, name="encoder")
 
 
-def _tiny(height: int, width: int) -> keras.Model:
-    image = layers.Input((height, width, 3))
+def _tiny(height: int, width: int, channels: int) -> keras.Model:
+    image = layers.Input((height, width, channels))
     x = layers.Conv2D(4, 7, strides=2, padding="same", name="conv1_conv")(image)
     x = layers.BatchNormalization(name="conv1_bn")(x)
     x = layers.Activation("relu", name="conv1_relu")(x)

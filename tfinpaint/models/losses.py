@@ -1,35 +1,235 @@
-"""Losses and metrics, one value per example, so that sums over batches and ranks stay exact means."""
+"""Losses and metrics, one value per example, so that sums over batches and ranks stay exact means.
+
+Targets are images, float [batch, height, width, channels] with values 0 to 1; masks, int32 [batch, height, width]; or
+classes, int32 [batch]. Outputs are [batch, height, width, channels] or [batch, classes]: values 0 to 1, unless a
+function says log-probabilities. A mask meets outputs of one channel as "value above 0", of several as one-hot classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
+from tfinpaint.config import Loss
+from tfinpaint.errors import UserError
+
 PerExample = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets, outputs) -> float32 [batch]
+SMOOTHING = 1.0  # pixels added to both sides of an overlap's ratio: two empty masks agree fully, with a finite gradient
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises: over several examples, sum(weight * per_example) / sum(weight).
+
+    Attributes:
+        per_example: loss of each example.
+        weight: how much each example counts; None: 1.
+    """
+
+    per_example: PerExample
+    weight: PerExample | None = None
+
+
+def build_objective(section: Loss, output_activation: str) -> Objective:
+    """The loss of a configuration, in the form that fits the network.
+
+    Args:
+        output_activation: name of the Keras activation of the network's output, such as "sigmoid" or "log_softmax".
+
+    Raises:
+        UserError: the loss cannot be computed from outputs of that activation.
+    """
+    name, logarithmic = section.function, output_activation == "log_softmax"
+    if name == "NLL":
+        return _negative_log_likelihood(section.weight, output_activation)
+    if name == "BCE" and logarithmic:
+        raise UserError(
+            "loss.function: BCE needs a network that ends in values 0 to 1, such as those of sigmoid; this one ends in "
+            "log_softmax, for which there is NLL"
+        )
+    if name == "Focal":
+        classes: dict[str, PerExample] = {"log_softmax": focal_of_log_probabilities, "softmax": focal_of_probabilities}
+        return Objective(classes.get(output_activation, focal))
+    plain = {"BCE": bce, "MSE": mse, "L1": l1, "Dice": dice, "Jaccard": jaccard}[name]
+    if logarithmic and name in ("Dice", "Jaccard"):
+        return Objective(lambda targets, outputs: plain(targets, tf.exp(_float(outputs))))
+    return Objective(plain)
+
+
+def _negative_log_likelihood(class_weights: Sequence[float] | None, output_activation: str) -> Objective:
+    losses = {"log_softmax": nll, "softmax": nll_of_probabilities}
+    if output_activation not in losses:
+        raise UserError(
+            "loss.function: NLL needs a network that ends in log_softmax (or softmax) over the classes; this one ends "
+            f"in {output_activation}"
+        )
+    loss = losses[output_activation]
+    if class_weights is None:
+        return Objective(loss)
+    return Objective(
+        functools.partial(loss, class_weights=class_weights),
+        functools.partial(total_class_weight, class_weights=class_weights),
+    )
 
 
 def bce(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Binary cross entropy in nats, mean over every pixel and channel of the canvas; values 0 to 1."""
-    per_pixel = keras.losses.binary_crossentropy(targets, outputs)  # mean over channels
-    return tf.reduce_mean(per_pixel, axis=[1, 2])
+    """Binary cross entropy in nats of images or masks, mean over every pixel and channel."""
+    targets, outputs = _as_images(targets, outputs)
+    return _mean(keras.losses.binary_crossentropy(targets, outputs))
 
 
 def mse(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Squared error, mean over every pixel and channel of the canvas; values 0 to 1."""
-    return tf.reduce_mean(tf.square(outputs - targets), axis=[1, 2, 3])
+    """Squared error of images, mean over every pixel and channel."""
+    return _mean(tf.square(_float(outputs) - targets))
 
 
-def nll(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Negative log likelihood in nats of int32 classes [batch] under probabilities [batch, classes]."""
-    return keras.losses.sparse_categorical_crossentropy(targets, outputs)
+def l1(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Absolute error of images, mean over every pixel and channel."""
+    return _mean(tf.abs(_float(outputs) - targets))
+
+
+def nll(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None) -> tf.Tensor:
+    """Negative log likelihood of classes or masks under log-probabilities, as torch.nn.NLLLoss.
+
+    Args:
+        class_weights: one per class, w; the mean over an example's pixels is then sum(w_target * nll) /
+            sum(w_target), and 0 where no pixel counts.
+    """
+    return _class_mean(_nll_by_pixel(targets, outputs), targets, outputs, class_weights)
+
+
+def nll_of_probabilities(
+    targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None
+) -> tf.Tensor:
+    """The same under the probabilities of a softmax, in nats."""
+    return _class_mean(_cross_entropy_by_pixel(targets, outputs), targets, outputs, class_weights)
+
+
+def total_class_weight(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
+    """How much each example counts beside others in a weighted NLL: the sum of its pixels' class weights."""
+    return _sum(_pixel_weights(targets, outputs, class_weights))
+
+
+def dice(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), sums over the pixels, mean over the channels.
+
+    After Milletari, Navab, Ahmadi, arXiv 1606.04797, section 3, whose denominator has squares of p and t: here they
+    are plain sums, which are the same for masks. One ratio per channel, so that a small class counts like a large one.
+    """
+    both, probable, true = _overlap(*_as_images(targets, outputs))
+    return tf.reduce_mean(1.0 - (2.0 * both + SMOOTHING) / (probable + true + SMOOTHING), axis=-1)
+
+
+def jaccard(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """1 - (intersection + 1) / (union + 1), from the sums of `dice`: union = sum(p) + sum(t) - sum(p t)."""
+    both, probable, true = _overlap(*_as_images(targets, outputs))
+    return tf.reduce_mean(1.0 - (both + SMOOTHING) / (probable + true - both + SMOOTHING), axis=-1)
+
+
+def focal(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """(1 - p_t)^2 * -log(p_t), each channel a yes or no of its own, mean over every pixel and channel.
+
+    p_t is p where the target is 1, 1 - p where it is 0 (Lin et al., arXiv 1708.02002, sections 3.1 and 3.2, gamma 2,
+    without alpha), and between the two, in proportion, for a target between them, as is -log(p_t).
+    """
+    targets, outputs = _as_images(targets, outputs)
+    missing = 1.0 - (targets * outputs + (1.0 - targets) * (1.0 - outputs))
+    return _mean(tf.square(missing) * keras.ops.binary_crossentropy(targets, outputs))
+
+
+def focal_of_probabilities(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """`focal` where the channels are the classes of a softmax: p_t is the probability of the mask's class.
+
+    Images as targets have no class: they are compared channel by channel.
+    """
+    if not _is_mask(targets):
+        return focal(targets, outputs)
+    return _focal_of_classes(_cross_entropy_by_pixel(targets, outputs))
+
+
+def focal_of_log_probabilities(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """The same, for the outputs of a log_softmax."""
+    if not _is_mask(targets):
+        return focal(targets, tf.exp(_float(outputs)))
+    return _focal_of_classes(_nll_by_pixel(targets, outputs))
 
 
 def accuracy(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """1 where the most probable class is the target, else 0."""
-    predicted = tf.argmax(outputs, axis=-1, output_type=targets.dtype)
-    return tf.cast(predicted == targets, tf.float32)
+    """Share of an example's pixels, or 1 or 0 without any, where the most probable class is the target.
+
+    With one channel: where "value above 0" and "probability above 0.5" agree.
+    """
+    targets = tf.convert_to_tensor(targets)
+    if outputs.shape[-1] == 1:
+        return _mean(_float((targets > 0) == (outputs[..., 0] > 0.5)))
+    return _mean(_float(targets == tf.argmax(outputs, axis=-1, output_type=targets.dtype)))
 
 
-BY_NAME: dict[str, PerExample] = {"BCE": bce, "MSE": mse, "NLL": nll}
+def _float(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(values, tf.float32)
+
+
+def _mean(values: tf.Tensor) -> tf.Tensor:
+    """Over all axes but the batch."""
+    return tf.reduce_mean(values, axis=list(range(1, len(values.shape))))
+
+
+def _sum(values: tf.Tensor) -> tf.Tensor:
+    """Over all axes but the batch."""
+    return tf.reduce_sum(values, axis=list(range(1, len(values.shape))))
+
+
+def _is_mask(targets: tf.Tensor) -> bool:
+    return tf.convert_to_tensor(targets).dtype.is_integer
+
+
+def _as_images(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Targets and outputs of one shape, float32 [batch, height, width, channels]."""
+    if not _is_mask(targets):
+        return _float(targets), _float(outputs)
+    channels = outputs.shape[-1]
+    return (_float(targets > 0)[..., None] if channels == 1 else tf.one_hot(targets, channels)), _float(outputs)
+
+
+def _overlap(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """sum(p t), sum(p), sum(t) over the pixels: each float32 [batch, channels]."""
+    return tuple(tf.reduce_sum(values, axis=[1, 2]) for values in (outputs * targets, outputs, targets))
+
+
+def _nll_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Of log-probabilities: float32, of the targets' shape."""
+    return -tf.gather(_float(outputs), targets, axis=-1, batch_dims=len(outputs.shape) - 1)
+
+
+def _cross_entropy_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Of probabilities; within a graph Keras goes back to the softmax's inputs, where nothing is lost to rounding."""
+    return keras.losses.sparse_categorical_crossentropy(targets, _float(outputs))
+
+
+def _focal_of_classes(by_pixel: tf.Tensor) -> tf.Tensor:
+    """From -log(p_t), whose exponential gives p_t; expm1 keeps the digits of 1 - p_t where p_t is nearly 1."""
+    return _mean(tf.square(tf.math.expm1(-by_pixel)) * by_pixel)
+
+
+def _class_mean(
+    by_pixel: tf.Tensor, targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None
+) -> tf.Tensor:
+    if class_weights is None:
+        return _mean(by_pixel)
+    weights = _pixel_weights(targets, outputs, class_weights)
+    return tf.math.divide_no_nan(_sum(weights * by_pixel), _sum(weights))
+
+
+def _pixel_weights(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
+    """The weight of each target's class: float32, of the targets' shape.
+
+    Raises:
+        UserError: not one weight per class of the network.
+    """
+    if len(class_weights) != outputs.shape[-1]:
+        raise UserError(f"loss.weight: {len(class_weights)} weights for {outputs.shape[-1]} classes of the network")
+    return tf.gather(tf.constant(class_weights, tf.float32), targets)

@@ -12,25 +12,28 @@ from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import HEAD
 
 
-def set_trainable(model: keras.Model, trainable: str | Sequence[str]) -> None:
+def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> None:
     """Choose which layers are trained. A frozen batch-norm also keeps its stored statistics (Keras semantics).
 
     Args:
         trainable: "all"; "head_only" (everything but the dense head is frozen); "batchnorm_frozen" (all batch-norm
-            layers are frozen, the rest is trained); or shell patterns of the layer names to train.
+            layers are frozen, the rest is trained); shell patterns of the layer names to train; or None (as the model
+            was built).
 
     Raises:
         UserError: a pattern fits no layer, or nothing is left to train.
     """
-    for layer in model.layers:
-        layer.trainable = _is_trained(layer, trainable)
-    if not isinstance(trainable, str):
+    if trainable is not None:
+        for layer in model.layers:
+            layer.trainable = _is_trained(layer, trainable)
+    if not isinstance(trainable, str | None):
         names = [layer.name for layer in model.layers]
         for pattern in trainable:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UserError(f"model.trainable: no layer fits {pattern!r}; layers are {names[1]} to {names[-1]}")
     if not model.trainable_weights:
-        raise UserError(f"model.trainable: {trainable} leaves no weights to train")
+        what = "the network file" if trainable is None else trainable
+        raise UserError(f"model.trainable: {what} leaves no weights to train")
 
 
 def _is_trained(layer: keras.Layer, trainable: str | Sequence[str]) -> bool:

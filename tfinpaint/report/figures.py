@@ -34,25 +34,33 @@ def curve(records: Sequence[Mapping[str, Any]], name: str, label: str, path: Pat
     _save(figure, path)
 
 
-def restorations(
-    original: np.ndarray, erased: np.ndarray, restored: np.ndarray, composite: np.ndarray, title: str, path: Path
-) -> None:
-    """A grid with a row per image: original | erased | restored | composite.
+def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
+    """Images side by side, a row per example and a named column per kind.
 
     Args:
-        original, erased, restored, composite: float [images, height, width, 3], 0 to 1.
+        columns: arrays [examples, height, width, channels], float; 0 to 1, or else stretched to that; with more than
+            three channels, or none (integers [examples, height, width]), they are classes, shown as shades of grey.
     """
-    columns = {"original": original, "erased": erased, "restored": restored, "composite": composite}
-    rows = len(original)
-    figure = Figure(figsize=(6.4, 1.6 * rows + 0.5), layout="constrained")
+    rows = len(next(iter(columns.values())))
+    figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
-    grid = figure.subplots(rows, len(columns), squeeze=False)
+    axes = figure.subplots(rows, len(columns), squeeze=False)
     for column, (name, images) in enumerate(columns.items()):
-        grid[0, column].set_title(name, fontsize=10)
-        for row in range(rows):
-            grid[row, column].imshow(np.clip(images[row], 0, 1), interpolation="nearest")
-            grid[row, column].axis("off")
+        axes[0, column].set_title(name, fontsize=10)
+        for row, image in enumerate(_displayable(images)):
+            axes[row, column].imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[row, column].axis("off")
     _save(figure, path)
+
+
+def _displayable(images: np.ndarray) -> np.ndarray:
+    """Values 0 to 1, RGB or grey."""
+    if images.ndim == 4 and images.shape[3] not in (1, 3):
+        images = images.argmax(axis=3)
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
+        images = (images - low) / max(high - low, 1e-9)
+    return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:

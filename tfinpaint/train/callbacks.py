@@ -1,4 +1,4 @@
-"""Training a run: what happens at the end of each epoch besides the fitting itself."""
+"""Training or evaluating a run: what happens at the end of each epoch besides the fitting itself."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from tfinpaint import checkpoint
-from tfinpaint.checkpoint import Header
+from tfinpaint.checkpoint import Contents, Header
 from tfinpaint.models.encoder import OUTPUT_LAYERS
 from tfinpaint.models.inpaint import encoder_part
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
 from tfinpaint.train.progress import RunProgress
-from tfinpaint.train.run import Run, begin, describe
+from tfinpaint.train.run import DataSet, Run, begin, describe
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 def train(
     run: Run,
     trainer: Trainer,
-    batches_from: Callable[[int], tf.data.Dataset],
+    data: DataSet,
     test_batches: tf.data.Dataset | None,
     *,
     steps: int,
@@ -36,7 +35,7 @@ def train(
     """Fit, with metrics, checkpoints, pictures and progress at the epoch ends.
 
     Args:
-        batches_from: endless training batches from a global step on.
+        test_batches: None for no evaluation.
         steps: per epoch.
         draw: makes the pictures of the run; called on rank 0 every `figures_interval` epochs and at the end.
     """
@@ -53,20 +52,44 @@ def train(
         _Save(run, trainer, steps, classes),
         _Draw(run, lambda: draw(metrics)),
     ]
+    scheduler, optimizer = config.optimizer.lr_scheduler, trainer.optimizer
+    if scheduler and scheduler.verbose and optimizer:
+        observers.append(lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}"))
     try:
         fit(
             trainer,
-            batches_from(run.first_step),
+            data.batches_from(run.first_step),
             test_batches,
             first_epoch=run.first_epoch,
             num_epochs=config.num_epochs,
             steps_per_epoch=steps,
-            settle=_settle(run, trainer, batches_from, steps),
+            settle=_settle(run, trainer, data.batches_from, steps),
             on_step=progress.step,
             on_epoch_end=observers,
         )
     finally:
         progress.close()
+    return metrics
+
+
+def evaluate(
+    run: Run, trainer: Trainer, test_batches: tf.data.Dataset | None, *, draw: Callable[[MetricsLog], None]
+) -> MetricsLog:
+    """What `train` does where there is nothing to train on: score once, as epoch 0, and draw.
+
+    Args:
+        test_batches: None where there are no targets to score with.
+    """
+    first = run.world.is_first
+    if first:
+        begin(run)
+    metrics = MetricsLog(run.folder, run.config.outfile, enabled=first)
+    if test_batches is not None:
+        result = trainer.evaluate(test_batches)
+        _Record(run, metrics).add("test", 0, result)
+        log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))
+    if first:
+        draw(metrics)
     return metrics
 
 
@@ -96,16 +119,19 @@ class _Record:
     def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
         for phase, result in (("train", train), ("test", test)):
             if result:
-                self.metrics.add(
-                    {
-                        "phase": phase,
-                        "epoch": epoch,
-                        **result.values,
-                        "images_per_second": result.images_per_second,
-                        "seconds": result.seconds,
-                        "world_size": self.run.world.size,
-                    }
-                )
+                self.add(phase, epoch, result)
+
+    def add(self, phase: str, epoch: int, result: Result) -> None:
+        self.metrics.add(
+            {
+                "phase": phase,
+                "epoch": epoch,
+                **result.values,
+                "images_per_second": result.images_per_second,
+                "seconds": result.seconds,
+                "world_size": self.run.world.size,
+            }
+        )
 
 
 @dataclass
@@ -114,11 +140,13 @@ class _Save:
     trainer: Trainer
     steps: int
     classes: tuple[str, ...]
-    encoder: keras.Model = field(init=False)
+    contents: Contents = field(init=False)
 
     def __post_init__(self) -> None:
-        model = self.run.config.model
-        self.encoder = encoder_part(self.trainer.model, OUTPUT_LAYERS[model.encoder][model.encoder_output])
+        section, model, encoder = self.run.config.model, self.trainer.model, None
+        if self.run.network is None:
+            encoder = encoder_part(model, OUTPUT_LAYERS[section.encoder][section.encoder_output])
+        self.contents = Contents(model, self.trainer.optimizer, encoder, self.run.network)
 
     def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
         config = self.run.config
@@ -131,9 +159,7 @@ class _Save:
         self.run.world.from_first(lambda: self._write(folder, header))
 
     def _write(self, folder: Path, header: Header) -> None:
-        trainer = self.trainer
-        keep = self.run.config.checkpoints.keep
-        path = checkpoint.save(folder, header, trainer.model, self.encoder, trainer.optimizer, keep)
+        path = checkpoint.save(folder, header, self.contents, self.run.config.checkpoints.keep)
         log.info(f"Saved {path}")
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfinpaint.data.pipeline import Batch
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
-from tfinpaint.models.losses import PerExample
+from tfinpaint.models.losses import Objective, PerExample
 from tfinpaint.train.batchnorm import batchnorm_layers
 
 ReadLoss = Callable[[], float]
@@ -27,7 +27,7 @@ class Result:
     """What one epoch of training or evaluation gave, over all ranks.
 
     Attributes:
-        values: mean over the images of the loss and of each metric.
+        values: mean over the images of the loss (weighted as the objective says) and of each metric.
         images: number of images seen.
         seconds: wall time.
         images_per_second: over all ranks, without the first step (which compiles, or waits for the first batch).
@@ -40,17 +40,17 @@ class Result:
 
 
 class Trainer:
-    """A model, its optimizer and its loss, stepped together on all ranks.
+    """A model, its optimizer and its objective, stepped together on all ranks.
 
-    The loss is the mean over the global batch: every rank takes the mean over its equal share, and gradients are
-    averaged before the optimizer sees them.
+    The loss is the mean over the global batch, weighted where the objective has weights: gradients are averaged over
+    the ranks before the optimizer sees them, and divided by the weight of all ranks' examples.
     """
 
     def __init__(
         self,
         model: keras.Model,
-        optimizer: keras.Optimizer,
-        loss: PerExample,
+        optimizer: keras.Optimizer | None,
+        objective: Objective,
         metrics: Mapping[str, PerExample] | None = None,
         *,
         world: World,
@@ -59,20 +59,24 @@ class Trainer:
         """
         Args:
             model: built, with its layers' `trainable` flags already set.
-            loss, metrics: functions from (targets, outputs) to float32 [batch].
+            optimizer: None for a model that is only evaluated.
+            objective: what is minimised.
+            metrics: functions from (targets, outputs) to float32 [batch], whose means are reported.
             jit_compile: compile forward and backward with XLA; the collectives and the update stay outside it.
         """
         self.model, self.optimizer, self.world = model, optimizer, world
-        self._loss = loss
-        self._scores: dict[str, PerExample] = {"loss": loss, **(metrics or {})}
-        optimizer.build(model.trainable_variables)
+        self._objective, self._metrics = objective, dict(metrics or {})
+        if optimizer is not None:
+            optimizer.build(model.trainable_variables)
         self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None)
         self._train_step = tf.function(self._update, reduce_retracing=True)
         self._test_step = tf.function(self._test, reduce_retracing=True)
+        self._predict_step = tf.function(lambda inputs: self.model(inputs, training=False), reduce_retracing=True)
 
     def synchronise(self) -> None:
         """Start every rank from the weights and optimizer state of rank 0."""
-        self.world.broadcast([*self.model.variables, *self.optimizer.variables])
+        state = self.optimizer.variables if self.optimizer is not None else []
+        self.world.broadcast([*self.model.variables, *state])
 
     def check_in_step(self) -> None:
         """Compare a digest of the weights over the ranks.
@@ -86,15 +90,27 @@ class Trainer:
             raise UserError(f"the ranks hold different weights (digests {', '.join(d[:12] for d in digests)})")
 
     def _gradients(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Sums over this rank's examples, and the gradients of their mean loss, or of their weighted sum."""
         with tf.GradientTape() as tape:
             outputs = self.model(inputs, training=True)
-            loss = tf.reduce_mean(self._loss(targets, outputs))
+            losses = self._objective.per_example(targets, outputs)
+            penalty = sum(self.model.losses)  # of the regularizers of a network file
+            if self._objective.weight is None:
+                loss = tf.reduce_mean(losses) + penalty
+            else:
+                weights = self._objective.weight(targets, outputs)
+                loss = tf.reduce_sum(losses * weights) + penalty * tf.reduce_sum(weights)
         gradients = tape.gradient(loss, self.model.trainable_variables)
         return self._sums(targets, outputs), gradients
 
     def _update(self, inputs: tf.Tensor, targets: tf.Tensor) -> dict[str, tf.Tensor]:
         sums, gradients = self._forward_backward(inputs, targets)
-        self.optimizer.apply(self.world.average_gradients(gradients), self.model.trainable_variables)
+        gradients = self.world.average_gradients(gradients)
+        if self._objective.weight is not None:
+            mean_weight = self.world.sum_tensor(sums["weight"]) / self.world.size
+            gradients = [tf.math.divide_no_nan(gradient, mean_weight) for gradient in gradients]
+        assert self.optimizer is not None, "a trainer without an optimizer only evaluates"
+        self.optimizer.apply(gradients, self.model.trainable_variables)
         return sums
 
     def _test(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -102,7 +118,14 @@ class Trainer:
         return self._sums(targets, outputs), outputs
 
     def _sums(self, targets: tf.Tensor, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {name: tf.reduce_sum(score(targets, outputs)) for name, score in self._scores.items()}
+        losses = self._objective.per_example(targets, outputs)
+        weights = tf.ones_like(losses) if self._objective.weight is None else self._objective.weight(targets, outputs)
+        scores = {name: tf.reduce_sum(score(targets, outputs)) for name, score in self._metrics.items()}
+        return {"loss": tf.reduce_sum(losses * weights), "weight": tf.reduce_sum(weights), **scores}
+
+    def predict(self, inputs: tf.Tensor) -> np.ndarray:
+        """The model's outputs for a batch, in inference mode."""
+        return self._predict_step(inputs).numpy()
 
     def train_steps(
         self, batches: Iterator[Batch], steps: int, on_step: Callable[[ReadLoss], None] | None = None
@@ -116,11 +139,11 @@ class Trainer:
         Raises:
             UserError: the mean loss is not a finite number.
         """
-        totals = _Totals(self._scores)
+        totals = _Totals(self._metrics)
         for _ in range(steps):
             batch = next(batches)
             sums = self._train_step(batch["inputs"], batch["targets"])
-            totals.add(sums, len(batch["targets"]))
+            totals.add(sums, len(batch["inputs"]))
             if on_step:
                 on_step(totals.last_loss)
         result = totals.reduce(self.world)
@@ -138,10 +161,10 @@ class Trainer:
             batches: this rank's share; ranks may have different numbers of batches.
             on_batch: called with each batch and the model's outputs for it.
         """
-        totals = _Totals(self._scores)
+        totals = _Totals(self._metrics)
         for batch in batches:
             sums, outputs = self._test_step(batch["inputs"], batch["targets"])
-            totals.add(sums, len(batch["targets"]))
+            totals.add(sums, len(batch["inputs"]))
             if on_batch:
                 on_batch(batch, outputs)
         return totals.reduce(self.world)
@@ -155,8 +178,8 @@ class Trainer:
 class _Totals:
     """Sums over one epoch on this rank, then over all ranks."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = list(names)
+    def __init__(self, metrics: Iterable[str]) -> None:
+        self._names = ["loss", "weight", *metrics]
         self._sums: list[dict[str, tf.Tensor]] = []
         self._counts: list[int] = []
         self._begin = time.perf_counter()
@@ -169,7 +192,7 @@ class _Totals:
             self._after_first = time.perf_counter()
 
     def last_loss(self) -> float:
-        return float(self._sums[-1]["loss"]) / self._counts[-1]
+        return float(self._sums[-1]["loss"]) / (float(self._sums[-1]["weight"]) or 1.0)
 
     def reduce(self, world: World) -> Result:
         totals = {name: math.fsum(float(sums[name]) for sums in self._sums) for name in self._names}
@@ -178,8 +201,9 @@ class _Totals:
         later = images - self._counts[0] if len(self._counts) > 1 else images
         began = self._after_first if len(self._counts) > 1 else self._begin
         reduced = world.sum({**totals, "images": images, "later": later})
+        means = {name: reduced[name] / max(reduced["images"], 1) for name in self._names if name != "weight"}
         return Result(
-            values={name: reduced[name] / max(reduced["images"], 1) for name in self._names},
+            values={**means, "loss": reduced["loss"] / (reduced["weight"] or 1.0)},
             images=int(reduced["images"]),
             seconds=end - self._begin,
             images_per_second=reduced["later"] / max(end - began, 1e-9),

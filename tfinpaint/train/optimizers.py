@@ -1,10 +1,23 @@
-"""Optimizer sections of a configuration -> Keras optimizers."""
+"""Optimizer sections of a configuration -> Keras optimizers that compute PyTorch's formulas.
+
+The parameters have the meaning that they have in torch.optim. Keras's own optimizers of the same names differ from it:
+their momentum holds the learning rate (a schedule then acts late), their epsilons stand elsewhere (Adam: before the
+bias correction; Adagrad, RMSprop: inside the root), their weight decay is decoupled from the gradient everywhere,
+Adagrad starts from 0.1, and there is no dampening, no LARS. What does agree, plain SGD and LAMB without decay, falls
+out of the classes below. So only Keras's base class is used, without its own weight decay, clipping and averaging.
+"""
 
 from __future__ import annotations
 
-import keras
+from collections.abc import Sequence
 
-from tfinpaint.config import Optimizer
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfinpaint.config import LrScheduler, Optimizer
+
+ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no key for it
 
 
 def build_optimizer(config: Optimizer, steps_per_epoch: int, num_epochs: int) -> keras.Optimizer:
@@ -13,27 +26,253 @@ def build_optimizer(config: Optimizer, steps_per_epoch: int, num_epochs: int) ->
     Args:
         steps_per_epoch, num_epochs: of the run; a schedule is counted in optimizer steps.
     """
-    rate = learning_rate(config, steps_per_epoch, num_epochs)
-    if config.type == "SGD":
-        return keras.optimizers.SGD(rate, momentum=config.momentum)
-    if config.type == "Adam":
-        return keras.optimizers.Adam(rate, beta_1=config.beta1, beta_2=config.beta2, epsilon=config.eps)
-    return keras.optimizers.AdamW(
-        rate, weight_decay=config.weight_decay, beta_1=config.beta1, beta_2=config.beta2, epsilon=config.eps
-    )
+    types = (SGD, Adagrad, Adam, AdamW, RMSprop, LARS, LAMB)
+    chosen = next(each for each in types if each.__name__ == config.type)
+    return chosen(config, learning_rate(config, steps_per_epoch, num_epochs))
 
 
 def learning_rate(
     config: Optimizer, steps_per_epoch: int, num_epochs: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Constant, or a linear warm-up from 0 followed by half a cosine down to 0 (Loshchilov and Hutter, 1608.03983)."""
-    scheduler = config.lr_scheduler
+    """The rate of each step: constant without a scheduler.
+
+    Step, MultiStep and Exponential change between epochs only, as torch.optim.lr_scheduler does when it is stepped
+    once an epoch. Warmup and Cosine change at every step.
+    """
+    scheduler, rate = config.lr_scheduler, config.learning_rate
     if scheduler is None:
-        return config.learning_rate
-    warmup = round(scheduler.warmup_epochs * steps_per_epoch)
+        return rate
+    if scheduler.type == "Cosine":
+        return _cosine(rate, round(scheduler.warmup_epochs * steps_per_epoch), num_epochs * steps_per_epoch)
+    if scheduler.type == "Warmup":
+        return _warmup(rate, scheduler, steps_per_epoch)
+    assert scheduler.gamma is not None  # the schema sees to what each type needs, here and below
+    if scheduler.type == "MultiStep":
+        assert scheduler.milestones is not None
+        # Keras keeps a value up to and including its boundary, so the boundary is the last step before the milestone.
+        return keras.optimizers.schedules.PiecewiseConstantDecay(
+            [milestone * steps_per_epoch - 1 for milestone in scheduler.milestones],
+            [rate * scheduler.gamma**passed for passed in range(len(scheduler.milestones) + 1)],
+        )
+    epochs = scheduler.step_size or 1  # Exponential decays after every epoch
+    return keras.optimizers.schedules.ExponentialDecay(rate, epochs * steps_per_epoch, scheduler.gamma, staircase=True)
+
+
+def _warmup(rate: float, scheduler: LrScheduler, steps_per_epoch: int) -> keras.optimizers.schedules.PolynomialDecay:
+    """A straight line from start_factor * rate to rate, then constant."""
+    assert scheduler.start_factor is not None
+    assert scheduler.num_epochs is not None
+    return keras.optimizers.schedules.PolynomialDecay(
+        scheduler.start_factor * rate, scheduler.num_epochs * steps_per_epoch, end_learning_rate=rate, power=1.0
+    )
+
+
+def _cosine(rate: float, warmup: int, steps: int) -> keras.optimizers.schedules.CosineDecay:
+    """A linear warm-up from 0 followed by half a cosine down to 0 (Loshchilov and Hutter, arXiv 1608.03983)."""
     return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        decay_steps=max(1, num_epochs * steps_per_epoch - warmup),
-        warmup_target=config.learning_rate if warmup else None,
+        0.0 if warmup else rate,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
+
+
+class _Optimizer(keras.optimizers.Optimizer):
+    """What all of them share: the section with the parameters, and the state of each weight.
+
+    The state lies in `variables`, float32 as the weights are, so that it is saved, loaded and broadcast with them.
+    """
+
+    def __init__(self, section: Optimizer, rate: float | keras.optimizers.schedules.LearningRateSchedule) -> None:
+        super().__init__(learning_rate=rate)
+        self.section = section
+
+    def state_names(self) -> Sequence[str]:
+        """Names of the variables that each weight needs, of its shape, from 0."""
+        raise NotImplementedError
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        names = self.state_names()
+        self._states = [[self.add_variable_from_reference(v, name) for name in names] for v in variables]
+
+    def _state(self, variable: tf.Variable) -> list[tf.Variable]:
+        return [state.value for state in self._states[self._get_variable_index(variable)]]
+
+    def _gradient(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+        """The gradient with the L2 term of the weight decay: "coupled", it passes through the rest of the formula."""
+        gradient = tf.cast(gradient, variable.dtype)
+        return gradient + self.section.weight_decay * variable if self.section.weight_decay else gradient
+
+    def _finished(self, dtype: tf.DType) -> tf.Tensor:
+        """The number of steps before this one."""
+        return tf.cast(self.iterations, dtype)
+
+
+class SGD(_Optimizer):
+    """torch.optim.SGD: buf = momentum buf + (1 - dampening) g; w -= rate buf, or rate (g + momentum buf): nesterov."""
+
+    def state_names(self) -> Sequence[str]:
+        return ["momentum"] if self.section.momentum else []
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        rate = tf.cast(learning_rate, variable.dtype)
+        variable.assign_sub(rate * self._with_momentum(self._gradient(gradient, variable), variable))
+
+    def _with_momentum(self, direction: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+        section = self.section
+        if not section.momentum:
+            return direction
+        (buffer,) = self._state(variable)
+        if section.dampening:  # not of the first direction, with which the buffer starts
+            share = tf.where(self.iterations.value > 0, 1.0 - section.dampening, 1.0)
+            buffer.assign(section.momentum * buffer + tf.cast(share, direction.dtype) * direction)
+        else:
+            buffer.assign(section.momentum * buffer + direction)
+        return direction + section.momentum * buffer if section.nesterov else buffer
+
+
+class LARS(SGD):
+    """SGD whose rate is scaled weight by weight (You, Gitman, Ginsburg, arXiv 1708.03888, Algorithm 1).
+
+    trust = eta |w| / (|g| + weight_decay |w|), and 1 where either norm is 0; the momentum holds rate trust (g +
+    weight_decay w), so that a change of the rate acts on new gradients only.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        weight_norm, gradient_norm = tf.norm(variable), tf.norm(tf.cast(gradient, variable.dtype))
+        trust = self.section.eta * weight_norm / (gradient_norm + self.section.weight_decay * weight_norm)
+        trust = tf.where((weight_norm > 0) & (gradient_norm > 0), trust, 1.0)
+        direction = tf.cast(learning_rate, variable.dtype) * trust * self._gradient(gradient, variable)
+        variable.assign_sub(self._with_momentum(direction, variable))
+
+
+class Adagrad(_Optimizer):
+    """torch.optim.Adagrad: sum += g^2; w -= rate / (1 + step lr_decay) g / (sqrt(sum) + eps), steps from 0."""
+
+    def state_names(self) -> Sequence[str]:
+        return ["sum"]
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        (total,) = self._state(variable)
+        gradient = self._gradient(gradient, variable)
+        rate = tf.cast(learning_rate, variable.dtype)
+        rate /= 1.0 + self._finished(variable.dtype) * self.section.lr_decay
+        total.assign_add(tf.square(gradient))
+        variable.assign_sub(rate * gradient / (tf.sqrt(total) + ADAGRAD_EPS))
+
+
+class RMSprop(_Optimizer):
+    """torch.optim.RMSprop: v = alpha v + (1 - alpha) g^2; w -= rate g / (sqrt(v) + eps).
+
+    Centered, v less the square of the gradient's own average; with momentum, buf = momentum buf + g / (...); w -= rate
+    buf.
+    """
+
+    def state_names(self) -> Sequence[str]:
+        section = self.section
+        return ["square", *(["mean"] if section.centered else []), *(["momentum"] if section.momentum else [])]
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        section, rate = self.section, tf.cast(learning_rate, variable.dtype)
+        state = dict(zip(self.state_names(), self._state(variable), strict=True))
+        gradient = self._gradient(gradient, variable)
+        square = _smooth(state["square"], tf.square(gradient), section.alpha)
+        if section.centered:
+            mean = _smooth(state["mean"], gradient, section.alpha)
+            square = tf.maximum(square - tf.square(mean), 0.0)  # a steady gradient's variance rounds to below 0
+        step = gradient / (tf.sqrt(square) + section.eps)
+        if section.momentum:
+            step = state["momentum"].assign(section.momentum * state["momentum"] + step)
+        variable.assign_sub(rate * step)
+
+
+class _Moments(_Optimizer):
+    """Adam's two moments, and amsgrad's: the largest second moment so far."""
+
+    def state_names(self) -> Sequence[str]:
+        return ["m", "v", *(["largest_v"] if self.section.amsgrad else [])]
+
+    def _corrections(self, beta1: float, beta2: float) -> tuple[tf.Tensor, tf.Tensor]:
+        """1 - beta1^t and sqrt(1 - beta2^t), t from 1. In float64: in float32, 1 - 0.999 keeps four digits."""
+        t = self._finished(tf.float64) + 1.0
+        return 1.0 - tf.constant(beta1, tf.float64) ** t, tf.sqrt(1.0 - tf.constant(beta2, tf.float64) ** t)
+
+    def _step(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+        """m_hat / (sqrt(v_hat) + eps), where the hats mark bias-corrected moments."""
+        section, state = self.section, self._state(variable)
+        m = _smooth(state[0], gradient, section.beta1)
+        v = _smooth(state[1], tf.square(gradient), section.beta2)
+        if section.amsgrad:
+            v = state[2].assign(tf.maximum(state[2], v))
+        first, second = (tf.cast(c, variable.dtype) for c in self._corrections(section.beta1, section.beta2))
+        return m / first / (tf.sqrt(v) / second + section.eps)
+
+
+class Adam(_Moments):
+    """torch.optim.Adam (Kingma and Ba, arXiv 1412.6980, Algorithm 1; amsgrad: Reddi, Kale, Kumar, arXiv 1904.09237)."""
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        self._adam(self._gradient(gradient, variable), variable, learning_rate)
+
+    def _adam(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        if self.section.amsgrad:
+            variable.assign_sub(tf.cast(learning_rate, variable.dtype) * self._step(gradient, variable))
+        else:
+            self._fused(gradient, variable, learning_rate)
+
+    def _fused(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """The whole step in one kernel, that is, in one pass over memory instead of ten.
+
+        The kernel computes w -= lr m / (sqrt(v) + epsilon), after correcting lr by powers of the betas. Let c =
+        sqrt(1 - beta2^t): sqrt(v_hat) + eps = (sqrt(v) + eps c) / c, so its lr has to be rate c / (1 - beta1^t) and
+        its epsilon eps c. The powers are 0 here (no correction), because float32 would spoil those of the first steps.
+        The betas are rounded as the kernel's are: at t = 1, v is then exactly (1 - beta2) g^2.
+        """
+        section, dtype = self.section, variable.dtype
+        m, v = self._state(variable)
+        beta1, beta2 = np.float32(section.beta1), np.float32(section.beta2)
+        first, second = self._corrections(float(beta1), float(beta2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=m.handle,
+            v=v.handle,
+            beta1_power=tf.constant(0.0, dtype),
+            beta2_power=tf.constant(0.0, dtype),
+            lr=tf.cast(tf.cast(learning_rate, tf.float64) * second / first, dtype),
+            beta1=tf.constant(beta1, dtype),
+            beta2=tf.constant(beta2, dtype),
+            epsilon=tf.cast(section.eps * second, dtype),
+            grad=gradient,
+        )
+
+
+class AdamW(Adam):
+    """torch.optim.AdamW: w *= 1 - rate weight_decay, then Adam's step (Loshchilov and Hutter, arXiv 1711.05101)."""
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        if self.section.weight_decay:
+            variable.assign(variable * (1.0 - tf.cast(learning_rate, variable.dtype) * self.section.weight_decay))
+        self._adam(tf.cast(gradient, variable.dtype), variable, learning_rate)
+
+
+class LAMB(_Moments):
+    """Adam's step with the decoupled decay, scaled weight by weight (You et al., arXiv 1904.00962, Algorithm 2).
+
+    r = m_hat / (sqrt(v_hat) + eps) + weight_decay w; w -= rate |w| / |r| r, and without the ratio where a norm is 0.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        step = self._step(tf.cast(gradient, variable.dtype), variable)
+        if self.section.weight_decay:
+            step += self.section.weight_decay * variable
+        weight_norm, step_norm = tf.norm(variable), tf.norm(step)
+        trust = tf.where((weight_norm > 0) & (step_norm > 0), weight_norm / step_norm, 1.0)
+        variable.assign_sub(tf.cast(learning_rate, variable.dtype) * trust * step)
+
+
+def _smooth(average: tf.Variable, value: tf.Tensor, kept: float) -> tf.Tensor:
+    """Move an average: kept of itself, the rest of the value; returns what it now is."""
+    return average.assign(kept * average + (1.0 - kept) * value)

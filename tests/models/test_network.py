@@ -1,0 +1,376 @@
+"""Networks from JSON: the seed's files, both Keras formats, lists of layers, and what is refused."""
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfinpaint.errors import UserError
+from tfinpaint.models.network import ACTIVATIONS, LAYERS, _first_line, build_network, output_activation, read_network
+
+SEED = Path(__file__).parents[3] / "shared" / "data" / "seed"
+KERNEL = {"filters": 4, "kernel_size": [3, 3], "padding": "same"}
+
+
+def layer(class_name, name, *inputs, **config):
+    """A layer as Keras 2 writes it; `inputs` are the names it takes, () for an InputLayer."""
+    node = [[[each, 0, 0, {}] if isinstance(each, str) else [*each, {}] for each in inputs]]
+    return {
+        "class_name": class_name,
+        "name": name,
+        "config": {"name": name, **config},
+        "inbound_nodes": node if inputs else [],
+    }
+
+
+def image(name="image", **config):
+    return layer("InputLayer", name, batch_input_shape=[None, 8, 8, 3], dtype="float32", sparse=False, **config)
+
+
+def write(path, *listed, **config):
+    document = {"class_name": "Model", "keras_version": "2.3.1", "config": {"layers": list(listed), **config}}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def pixels(count=2):
+    return np.random.default_rng(0).random((count, 8, 8, 3), np.float32)
+
+
+def refused(*listed, **config):
+    """The message with which a network is refused, by reading or building."""
+    with pytest.raises(UserError) as raised:
+        build_network(read_network([*listed]) if not config else {"layers": [*listed], **config}, "network.json")
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+# The seed's own files.
+
+
+@pytest.fixture(params=["feature_extract", "classifier"])
+def seed_file(request):
+    path = SEED / f"network_resnet50_{request.param}.json"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not beside the project")
+    return path
+
+
+def test_the_seeds_networks_are_what_the_tutorial_says(seed_file):
+    network = read_network(seed_file)
+    model = build_network(network, seed_file.name)
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    frozen = [each for each in model.layers if each.weights and not each.trainable]
+    names = [each.name for each in model.layers]
+    assert names == [each["name"] for each in json.loads(seed_file.read_text())["config"]["layers"]]
+    assert names[:4] == ["input_1", "conv1_pad", "conv1", "bn_conv1"]
+    assert "res5c_branch2c" in names
+    if "classifier" in seed_file.name:
+        assert (model.count_params(), trainable, len(frozen)) == (23_849_864, 23_743_624, 53)
+        assert all(isinstance(each, layers.BatchNormalization) for each in frozen)
+        assert (names[-1], model.output_shape, output_activation(network)) == ("dense_1", (None, 8), "log_softmax")
+    else:
+        assert (model.count_params(), trainable, frozen) == (43_121_475, 43_068_355, [])
+        assert (names[-1], model.output_shape) == ("decoder_layer_5", (None, 128, 128, 3))
+        assert output_activation(network) == "sigmoid"
+
+
+# Forms: Keras 3, Keras 2, lists, and the canonical one.
+
+
+def keras3_model():
+    """A network with branches, a shared layer, a frozen layer, and parts of every kind."""
+    entry = keras.Input((8, 8, 3), name="entry")
+    shared = layers.Conv2D(3, 3, padding="same", activation="relu", kernel_regularizer="l2", name="shared")
+    x = shared(shared(entry))
+    y = layers.BatchNormalization(name="norm", trainable=False)(entry)
+    y = layers.PReLU(shared_axes=[1, 2], name="prelu")(y)
+    x = layers.Concatenate(name="join")([x, y, entry])
+    x = layers.SeparableConv2D(4, 3, depthwise_constraint=keras.constraints.MaxNorm(2), name="separable")(x)
+    x = layers.SpatialDropout2D(0.5, name="spatial")(layers.Dropout(0.5, name="dropout")(x))
+    x = layers.LayerNormalization(name="layer_norm")(layers.LeakyReLU(0.2, name="leaky")(x))
+    x = layers.Flatten(name="flatten")(layers.Cropping2D(1, name="crop")(layers.UpSampling2D(name="up")(x)))
+    x = layers.Dense(5, activation="softmax", kernel_initializer=keras.initializers.HeNormal(), name="head")(x)
+    return keras.Model(entry, x, name="mine")
+
+
+def test_a_keras_3_file_computes_the_same(tmp_path):
+    model = keras3_model()
+    for number, weight in enumerate(model.weights):
+        weight.assign(np.random.default_rng(number).uniform(0.1, 1, weight.shape))
+    path = tmp_path / "network.json"
+    path.write_text(model.to_json())
+    network = read_network(path)
+    again = build_network(network, path.name)
+    again.set_weights(model.get_weights())
+    assert np.array_equal(again(pixels()), model(pixels()))
+    assert [each.name for each in again.layers] == [each.name for each in model.layers]
+    assert [w.path for w in again.trainable_weights] == [w.path for w in model.trainable_weights]
+    assert (again.name, output_activation(network)) == ("network", "softmax")
+    assert len(again.losses) == len(model.losses)
+
+
+def test_keras_2_keys_are_understood():
+    same = {"kernel_initializer": {"class_name": "Zeros", "config": {"dtype": "float32"}}, "kernel_constraint": None}
+    model = build_network(
+        read_network(
+            [
+                image(),
+                layer(
+                    "BatchNormalization", "norm", "image", axis=[3], fused=True, virtual_batch_size=None, epsilon=0.1
+                ),
+                layer("DepthwiseConv2D", "depthwise", "norm", kernel_size=[3, 3], groups=1, **same),
+                layer("SeparableConv2D", "separable", "depthwise", **KERNEL, groups=1, **same),
+                layer("SpatialDropout2D", "spatial", "separable", rate=0.1, noise_shape=None, trainable=True),
+                layer("Conv2DTranspose", "up", "spatial", **KERNEL, groups=1, output_padding=None),
+                layer("LeakyReLU", "leaky", "up", alpha=0.125),
+                layer(
+                    "Dense",
+                    "head",
+                    "leaky",
+                    units=2,
+                    kernel_initializer="glorot_uniform",
+                    bias_initializer={"class_name": "Ones", "config": {"dtype": "float32"}},
+                ),
+            ]
+        )
+    )
+    assert model.get_layer("norm").axis == 3
+    assert model.get_layer("norm").epsilon == 0.1
+    assert model.get_layer("leaky").negative_slope == 0.125
+    assert model.get_layer("head").bias.numpy().tolist() == [1, 1]
+    assert model.get_layer("head").kernel.numpy().any()
+
+
+def test_a_list_of_layers_is_a_chain_where_it_does_not_say_otherwise():
+    listed = [
+        {"class_name": "Conv2D", "config": {"batch_input_shape": [7, 8, 8, 3], "activation": "ReLU", **KERNEL}},
+        {"class_name": "BatchNormalization", "name": "norm"},
+        {"class_name": "Activation", "config": {"name": "act", "activation": "Tanh"}},
+        {"class_name": "Add", "name": "sum", "config": {}, "inbound_nodes": [[["norm", 0, 0], ["act", 0, 0]]]},
+        {"class_name": "Softmax"},
+    ]
+    before = copy.deepcopy(listed)
+    network = read_network(listed)
+    assert listed == before
+    model = build_network(network)
+    names = ["conv2d_1_input", "conv2d_1", "norm", "act", "sum", "softmax_5"]
+    assert [each.name for each in model.layers] == names
+    assert model.input_shape == (*model.output_shape[:3], 3) == (None, 8, 8, 3)
+    assert model.get_layer("conv2d_1").activation is keras.activations.relu
+    assert output_activation(network) == "softmax"
+    assert output_activation(read_network(listed[:3])) == "tanh"
+    assert output_activation(read_network(listed[:2])) == "linear"
+
+
+def test_what_was_read_can_be_kept_and_read_again(tmp_path):
+    network = read_network([image(), layer("Conv2D", "conv", "image", **KERNEL), layer("Flatten", "flat", "conv")])
+    kept = json.dumps(network, sort_keys=True)
+    path = tmp_path / "kept.json"
+    path.write_text(kept)
+    assert json.dumps(read_network(path), sort_keys=True) == kept
+    model = build_network(json.loads(kept))
+    assert [each.name for each in model.layers] == ["image", "conv", "flat"]
+    assert json.dumps(json.loads(kept), sort_keys=True) == kept  # building leaves its argument alone
+    # A Keras 2 and a list form of the same network are one network.
+    conv = {"class_name": "Conv2D", "config": {"name": "conv", **KERNEL}}
+    chain = [image(), conv, {"class_name": "Flatten", "name": "flat", "config": {"name": "flat"}}]
+    assert read_network(chain) == network
+    assert read_network(write(path, *chain, name="network")) == network
+
+
+def test_shared_layers_and_any_order():
+    conv = layer("Conv2D", "conv", "image", filters=3, kernel_size=1)
+    conv["inbound_nodes"].append([["conv", 0, 0, {}]])
+    model = build_network(read_network([layer("Add", "sum", ("conv", 1, 0), "image"), conv, image()]))
+    weights = model.get_layer("conv").get_weights()
+    assert len(model.weights) == 2
+    once = keras.ops.conv(pixels(), weights[0])
+    assert np.allclose(model(pixels()), keras.ops.conv(once, weights[0]) + pixels(), atol=1e-6)
+    chain = [image(), *[layer("ReLU", f"r{i}", f"r{i - 1}" if i else "image") for i in range(60)]]
+    shuffled = build_network(read_network(chain[::-1]))
+    assert [each.name for each in shuffled.layers] == [each["name"] for each in chain]
+
+
+def test_named_outputs_leave_the_rest_out():
+    listed = [image(), layer("ReLU", "a", "image"), layer("Conv2D", "b", "image", **KERNEL)]
+    network = {"layers": listed, "input_layers": ["image", 0, 0], "output_layers": [["a", 0, 0]]}
+    assert [each.name for each in build_network(network).layers] == ["image", "a"]
+    assert "one of output_layers, not 2 (a, b)" in refused(*listed)
+    assert "output_layers names 'c', call 0" in refused(*listed, output_layers=[["c", 0, 0]])
+    assert "input_layers names 'a', which is not an InputLayer" in refused(
+        *listed, input_layers=[["a", 0, 0]], output_layers=[["b", 0, 0]]
+    )
+
+
+# Precision and freezing.
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"class_name": "Conv2DTranspose", "config": {**KERNEL, "activation": "sigmoid", "dtype": "bfloat16"}},
+        {"class_name": "Dense", "config": {"units": 4, "activation": "log_softmax"}},
+        {"class_name": "Softmax", "config": {}},
+    ],
+    ids=lambda last: last["class_name"],
+)
+def test_the_policy_holds_but_the_output_is_float32(last):
+    first = layer("Conv2D", "conv", "image", **KERNEL, dtype="float32")
+    network = read_network([image(), first, {**last, "name": "last"}])
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build_network(network)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.get_layer("conv").compute_dtype == "bfloat16"
+    assert model.get_layer("last").compute_dtype == "float32"
+    outputs = model(pixels())
+    assert outputs.dtype == tf.float32
+    assert not np.array_equal(outputs, tf.cast(tf.cast(outputs, tf.bfloat16), tf.float32))
+    if last["class_name"] == "Dense":
+        assert np.allclose(np.exp(outputs).sum(-1), 1, atol=1e-6)
+
+
+def test_frozen_layers_stay_frozen():
+    norm = layer("BatchNormalization", "norm", "image", trainable=False)
+    model = build_network(read_network([image(), norm, layer("Dense", "head", "norm", units=1, trainable=True)]))
+    before = model.get_layer("norm").get_weights()
+    model(pixels() + 5, training=True)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_layer("norm").get_weights(), strict=True))
+    assert [w.path for w in model.trainable_weights] == ["head/kernel", "head/bias"]
+    assert "trainable must be true or false" in refused(image(), layer("ReLU", "a", "image", trainable="no"))
+
+
+# Refusals.
+
+
+def test_nothing_in_the_file_is_run_or_imported(tmp_path):
+    trap = tmp_path / "trap"
+    code = f"open({str(trap)!r}, 'w').close()"
+    payload = layer("Lambda", "bad", "image", function={"class_name": "__lambda__", "config": {"code": code}})
+    assert refused(image(), payload).startswith(
+        "network.json: layer bad (Lambda): this class is not supported; there are Activation, Add,"
+    )
+    for name in ("os", "os.system", "__import__", "Functional", "TFOpLambda", "Layer"):
+        assert "this class is not supported" in refused(image(), layer(name, "bad", "image"))
+    system = {"module": "os", "class_name": "system", "config": f"touch {trap}", "registered_name": "os>system"}
+    for key in ("kernel_initializer", "kernel_regularizer", "kernel_constraint"):
+        message = refused(image(), layer("Conv2D", "conv", "image", **KERNEL, **{key: system}))
+        assert message.startswith(f'network.json: layer conv (Conv2D): {key} "system" is unknown; there are ')
+    for key in ("activation", "filters", "foo"):
+        assert f"conv (Conv2D): {key}" in refused(image(), layer("Conv2D", "conv", "image", **{**KERNEL, key: system}))
+    inner = {"class_name": "Constant", "config": {"value": [system]}}
+    assert "must be a plain value" in refused(image(), layer("Dense", "d", "image", units=1, bias_initializer=inner))
+    odd = {"module": "os", "class_name": "Ones", "config": {}, "registered_name": "os>system"}
+    model = build_network(read_network([image(), layer("Dense", "d", "image", units=1, bias_initializer=odd)]))
+    assert model.get_layer("d").bias.numpy().tolist() == [1]
+    assert not trap.exists()
+
+
+def test_every_listed_activation_is_one_of_keras():
+    for name in ACTIVATIONS:
+        build_network(read_network([image(), layer("Activation", "act", "image", activation=name.upper())]))
+    message = refused(image(), layer("Activation", "act", "image", activation="exec"))
+    assert message.startswith('network.json: layer act (Activation): activation "exec" is unknown; there are elu,')
+    assert len(LAYERS) == 31
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ([], "`layers` must be a list of at least one layer"),
+        (["conv"], "layer 1 must be an object with class_name"),
+        ([image(), {"class_name": "ReLU", "config": []}], "layer 2 (ReLU): config must be an object"),
+        ([image(), layer("ReLU", 5, "image")], "its name must be a text, not 5"),
+        ([layer("ReLU", "a", "image"), layer("ReLU", "a", "image")], "2 layers are called 'a'"),
+        ([{"class_name": "ReLU", "config": {}}], "comes first and has no input; put an InputLayer with batch_shape before it"),
+        ([image()], "one of output_layers, not 0 (none)"),
+        ([image("a"), image("b"), layer("Add", "sum", "a", "b")], "one of input_layers, not 2 (a, b)"),
+        ([image(), layer("ReLU", "a", "nowhere")], "layer a: its input 'nowhere', call 0, is not there"),
+        ([image(), layer("ReLU", "a", ("image", 3, 0))], "its input 'image', call 3, is not there"),
+        ([image(), layer("ReLU", "a", ("image", 0, 1))], "takes output 1 of 'image'"),
+        ([image(), layer("Add", "a", "image", "c"), layer("ReLU", "b", "a"), layer("ReLU", "c", "b"), layer("ReLU", "d", "c")],
+         "these layers take their own output: a -> b -> c -> a"),
+        ([image(), layer("ReLU", "a", "a")], "take their own output: a -> a"),
+        ([image(), {**layer("ReLU", "a"), "inbound_nodes": [[["image", 0, 0, {"training": True}]]]}], "is called with training=true"),
+        ([image(), {**layer("ReLU", "a"), "inbound_nodes": [[["image", 0, 0, {"training": False}]]]}], "is called with training=false"),
+        ([image(), {**layer("ReLU", "a"), "inbound_nodes": [{"args": [5], "kwargs": {}}]}], "is not the output of a layer"),
+        ([image(), {**layer("ReLU", "a"), "inbound_nodes": [{"args": [], "kwargs": {}}]}], "must have one argument"),
+        ([image(), {**layer("ReLU", "a"), "inbound_nodes": []}], "inbound_nodes must be empty for an InputLayer, and for no other"),
+        ([image(), {**layer("ReLU", "a"), "inbound_nodes": [["image"]]}], '["image"] must be [layer name, call, tensor]'),
+        ([image(), {**layer("ReLU", "a"), "inbound_nodes": [[]]}], "a call without inputs"),
+        ([image(), layer("ReLU", "a", "image", "image")], "layer a (ReLU): takes one input, not 2"),
+        ([image(), layer("Dense", "d", "image")], "layer d (Dense): Dense.__init__() missing 1 required"),
+        ([image(), layer("Conv2D", "c", "image", **KERNEL, colour=1)], "layer c (Conv2D): Unrecognized keyword arguments"),
+        ([image(), layer("Conv2D", "c", "image", filters=4, kernel_size=11)], "layer c (Conv2D): "),
+        ([image(), layer("BatchNormalization", "n", "image", axis=[1, 2])], "axis must be one number, not [1, 2]"),
+        ([image(), layer("BatchNormalization", "n", "image", virtual_batch_size=4)], "virtual_batch_size=4 is not supported by Keras 3"),
+        ([layer("InputLayer", "i", batch_shape=[None, "8"]), layer("ReLU", "a", "i")], "batch_shape must be a list of positive integers"),
+        ([layer("InputLayer", "i", batch_shape=[None, 8], sparse=True), layer("ReLU", "a", "i")], "sparse=true is not supported"),
+        ([layer("InputLayer", "i"), layer("ReLU", "a", "i")], "must have batch_shape and nothing else"),
+        ([image(), layer("Reshape", "r", "image", target_shape={1, 2})], "layers: holds a value that JSON cannot hold"),
+        ([image(), layer("ReLU", "r", "image", max_value=float("nan"))], "layers: holds a value that JSON cannot hold"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_the_layer(listed, expected):
+    assert expected in refused(*listed)
+
+
+def test_of_a_long_error_the_reason_is_told():
+    text = "Exception encountered when calling Conv2D.call().\n\n\x1b[1mNegative size\x1b[0m\n\nArguments received"
+    assert _first_line(ValueError(text)) == "Negative size"
+    assert _first_line(KeyError()) == "KeyError"
+
+
+def test_keras_3_call_arguments_are_refused_by_name(tmp_path):
+    entry = keras.Input((8, 8, 3))
+    dropped = layers.Dropout(0.5, name="drop")
+    path = tmp_path / "network.json"
+    path.write_text(keras.Model(entry, dropped(entry)).to_json())
+    assert '"training": false' in path.read_text()  # Keras 3 writes it by itself and lets the model override it
+    read_network(path)
+    path.write_text(keras.Model(entry, layers.Dropout(0.5, name="drop")(entry, training=True)).to_json())
+    with pytest.raises(UserError, match=r"network.json: layer drop \(Dropout\): is called with training=true"):
+        read_network(path)
+
+
+def test_files_that_are_no_networks(tmp_path):
+    path = tmp_path / "network.json"
+    with pytest.raises(UserError, match=r"network.json: there is no such file; `layers` names"):
+        read_network(path)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(UserError, match="no such file"):
+        read_network(fifo)
+    for text, expected in (
+        ("{", "is not JSON .*to_json"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"layers": NaN}', "NaN is not a JSON number"),
+        ("[]", "must hold an object"),
+        (
+            '{"class_name": "Sequential", "config": []}',
+            "class_name is 'Sequential', must be Model or Functional; write",
+        ),
+        ('{"class_name": "Model", "config": 3}', "`config` must be an object that holds `layers`"),
+        ("{}", "`layers` must be a list"),
+        ('{"layers": [{"class_name": "InputLayer"}], "output_layers": {}}', "output_layers: must be a list"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=expected) as raised:
+            read_network(path)
+        assert str(raised.value).startswith(f"{path}: ")
+        assert "\n" not in str(raised.value)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="is not JSON"):
+        read_network(path)
+    with path.open("wb") as file:
+        file.truncate(65 * 2**20)
+    with pytest.raises(UserError, match="is larger than 64 MB"):
+        read_network(path)

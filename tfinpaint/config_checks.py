@@ -1,0 +1,140 @@
+"""What cannot work for a task, refused before anything slow starts. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tfinpaint.config import Config, ConfigError, Shape, Transform, shape_after
+
+Task = Literal["pretrain", "classify"]
+STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
+
+
+def check_task(config: Config, task: Task, ranks: int) -> None:
+    """Refuse a configuration that cannot work for the task on this many ranks.
+
+    Raises:
+        ConfigError: one line that names the key, what was found and what to do.
+    """
+    _check_paths(config)
+    for key in ("batch_size", "test_batch_size"):
+        batch = getattr(config.data, key)
+        if batch % ranks:
+            raise ConfigError(
+                f"data.{key} {batch} is the batch over all ranks and must divide by their number, {ranks}; "
+                f"use {max(ranks, batch // ranks * ranks)} or {(batch // ranks + 1) * ranks}"
+            )
+    _check_steps("data.transforms", config.input_steps, 1 if config.data.input_grayscale else 3)
+    if task == "pretrain":
+        _check_images(config)
+    else:
+        _check_classification(config)
+
+
+def _check_paths(config: Config) -> None:
+    data, load = config.data, config.checkpoints.load
+    for key in ("input_path", "target_path", "test_input_path", "test_target_path"):
+        path = getattr(data, key)
+        if path is not None and not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False where forbidden)
+            raise ConfigError(f"data.{key}: no such folder: {path}")
+    if isinstance(config.layers, Path) and not config.layers.is_file():
+        raise ConfigError(f"layers: no such file: {config.layers}")
+    if data.input_path is None and data.test_input_path is None:
+        raise ConfigError("data names neither input_path (images to train on) nor test_input_path (to evaluate)")
+    if data.test_output_path is not None and data.test_input_path is None:
+        raise ConfigError("data.test_output_path needs data.test_input_path, the images to predict")
+    if data.input_path is None and load is None:
+        raise ConfigError("without data.input_path nothing is trained: name the weights to use in checkpoints.load")
+    if load is not None and not load.exists() and not _seed_checkpoints(load):
+        raise ConfigError(f"checkpoints.load: no such checkpoint: {load}")
+
+
+def _seed_checkpoints(load: Path) -> bool:
+    """True where `model_checkpoint_100.pt` may stand for a checkpoint folder of this project."""
+    return load.suffix == ".pt" and any(load.parent.glob("model_checkpoint_*"))
+
+
+def _check_steps(name: str, steps: Sequence[Transform], channels: int) -> None:
+    """The steps of one side fit together, and leave images of one size."""
+    shape: Shape = (None, None, channels)
+    for step in steps:
+        height, width, channels = shape
+        if step.center_crop and height and width and (step.center_crop[1] > height or step.center_crop[0] > width):
+            raise ConfigError(f"{name}: center_crop {step.center_crop} is larger than the image, {width} x {height}")
+        if step.random_patches and not (height and width):
+            raise ConfigError(f"{name}: a resize must come before random_patches, such as `- resize: [128, 128]`")
+        if step.convert_color and (1 if step.convert_color.startswith("GRAY") else 3) != channels:
+            raise ConfigError(f"{name}: convert_color {step.convert_color} is given images of {channels} channel(s)")
+        if step.normalize:
+            for values in (step.normalize.mean, step.normalize.std):
+                if isinstance(values, list) and len(values) != channels:
+                    raise ConfigError(f"{name}: normalize has {len(values)} values for {channels} channel(s)")
+        shape = step.shape_after(shape)
+    if shape[0] is None:
+        raise ConfigError(f"{name} must leave images of one size: add a resize, such as `- resize: [128, 128]`")
+
+
+def _check_size(name: str, shape: Shape, config: Config) -> None:
+    height, width, _ = shape
+    assert height
+    assert width
+    if config.layers is None and (height % STRIDE or width % STRIDE):
+        raise ConfigError(f"{name} give images of {width} x {height}: both sides must be multiples of {STRIDE}")
+
+
+def _check_images(config: Config) -> None:
+    data = config.data
+    if data.target_type != "images":
+        raise ConfigError("pretrain needs data.target_type: images (this configuration is for classify)")
+    if config.loss.function == "NLL" and not data.target_is_mask:
+        raise ConfigError("loss.function NLL scores labels; pretrain takes another, or data.target_is_mask: true")
+    if config.model.trainable == "head_only":
+        raise ConfigError("model.trainable head_only would leave the encoder untrained; pretrain takes another")
+    _check_patches(config)
+    if data.input_path and not data.target_path and not config.patches:
+        raise ConfigError(
+            "data.target_path is missing: name the folder of target images, or add "
+            "`- random_patches: {number: 16, size: 16}` to data.transforms to inpaint"
+        )
+    _check_steps("data.target_transforms", config.target_steps, config.target_channels)
+    _check_size("data.transforms", config.input_shape, config)
+    if config.layers is None and config.input_shape[:2] != config.target_shape[:2]:
+        (height, width, _), (target_height, target_width, _) = config.input_shape, config.target_shape
+        raise ConfigError(
+            f"the inputs are {width} x {height}, the targets {target_width} x {target_height}: without a network "
+            "file in `layers` they must be equal; let the transforms resize both alike"
+        )
+
+
+def _check_patches(config: Config) -> None:
+    data, patches = config.data, config.patches
+    kinds = [step.kind for step in data.transforms]
+    apart = [step.kind for step in [*data.input_transforms, *data.target_transforms]]
+    if "random_patches" in kinds[:-1]:
+        raise ConfigError("data.transforms: random_patches must come last: it makes input and target apart")
+    if "random_patches" in apart:
+        raise ConfigError("random_patches makes input and target together: its place is the end of data.transforms")
+    if patches and "jitter_crop" in apart:
+        raise ConfigError("jitter_crop must come before random_patches, in data.transforms")
+    if patches:
+        height, width, _ = shape_after(data.transforms, 3)
+        if patches.size > min(height or 0, width or 0):
+            raise ConfigError(
+                f"data.transforms: random_patches.size {patches.size} is larger than the image, {width} x {height}"
+            )
+
+
+def _check_classification(config: Config) -> None:
+    data = config.data
+    if data.target_type != "labels":
+        raise ConfigError("classify needs data.target_type: labels (this configuration is for pretrain)")
+    if config.loss.function != "NLL":
+        raise ConfigError(f"loss.function {config.loss.function} scores images; classify takes NLL")
+    if any(step.random_patches for step in config.input_steps):
+        raise ConfigError("data.transforms: random_patches has no place in a classifier's configuration")
+    if data.target_path or data.test_target_path or data.target_transforms:
+        raise ConfigError("data: labels are folder names; target_path, test_target_path, target_transforms go out")
+    _check_size("data.transforms", config.input_shape, config)

@@ -1,0 +1,177 @@
+"""The steps of `data.transforms`, as functions of a batch of images. What is random is a function of its keys.
+
+An image is float32 [batch, height, width, channels], 0 to 1; a mask is the same with integer values and one channel.
+A step is drawn by (seed, epoch, example, number of the step) alone: applied to an input and to its target it does the
+same to both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from tfinpaint.config import Normalize, Transform
+from tfinpaint.data import stateless
+
+Numbered = tuple[tuple[int, Transform], ...]  # a step's number tells it from every other step of a configuration
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the random numbers of a batch are a function of.
+
+    Attributes:
+        seed: of the run.
+        epoch: int64 scalar, the pass over the data.
+        examples: int64 [batch], indices of the images in the whole data set.
+    """
+
+    seed: int
+    epoch: tf.Tensor
+    examples: tf.Tensor
+
+    def uniform(self, number: int, draw: int = 0) -> tf.Tensor:
+        """float32 [batch], uniform in [0, 1), for the `draw`-th quantity of a step."""
+        bits = stateless.random_bits(self.seed, stateless.TRANSFORM, self.epoch, self.examples, number, draw)
+        return stateless.random_uniform(bits)
+
+
+def apply(images: tf.Tensor, steps: Numbered, keys: Keys, *, nearest: bool = False) -> tf.Tensor:
+    """The images after all these steps, in order.
+
+    Args:
+        nearest: take the nearest pixel where a step interpolates (for masks), instead of bilinear interpolation.
+    """
+    for number, step in steps:
+        images = apply_one(images, step, number, keys, nearest=nearest)
+    return images
+
+
+def apply_one(images: tf.Tensor, step: Transform, number: int, keys: Keys, *, nearest: bool) -> tf.Tensor:
+    """The images after one step; `random_patches` is not among these steps (see `erasing`)."""
+    match step.kind, getattr(step, step.kind):
+        case "resize", (width, height):
+            return resize(images, height, width, nearest=nearest)
+        case "center_crop", (width, height):
+            return center_crop(images, height, width)
+        case "jitter_crop", most:
+            return jitter_crop(images, [most * keys.uniform(number, side)[0] for side in range(4)])
+        case "random_horizontal_flip", probability:
+            return tf.where(_as_mask(keys.uniform(number) < probability), images[:, :, ::-1], images)
+        case "random_vertical_flip", probability:
+            return tf.where(_as_mask(keys.uniform(number) < probability), images[:, ::-1], images)
+        case "random_zoom", most:
+            return zoom(images, most * keys.uniform(number), nearest=nearest)
+        case "rotate", degrees:
+            return rotate(images, tf.fill(tf.shape(images)[:1], float(degrees)), nearest=nearest)
+        case "random_rotate", most:
+            return rotate(images, most * (2 * keys.uniform(number) - 1), nearest=nearest)
+        case "convert_color", code:
+            return convert_color(images, code)
+        case "grayscale", _:
+            return images if images.shape[-1] == 1 else tf.image.rgb_to_grayscale(images)
+        case "normalize", section:
+            return normalize(images, section)
+        case kind, _:
+            raise ValueError(f"{kind} is not a step of one image")
+
+
+def resize(images: tf.Tensor, height: int, width: int, *, nearest: bool) -> tf.Tensor:
+    """Bilinear and anti-aliased (the triangle filter widens when shrinking), or the nearest pixel."""
+    if nearest:
+        return tf.image.resize(images, [height, width], "nearest")
+    return tf.image.resize(images, [height, width], "bilinear", antialias=True)
+
+
+def center_crop(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The middle of the images, which are at least this large; an odd pixel is left at the bottom and the right."""
+    shape = tf.shape(images)
+    top, left = (shape[1] - height) // 2, (shape[2] - width) // 2
+    cropped = images[:, top : top + height, left : left + width]
+    return tf.ensure_shape(cropped, [images.shape[0], height, width, images.shape[-1]])
+
+
+def jitter_crop(images: tf.Tensor, shares: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Cut floor(share * extent / 2) pixels off each side; at least one pixel stays.
+
+    Args:
+        images: a batch of one: what is cut differs from image to image.
+        shares: float scalars in [0, 1): left, right, top, bottom.
+    """
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+
+    def cut(share: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.floor(share * tf.cast(extent, tf.float32) / 2), tf.int32)
+
+    left, right, top, bottom = (cut(s, e) for s, e in zip(shares, (width, width, height, height), strict=True))
+    return images[:, top : height - bottom, left : width - right]
+
+
+def zoom(images: tf.Tensor, shares: tf.Tensor, *, nearest: bool) -> tf.Tensor:
+    """Enlarge about the centre until share * extent / 2 pixels are lost on every side; the size stays.
+
+    Args:
+        shares: float32 [batch], in [0, 1).
+    """
+    scale, none = 1 - shares, tf.zeros_like(shares)
+    return _about_centre(images, scale, none, none, scale, nearest)
+
+
+def rotate(images: tf.Tensor, degrees: tf.Tensor, *, nearest: bool) -> tf.Tensor:
+    """Turn clockwise about the centre; the size stays, and what comes from outside the image is 0.
+
+    Args:
+        degrees: float32 [batch].
+    """
+    angle = degrees * (math.pi / 180)
+    return _about_centre(images, tf.cos(angle), tf.sin(angle), -tf.sin(angle), tf.cos(angle), nearest)
+
+
+def _about_centre(
+    images: tf.Tensor, xx: tf.Tensor, xy: tf.Tensor, yx: tf.Tensor, yy: tf.Tensor, nearest: bool
+) -> tf.Tensor:
+    """Take each output pixel from x' = xx x + xy y, y' = yx x + yy y, measured from the centre."""
+    shape = tf.cast(tf.shape(images), tf.float32)
+    x, y = (shape[2] - 1) / 2, (shape[1] - 1) / 2
+    none = tf.zeros_like(xx)
+    matrix = tf.stack([xx, xy, x - xx * x - xy * y, yx, yy, y - yx * x - yy * y, none, none], axis=1)
+    moved = keras.ops.image.affine_transform(
+        images, matrix, "nearest" if nearest else "bilinear", fill_mode="constant", data_format="channels_last"
+    )
+    return tf.ensure_shape(moved, images.shape)
+
+
+def convert_color(images: tf.Tensor, code: str) -> tf.Tensor:
+    """OpenCV's conversions of floating-point images, by OpenCV's names, except that hue is 0 to 1 and not degrees."""
+    before, after = code.split("2")
+    return _FROM_RGB[after](_TO_RGB[before](images))
+
+
+_YUV_OFFSET = (0.0, 0.5, 0.5)  # OpenCV keeps colour differences positive
+_TO_RGB: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "RGB": lambda images: images,
+    "BGR": lambda images: images[..., ::-1],
+    "GRAY": tf.image.grayscale_to_rgb,
+    "HSV": tf.image.hsv_to_rgb,
+    "YUV": lambda images: tf.image.yuv_to_rgb(images - _YUV_OFFSET),
+}
+_FROM_RGB: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "RGB": lambda images: images,
+    "BGR": lambda images: images[..., ::-1],
+    "GRAY": tf.image.rgb_to_grayscale,
+    "HSV": tf.image.rgb_to_hsv,
+    "YUV": lambda images: tf.image.rgb_to_yuv(images) + _YUV_OFFSET,
+}
+
+
+def normalize(images: tf.Tensor, section: Normalize) -> tf.Tensor:
+    """(x - mean) / std."""
+    return (images - tf.constant(section.mean, tf.float32)) / tf.constant(section.std, tf.float32)
+
+
+def _as_mask(chosen: tf.Tensor) -> tf.Tensor:
+    return chosen[:, None, None, None]

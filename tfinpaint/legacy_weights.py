@@ -1,0 +1,112 @@
+"""Weights out of the whole-file `.h5` format of Keras 2, as plain arrays by layer name.
+
+Keras 3 loads such files by name too, but does not tell which layers it skipped, and loads a layer by halves where one
+of its weights fits and another does not. With the arrays at hand, the caller can plan, report and copy.
+
+Only numbers that lie in the file itself are read: no link is followed, no pickle and no model description is opened.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tfinpaint.errors import UserError
+
+# A few bytes of HDF5 can declare terabytes that are all fill value. Deflate shrinks a thousandfold at best.
+MAX_EXPANSION, SMALL = 2000, 2**20
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether the file is HDF5 with a list of layer names, which `.weights.h5` files of Keras 3 have not."""
+    if not path.is_file():
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return _weights_group(file) is not None
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError):
+        return False
+
+
+def read_layers(path: Path) -> dict[str, list[np.ndarray]]:
+    """The weights of each layer that has any, in the file's order.
+
+    Args:
+        path: a whole model (`model.save` to `.h5`) or weights alone (`save_weights` of Keras 2).
+
+    Returns:
+        Layer name -> arrays, trainable weights first, as in Keras 3: kernel, bias; gamma, beta,
+        moving mean, moving variance.
+
+    Raises:
+        UserError: no such file, another format, a damaged file, or one that holds more than plain arrays of numbers.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            group = _weights_group(file)
+            if group is None:
+                raise UserError(f"{path}: is no Keras 2 weight file: it has no layer_names; save the model to .h5 anew")
+            found = {}
+            for name in _names(group, "layer_names"):
+                layer = _child(group, name, h5py.Group)
+                found[name] = [_array(layer, weight) for weight in _names(layer, "weight_names")]
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: is damaged or no Keras 2 weight file ({reason}); copy or save it anew") from error
+    return {name: arrays for name, arrays in found.items() if arrays}
+
+
+def _weights_group(file: h5py.File) -> h5py.Group | None:
+    """Where the layers lie: at the top, or in `model_weights` of a whole model."""
+    for name in ("", "model_weights"):
+        if not name or name in file:
+            group = _child(file, name, h5py.Group) if name else file
+            if "layer_names" in group.attrs or "layer_names0" in group.attrs:
+                return group
+    return None
+
+
+def _names(group: h5py.Group, key: str) -> list[str]:
+    """A list of names, which Keras cuts into key0, key1 ... where it is too long for one attribute."""
+    keys = [key]
+    if key not in group.attrs:
+        keys = list(takewhile(group.attrs.__contains__, (f"{key}{number}" for number in count())))
+    listed = [name for each in keys for name in np.ravel(group.attrs[each])]
+    names = [name.decode("utf-8") if isinstance(name, bytes) else name for name in listed]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key} of {group.name} is not a list of names")
+    return names
+
+
+def _child(group: h5py.Group, name: str, kind: type) -> Any:
+    """What lies under a name like `conv1/kernel:0`. A link could lead to any file on this machine."""
+    child = group
+    for part in name.split("/"):
+        link = child.get(part, getlink=True) if isinstance(child, h5py.Group) and part else None
+        if link is None:
+            raise KeyError(f"{name} in {group.name} is missing")
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{name} in {group.name} is a link, and links are not followed")
+        child = child[part]
+    if not isinstance(child, kind):
+        raise ValueError(f"{name} in {group.name} is not a {kind.__name__.lower()}")
+    return child
+
+
+def _array(group: h5py.Group, name: str) -> np.ndarray:
+    dataset = _child(group, name, h5py.Dataset)
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{dataset.name} lies in another file, and other files are not read")
+    if dataset.dtype.kind not in "fiu" or dataset.shape is None:
+        raise ValueError(f"{dataset.name} holds {dataset.dtype}, not numbers")
+    size = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if size > SMALL + MAX_EXPANSION * dataset.id.get_storage_size():
+        raise ValueError(f"{dataset.name} claims {size} bytes and does not hold them")
+    return dataset[()] if dataset.shape else np.asarray(dataset[()])

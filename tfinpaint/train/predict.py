@@ -1,0 +1,57 @@
+"""Writing a model's outputs for every held-out image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfinpaint.errors import UserError
+from tfinpaint.report import predictions
+from tfinpaint.report.predictions import PredictionsPart
+from tfinpaint.train.loop import Trainer
+from tfinpaint.train.run import DataSet, Run, output_activation
+
+log = logging.getLogger(__name__)
+
+
+def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequence[str] = ()) -> None:
+    """Predict every image of `data` once, over all ranks, into `data.test_output_path`.
+
+    Args:
+        classes: of a classifier, whose outputs are written as probabilities, with a table of the best.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder = run.config.data.test_output_path
+    assert folder is not None
+    are_logarithms = bool(classes) and output_activation(run) == "log_softmax"
+    try:
+        _write_share(run, trainer, data, folder, are_logarithms)
+        run.world.gather(None)  # every part is there before they are put together
+        run.world.from_first(lambda: _merge(folder, run.world.size, data.images.listing.paths, classes))
+    except OSError as error:
+        raise UserError(f"{folder}: the predictions cannot be written: {error.strerror or error}") from None
+    log.info(f"Predictions of {len(data)} images: {folder}")
+
+
+def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, are_logarithms: bool) -> None:
+    listing, shard = data.images.listing, data.images.shard
+    part = PredictionsPart(folder, run.world.rank)
+    indices = iter(shard.indices(len(listing)))
+    try:
+        for batch in data.evaluation_batches():
+            outputs = trainer.predict(batch["inputs"])
+            for output in np.exp(outputs) if are_logarithms else outputs:
+                part.add(listing.paths[next(indices)], output)
+    finally:
+        part.close()
+
+
+def _merge(folder: Path, ranks: int, paths: Sequence[str], classes: Sequence[str]) -> None:
+    predictions.merge(folder, ranks)
+    if classes:
+        predictions.write_table(folder, paths, classes)

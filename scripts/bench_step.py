@@ -23,11 +23,13 @@ import numpy as np
 from PIL import Image
 
 from tfinpaint import dist
+from tfinpaint.config import Config, Optimizer
 from tfinpaint.data import pipeline, sources
 from tfinpaint.models import losses
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.inpaint import build_inpainter
 from tfinpaint.train.loop import Trainer
+from tfinpaint.train.optimizers import build_optimizer
 
 PATCH_DIVISOR = 8  # patches of 1/8 of the side, 16 of them, as in the tutorial
 
@@ -42,12 +44,13 @@ def our_turn(size: int, batch: int, folder: Path):
     generator = np.random.default_rng(0)
     for i in range(4 * batch):
         Image.fromarray(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i:04}.png")
-    images = pipeline.Images.open(sources.list_images(folder), pipeline.Shard(), (size, size), preload=True)
-    erase = pipeline.inpainting(
-        seed=0, number=16, size=size // PATCH_DIVISOR, height=size, width=size, flip_probability=0.0
-    )
-    batches = iter(pipeline.train_batches(images, batch_size=batch, seed=0, first_step=0, prepare=erase))
-    trainer = Trainer(build(size), keras.optimizers.Adam(1e-3), losses.bce, world=dist.World())
+    patches = {"number": 16, "size": size // PATCH_DIVISOR}
+    config = Config.model_validate({"data": {"transforms": [{"resize": [size, size]}, {"random_patches": patches}]}})
+    recipe = pipeline.inpainting(config, separate=False, augment=True)
+    images = pipeline.Images.open(sources.list_images(folder), pipeline.Shard(), recipe.images, preload=True)
+    batches = iter(pipeline.train_batches(images, batch_size=batch, seed=0, first_step=0, prepare=recipe.prepare))
+    optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)
+    trainer = Trainer(build(size), optimizer, losses.Objective(losses.bce), world=dist.World())
     return lambda steps: trainer.train_steps(batches, steps)
 
 

@@ -14,6 +14,10 @@ from PIL import Image
 from test_commands import records, refuse, succeed, tfinpaint
 
 from tfinpaint import legacy_weights
+from tfinpaint.config import Loss
+from tfinpaint.models import losses
+from tfinpaint.models.network import build_network
+from tfinpaint.models.network_file import read_network
 
 
 def conv(name: str, filters: int, activation: str, **config: object) -> dict:
@@ -341,11 +345,7 @@ def test_a_seed_style_pair_of_configurations_shares_a_folder(images, tmp_path):
 
 
 def test_log_softmax_and_nll_are_keras_sparse_cross_entropy(classifier):
-    from tfinpaint.config import Loss
-    from tfinpaint.models import losses
-    from tfinpaint.models import network as networks
-
-    model = networks.build_network(networks.read_network(classifier / "net.json"))
+    model = build_network(read_network(classifier / "net.json"))
     images = np.random.default_rng(0).random((16, 32, 32, 3), np.float32) * 50
     targets = np.arange(16, dtype=np.int32) % 2
     head = model.get_layer("dense_1")

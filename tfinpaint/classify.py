@@ -41,7 +41,7 @@ def classify(options: cli.Options, world: dist.World) -> None:
     classes = known.images.listing.classes
     steps = runs.steps_per_epoch(run, training) if training else 0
     runs.check_same_run(run, steps, classes)
-    model = runs.build_model(runs.describe(run, steps=steps, classes=classes), run.network)
+    model = runs.build_model(runs.describe(run, steps=steps, classes=classes), run.network, run.network_name)
     trainable.set_trainable(model, config.model.trainable)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:

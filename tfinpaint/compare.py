@@ -15,7 +15,10 @@ from typing import Any
 from tfinpaint import cli
 from tfinpaint.errors import UserError
 
-COLUMNS = ["test_accuracy", "train_accuracy", "pretrain_loss", "test_loss", "epochs", "images_per_second", "world_size"]
+COLUMNS = (
+    *("test_accuracy", "train_accuracy", "label_fraction", "pretrain_loss", "test_loss"),
+    *("epochs", "images_per_second", "world_size"),
+)
 
 
 def compare(folders: Sequence[Path], report: Path) -> list[list[Any]]:
@@ -39,7 +42,11 @@ def compare(folders: Sequence[Path], report: Path) -> list[list[Any]]:
     chart = report.with_name(f"{report.stem}_accuracies.png")
     if accuracies:
         figures.bars(accuracies, "test accuracy", chart)
-    sections = [Section("Runs", table=table, figures=[chart] if accuracies else [])]
+    charts = [chart] if accuracies else []
+    if len({s["label_fraction"] for s in summaries.values() if "label_fraction" in s and "test_accuracy" in s}) > 1:
+        charts.append(report.with_name(f"{report.stem}_label_fractions.png"))
+        figures.label_fractions([s for s in summaries.values() if "test_accuracy" in s], charts[-1])
+    sections = [Section("Runs", table=table, figures=charts)]
     for folder, (label, summary) in zip(folders, summaries.items(), strict=True):
         pictures = sorted((folder / "figures").glob("*.png"))
         sections.append(Section(label, table=summary_table(summary), figures=pictures))

@@ -35,7 +35,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 
     config, data = options.config, options.config.data
     run = runs.open_run(config, world, "inpainter", resume=options.resume, overwrite=options.overwrite)
-    model = runs.build_model(runs.describe(run, steps=0), run.network)
+    model = runs.build_model(runs.describe(run, steps=0), run.network, run.network_name)
     trainable.set_trainable(model, config.model.trainable)
     training = held_out = None
     if data.input_path:

@@ -12,7 +12,8 @@ import tensorflow as tf
 from keras import layers
 
 from tfinpaint.errors import UserError
-from tfinpaint.models.network import ACTIVATIONS, LAYERS, _first_line, build_network, output_activation, read_network
+from tfinpaint.models.network import ACTIVATIONS, LAYERS, build_network, output_activation
+from tfinpaint.models.network_file import _first_line, read_network
 
 SEED = Path(__file__).parents[3] / "shared" / "data" / "seed"
 KERNEL = {"filters": 4, "kernel_size": [3, 3], "padding": "same"}

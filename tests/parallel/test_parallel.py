@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -38,6 +41,17 @@ def launch(*arguments: str | Path, launcher: str = "mpi", ranks: int = 2) -> sub
 
 def succeed(*arguments: str | Path, **options: object) -> str:
     done = launch(*arguments, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def launch_beside(folder: Path, *arguments: str) -> str:
+    """Run a command on two ranks from within a folder, as its user would."""
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [*LAUNCHERS["mpi"], "2", "python", "-m", *arguments],
+        capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment, cwd=folder,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -147,3 +161,67 @@ def test_ranks_that_see_different_files_are_told(tmp_path):
     )  # fmt: skip
     assert done.returncode != 0
     assert "the ranks see different files there" in done.stdout + done.stderr
+
+
+@pytest.fixture
+def seed_folder(natural_images, tmp_path) -> Path:
+    """The tutorial's four files, and 20 + 4 of each class of its images beside them."""
+    source = natural_images.parent / "seed"
+    if not source.is_dir():
+        pytest.skip(f"{source.name} is not beside the project")
+    for path in source.iterdir():
+        shutil.copyfile(path, tmp_path / path.name)
+    taken: Counter[str] = Counter()
+    with zipfile.ZipFile(natural_images) as archive:
+        for name in sorted(n for n in archive.namelist() if n.endswith(".jpg")):
+            category = Path(name).parent.name
+            taken[category] += 1
+            if taken[category] <= 24:
+                target = tmp_path / "natural_images" / ("training" if taken[category] <= 20 else "testing") / category
+                target.mkdir(parents=True, exist_ok=True)
+                (target / Path(name).name).write_bytes(archive.read(name))
+    return tmp_path
+
+
+def test_the_tutorials_own_files_run_unmodified(seed_folder):
+    short = ("--set", "num_epochs=1", "--set", "steps_per_epoch=2")
+    launch_beside(seed_folder, "tfinpaint.pretrain", "--config", "config_inpaint_feature_extraction.json", *short)
+    output = launch_beside(seed_folder, "tfinpaint.classify", "--config", "config_inpaint_classifier.json", *short)
+    assert "Skipping layer dense_1: not found in model_checkpoint_1" in output
+    assert "Transferred 106 layers by name; skipped 1, mismatched 0, not needed 5" in output
+    runs = {name: seed_folder / f"config_inpaint_{name}_run" for name in ("feature_extraction", "classifier")}
+    inpainter, classifier = (json.loads((run / "summary.json").read_text()) for run in runs.values())
+    assert (inpainter["parameters"], inpainter["trainable_parameters"]) == (43_121_475, 43_068_355)
+    assert (classifier["parameters"], classifier["trainable_parameters"]) == (23_849_864, 23_743_624)
+    assert (classifier["world_size"], classifier["test_images"]) == (2, 32)
+    for name in ("feature_extraction_train", "classifier_train", "classifier_test"):
+        head, line = (seed_folder / f"out_inpaint_{name}.txt").read_text().splitlines()
+        assert head == ("# epoch loss" if "feature" in name else "# epoch loss accuracy")
+        assert line.startswith("1 ")
+
+
+def test_class_weights_and_predictions_of_two_ranks_are_those_of_one(images, tmp_path):
+    # Ranks see different classes, so each has weights of its own to share the mean over.
+    changes = {
+        "num_epochs": 1,
+        "steps_per_epoch": 10,
+        "loss": {"function": "NLL", "weight": [1.0, 7.0]},
+        "optimizer": {"type": "SGD", "learning_rate": 0.1, "momentum": 0.9},
+        "model": {"encoder": "tiny", "trainable": "batchnorm_frozen"},
+        "data__test_output_path": "predictions",
+    }
+    config = write_config(tmp_path / "c.yaml", "classify", images, **changes)
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone("classify", "--config", config, "--workdir", one)
+    succeed("classify", "--config", config, "--workdir", two, launcher="gloo")
+    assert largest_relative_difference(weights(two), weights(one)) <= 1e-5
+    ours, theirs = ({}, {})
+    for run, found in ((one, ours), (two, theirs)):
+        with h5py.File(run / "predictions" / "predictions.h5") as file:
+            file.visititems(
+                lambda n, item, found=found: found.update({n: item[()]} if isinstance(item, h5py.Dataset) else {})
+            )
+        assert sorted(path.name for path in (run / "predictions").iterdir()) == ["predictions.csv", "predictions.h5"]
+    assert len(ours) == 7
+    assert largest_relative_difference(theirs, ours) <= 1e-4
+    assert (one / "predictions" / "predictions.csv").read_text().count("\n") == 8

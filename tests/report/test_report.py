@@ -53,6 +53,14 @@ def test_figures_are_png_files_with_something_on_them(tmp_path, phases):
     figures.grid({"original": images, "restored": images}, "held-out", tmp_path / "grid.png")
     figures.confusion(np.array([[3, 1], [0, 4]]), [r"$\frac{$", "猫"], tmp_path / "confusion.png")
     figures.bars({"a": 0.5}, "accuracy", tmp_path / "bars.png")
+    masks = {"input": images - 3, "target": np.eye(8, dtype=np.int32)[None].repeat(2, 0) * 4, "output": images[..., :1]}
+    figures.grid(masks | {"classes": np.random.default_rng(1).random((2, 8, 8, 5))}, "masks", tmp_path / "masks.png")
+    runs = [
+        {"test_accuracy": 0.5 + share / 4 + scratch / 8, "label_fraction": share, "from_scratch": scratch}
+        for share in (0.2, 1.0)
+        for scratch in (True, False)
+    ]
+    figures.label_fractions(runs, tmp_path / "shares.png")
     for path in tmp_path.iterdir():
         pixels = np.asarray(Image.open(path).convert("L"))
         assert pixels.std() > 5, path

@@ -8,19 +8,13 @@ module walks the layers by itself and leaves Keras's own loader, which follows `
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import keras
 from keras import constraints, initializers, layers, regularizers
 
 from tfinpaint.errors import UserError
-
-MAX_BYTES = 64 * 2**20  # ResNet50 takes 0.2 MB; a bigger file is something else
+from tfinpaint.models.network_file import SHAPE_KEYS, Call, Layer, blamed_on, call_order, canonical
 
 MERGES = ("Add", "Average", "Concatenate", "Maximum", "Multiply", "Subtract")
 LAYERS = {
@@ -67,33 +61,6 @@ DROPPED: dict[str, dict[str, Any]] = {
     "SeparableConv2D": {"groups": (1,), **_UNUSED_KERNEL},
     "SpatialDropout2D": {"noise_shape": (None,)},
 }
-SHAPE_KEYS = ("batch_shape", "batch_input_shape", "shape", "input_shape")
-
-Layer = dict[str, Any]
-Call = tuple[str, int]  # (layer name, how many calls of that layer came before)
-
-
-def read_network(source: Path | list[dict[str, Any]]) -> dict[str, Any]:
-    """The description of a network in one canonical form, whichever form it is written in.
-
-    Args:
-        source: a JSON file of a Keras 2 or 3 functional model, or a list of layers. In both, a layer without
-            `inbound_nodes` takes the output of the layer before it; without `input_layers` and `output_layers` the
-            inputs are the InputLayers, the outputs what no layer takes.
-
-    Returns:
-        Plain JSON: name, layers (class_name, name, config, inbound_nodes), input_layers, output_layers. Reading it
-        again gives the same.
-
-    Raises:
-        UserError: not such a description, or its graph has gaps, cycles, or other than one input and one output.
-    """
-    if isinstance(source, list):
-        try:  # through JSON, for a copy of nothing but plain values
-            return _canonical({"layers": json.loads(json.dumps(source, allow_nan=False))}, "layers")
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UserError(f"layers: holds a value that JSON cannot hold ({error}); use plain values") from error
-    return _canonical(_read_document(source), str(source))
 
 
 def build_network(network: dict[str, Any], origin: str = "layers") -> keras.Model:
@@ -112,17 +79,17 @@ def build_network(network: dict[str, Any], origin: str = "layers") -> keras.Mode
     Raises:
         UserError: a class or value that is not allowed, or arguments that Keras refuses, with the layer's name.
     """
-    network = _canonical(network, origin)
+    network = canonical(network, origin)
     by_name = {layer["name"]: layer for layer in network["layers"]}
     (input_name, *_), (output_name, output_call, _) = network["input_layers"][0], network["output_layers"][0]
     made = {}
     for name, layer in by_name.items():  # in the file's order, in which the seeds of new weights are drawn
-        with _blamed_on(layer, origin):
+        with blamed_on(layer, origin):
             made[name] = _make_layer(layer, {"dtype": "float32"} if name == output_name else {})
     tensors: dict[Call, keras.KerasTensor] = {}
-    for name, call in _call_order(network["layers"], origin):
+    for name, call in call_order(network["layers"], origin):
         layer = by_name[name]
-        with _blamed_on(layer, origin):
+        with blamed_on(layer, origin):
             if layer["class_name"] == "InputLayer":
                 tensors[name, call] = made[name].output
                 continue
@@ -145,219 +112,7 @@ def output_activation(network: dict[str, Any]) -> str:
     return str(layer["config"].get("activation") or "linear").lower()
 
 
-# Reading: every form -> the canonical one.
-
-
-def _read_document(path: Path) -> dict[str, Any]:
-    """The config, an object with `layers`, that the file holds."""
-    try:
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file; `layers` names a Keras network in JSON")
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: is larger than {MAX_BYTES >> 20} MB; `layers` names a Keras network in JSON")
-        document = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); write it with model.to_json() of Keras") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: must hold an object, as model.to_json() of Keras writes it")
-    if "class_name" not in document:
-        return document
-    if document["class_name"] not in ("Model", "Functional"):
-        raise UserError(
-            f"{path}: class_name is {document['class_name']!r}, must be Model or Functional; write it with "
-            "keras.Model(model.inputs, model.outputs).to_json()"
-        )
-    if not isinstance(document.get("config"), dict):
-        raise UserError(f"{path}: `config` must be an object that holds `layers`")
-    return document["config"]
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _canonical(config: dict[str, Any], origin: str) -> dict[str, Any]:
-    listed = config.get("layers")
-    if not isinstance(listed, list) or not listed:
-        raise UserError(f"{origin}: `layers` must be a list of at least one layer")
-    found: list[Layer] = []
-    for position, item in enumerate(listed, start=1):
-        found += _canonical_layer(item, position, found[-1]["name"] if found else None, origin)
-    for name, count in Counter(layer["name"] for layer in found).items():
-        if count > 1:
-            raise UserError(f"{origin}: {count} layers are called {name!r}; give each its own name")
-    calls = _call_order(found, origin)
-    consumed = {(ref[0], ref[1]) for layer in found for node in layer["inbound_nodes"] for ref in node}
-    entries = [layer["name"] for layer in found if layer["class_name"] == "InputLayer"]
-    ends = sorted(call for call in calls if call not in consumed and call[0] not in entries)
-    inputs = _ends(config, "input_layers", [(name, 0) for name in entries], origin)
-    outputs = _ends(config, "output_layers", ends, origin)
-    if inputs[0][0] not in entries:
-        raise UserError(f"{origin}: input_layers names {inputs[0][0]!r}, which is not an InputLayer of the file")
-    if (outputs[0][0], outputs[0][1]) not in calls:
-        raise UserError(f"{origin}: output_layers names {outputs[0][0]!r}, call {outputs[0][1]}, which is not there")
-    name = config["name"] if isinstance(config.get("name"), str) else "network"
-    return {"name": name, "layers": found, "input_layers": inputs, "output_layers": outputs}
-
-
-def _canonical_layer(item: Any, position: int, before: str | None, origin: str) -> list[Layer]:
-    """One layer; with an InputLayer in front where a list begins without one but gives the shape."""
-    if not isinstance(item, dict) or not isinstance(item.get("class_name"), str):
-        raise UserError(f"{origin}: layer {position} must be an object with class_name and config")
-    class_name, config = item["class_name"], item.get("config", {})
-    if not isinstance(config, dict):
-        raise UserError(f"{origin}: layer {position} ({class_name}): config must be an object")
-    name = item.get("name", config.get("name", f"{class_name.lower()}_{position}"))
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{origin}: layer {position} ({class_name}): its name must be a text, not {name!r}")
-    layer: Layer = {"class_name": class_name, "name": name, "config": config, "inbound_nodes": []}
-    with _blamed_on(layer, origin):
-        if "inbound_nodes" in item:
-            layer["inbound_nodes"] = _nodes(item["inbound_nodes"])
-            if bool(layer["inbound_nodes"]) == (class_name == "InputLayer"):
-                raise ValueError("inbound_nodes must be empty for an InputLayer, and for no other layer")
-        elif class_name != "InputLayer" and before is not None:
-            layer["inbound_nodes"] = [[[before, 0, 0]]]
-        elif class_name != "InputLayer":
-            shape = {key: config[key] for key in SHAPE_KEYS if key in config}
-            if not shape:
-                raise ValueError("comes first and has no input; put an InputLayer with batch_shape before it")
-            entry = {"class_name": "InputLayer", "name": f"{name}_input", "config": shape, "inbound_nodes": []}
-            layer["inbound_nodes"] = [[[entry["name"], 0, 0]]]
-            return [entry, layer]
-    return [layer]
-
-
-def _ends(config: dict[str, Any], key: str, default: list[Call], origin: str) -> list[list[Any]]:
-    """The one reference [name, call, tensor] of input_layers or output_layers."""
-    listed = config.get(key)
-    references: list[list[Any]]
-    if listed is None:
-        references = [[name, call, 0] for name, call in default]
-    else:
-        try:
-            references = _references(listed)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{origin}: {key}: {error}") from error
-    if len(references) != 1:
-        names = ", ".join(reference[0] for reference in references[:5]) or "none"
-        raise UserError(f"{origin}: the network must have one of {key}, not {len(references)} ({names})")
-    return references
-
-
-def _nodes(listed: Any) -> list[list[list[Any]]]:
-    """The calls of a layer: for each, the references [name, call, tensor] to its inputs."""
-    if not isinstance(listed, list):
-        raise ValueError("inbound_nodes must be a list")
-    nodes = [_references(_keras3_history(node) if isinstance(node, dict) else node) for node in listed]
-    if not all(nodes):
-        raise ValueError("inbound_nodes has a call without inputs")
-    return nodes
-
-
-def _keras3_history(node: dict[str, Any]) -> list[Any]:
-    """The references in a call as Keras 3 writes it: one tensor or one list of tensors, and no other arguments."""
-    args = node.get("args")
-    if not isinstance(args, list) or len(args) != 1:
-        raise ValueError("a call in inbound_nodes must have one argument: a tensor or a list of tensors")
-    kwargs = node.get("kwargs", {})
-    # Keras 3 writes training=false for every Dropout, and then lets the model's own `training` override it.
-    if isinstance(kwargs, dict) and kwargs.get("training") is False:
-        kwargs = {**kwargs, "training": None}
-    tensors = args[0] if isinstance(args[0], list) else [args[0]]
-    references = []
-    for tensor in tensors:
-        config = tensor.get("config") if isinstance(tensor, dict) else None
-        history = config.get("keras_history") if isinstance(config, dict) else None
-        if not isinstance(history, list) or tensor.get("class_name") != "__keras_tensor__":
-            raise ValueError("a call in inbound_nodes has an argument that is not the output of a layer")
-        references.append([*history[:3], kwargs])
-    return references
-
-
-def _references(listed: Any) -> list[list[Any]]:
-    """[[name, call, tensor], ...], from the same, each with or without a fourth element, or from a single one."""
-    if isinstance(listed, list) and listed and isinstance(listed[0], str):
-        listed = [listed]
-    if not isinstance(listed, list):
-        raise ValueError("must be a list of [layer name, call, tensor]")
-    return [_reference(value) for value in listed]
-
-
-def _reference(value: Any) -> list[Any]:
-    whole = isinstance(value, list) and len(value) in (3, 4)
-    if not whole or not isinstance(value[0], str) or not all(type(number) is int for number in value[1:3]):
-        raise ValueError(f"{json.dumps(value):.80} must be [layer name, call, tensor]")
-    if value[2] != 0:
-        raise ValueError(f"takes output {value[2]} of {value[0]!r}; layers have one output, number 0")
-    kwargs = value[3] if len(value) == 4 and value[3] is not None else {}
-    if not isinstance(kwargs, dict):
-        raise ValueError(f"{json.dumps(value):.80}: the fourth element must be an object")
-    for key, argument in kwargs.items():
-        if key not in ("training", "mask") or argument is not None:
-            raise ValueError(f"is called with {key}={json.dumps(argument):.40}; call arguments are not supported")
-    return value[:3]
-
-
-def _call_order(found: list[Layer], origin: str) -> dict[Call, None]:
-    """Every call of every layer, each after those whose outputs it takes. (A dict, for order and quick look-up.)
-
-    Raises:
-        UserError: an input that is not there, or a cycle, with its layers.
-    """
-    needs: dict[Call, list[Call]] = {}
-    for layer in found:
-        for number, node in enumerate(layer["inbound_nodes"] or [[]]):
-            needs[layer["name"], number] = [(before, index) for before, index, _ in node]
-    takers: dict[Call, list[Call]] = {call: [] for call in needs}
-    for call, sources in needs.items():
-        for source in sources:
-            if source not in takers:
-                raise UserError(f"{origin}: layer {call[0]}: its input {source[0]!r}, call {source[1]}, is not there")
-            takers[source].append(call)
-    missing = {call: len(sources) for call, sources in needs.items()}
-    ready = deque(call for call, count in missing.items() if count == 0)
-    order: dict[Call, None] = {}
-    while ready:
-        call = ready.popleft()
-        order[call] = None
-        for taker in takers[call]:
-            missing[taker] -= 1
-            if missing[taker] == 0:
-                ready.append(taker)
-    if len(order) < len(needs):
-        raise UserError(f"{origin}: these layers take their own output: {_cycle(needs, order)}")
-    return order
-
-
-def _cycle(needs: dict[Call, list[Call]], order: dict[Call, None]) -> str:
-    """`a -> b -> a`. What is not in the order has an input that is not either: going back must come round."""
-    path: list[Call] = [next(call for call in needs if call not in order)]
-    while path[-1] not in path[:-1]:
-        path.append(next(source for source in needs[path[-1]] if source not in order))
-    return " -> ".join(name for name, _ in reversed(path[path.index(path[-1]) :]))
-
-
-# Building: one layer of the description -> one Keras layer. A ValueError here is told with the layer's name.
-
-
-@contextmanager
-def _blamed_on(layer: Layer, origin: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # Keras and TensorFlow answer wrong arguments with all kinds of errors
-        reason = _first_line(error)
-        raise UserError(f"{origin}: layer {layer['name']} ({layer['class_name']}): {reason}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, without colours and without Keras's line about where it was."""
-    for line in re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines():
-        if line.strip() and not line.startswith("Exception encountered when calling"):
-            return line.strip()
-    return type(error).__name__
+# One layer of the description -> one Keras layer. A ValueError here is told with the layer's name.
 
 
 def _make_layer(layer: Layer, dtype: dict[str, str]) -> keras.Layer:

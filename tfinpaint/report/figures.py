@@ -97,6 +97,28 @@ def bars(values: Mapping[str, float], label: str, path: Path) -> None:
     _save(figure, path)
 
 
+def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Test accuracy against the share of the training labels, a line for each kind of start, a dot for each run.
+
+    Args:
+        summaries: of classifiers, with "test_accuracy", "label_fraction" and "from_scratch".
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for label, from_scratch, style in (("pretrained", False, "o-"), ("from scratch", True, "s--")):
+        chosen = [s for s in summaries if s.get("from_scratch") == from_scratch]
+        shares = sorted({s["label_fraction"] for s in chosen})
+        runs = [[s["test_accuracy"] for s in chosen if s["label_fraction"] == share] for share in shares]
+        if shares:
+            (line,) = axes.plot([100 * share for share in shares], [np.mean(run) for run in runs], style, label=label)
+            for share, run in zip(shares, runs, strict=True):
+                axes.plot([100 * share] * len(run), run, ".", color=line.get_color())
+    axes.set(xlabel="share of the training labels, %", ylabel="test accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)

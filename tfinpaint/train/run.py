@@ -31,8 +31,9 @@ from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.inpaint import build_inpainter
 from tfinpaint.models.losses import PerExample, build_objective
-from tfinpaint.models.network import build_network, read_network
+from tfinpaint.models.network import build_network
 from tfinpaint.models.network import output_activation as network_output_activation
+from tfinpaint.models.network_file import read_network
 from tfinpaint.report.metrics import METRICS, TENSORBOARD, MetricsLog
 from tfinpaint.report.page import Section, summary_table, write_page
 from tfinpaint.train.loop import Trainer
@@ -60,6 +61,11 @@ class Run:
     kind: Kind
     resumed: Header | None
     network: dict[str, Any] | None
+
+    @property
+    def network_name(self) -> str:
+        """The network's file, or the key that holds it, for messages."""
+        return str(self.config.layers) if isinstance(self.config.layers, Path) else "layers"
 
     @property
     def folder(self) -> Path:
@@ -290,14 +296,18 @@ def _digest(network: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest()
 
 
-def build_model(header: Header, network: dict[str, Any] | None) -> keras.Model:
+def build_model(header: Header, network: dict[str, Any] | None, origin: str = "layers") -> keras.Model:
     """The model that a header describes, with random weights.
+
+    Args:
+        network: of a model that was built from a network file, else None.
+        origin: the network's file, for messages.
 
     Raises:
         UserError: the network cannot be built, or takes or gives other shapes than the header's.
     """
     if network is not None:
-        model = build_network(network)
+        model = build_network(network, origin)
         _check_shapes(model, header)
         return model
     assert header.encoder
@@ -397,7 +407,7 @@ def _read_weights(run: Run, path: Path) -> tuple[str, LayerWeights]:
     header = checkpoint.read_header(path, allowed=allowed)
     if run.network is None and header.encoder and header.encoder != run.config.model.encoder:
         raise UserError(f"{path}: its encoder is {header.encoder}, model.encoder is {run.config.model.encoder}")
-    source = build_model(header, checkpoint.read_network(path))
+    source = build_model(header, checkpoint.read_network(path), str(path))
     checkpoint.load_weights(path, source)
     return header.kind, transfer.layer_weights(source)
 

@@ -229,13 +229,13 @@ def test_data_that_cannot_be_classified(tmp_path, counts, message):
     assert message in refuse("classify", "--config", config)
 
 
-def test_seed_style_run_writes_beside_the_configuration(images, tmp_path):
-    config = write_config(tmp_path / "here" / "c.yaml", "pretrain", images, num_epochs=1, workdir=None, outfile="o.txt")
-    text = config.read_text().replace("workdir: null\n", "")
-    config.write_text(text)
-    succeed("pretrain", "--config", config)
-    assert (tmp_path / "here" / "o_train.txt").exists()
-    assert (tmp_path / "here" / "model_checkpoints" / "model_checkpoint_1").is_dir()
+@pytest.mark.parametrize("app", ["gan", "obj", "pde"])
+def test_the_seed_tools_other_applications_are_refused(app):
+    error = refuse("pretrain", f"--app={app}", "--config", "none.json")
+    assert error == (
+        f"error: --app={app} is an application of the seed tool that is not supported; there are inpainting and image to "
+        "image (tfinpaint.pretrain) and classification (tfinpaint.classify)\n"
+    )
 
 
 def test_the_console_command_lists_its_commands(tmp_path):

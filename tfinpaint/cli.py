@@ -46,6 +46,7 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="override a key of the configuration, such as --set optimizer.learning_rate=1e-4; may be repeated",
     )  # fmt: skip
+    parser.add_argument("--app", help=argparse.SUPPRESS)  # the seed tool's option
     parser.add_argument("--workdir", type=Path, help="run folder; overrides the configuration's workdir")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
@@ -53,6 +54,11 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
     )
     existing.add_argument("--overwrite", action="store_true", help="start anew in a run folder that holds a run")
     parsed = parser.parse_args(arguments)
+    if parsed.app:
+        raise UserError(
+            f"--app={parsed.app} is an application of the seed tool that is not supported; there are inpainting and "
+            "image to image (tfinpaint.pretrain) and classification (tfinpaint.classify)"
+        )
     config = load_config(parsed.config, parsed.overrides, parsed.workdir)
     try:
         check_task(config, task, dist.launched_size())

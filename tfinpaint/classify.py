@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from tfinpaint.data.pipeline import Batch
     from tfinpaint.report.metrics import MetricsLog
+    from tfinpaint.train.dataset import DataSet
     from tfinpaint.train.loop import Trainer
-    from tfinpaint.train.run import DataSet, Run
+    from tfinpaint.train.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 def classify(options: cli.Options, world: dist.World) -> None:
     """Train and test a classifier as the configuration says; every rank calls this."""
     from tfinpaint.models import losses, trainable
+    from tfinpaint.train import build, dataset
     from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
@@ -39,13 +41,13 @@ def classify(options: cli.Options, world: dist.World) -> None:
     known = training or held_out
     assert known is not None  # the configuration was checked
     classes = known.images.listing.classes
-    steps = runs.steps_per_epoch(run, training) if training else 0
-    runs.check_same_run(run, steps, classes)
-    model = runs.build_model(runs.describe(run, steps=steps, classes=classes), run.network, run.network_name)
+    steps = dataset.steps_per_epoch(run, training) if training else 0
+    build.check_same_run(run, steps, classes)
+    model = build.build_model(build.describe(run, steps=steps, classes=classes), run.network, run.network_name)
     trainable.set_trainable(model, config.model.trainable)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
-        transferred = runs.load_by_name(run, config.checkpoints.load, model, whole=training is None)
+        transferred = build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
     def draw(metrics: MetricsLog) -> None:
         _draw_curves(run, metrics)
@@ -53,10 +55,10 @@ def classify(options: cli.Options, world: dist.World) -> None:
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
     scores = {"accuracy": losses.accuracy}
     if training:
-        trainer = runs.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs), scores)
+        trainer = build.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs), scores)
         metrics = train(run, trainer, training, scored, steps=steps, classes=classes, draw=draw)
     else:
-        trainer = runs.make_trainer(run, model, None, scores)
+        trainer = build.make_trainer(run, model, None, scores)
         metrics = evaluate(run, trainer, scored, draw=draw)
     matrix = confusion_matrix(trainer, scored, len(classes)) if scored is not None else None
     if held_out and data.test_output_path:
@@ -68,17 +70,17 @@ def classify(options: cli.Options, world: dist.World) -> None:
 def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
     """(training images, held-out images) of the configuration, with the same classes in the same order."""
     from tfinpaint.data import pipeline, sources
-    from tfinpaint.train import run as runs
+    from tfinpaint.train import build, dataset
 
     config, data = run.config, run.config.data
     training = held_out = None
-    classes: Sequence[str] | None = None if data.input_path else runs.trained_classes(run)
+    classes: Sequence[str] | None = None if data.input_path else build.trained_classes(run)
     if data.input_path:
         listing = sources.list_class_folders(data.input_path, tag=data.training_tag)
         classes = listing.classes
         listing = sources.take_fraction(listing, data.label_fraction, config.seed)
         recipe = pipeline.classification(config, labels=True, augment=True)
-        training = runs.open_data(run, recipe, listing, minimum=data.batch_size)
+        training = dataset.open_data(run, recipe, listing, minimum=data.batch_size)
     if data.test_input_path:
         labels = bool(data.testing_tag or sources.class_folders(data.test_input_path))
         if labels:
@@ -89,7 +91,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
             listing = replace(sources.list_images(data.test_input_path), classes=tuple(classes))
             log.info(f"{data.test_input_path}: no class folders, hence predictions only")
         recipe = pipeline.classification(config, labels=labels, augment=False)
-        held_out = runs.open_data(run, recipe, listing, minimum=1)
+        held_out = dataset.open_data(run, recipe, listing, minimum=1)
     return training, held_out
 
 

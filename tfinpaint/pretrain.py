@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from tfinpaint.data.pipeline import Batch
     from tfinpaint.report.metrics import MetricsLog
+    from tfinpaint.train.dataset import DataSet
     from tfinpaint.train.loop import Trainer
-    from tfinpaint.train.run import DataSet, Run
+    from tfinpaint.train.run import Run
 
 SHOWN_IMAGES = 6
 
@@ -28,6 +29,7 @@ SHOWN_IMAGES = 6
 def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
     from tfinpaint.models import trainable
+    from tfinpaint.train import build, dataset
     from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
@@ -35,7 +37,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 
     config, data = options.config, options.config.data
     run = runs.open_run(config, world, "inpainter", resume=options.resume, overwrite=options.overwrite)
-    model = runs.build_model(runs.describe(run, steps=0), run.network, run.network_name)
+    model = build.build_model(build.describe(run, steps=0), run.network, run.network_name)
     trainable.set_trainable(model, config.model.trainable)
     training = held_out = None
     if data.input_path:
@@ -43,7 +45,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     if data.test_input_path:
         held_out = open_images(run, model, data.test_input_path, data.test_target_path, training=False)
     if config.checkpoints.load and not run.resumed:
-        runs.load_by_name(run, config.checkpoints.load, model, whole=training is None)
+        build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
     shown = held_out or training
@@ -54,12 +56,12 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
         _draw(run, trainer, sample, metrics, cut=shown.targets is None)
 
     if training:
-        steps = runs.steps_per_epoch(run, training)
-        runs.check_same_run(run, steps)
-        trainer = runs.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs))
+        steps = dataset.steps_per_epoch(run, training)
+        build.check_same_run(run, steps)
+        trainer = build.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs))
         metrics = train(run, trainer, training, scored, steps=steps, draw=draw)
     else:
-        trainer = runs.make_trainer(run, model, None)
+        trainer = build.make_trainer(run, model, None)
         metrics = evaluate(run, trainer, scored, draw=draw)
     if held_out and data.test_output_path:
         write_predictions(run, trainer, held_out)
@@ -70,7 +72,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None, *, training: bool) -> DataSet:
     """The images of one folder and what the model's outputs are compared with: patches of theirs, or their partners."""
     from tfinpaint.data import pipeline, sources
-    from tfinpaint.train import run as runs
+    from tfinpaint.train import build, dataset
 
     config = run.config
     listing = sources.list_images(inputs)
@@ -83,9 +85,9 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
         separate = targets is not None
         recipe = pipeline.image_to_image(config, targets=separate, augment=training, classes=classes)
     if separate or config.patches:
-        runs.check_output_shape(run, model)
+        build.check_output_shape(run, model)
     partners = sources.pair_by_name(listing, targets) if separate and targets else None
-    return runs.open_data(run, recipe, listing, partners, minimum=config.data.batch_size if training else 1)
+    return dataset.open_data(run, recipe, listing, partners, minimum=config.data.batch_size if training else 1)
 
 
 def _draw(run: Run, trainer: Trainer, sample: Batch, metrics: MetricsLog, *, cut: bool) -> None:

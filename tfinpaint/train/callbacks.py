@@ -15,9 +15,11 @@ from tfinpaint.models.encoder import OUTPUT_LAYERS
 from tfinpaint.models.inpaint import encoder_part
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
+from tfinpaint.train.build import describe
+from tfinpaint.train.dataset import DataSet
 from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
 from tfinpaint.train.progress import RunProgress
-from tfinpaint.train.run import DataSet, Run, begin, describe
+from tfinpaint.train.run import Run, begin
 
 log = logging.getLogger(__name__)
 

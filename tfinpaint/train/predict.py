@@ -11,8 +11,10 @@ import numpy as np
 from tfinpaint.errors import UserError
 from tfinpaint.report import predictions
 from tfinpaint.report.predictions import PredictionsPart
+from tfinpaint.train.build import output_activation
+from tfinpaint.train.dataset import DataSet
 from tfinpaint.train.loop import Trainer
-from tfinpaint.train.run import DataSet, Run, output_activation
+from tfinpaint.train.run import Run
 
 log = logging.getLogger(__name__)
 

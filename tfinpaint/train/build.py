@@ -1,0 +1,213 @@
+"""The model of a run: described, built, filled with weights, made ready to be trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfinpaint import checkpoint, legacy_weights, transfer
+from tfinpaint.checkpoint import KINDS, Header, Kind
+from tfinpaint.errors import UserError
+from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.inpaint import build_inpainter
+from tfinpaint.models.losses import PerExample, build_objective
+from tfinpaint.models.network import build_network
+from tfinpaint.models.network import output_activation as network_output_activation
+from tfinpaint.train.loop import Trainer
+from tfinpaint.train.run import Run
+from tfinpaint.transfer import LayerWeights
+
+log = logging.getLogger(__name__)
+
+
+def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] = ()) -> Header:
+    """The header of this run's model after an epoch of `steps` steps each."""
+    model = run.config.model
+    height, width, channels = run.config.input_shape
+    assert height
+    assert width
+    return Header(
+        kind=run.kind,
+        epoch=epoch,
+        step=epoch * steps,
+        encoder=None if run.network else model.encoder,
+        encoder_output=None if run.network else model.encoder_output,
+        network=_digest(run.network) if run.network else None,
+        height=height,
+        width=width,
+        channels=channels,
+        target_channels=run.config.target_shape[2],
+        classes=classes,
+        batch_size=run.config.data.batch_size,
+        steps_per_epoch=steps,
+    )
+
+
+def _digest(network: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest()
+
+
+def build_model(header: Header, network: dict[str, Any] | None, origin: str = "layers") -> keras.Model:
+    """The model that a header describes, with random weights.
+
+    Args:
+        network: of a model that was built from a network file, else None.
+        origin: the network's file, for messages.
+
+    Raises:
+        UserError: the network cannot be built, or takes or gives other shapes than the header's.
+    """
+    if network is not None:
+        model = build_network(network, origin)
+        _check_shapes(model, header)
+        return model
+    assert header.encoder
+    assert header.encoder_output
+    encoder = build_encoder(header.encoder, header.encoder_output, header.height, header.width, header.channels)
+    if header.kind == "inpainter":
+        return build_inpainter(encoder, header.target_channels)
+    return build_classifier(encoder, len(header.classes)) if header.kind == "classifier" else encoder
+
+
+def _check_shapes(model: keras.Model, header: Header) -> None:
+    taken, given = model.input_shape[1:], (header.height, header.width, header.channels)
+    if len(taken) != 3 or any(t not in (None, g) for t, g in zip(taken, given, strict=True)):
+        raise UserError(f"layers: the network takes images of {_by(taken)}, the data gives {_by(given)}")
+    made = model.output_shape[1:]
+    if header.kind == "classifier" and made != (len(header.classes),):
+        raise UserError(
+            f"layers: the network's output has the shape {_by(made)}, the data has {len(header.classes)} classes: "
+            f"{', '.join(header.classes)}"
+        )
+    if header.kind == "inpainter" and len(made) != 3:
+        raise UserError(f"layers: the network's output has the shape {_by(made)}, pretrain needs one that makes images")
+
+
+def check_output_shape(run: Run, model: keras.Model) -> None:
+    """The model's output must have the shape of the targets; for masks, a channel per class or a single one.
+
+    Raises:
+        UserError: it has another.
+    """
+    made, wanted = model.output_shape[1:], run.config.target_shape
+    masks = run.config.data.target_is_mask
+    if made[:2] != wanted[:2] or (not masks and made[2] != wanted[2]):
+        raise UserError(
+            f"layers: the network makes images of {_by(made)}, the targets are {_by(wanted[:2] if masks else wanted)}; "
+            "let data.target_transforms fit them"
+        )
+
+
+def _by(shape: Sequence[int | None]) -> str:
+    """height x width x channels, or whatever the shape has."""
+    return " x ".join("any" if extent is None else str(extent) for extent in shape)
+
+
+def output_activation(run: Run) -> str:
+    """The function at the end of this run's model."""
+    if run.network is not None:
+        return network_output_activation(run.network)
+    return "softmax" if run.kind == "classifier" else "sigmoid"
+
+
+def trained_classes(run: Run) -> tuple[str, ...] | None:
+    """The class names of the classifier in `checkpoints.load`; None where the file does not tell."""
+    load = run.config.checkpoints.load
+    assert load is not None  # the configuration was checked
+
+    def read() -> list[str]:
+        found = checkpoint.find(load)
+        if found.is_file() and legacy_weights.is_legacy(found):
+            return []
+        return list(checkpoint.read_header(found, allowed=("classifier",)).classes)
+
+    return tuple(run.world.from_first(read)) or None
+
+
+def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = False) -> list[str]:
+    """Fill the layers of `model` that the file also has, on rank 0; `Trainer.synchronise` gives them to the others.
+
+    Args:
+        whole: every layer must be filled: the model is to be used as it is.
+
+    Returns:
+        The transfer's report, line by line.
+    """
+
+    def load() -> list[str]:
+        found = checkpoint.find(path)
+        kind, source = _read_weights(run, found)
+        plan = transfer.plan_transfer(source, model)
+        skipped = [*plan.missing, *(name for name, *_ in plan.mismatched)]
+        if whole and skipped:
+            raise UserError(f"{found}: without training every layer's weights must be there; not so: {skipped[0]}")
+        transfer.copy_weights(plan, source, model)
+        return [f"Loading {kind} weights from {found}", *plan.report(found.name)]
+
+    lines = run.world.from_first(load)
+    for line in lines:
+        log.info(line)
+    return lines
+
+
+def _read_weights(run: Run, path: Path) -> tuple[str, LayerWeights]:
+    """(what kind of model, its weights by layer name) of a checkpoint or of a Keras 2 file."""
+    if path.is_file() and legacy_weights.is_legacy(path):
+        return "Keras 2", legacy_weights.read_layers(path)
+    allowed: tuple[Kind, ...] = ("inpainter", "encoder") if run.kind == "inpainter" else (*KINDS,)
+    header = checkpoint.read_header(path, allowed=allowed)
+    if run.network is None and header.encoder and header.encoder != run.config.model.encoder:
+        raise UserError(f"{path}: its encoder is {header.encoder}, model.encoder is {run.config.model.encoder}")
+    source = build_model(header, checkpoint.read_network(path), str(path))
+    checkpoint.load_weights(path, source)
+    return header.kind, transfer.layer_weights(source)
+
+
+def make_trainer(
+    run: Run,
+    model: keras.Model,
+    optimizer: keras.Optimizer | None,
+    metrics: Mapping[str, PerExample] | None = None,
+) -> Trainer:
+    """A trainer whose ranks all start from the same weights: random, transferred, or those of the resumed run."""
+    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    jit_compile = on_gpu if run.config.jit_compile == "auto" else run.config.jit_compile
+    weights, outputs = run.config.loss.weight, model.output_shape[-1]
+    if weights and len(weights) != outputs:
+        raise UserError(f"loss.weight has {len(weights)} weights for the {outputs} classes of the network")
+    objective = build_objective(run.config.loss, output_activation(run))
+    trainer = Trainer(model, optimizer, objective, metrics, world=run.world, jit_compile=jit_compile)
+    if run.resumed:
+        saved = run.config.checkpoints.save
+        assert saved is not None
+        name = f"model_checkpoint_{run.resumed.epoch}"
+        run.world.from_first(lambda: checkpoint.restore(saved / name, model, optimizer))
+    trainer.synchronise()
+    return trainer
+
+
+def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:
+    """A resumed run must see its data as before.
+
+    Raises:
+        UserError: the classes, the batch size or the steps per epoch have changed.
+    """
+    if run.resumed is None:
+        return
+    now = describe(run, steps=steps, classes=classes)
+    for name in Header.model_fields:
+        before, after = getattr(run.resumed, name), getattr(now, name)
+        if name in ("kind", "epoch", "step"):
+            continue
+        if before != after:
+            raise UserError(
+                f"--resume: {name} was {before} and is now {after}; restore it, or start anew in another --workdir"
+            )

@@ -1,0 +1,118 @@
+"""The images of a run: checked once, shared out among the ranks, made into batches."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfinpaint.config import Config
+from tfinpaint.data import pipeline
+from tfinpaint.data.pipeline import Batch, Images, Recipe, Shard
+from tfinpaint.data.sources import Listing, find_unreadable
+from tfinpaint.errors import UserError
+from tfinpaint.train.run import Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A rank's share of the examples of training or of evaluation, and how they become batches.
+
+    Attributes:
+        targets: images to compare outputs with; None for labels, targets cut from the inputs, or none at all.
+    """
+
+    config: Config
+    images: Images
+    targets: Images | None
+    recipe: Recipe
+
+    def __len__(self) -> int:
+        return len(self.images.listing)
+
+    @property
+    def has_targets(self) -> bool:
+        """True where there is something to score outputs with."""
+        return self.recipe.has_targets
+
+    def batches_from(self, step: int) -> tf.data.Dataset:
+        """Endless training batches from a global step on."""
+        config = self.config
+        return pipeline.train_batches(
+            self.images, self.targets, batch_size=config.data.batch_size, seed=config.seed, first_step=step,
+            prepare=self.recipe.prepare,
+        )  # fmt: skip
+
+    def evaluation_batches(self) -> tf.data.Dataset:
+        """Every example of this rank's share once, in order."""
+        return pipeline.evaluation_batches(
+            self.images, self.targets, batch_size=self.config.data.test_batch_size, seed=self.config.seed,
+            prepare=self.recipe.prepare,
+        )  # fmt: skip
+
+    def sample(self, count: int) -> Batch:
+        """A few examples spread over the whole set, as one batch, always the same."""
+        chosen = [len(self) * i // count for i in range(min(count, len(self)))]
+        targets = self.targets.select(chosen) if self.targets else None
+        return next(
+            iter(
+                pipeline.evaluation_batches(
+                    self.images.select(chosen), targets, batch_size=count, seed=self.config.seed,
+                    prepare=self.recipe.prepare,
+                )
+            )
+        )  # fmt: skip
+
+
+def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | None = None, *, minimum: int) -> DataSet:
+    """Check every image once (each rank its share), leave the bad ones out, and make this rank's share readable.
+
+    Args:
+        targets: the partners of the listing's images, in its order.
+        minimum: number of good images that there must be.
+
+    Raises:
+        UserError: more bad images than `data.max_bad_images`, too few images, or ranks that see different folders.
+    """
+    world = run.world
+    shard = Shard(world.rank, world.size)
+    sides = [(listing, recipe.images)] + ([(targets, recipe.targets)] if targets and recipe.targets else [])
+    bad: dict[int, str] = {}
+    for files, chain in sides:
+        fingerprint = hashlib.sha256("\n".join(files.paths).encode()).hexdigest()
+        if len(set(world.gather(fingerprint))) > 1:
+            raise UserError(f"{files.root}: the ranks see different files there; every host needs the same images")
+        found = find_unreadable(files, shard.indices(len(files)), chain.reading)
+        bad |= {int(i): f"{files.absolute(int(i))}: {why}" for part in world.gather(found) for i, why in part.items()}
+    _report_bad(run, bad)
+    good = [i for i in range(len(listing)) if i not in bad]
+    opened = [Images.open(files.select(good), shard, chain, run.config.data.preload) for files, chain in sides]
+    classes = f" in {len(listing.classes)} classes" if listing.classes else ""
+    pairs = f" with targets of the same names in {targets.root}" if targets else ""
+    stray = f", {len(listing.stray)} other files passed over" if listing.stray else ""
+    log.info(f"{listing.root}: {len(good)} images{classes}{pairs}{stray}")
+    if len(good) < minimum:
+        raise UserError(f"{listing.root}: {len(good)} images are fewer than a batch; lower data.batch_size {minimum}")
+    return DataSet(run.config, opened[0], opened[1] if len(opened) > 1 else None, recipe)
+
+
+def _report_bad(run: Run, bad: dict[int, str]) -> None:
+    limit = run.config.data.max_bad_images
+    lines = [bad[i] for i in sorted(bad)]
+    if len(bad) > limit:
+        more = [f"... and {len(bad) - 20} more"] if len(bad) > 20 else []
+        head = f"{len(bad)} unreadable images, data.max_bad_images allows {limit}; mend or remove them:"
+        raise UserError("\n".join([head, *lines[:20], *more]))
+    for line in lines:
+        log.warning(f"Skipping unreadable image {line}")
+    if bad:
+        log.warning(f"Skipped {len(bad)} unreadable images of at most {limit}")
+
+
+def steps_per_epoch(run: Run, data: DataSet) -> int:
+    """What the configuration says, or one pass over the data."""
+    return run.config.steps_per_epoch or pipeline.steps_per_pass(len(data), run.config.data.batch_size)

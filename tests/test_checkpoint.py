@@ -136,6 +136,23 @@ def test_finding_by_the_seed_tools_name_and_hints(tmp_path):
     assert checkpoint.find(tmp_path / "model_checkpoint_3.pt") == path
     with pytest.raises(UserError, match=r"no such checkpoint: .*_4; there are model_checkpoint_3"):
         checkpoint.find(tmp_path / "model_checkpoint_4")
+    with pytest.raises(UserError, match=r"no such checkpoint: .*_2.pt; there are model_checkpoint_3"):
+        checkpoint.find(tmp_path / "model_checkpoint_2.pt")
+
+
+def test_a_shorter_run_ends_with_another_number_and_that_is_said(tmp_path, caplog):
+    model, optimizer = trained(0)
+    for epoch in (1, 3, 20):
+        save(tmp_path, model, optimizer, keep=None, epoch=epoch)
+    assert checkpoint.find(tmp_path / "model_checkpoint_10.pt").name == "model_checkpoint_3"
+    assert "model_checkpoint_10 is not there; taking model_checkpoint_3, the newest before" in caplog.text
+    (tmp_path / "model_checkpoint_10.pt").write_bytes(b"PK libtorch")  # the seed tool's own, beside ours
+    assert checkpoint.find(tmp_path / "model_checkpoint_20.pt").name == "model_checkpoint_20"
+    alone = tmp_path / "seed" / "model_checkpoint_10.pt"
+    alone.parent.mkdir()
+    alone.write_bytes(b"PK libtorch")
+    with pytest.raises(UserError, match="a file of libtorch cannot be read; expected a folder model_checkpoint_"):
+        checkpoint.read_header(checkpoint.find(alone))
 
 
 def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):

@@ -184,8 +184,6 @@ def find(path: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    if path.exists():
-        return path
     kept = list_checkpoints(path.parent)
     if path.suffix == ".pt" and (match := _NAME.match(path.stem)):
         earlier = [other for other in kept if _epoch(other) <= int(match[1])]
@@ -193,6 +191,8 @@ def find(path: Path) -> Path:
             if earlier[-1].name != path.stem:
                 log.warning(f"checkpoints.load: {path.stem} is not there; taking {earlier[-1].name}, the newest before")
             return earlier[-1]
+    if path.exists():
+        return path
     hint = f"; there are {', '.join(other.name for other in kept)}" if kept else ""
     raise UserError(f"checkpoints.load: no such checkpoint: {path}{hint}")
 
@@ -212,8 +212,9 @@ def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:
         with h5py.File(file, "r") as weights:
             header = Header.model_validate_json(str(weights.attrs[_ATTRIBUTE]))
     except (OSError, KeyError, RuntimeError, ValidationError):
+        what = "a file of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
         raise UserError(
-            f"{path}: not a checkpoint of tfinpaint; expected a folder model_checkpoint_<epoch> or its {ENCODER}"
+            f"{path}: {what}; expected a folder model_checkpoint_<epoch>, its {ENCODER}, or a Keras 2 file (.h5)"
         ) from None
     if header.kind not in allowed:
         raise UserError(f"{path}: holds the weights of kind {header.kind}; expected: {' or '.join(allowed)}")

@@ -103,6 +103,7 @@ def test_the_resolved_configuration_reads_back_equal(tmp_path):
         ("data: {batch_size: 0}\n", r"data.batch_size: .*greater than or equal to 1"),
         ("num_epochs: [\n", r"config.yaml:\d: not valid YAML"),
         ("- a\n- b\n", r"expected a mapping"),
+        ("data: {type: images, target_type: labels}\n", r"data: type: images stands for input_type and target_type"),
         ("data: 3\n", r"config.yaml:1: data: input should be a valid dictionary"),
         ("data: {transforms: [{resize: null}]}\n", r"expected exactly one of resize"),
         ("data: {transforms: [{resize: [-32, 32]}]}\n", r"greater than or equal to 1"),
@@ -232,6 +233,28 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
             r"neither input_path .* nor test_input",
         ),
         ("pretrain", {"data__test_input_path": None, "data__test_output_path": "x"}, 1, r"test_output_path needs"),
+        ("classify", {"data__test_output_path": "../data/testing"}, 1, r"test_output_path .* must lie apart"),
+        ("classify", {"data__test_output_path": "../data/testing/cold/x"}, 1, r"test_input_path .* must lie apart"),
+        ("classify", {"data__test_output_path": "../data"}, 1, r"data.input_path .* must lie apart"),
+        (
+            "pretrain",
+            {"data__test_target_path": ".", "data__test_input_path": None},
+            1,
+            r"needs the inputs of these targets",
+        ),
+        ("pretrain", {"data__target_is_mask": True}, 1, r"cuts the targets from the inputs, which are no masks"),
+        (
+            "classify",
+            {"data__transforms": [{"rotate": 3.0}, {"center_crop": [32, 32]}]},
+            1,
+            r"center_crop must come first",
+        ),
+        (
+            "pretrain",
+            {"data__input_path": None, "checkpoints__load": ".", "data__transforms": [RESIZE]},
+            1,
+            r"inference without targets needs data.test_output_path",
+        ),
         (
             "pretrain",
             {"data__target_type": "labels", "data__type": None},
@@ -247,6 +270,23 @@ def test_what_cannot_work_for_a_task_is_refused(images, tmp_path, task, changes,
     config = load_config(write_config(tmp_path / "c.yaml", task, images, **changes))
     with pytest.raises(ConfigError, match=message):
         check_task(config, task, ranks)
+
+
+def test_what_is_not_used_is_not_checked_and_open_keys_follow_the_task(images, tmp_path):
+    changes = {"data__test_input_path": None, "data__test_batch_size": 5, "loss": {}, "data__target_type": None}
+    for task, target_type, function in (("pretrain", "images", "BCE"), ("classify", "labels", "NLL")):
+        config = load_config(write_config(tmp_path / "c.yaml", task, images, **changes, data__type=None))
+        complete = check_task(config, task, 2)
+        assert (complete.data.target_type, complete.loss.function) == (target_type, function)
+
+
+def test_targets_that_are_cut_have_the_inputs_channels(tmp_path):
+    steps = "[{resize: [32, 32]}, {random_patches: {number: 1, size: 3}}]"
+    text = f"data: {{input_grayscale: true, input_path: a, transforms: {steps}}}\n"
+    assert load(tmp_path, text).target_shape == (32, 32, 1)
+    assert load(tmp_path, text, "data.target_path=b").target_shape == (32, 32, 3)
+    text = "data: {type: images, target_is_mask: true, transforms: [{normalize: {}}, {resize: [8, 8]}]}\n"
+    assert load(tmp_path, text).target_shape == (8, 8, 1)
 
 
 def test_a_wrong_configuration_is_refused_before_tensorflow_is_imported(tmp_path):

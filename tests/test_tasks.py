@@ -70,7 +70,6 @@ def negatives(images: Path, names: tuple[str, str] = ("training", "testing")) ->
 
 def test_image_to_image_learns_its_targets_and_writes_predictions(images, tmp_path):
     negatives(images)
-    shutil.rmtree(tmp_path / "predictions", ignore_errors=True)
     config = write_config(
         tmp_path / "c.yaml", "pretrain", images, num_epochs=30, loss={"function": "L1"},
         layers=network(tmp_path / "net.json", conv("conv1", 3, "sigmoid", kernel_size=[1, 1])),
@@ -225,6 +224,28 @@ def test_inference_of_images_without_targets(images, tmp_path):
         "--set",
         f"checkpoints.load={tmp_path}",
     )
+
+
+def test_an_evaluation_destroys_no_training(classifier, tmp_path):
+    checkpoints = classifier / "run" / "model_checkpoints"
+    before = sorted(path.name for path in checkpoints.iterdir())
+    load = ("--set", "data.input_path=null", "--set", f"checkpoints.load={checkpoints}/model_checkpoint_6")
+    evaluate = ("classify", "--config", classifier / "c.yaml", *load)
+    assert "holds the run of a training; name another --workdir" in refuse(*evaluate, "--overwrite")
+    assert "without data.input_path there is none" in refuse(*evaluate, "--resume")
+    elsewhere = (*evaluate, "--workdir", tmp_path / "eval", "--set", f"checkpoints.save={checkpoints}")
+    succeed(*elsewhere)
+    assert "already holds a run; add --overwrite" in refuse(*elsewhere)
+    succeed(*elsewhere, "--overwrite")
+    assert sorted(path.name for path in checkpoints.iterdir()) == before
+    assert summary(tmp_path / "eval")["epochs"] == 0
+
+
+def test_two_runs_do_not_share_their_checkpoints(classifier, tmp_path):
+    checkpoints = classifier / "run" / "model_checkpoints"
+    save = ("--set", f"checkpoints.save={checkpoints}")
+    error = refuse("classify", "--config", classifier / "c.yaml", "--workdir", tmp_path / "other", *save)
+    assert f"{checkpoints} already holds a run; add --resume" in error
 
 
 def test_weights_must_be_whole_where_nothing_is_trained(classifier, tmp_path):

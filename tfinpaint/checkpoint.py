@@ -48,6 +48,7 @@ class Header(BaseModel):
         height, width, channels: of the input images; pixels, 1 or 3.
         target_channels: of the images that an inpainter makes.
         classes: class names of a classifier, else empty.
+        optimizer: its type in the configuration; several have states of the same shapes.
         batch_size, steps_per_epoch: of the run; they place `step` in the data.
     """
 
@@ -63,6 +64,7 @@ class Header(BaseModel):
     channels: int = 3
     target_channels: int = 3
     classes: tuple[str, ...] = ()
+    optimizer: str | None = None
     batch_size: int
     steps_per_epoch: int
 

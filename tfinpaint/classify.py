@@ -44,21 +44,22 @@ def classify(options: cli.Options, world: dist.World) -> None:
     steps = dataset.steps_per_epoch(run, training) if training else 0
     build.check_same_run(run, steps, classes)
     model = build.build_model(build.describe(run, steps=steps, classes=classes), run.network, run.network_name)
-    trainable.set_trainable(model, config.model.trainable)
+    if training:
+        trainable.set_trainable(model, config.model.trainable)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
         transferred = build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
+    scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
+    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs) if training else None
+    trainer = build.make_trainer(run, model, optimizer, {"accuracy": losses.accuracy}, scored=scored is not None)
+
     def draw(metrics: MetricsLog) -> None:
         _draw_curves(run, metrics)
 
-    scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
-    scores = {"accuracy": losses.accuracy}
     if training:
-        trainer = build.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs), scores)
         metrics = train(run, trainer, training, scored, steps=steps, classes=classes, draw=draw)
     else:
-        trainer = build.make_trainer(run, model, None, scores)
         metrics = evaluate(run, trainer, scored, draw=draw)
     matrix = confusion_matrix(trainer, scored, len(classes)) if scored is not None else None
     if held_out and data.test_output_path:

@@ -61,7 +61,7 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
         )
     config = load_config(parsed.config, parsed.overrides, parsed.workdir)
     try:
-        check_task(config, task, dist.launched_size())
+        config = check_task(config, task, dist.launched_size())
     except ConfigError as error:
         raise ConfigError(f"{parsed.config}: {error}") from None
     return Options(config, parsed.resume, parsed.overwrite)

@@ -47,8 +47,8 @@ class RandomPatches(_Section):
 
 
 class Normalize(_Section):
-    mean: PerChannel = Field(description="subtracted from the values, which are 0 to 1; a number, or one per channel")
-    std: PerChannel = Field(description="then divided by; not 0")
+    mean: PerChannel = Field(0.0, description="subtracted from the values, which are 0 to 1; or one per channel")
+    std: PerChannel = Field(1.0, description="then divided by; or one per channel")
 
     @field_validator("std")
     @classmethod
@@ -104,8 +104,14 @@ class Transform(_Section):
         return next(iter(self.model_fields_set))
 
     @property
+    def changes_values(self) -> bool:
+        """True for a step that changes values and not places; masks pass it by."""
+        return self.kind in ("convert_color", "normalize", "grayscale")
+
+    @property
     def is_random(self) -> bool:
-        return self.kind.startswith("random_") or self.kind == "jitter_crop"
+        """True for an augmentation, which evaluation leaves out."""
+        return self.kind == "jitter_crop" or (self.kind.startswith("random_") and self.kind != "random_patches")
 
     def shape_after(self, shape: Shape) -> Shape:
         """The shape of an image after this step."""
@@ -129,7 +135,9 @@ class Checkpoints(_Section):
 class Data(_Section):
     type: Literal["images"] | None = Field(None, description="sets input_type and target_type together")
     input_type: Literal["images"] = "images"
-    target_type: Literal["images", "labels"] = Field("images", description="labels: the classes are folder names")
+    target_type: Literal["images", "labels"] | None = Field(
+        None, description="labels: the classes are folder names; null: images for pretrain, labels for classify"
+    )
     input_path: Path | None = Field(None, description="training images, a tree of them; null: no training")
     target_path: Path | None = Field(
         None, description="their targets, images of the same names; null with random_patches: cut from the inputs"
@@ -162,6 +170,12 @@ class Data(_Section):
     input_transforms: list[Transform] = Field(default_factory=list, description="steps after those, inputs alone")
     target_transforms: list[Transform] = Field(default_factory=list, description="steps after those, targets alone")
 
+    @model_validator(mode="after")
+    def _one_type(self) -> Data:
+        if self.type is not None and self.target_type not in (None, self.type):
+            raise ValueError(f"type: {self.type} stands for input_type and target_type; target_type says otherwise")
+        return self
+
 
 class LrScheduler(_Section):
     type: Literal["Step", "MultiStep", "Exponential", "Warmup", "Cosine"] = Field(
@@ -174,6 +188,11 @@ class LrScheduler(_Section):
     start_factor: float | None = Field(None, gt=0, lt=1, description="Warmup: starts at this times learning_rate")
     warmup_epochs: float = Field(0.0, ge=0, description="Cosine: epochs of linear rise from 0 before it")
     verbose: bool = Field(False, description="log the learning rate after every epoch")
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _in_any_case(cls, name: Any) -> Any:
+        return _spelled_as(name, ("Step", "MultiStep", "Exponential", "Warmup", "Cosine"))
 
     @model_validator(mode="after")
     def _what_it_uses(self) -> LrScheduler:
@@ -224,12 +243,22 @@ class Optimizer(_Section):
     )
     lr_scheduler: LrScheduler | None = Field(None, description="null: constant")
 
+    @field_validator("type", mode="before")
+    @classmethod
+    def _in_any_case(cls, name: Any) -> Any:
+        return _spelled_as(name, tuple(_PARAMETERS))
+
     @model_validator(mode="after")
     def _what_it_uses(self) -> Optimizer:
         _refuse_unused(self, (*_PARAMETERS[self.type], "type", "learning_rate", "lr_scheduler"))
         if self.nesterov and (not self.momentum or self.dampening):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
         return self
+
+
+def _spelled_as(name: Any, names: Sequence[str]) -> Any:
+    """The name as it is spelled here: the seed tool's pages write `nll` and `NLL`, `adam` and `Adam`."""
+    return next((known for known in names if isinstance(name, str) and known.lower() == name.lower()), name)
 
 
 def _refuse_unused(section: Any, used: Sequence[str]) -> None:
@@ -239,8 +268,10 @@ def _refuse_unused(section: Any, used: Sequence[str]) -> None:
 
 
 class Loss(_Section):
-    function: Literal["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"] = Field(
-        "BCE", description="NLL: labels, or masks of classes; Dice, Jaccard, Focal: masks; the others: images"
+    function: Literal["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"] | None = Field(
+        None,
+        description="NLL: labels, or masks of classes; Dice, Jaccard, Focal: masks; the others: images, or masks for "
+        "a network of one channel; null: BCE for pretrain, NLL for classify",
     )
     weight: list[Annotated[float, Field(ge=0)]] | None = Field(
         None, min_length=2, description="NLL: a weight per class, in the order of their names"
@@ -248,14 +279,12 @@ class Loss(_Section):
 
     @field_validator("function", mode="before")
     @classmethod
-    def _in_any_case(cls, name: Any) -> Any:  # the seed tool's pages write both `nll` and `NLL`
-        return {"dice": "Dice", "jaccard": "Jaccard", "focal": "Focal"}.get(name.lower(), name.upper()) if (
-            isinstance(name, str) and name.lower() in ("bce", "mse", "l1", "nll", "dice", "jaccard", "focal")
-        ) else name  # fmt: skip
+    def _in_any_case(cls, name: Any) -> Any:
+        return _spelled_as(name, ("BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"))
 
     @model_validator(mode="after")
     def _weights_are_for_nll(self) -> Loss:
-        if self.weight and self.function != "NLL":
+        if self.weight and self.function not in (None, "NLL"):
             raise ValueError(f"{self.function} has no weight")
         if self.weight and not any(self.weight):
             raise ValueError("weight: at least one class must count")
@@ -317,17 +346,32 @@ class Config(_Section):
     @property
     def target_steps(self) -> list[Transform]:
         """What happens to a target image, in order."""
-        return [*self.data.transforms, *self.data.target_transforms]
+        steps = [*self.data.transforms, *self.data.target_transforms]
+        return [step for step in steps if not (self.data.target_is_mask and step.changes_values)]
 
     @property
-    def input_shape(self) -> Shape:
-        """Of the images that the network sees."""
-        return shape_after(self.input_steps, 1 if self.data.input_grayscale else 3)
+    def input_channels(self) -> int:
+        """Of the input images as they are read."""
+        return 1 if self.data.input_grayscale else 3
 
     @property
     def target_channels(self) -> int:
         """Of the target images as they are read."""
+        if self.targets_are_cut:
+            return self.input_channels
         return 1 if self.data.target_is_mask or self.data.target_grayscale else 3
+
+    @property
+    def targets_are_cut(self) -> bool:
+        """True where the targets are patches of the inputs, in training and in evaluation."""
+        data = self.data
+        own = data.target_path in (None, data.input_path) and data.test_target_path in (None, data.test_input_path)
+        return self.patches is not None and own
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of the images that the network sees."""
+        return shape_after(self.input_steps, self.input_channels)
 
     @property
     def target_shape(self) -> Shape:

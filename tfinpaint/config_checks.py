@@ -13,25 +13,39 @@ Task = Literal["pretrain", "classify"]
 STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
 
 
-def check_task(config: Config, task: Task, ranks: int) -> None:
+def check_task(config: Config, task: Task, ranks: int) -> Config:
     """Refuse a configuration that cannot work for the task on this many ranks.
+
+    Returns:
+        The configuration, with the task's target type and loss where it leaves them open.
 
     Raises:
         ConfigError: one line that names the key, what was found and what to do.
     """
+    config = _completed(config, task)
     _check_paths(config)
-    for key in ("batch_size", "test_batch_size"):
-        batch = getattr(config.data, key)
-        if batch % ranks:
+    data = config.data
+    for key, path in (("batch_size", data.input_path), ("test_batch_size", data.test_input_path)):
+        batch = getattr(data, key)
+        if path and batch % ranks:
             raise ConfigError(
                 f"data.{key} {batch} is the batch over all ranks and must divide by their number, {ranks}; "
                 f"use {max(ranks, batch // ranks * ranks)} or {(batch // ranks + 1) * ranks}"
             )
-    _check_steps("data.transforms", config.input_steps, 1 if config.data.input_grayscale else 3)
+    where = "data.transforms and input_transforms" if data.input_transforms else "data.transforms"
+    _check_steps(where, config.input_steps, config.input_channels)
     if task == "pretrain":
         _check_images(config)
     else:
         _check_classification(config)
+    return config
+
+
+def _completed(config: Config, task: Task) -> Config:
+    target_type, function = ("images", "BCE") if task == "pretrain" else ("labels", "NLL")
+    data = config.data.model_copy(update={"target_type": config.data.target_type or target_type})
+    loss = config.loss.model_copy(update={"function": config.loss.function or function})
+    return config.model_copy(update={"data": data, "loss": loss})
 
 
 def _check_paths(config: Config) -> None:
@@ -40,16 +54,30 @@ def _check_paths(config: Config) -> None:
         path = getattr(data, key)
         if path is not None and not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False where forbidden)
             raise ConfigError(f"data.{key}: no such folder: {path}")
+        if path is not None and key.endswith("target_path") and getattr(data, key.replace("target", "input")) is None:
+            raise ConfigError(f"data.{key} needs the inputs of these targets, data.{key.replace('target', 'input')}")
     if isinstance(config.layers, Path) and not config.layers.is_file():
         raise ConfigError(f"layers: no such file: {config.layers}")
     if data.input_path is None and data.test_input_path is None:
         raise ConfigError("data names neither input_path (images to train on) nor test_input_path (to evaluate)")
-    if data.test_output_path is not None and data.test_input_path is None:
-        raise ConfigError("data.test_output_path needs data.test_input_path, the images to predict")
     if data.input_path is None and load is None:
         raise ConfigError("without data.input_path nothing is trained: name the weights to use in checkpoints.load")
     if load is not None and not load.exists() and not _seed_checkpoints(load):
         raise ConfigError(f"checkpoints.load: no such checkpoint: {load}")
+    _check_output_path(config)
+
+
+def _check_output_path(config: Config) -> None:
+    """Predictions must not end up among the images, where they would be overwritten or read."""
+    data, output = config.data, config.data.test_output_path
+    if output is None:
+        return
+    if data.test_input_path is None:
+        raise ConfigError("data.test_output_path needs data.test_input_path, the images to predict")
+    for key in ("input_path", "target_path", "test_input_path", "test_target_path"):
+        path = getattr(data, key)
+        if path and (output.is_relative_to(path) or path.is_relative_to(output)):
+            raise ConfigError(f"data.test_output_path {output} and data.{key} {path} must lie apart from each other")
 
 
 def _seed_checkpoints(load: Path) -> bool:
@@ -60,8 +88,12 @@ def _seed_checkpoints(load: Path) -> bool:
 def _check_steps(name: str, steps: Sequence[Transform], channels: int) -> None:
     """The steps of one side fit together, and leave images of one size."""
     shape: Shape = (None, None, channels)
+    decoding = True  # a crop while an image is read is checked against its size, image by image
     for step in steps:
         height, width, channels = shape
+        decoding = decoding and step.kind in ("resize", "center_crop")
+        if step.center_crop and not decoding and not height:
+            raise ConfigError(f"{name}: center_crop must come first, or after a resize: here sizes are not known")
         if step.center_crop and height and width and (step.center_crop[1] > height or step.center_crop[0] > width):
             raise ConfigError(f"{name}: center_crop {step.center_crop} is larger than the image, {width} x {height}")
         if step.random_patches and not (height and width):
@@ -99,7 +131,9 @@ def _check_images(config: Config) -> None:
             "data.target_path is missing: name the folder of target images, or add "
             "`- random_patches: {number: 16, size: 16}` to data.transforms to inpaint"
         )
-    _check_steps("data.target_transforms", config.target_steps, config.target_channels)
+    _check_steps("data.transforms and target_transforms", config.target_steps, config.target_channels)
+    if data.test_input_path and not data.input_path and not data.test_output_path and not _has_test_targets(config):
+        raise ConfigError("inference without targets needs data.test_output_path, the folder for its predictions")
     _check_size("data.transforms", config.input_shape, config)
     if config.layers is None and config.input_shape[:2] != config.target_shape[:2]:
         (height, width, _), (target_height, target_width, _) = config.input_shape, config.target_shape
@@ -107,6 +141,10 @@ def _check_images(config: Config) -> None:
             f"the inputs are {width} x {height}, the targets {target_width} x {target_height}: without a network "
             "file in `layers` they must be equal; let the transforms resize both alike"
         )
+
+
+def _has_test_targets(config: Config) -> bool:
+    return bool(config.patches or config.data.test_target_path)
 
 
 def _check_patches(config: Config) -> None:
@@ -119,6 +157,8 @@ def _check_patches(config: Config) -> None:
         raise ConfigError("random_patches makes input and target together: its place is the end of data.transforms")
     if patches and "jitter_crop" in apart:
         raise ConfigError("jitter_crop must come before random_patches, in data.transforms")
+    if data.target_is_mask and config.targets_are_cut:
+        raise ConfigError("data.target_is_mask: random_patches cuts the targets from the inputs, which are no masks")
     if patches:
         height, width, _ = shape_after(data.transforms, 3)
         if patches.size > min(height or 0, width or 0):

@@ -208,13 +208,16 @@ def _absolute_outputs(config: Config, base: Path | None) -> Config:
     """Place what a run writes: below `base`, or the run folder where it is None or the key was left out."""
     workdir = config.workdir
     assert workdir is not None
-    base = base or workdir
+    base = (base or workdir).resolve()
     given, save = "save" in config.checkpoints.model_fields_set, config.checkpoints.save
-    checkpoints = config.checkpoints.model_copy(update={"save": (base if given else workdir) / save if save else None})
-    predictions = config.data.test_output_path
-    data = config.data.model_copy(update={"test_output_path": base / predictions if predictions else None})
-    outfile = base / config.outfile if config.outfile else None
+    checkpoints = config.checkpoints.model_copy(update={"save": _below(base if given else workdir, save)})
+    data = config.data.model_copy(update={"test_output_path": _below(base, config.data.test_output_path)})
+    outfile = _below(base, config.outfile)
     return config.model_copy(update={"checkpoints": checkpoints, "data": data, "outfile": outfile})
+
+
+def _below(base: Path, path: Path | None) -> Path | None:
+    return (base / path).resolve() if path else None
 
 
 def _dotted(location: Sequence[str | int]) -> str:

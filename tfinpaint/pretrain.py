@@ -38,9 +38,9 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     config, data = options.config, options.config.data
     run = runs.open_run(config, world, "inpainter", resume=options.resume, overwrite=options.overwrite)
     model = build.build_model(build.describe(run, steps=0), run.network, run.network_name)
-    trainable.set_trainable(model, config.model.trainable)
     training = held_out = None
     if data.input_path:
+        trainable.set_trainable(model, config.model.trainable)
         training = open_images(run, model, data.input_path, data.target_path, training=True)
     if data.test_input_path:
         held_out = open_images(run, model, data.test_input_path, data.test_target_path, training=False)
@@ -52,16 +52,17 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     assert shown is not None  # the configuration was checked
     sample = shown.sample(SHOWN_IMAGES) if world.is_first else {}
 
+    steps = dataset.steps_per_epoch(run, training) if training else 0
+    build.check_same_run(run, steps)
+    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs) if training else None
+    trainer = build.make_trainer(run, model, optimizer, scored=scored is not None)
+
     def draw(metrics: MetricsLog) -> None:
         _draw(run, trainer, sample, metrics, cut=shown.targets is None)
 
     if training:
-        steps = dataset.steps_per_epoch(run, training)
-        build.check_same_run(run, steps)
-        trainer = build.make_trainer(run, model, build_optimizer(config.optimizer, steps, config.num_epochs))
         metrics = train(run, trainer, training, scored, steps=steps, draw=draw)
     else:
-        trainer = build.make_trainer(run, model, None)
         metrics = evaluate(run, trainer, scored, draw=draw)
     if held_out and data.test_output_path:
         write_predictions(run, trainer, held_out)
@@ -97,6 +98,8 @@ def _draw(run: Run, trainer: Trainer, sample: Batch, metrics: MetricsLog, *, cut
     data, folder = run.config.data, run.folder / "figures"
     arrays = {name: tensor.numpy() for name, tensor in sample.items()}
     outputs = trainer.predict(sample["inputs"])
+    if data.target_is_mask and outputs.shape[-1] > 1:
+        outputs = outputs.argmax(axis=-1)
     if "mask" in arrays and cut and not (data.input_transforms or data.target_transforms):
         mask, original = arrays["mask"], arrays["inputs"] + arrays["targets"]
         composite = arrays["inputs"] * (1 - mask) + outputs * mask
@@ -116,7 +119,8 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog) -> None:
     from tfinpaint.train import run as runs
 
     last = {record["phase"]: record for record in metrics.records}
-    names = {"train": "pretrain_loss", "test": "test_loss"}
+    inpaints = run.config.patches is not None
+    names = {"train": "pretrain_loss" if inpaints else "train_loss", "test": "test_loss"}
     figures = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
     summary = runs.write_summary(run, trainer.model, metrics, figures)
     folder = run.folder / "figures"
@@ -124,7 +128,7 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog) -> None:
         Section("Images", figures=[folder / "restorations.png"]),
         Section("Curves", figures=[folder / "loss.png"]),
     ]
-    runs.write_report(run, "Pretraining by inpainting", summary, sections)
+    runs.write_report(run, "Pretraining by inpainting" if inpaints else "Image to image", summary, sections)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

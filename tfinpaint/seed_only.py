@@ -15,6 +15,7 @@ KEYS = {
     "domain_size": "there are no PDE solvers; the tasks are inpainting, image to image, and classification",
     "num_examples": "there are no PDE solvers; the tasks are inpainting, image to image, and classification",
     "num_test_examples": "there are no PDE solvers; the tasks are inpainting, image to image, and classification",
+    "source": "there are no losses of several outputs; the network has one",
     "max_iterations": "there is no Hessian optimizer",
     "max_func_eval": "there is no Hessian optimizer",
     "absolute_tolerance": "there is no Hessian optimizer",

@@ -273,6 +273,24 @@ def test_input_and_target_get_the_same_draws_and_their_own_steps(tmp_path):
         assert np.allclose(tf.image.rgb_to_grayscale(middle), batch["targets"], atol=1e-5)
 
 
+def test_masks_are_passed_by_what_changes_values(tmp_path):
+    write_images(tmp_path / "x", {"a": 2}, size=(8, 8))
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) % 3
+    (tmp_path / "y" / "a").mkdir(parents=True)
+    for i in range(2):
+        Image.fromarray(values).save(tmp_path / "y" / "a" / f"{i:03}.png")
+    sections = [{"resize": [8, 8]}, {"normalize": {"std": 0.003921568}}, {"rotate": 180.0}, {"grayscale": True}]
+    config = Config.model_validate({"data": {"target_is_mask": True, "transforms": sections}})
+    recipe = pipeline.image_to_image(config, targets=True, augment=True, classes=3)
+    listing = sources.list_images(tmp_path / "x")
+    images = Images.open(listing, Shard(), recipe.images, True)
+    targets = Images.open(sources.pair_by_name(listing, tmp_path / "y"), Shard(), recipe.targets, True)
+    batch = next(iter(pipeline.evaluation_batches(images, targets, batch_size=2, seed=0, prepare=recipe.prepare)))
+    assert batch["targets"].dtype == tf.int32
+    assert np.array_equal(batch["targets"], [values[::-1, ::-1]] * 2)
+    assert float(tf.reduce_max(batch["inputs"])) > 100
+
+
 def test_patches_are_cut_from_input_and_target_alike(tmp_path):
     write_images(tmp_path / "x", {"a": 4}, size=(32, 32))
     write_images(tmp_path / "y", {"a": 4}, size=(32, 32), seed=5)

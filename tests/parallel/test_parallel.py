@@ -225,3 +225,12 @@ def test_class_weights_and_predictions_of_two_ranks_are_those_of_one(images, tmp
     assert len(ours) == 7
     assert largest_relative_difference(theirs, ours) <= 1e-4
     assert (one / "predictions" / "predictions.csv").read_text().count("\n") == 8
+    # Evaluation alone, of a single image: the second rank has none.
+    for path in sorted((images / "testing").rglob("*.png"))[1:]:
+        path.unlink()
+    shutil.rmtree(images / "testing" / "warm")
+    load = f"checkpoints.load={two}/model_checkpoints/model_checkpoint_1"
+    evaluation = ("--set", "data.input_path=null", "--set", load, "--workdir", tmp_path / "evaluated")
+    succeed("classify", "--config", config, *evaluation)
+    assert json.loads((tmp_path / "evaluated" / "summary.json").read_text())["test_images"] == 1
+    assert (tmp_path / "evaluated" / "predictions" / "predictions.csv").read_text().count("\n") == 2

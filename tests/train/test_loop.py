@@ -64,6 +64,17 @@ def test_evaluation_is_the_mean_over_examples_not_over_batches():
     assert np.isclose(result.values["loss"], -np.log(outputs[range(7), classes]).mean(), rtol=1e-5)
 
 
+def test_ranks_drop_other_features_but_start_alike():
+    states = []
+    for rank in (0, 1):
+        world = dist.World()
+        world.rank = rank
+        model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dropout(0.5, seed=7), keras.layers.Dense(1)])
+        Trainer(model, None, None, world=world).synchronise()
+        states += [v.numpy().tolist() for v in model.variables if "seed_generator" in v.path]
+    assert states == [[7, 0], [8, 0]]
+
+
 def test_weighted_examples_share_one_mean():
     # Weights 3, 1, 0 of the targets 3, 1, 0: losses (y - t)^2 = (1 - 3)^2, (2 - 1)^2, (3 - 0)^2 = 4, 1, 9 and the mean
     # (3*4 + 1*1) / 4 = 3.25. dL/dw = (3 * 2 * (1 - 3) * x1 + 1 * 2 * (2 - 1) * x2) / 4 with x1 = (1, 0), x2 = (0, 1):

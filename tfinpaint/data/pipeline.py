@@ -248,6 +248,29 @@ class Recipe:
     has_targets: bool = True
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of a configuration with their numbers: shared by input and target, then each its own."""
+
+    shared: Numbered
+    inputs: Numbered
+    targets: Numbered
+
+    @classmethod
+    def of(cls, config: Config, augment: bool) -> _Steps:
+        """Random steps are left out without `augment`; numbers are counted over all steps alike."""
+        data, first, lists = config.data, 0, []
+        for steps in (data.transforms, data.input_transforms, data.target_transforms):
+            numbered = enumerate(steps, first)
+            lists.append(tuple((n, step) for n, step in numbered if augment or not step.is_random))
+            first += len(steps)
+        return cls(tuple((n, step) for n, step in lists[0] if not step.random_patches), *lists[1:])
+
+
+def _for_masks(steps: Numbered) -> Numbered:
+    return tuple((number, step) for number, step in steps if not step.changes_values)
+
+
 def classification(config: Config, *, labels: bool, augment: bool) -> Recipe:
     """The recipe of the classifier.
 
@@ -259,8 +282,8 @@ def classification(config: Config, *, labels: bool, augment: bool) -> Recipe:
     def prepare(batch: Batch) -> Batch:
         return {"inputs": batch["images"], **({"targets": batch["labels"]} if labels else {})}
 
-    steps = _numbered(config.input_steps, 0, augment)
-    return Recipe(divide(steps, Reading(channels=1 if config.data.input_grayscale else 3)), None, prepare, labels)
+    steps = _Steps.of(config, augment)
+    return Recipe(divide((*steps.shared, *steps.inputs), _input_reading(config)), None, prepare, labels)
 
 
 def inpainting(config: Config, *, separate: bool, augment: bool) -> Recipe:
@@ -270,28 +293,27 @@ def inpainting(config: Config, *, separate: bool, augment: bool) -> Recipe:
         separate: targets are images of their own; otherwise they are cut from the inputs.
         augment: without it, random steps are left out; the patches stay.
     """
-    data, patches, seed = config.data, config.patches, config.seed
-    shared = _numbered(data.transforms, 0, augment)
-    inputs_only = _numbered(data.input_transforms, len(data.transforms), augment)
-    targets_only = _numbered(data.target_transforms, len(config.input_steps), augment)
+    patches, steps, is_mask = config.patches, _Steps.of(config, augment), config.data.target_is_mask
     assert patches  # the configuration was checked
-    height, width, _ = shape_after(data.transforms, 3)
+    height, width, _ = shape_after(config.data.transforms, config.input_channels)
     assert height
     assert width
     size = {"size": patches.size, "height": height, "width": width}
+    own = _for_masks(steps.targets) if is_mask else steps.targets
 
     def prepare(batch: Batch) -> Batch:
-        keys = Keys(seed, batch["epoch"], batch["examples"])
-        places = erasing.draw_patches(seed, keys.epoch, keys.examples, number=patches.number, **size)
+        keys = Keys(config.seed, batch["epoch"], batch["examples"])
+        places = erasing.draw_patches(config.seed, keys.epoch, keys.examples, number=patches.number, **size)
         mask = erasing.patches_to_mask(places, **size)
         inputs, cut = erasing.erase(batch["images"], mask)
         targets = erasing.erase(batch["targets"], mask)[1] if separate else cut
-        inputs = transforms.apply(inputs, inputs_only, keys)
-        targets = transforms.apply(targets, targets_only, keys, nearest=data.target_is_mask)
+        targets = transforms.apply(targets, own, keys, nearest=is_mask)
+        inputs = transforms.apply(inputs, steps.inputs, keys)
         return {"inputs": inputs, "targets": _as_targets(targets, config), "mask": mask}
 
+    shared = _for_masks(steps.shared) if is_mask else steps.shared
     targets = divide(shared, _target_reading(config)) if separate else None
-    return Recipe(divide(shared, Reading(channels=1 if data.input_grayscale else 3)), targets, prepare)
+    return Recipe(divide(steps.shared, _input_reading(config)), targets, prepare)
 
 
 def image_to_image(config: Config, *, targets: bool, augment: bool, classes: int | None = None) -> Recipe:
@@ -300,24 +322,22 @@ def image_to_image(config: Config, *, targets: bool, augment: bool, classes: int
     Args:
         classes: number of values that a mask may hold; None: any.
     """
-    data = config.data
-    shared = _numbered(data.transforms, 0, augment)
-    inputs_only = _numbered(data.input_transforms, len(data.transforms), augment)
-    targets_only = _numbered(data.target_transforms, len(config.input_steps), augment)
+    steps = _Steps.of(config, augment)
 
     def prepare(batch: Batch) -> Batch:
         pair = {"targets": _as_targets(batch["targets"], config)} if targets else {}
         return {"inputs": batch["images"], **pair}
 
-    images = divide((*shared, *inputs_only), Reading(channels=1 if data.input_grayscale else 3))
+    images = divide((*steps.shared, *steps.inputs), _input_reading(config))
+    if not targets:
+        return Recipe(images, None, prepare, has_targets=False)
+    own = (*steps.shared, *steps.targets)
     reading = replace(_target_reading(config), classes=classes)
-    return Recipe(images, divide((*shared, *targets_only), reading) if targets else None, prepare, targets)
+    return Recipe(images, divide(_for_masks(own) if config.data.target_is_mask else own, reading), prepare)
 
 
-def _numbered(steps: Sequence[Transform], first: int, augment: bool) -> Numbered:
-    """The steps with their numbers in the configuration, whether or not the random ones are taken."""
-    taken = [(n, s) for n, s in enumerate(steps, first) if s.kind != "random_patches" and (augment or not s.is_random)]
-    return tuple(taken)
+def _input_reading(config: Config) -> Reading:
+    return Reading(channels=config.input_channels)
 
 
 def _target_reading(config: Config) -> Reading:

@@ -44,13 +44,11 @@ def build_objective(section: Loss, output_activation: str) -> Objective:
         UserError: the loss cannot be computed from outputs of that activation.
     """
     name, logarithmic = section.function, output_activation == "log_softmax"
+    assert name  # a checked configuration names one
     if name == "NLL":
         return _negative_log_likelihood(section.weight, output_activation)
-    if name == "BCE" and logarithmic:
-        raise UserError(
-            "loss.function: BCE needs a network that ends in values 0 to 1, such as those of sigmoid; this one ends in "
-            "log_softmax, for which there is NLL"
-        )
+    if name in ("BCE", "Dice", "Jaccard", "Focal"):
+        _require_probabilities(name, output_activation)
     if name == "Focal":
         classes: dict[str, PerExample] = {"log_softmax": focal_of_log_probabilities, "softmax": focal_of_probabilities}
         return Objective(classes.get(output_activation, focal))
@@ -58,6 +56,16 @@ def build_objective(section: Loss, output_activation: str) -> Objective:
     if logarithmic and name in ("Dice", "Jaccard"):
         return Objective(lambda targets, outputs: plain(targets, tf.exp(_float(outputs))))
     return Objective(plain)
+
+
+def _require_probabilities(name: str, output_activation: str) -> None:
+    """Other outputs would be cut off at 0 and 1, and learn nothing beyond."""
+    fitting = ("sigmoid", "hard_sigmoid", "softmax", *(() if name == "BCE" else ("log_softmax",)))
+    if output_activation not in fitting:
+        raise UserError(
+            f"loss.function: {name} needs a network that ends in {', '.join(fitting[:-1])} or {fitting[-1]}; this one "
+            f"ends in {output_activation}"
+        )
 
 
 def _negative_log_likelihood(class_weights: Sequence[float] | None, output_activation: str) -> Objective:
@@ -83,13 +91,15 @@ def bce(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def mse(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Squared error of images, mean over every pixel and channel."""
-    return _mean(tf.square(_float(outputs) - targets))
+    """Squared error of images or masks, mean over every pixel and channel."""
+    targets, outputs = _as_images(targets, outputs)
+    return _mean(tf.square(outputs - targets))
 
 
 def l1(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Absolute error of images, mean over every pixel and channel."""
-    return _mean(tf.abs(_float(outputs) - targets))
+    """Absolute error of images or masks, mean over every pixel and channel."""
+    targets, outputs = _as_images(targets, outputs)
+    return _mean(tf.abs(outputs - targets))
 
 
 def nll(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None) -> tf.Tensor:
@@ -225,11 +235,6 @@ def _class_mean(
 
 
 def _pixel_weights(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
-    """The weight of each target's class: float32, of the targets' shape.
-
-    Raises:
-        UserError: not one weight per class of the network.
-    """
-    if len(class_weights) != outputs.shape[-1]:
-        raise UserError(f"loss.weight: {len(class_weights)} weights for {outputs.shape[-1]} classes of the network")
+    """The weight of each target's class: float32, of the targets' shape."""
+    assert len(class_weights) == outputs.shape[-1], "a weight for each class of the network"
     return tf.gather(tf.constant(class_weights, tf.float32), targets)

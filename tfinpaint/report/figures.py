@@ -38,8 +38,8 @@ def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     """Images side by side, a row per example and a named column per kind.
 
     Args:
-        columns: arrays [examples, height, width, channels], float; 0 to 1, or else stretched to that; with more than
-            three channels, or none (integers [examples, height, width]), they are classes, shown as shades of grey.
+        columns: arrays [examples, height, width, channels], float, 0 to 1 or else stretched to that, RGB or grey (of
+            other than three channels the mean is shown); or integers [examples, height, width].
     """
     rows = len(next(iter(columns.values())))
     figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.5), layout="constrained")
@@ -55,12 +55,12 @@ def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
 
 def _displayable(images: np.ndarray) -> np.ndarray:
     """Values 0 to 1, RGB or grey."""
-    if images.ndim == 4 and images.shape[3] not in (1, 3):
-        images = images.argmax(axis=3)
+    if images.ndim == 4 and images.shape[3] != 3:
+        images = images.mean(axis=3)
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
         images = (images - low) / max(high - low, 1e-9)
-    return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
+    return images
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import h5py
 import numpy as np
@@ -16,12 +17,24 @@ from tfinpaint.files import write_text
 HDF5, TABLE = "predictions.h5", "predictions.csv"
 
 
+def picture_names(paths: Sequence[str]) -> dict[str, str]:
+    """The PNG file of each sample: its own path with another ending, or with one more where two would meet."""
+    short = {path: PurePosixPath(path).with_suffix(".png").as_posix() for path in paths}
+    users = Counter(short.values())
+    return {path: name if users[name] == 1 else f"{path}.png" for path, name in short.items()}
+
+
 class PredictionsPart:
     """The predictions of one rank's share: PNG files, and a part of the HDF5 file that `merge` puts together."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
+    def __init__(self, folder: Path, rank: int, names: Mapping[str, str], *, classes: bool) -> None:
+        """
+        Args:
+            names: PNG file of each sample, from `picture_names`.
+            classes: the channels of an output are scores of classes, of which the picture shows the best.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._names, self._classes = folder, names, classes
         self._file = h5py.File(_part(folder, rank), "w")
 
     def add(self, path: str, output: np.ndarray) -> None:
@@ -29,36 +42,42 @@ class PredictionsPart:
 
         Args:
             path: of the sample, relative to its data set's root; it names the data set in the file.
-            output: float [height, width, channels], 0 to 1, or, of more than three channels, scores of a class per
-                channel; or float [classes].
+            output: float [height, width, channels], or [classes], of which there is no picture.
         """
         self._file[path] = output
-        if output.ndim == 3:
-            target = self._folder / (path if path.lower().endswith(".png") else f"{path}.png")
+        picture = as_image(output, self._classes)
+        if picture:
+            target = self._folder / self._names[path]
             target.parent.mkdir(parents=True, exist_ok=True)
-            as_image(output).save(target)
+            picture.save(target)
 
     def close(self) -> None:
         self._file.close()
 
 
-def as_image(output: np.ndarray) -> Image.Image:
-    """The picture of an output: grey or RGB of 0 to 1, clipped; or the index of the highest score."""
-    if output.shape[2] not in (1, 3):
+def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
+    """The picture of an output: its values 0 to 1, clipped, as grey or RGB; or the number of the best class by pixel.
+
+    None for an output that is no picture, such as one of two channels that are not classes.
+    """
+    if output.ndim == 3 and classes and output.shape[2] > 1:
         return Image.fromarray(output.argmax(axis=2).astype(np.uint8))
+    if output.ndim != 3 or output.shape[2] not in (1, 3):
+        return None
     pixels = np.rint(np.clip(output, 0, 1) * 255).astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if output.shape[2] == 1 else pixels)
 
 
 def merge(folder: Path, ranks: int) -> Path:
-    """Put the parts of all ranks into one HDF5 file, and remove them."""
-    path = folder / HDF5
-    with h5py.File(path, "w") as whole:
+    """Put the parts of all ranks into one HDF5 file, which appears whole or not at all, and remove them."""
+    path, partial = folder / HDF5, folder / f".{HDF5}.partial"
+    with h5py.File(partial, "w") as whole:
         for rank in range(ranks):
             with h5py.File(_part(folder, rank), "r") as part:
                 part.visititems(lambda name, item: _copy(item, whole, name))
-    for rank in range(ranks):
-        _part(folder, rank).unlink()
+    partial.replace(path)
+    for part_file in folder.glob(f".{HDF5}.*"):  # also what a run with more ranks may have left
+        part_file.unlink()
     return path
 
 

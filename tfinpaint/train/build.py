@@ -46,6 +46,7 @@ def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] =
         channels=channels,
         target_channels=run.config.target_shape[2],
         classes=classes,
+        optimizer=run.config.optimizer.type,
         batch_size=run.config.data.batch_size,
         steps_per_epoch=steps,
     )
@@ -97,12 +98,12 @@ def check_output_shape(run: Run, model: keras.Model) -> None:
     Raises:
         UserError: it has another.
     """
-    made, wanted = model.output_shape[1:], run.config.target_shape
+    made, wanted = tuple(model.compute_output_shape((None, *run.config.input_shape))[1:]), run.config.target_shape
     masks = run.config.data.target_is_mask
     if made[:2] != wanted[:2] or (not masks and made[2] != wanted[2]):
         raise UserError(
-            f"layers: the network makes images of {_by(made)}, the targets are {_by(wanted[:2] if masks else wanted)}; "
-            "let data.target_transforms fit them"
+            f"{run.network_name}: the network makes images of {_by(made)}, the targets are "
+            f"{_by(wanted[:2] if masks else wanted)}; let data.target_transforms fit them"
         )
 
 
@@ -136,7 +137,7 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = Fals
     """Fill the layers of `model` that the file also has, on rank 0; `Trainer.synchronise` gives them to the others.
 
     Args:
-        whole: every layer must be filled: the model is to be used as it is.
+        whole: every layer must be filled, from a model of the same form: it is to be used as it is.
 
     Returns:
         The transfer's report, line by line.
@@ -144,7 +145,7 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = Fals
 
     def load() -> list[str]:
         found = checkpoint.find(path)
-        kind, source = _read_weights(run, found)
+        kind, source = _read_weights(run, found, whole)
         plan = transfer.plan_transfer(source, model)
         skipped = [*plan.missing, *(name for name, *_ in plan.mismatched)]
         if whole and skipped:
@@ -158,14 +159,19 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = Fals
     return lines
 
 
-def _read_weights(run: Run, path: Path) -> tuple[str, LayerWeights]:
+def _read_weights(run: Run, path: Path, whole: bool) -> tuple[str, LayerWeights]:
     """(what kind of model, its weights by layer name) of a checkpoint or of a Keras 2 file."""
     if path.is_file() and legacy_weights.is_legacy(path):
         return "Keras 2", legacy_weights.read_layers(path)
     allowed: tuple[Kind, ...] = ("inpainter", "encoder") if run.kind == "inpainter" else (*KINDS,)
     header = checkpoint.read_header(path, allowed=allowed)
-    if run.network is None and header.encoder and header.encoder != run.config.model.encoder:
-        raise UserError(f"{path}: its encoder is {header.encoder}, model.encoder is {run.config.model.encoder}")
+    names = ("encoder", "encoder_output") if whole else ("encoder",)
+    for name in names if run.network is None and header.network is None else ():
+        stored, configured = getattr(header, name), getattr(run.config.model, name)
+        if stored != configured:
+            raise UserError(f"{path}: its {name} is {stored}, model.{name} is {configured}")
+    if whole and header.network != (_digest(run.network) if run.network else None):
+        log.warning(f"{path} was trained with another network file: names and shapes fit, what lies between may not")
     source = build_model(header, checkpoint.read_network(path), str(path))
     checkpoint.load_weights(path, source)
     return header.kind, transfer.layer_weights(source)
@@ -176,14 +182,23 @@ def make_trainer(
     model: keras.Model,
     optimizer: keras.Optimizer | None,
     metrics: Mapping[str, PerExample] | None = None,
+    *,
+    scored: bool,
 ) -> Trainer:
-    """A trainer whose ranks all start from the same weights: random, transferred, or those of the resumed run."""
+    """A trainer whose ranks all start from the same weights: random, transferred, or those of the resumed run.
+
+    Args:
+        optimizer: None where nothing is trained.
+        scored: outputs are compared with targets; otherwise the trainer only predicts.
+    """
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
     jit_compile = on_gpu if run.config.jit_compile == "auto" else run.config.jit_compile
-    weights, outputs = run.config.loss.weight, model.output_shape[-1]
-    if weights and len(weights) != outputs:
-        raise UserError(f"loss.weight has {len(weights)} weights for the {outputs} classes of the network")
-    objective = build_objective(run.config.loss, output_activation(run))
+    objective = None
+    if optimizer is not None or scored:
+        weights, classes = run.config.loss.weight, model.output_shape[-1]
+        if weights and len(weights) != classes:
+            raise UserError(f"loss.weight has {len(weights)} weights for the {classes} classes of the network")
+        objective = build_objective(run.config.loss, output_activation(run))
     trainer = Trainer(model, optimizer, objective, metrics, world=run.world, jit_compile=jit_compile)
     if run.resumed:
         saved = run.config.checkpoints.save

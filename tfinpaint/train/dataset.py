@@ -95,6 +95,8 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
     stray = f", {len(listing.stray)} other files passed over" if listing.stray else ""
     log.info(f"{listing.root}: {len(good)} images{classes}{pairs}{stray}")
+    if not good:
+        raise UserError(f"{listing.root}: no readable image is left")
     if len(good) < minimum:
         raise UserError(f"{listing.root}: {len(good)} images are fewer than a batch; lower data.batch_size {minimum}")
     return DataSet(run.config, opened[0], opened[1] if len(opened) > 1 else None, recipe)

@@ -39,6 +39,9 @@ class Result:
     images_per_second: float
 
 
+_NOTHING = Objective(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
+
+
 class Trainer:
     """A model, its optimizer and its objective, stepped together on all ranks.
 
@@ -50,7 +53,7 @@ class Trainer:
         self,
         model: keras.Model,
         optimizer: keras.Optimizer | None,
-        objective: Objective,
+        objective: Objective | None,
         metrics: Mapping[str, PerExample] | None = None,
         *,
         world: World,
@@ -60,12 +63,12 @@ class Trainer:
         Args:
             model: built, with its layers' `trainable` flags already set.
             optimizer: None for a model that is only evaluated.
-            objective: what is minimised.
+            objective: what is minimised; None for a model that only predicts.
             metrics: functions from (targets, outputs) to float32 [batch], whose means are reported.
             jit_compile: compile forward and backward with XLA; the collectives and the update stay outside it.
         """
         self.model, self.optimizer, self.world = model, optimizer, world
-        self._objective, self._metrics = objective, dict(metrics or {})
+        self._objective, self._metrics = objective or _NOTHING, dict(metrics or {})
         if optimizer is not None:
             optimizer.build(model.trainable_variables)
         self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None)
@@ -74,9 +77,14 @@ class Trainer:
         self._predict_step = tf.function(lambda inputs: self.model(inputs, training=False), reduce_retracing=True)
 
     def synchronise(self) -> None:
-        """Start every rank from the weights and optimizer state of rank 0."""
+        """Start every rank from the weights and optimizer state of rank 0, each with randomness of its own."""
         state = self.optimizer.variables if self.optimizer is not None else []
         self.world.broadcast([*self.model.variables, *state])
+        # Dropout draws from these: equal on all ranks, they would drop the same features of the ranks' n-th examples.
+        generators = [v for v in self.model.variables if "seed_generator" in v.path]
+        first = self.world.gather([v.numpy().tolist() for v in generators])[0]
+        for generator, (seed, drawn) in zip(generators, first, strict=True):
+            generator.assign([(seed + self.world.rank) % 2**32, drawn])
 
     def check_in_step(self) -> None:
         """Compare a digest of the weights over the ranks.

@@ -18,6 +18,8 @@ from tfinpaint.train.run import Run
 
 log = logging.getLogger(__name__)
 
+LOGARITHMS = "log_softmax"  # the activation whose outputs are logarithms of probabilities
+
 
 def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequence[str] = ()) -> None:
     """Predict every image of `data` once, over all ranks, into `data.test_output_path`.
@@ -28,21 +30,24 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
     Raises:
         UserError: the folder cannot be written.
     """
-    folder = run.config.data.test_output_path
+    folder, paths = run.config.data.test_output_path, data.images.listing.paths
     assert folder is not None
-    are_logarithms = bool(classes) and output_activation(run) == "log_softmax"
     try:
-        _write_share(run, trainer, data, folder, are_logarithms)
+        _write_share(run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == LOGARITHMS)
         run.world.gather(None)  # every part is there before they are put together
-        run.world.from_first(lambda: _merge(folder, run.world.size, data.images.listing.paths, classes))
-    except OSError as error:
-        raise UserError(f"{folder}: the predictions cannot be written: {error.strerror or error}") from None
+        if run.world.is_first:  # no rank waits for this: it may take longer than a collective may
+            predictions.merge(folder, run.world.size)
+            if classes:
+                predictions.write_table(folder, paths, classes)
+    except (OSError, RuntimeError) as error:  # h5py raises either
+        raise UserError(f"{folder}: the predictions cannot be written: {error}") from None
     log.info(f"Predictions of {len(data)} images: {folder}")
 
 
-def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, are_logarithms: bool) -> None:
+def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are_logarithms: bool) -> None:
     listing, shard = data.images.listing, data.images.shard
-    part = PredictionsPart(folder, run.world.rank)
+    names = predictions.picture_names(listing.paths)
+    part = PredictionsPart(folder, run.world.rank, names, classes=run.config.data.target_is_mask)
     indices = iter(shard.indices(len(listing)))
     try:
         for batch in data.evaluation_batches():
@@ -51,9 +56,3 @@ def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, are_lo
                 part.add(listing.paths[next(indices)], output)
     finally:
         part.close()
-
-
-def _merge(folder: Path, ranks: int, paths: Sequence[str], classes: Sequence[str]) -> None:
-    predictions.merge(folder, ranks)
-    if classes:
-        predictions.write_table(folder, paths, classes)

@@ -87,31 +87,52 @@ def open_run(config: Config, world: World, kind: Kind, *, resume: bool, overwrit
 
 
 def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> dict[str, Any] | None:
-    folder, saved = config.workdir, config.checkpoints.save
+    folder, saved, trains = config.workdir, config.checkpoints.save, config.data.input_path is not None
     assert folder is not None
     header = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _lock(folder)
         checkpoints = checkpoint.list_checkpoints(saved) if saved else []
-        if not resume and (checkpoints or (folder / METRICS).exists()):
-            if not overwrite:
-                raise UserError(
-                    f"{folder} already holds a run; add --resume to go on with it, --overwrite to start it anew, "
-                    "or name another folder with --workdir"
-                )
-            load = config.checkpoints.load
-            if load and saved and saved in load.parents:
-                raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
-            if any(checkpoint.read_header(path).kind != kind for path in checkpoints):
-                raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")
-        if resume and config.data.input_path is None:
-            raise UserError("--resume goes on with a training; without data.input_path there is none")
-        if resume and checkpoints:
+        if not trains:
+            _refuse_evaluation(folder, checkpoints, resume, overwrite)
+        elif not resume:
+            _refuse_used(config, kind, checkpoints, overwrite)
+        elif checkpoints:
             header = checkpoint.read_header(checkpoints[-1], allowed=(kind,))
+        if trains and saved:
+            saved.mkdir(parents=True, exist_ok=True)
+            _lock(saved)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
     return header.model_dump() if header else None
+
+
+def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwrite: bool) -> None:
+    """A new training destroys an earlier one only where it was asked to, and then only one of its own kind."""
+    folder, saved, load = config.workdir, config.checkpoints.save, config.checkpoints.load
+    assert folder is not None
+    if not checkpoints and not (folder / METRICS).exists():
+        return
+    if not overwrite:
+        raise UserError(
+            f"{saved if checkpoints else folder} already holds a run; add --resume to go on with it, --overwrite to "
+            "start it anew, or name another folder with --workdir"
+        )
+    if load and saved and saved in load.parents:
+        raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
+    if any(checkpoint.read_header(path).kind != kind for path in checkpoints):
+        raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")
+
+
+def _refuse_evaluation(folder: Path, checkpoints: Sequence[Path], resume: bool, overwrite: bool) -> None:
+    """An evaluation may replace an evaluation; never the records of a training."""
+    if resume:
+        raise UserError("--resume goes on with a training; without data.input_path there is none")
+    if any(folder in path.parents for path in checkpoints):
+        raise UserError(f"{folder} holds the run of a training; name another --workdir for the evaluation")
+    if (folder / METRICS).exists() and not overwrite:
+        raise UserError(f"{folder} already holds a run; add --overwrite, or name another folder with --workdir")
 
 
 _held_locks: list[IO[str]] = []  # open until the process ends, however it ends
@@ -129,10 +150,12 @@ def _lock(folder: Path) -> None:
 def begin(run: Run) -> None:
     """Remove what an earlier run left, unless it is resumed, and write the configuration. Rank 0 calls this.
 
+    An evaluation saves no checkpoints, so it removes none.
+
     Not before everything that may still be refused has been looked at.
     """
     if not run.resumed:
-        saved = run.config.checkpoints.save
+        saved = run.config.checkpoints.save if run.config.data.input_path else None
         checkpoint.remove(checkpoint.list_checkpoints(saved) if saved else [])
         for name in (METRICS, SUMMARY, REPORT):
             (run.folder / name).unlink(missing_ok=True)
@@ -146,7 +169,7 @@ def write_summary(run: Run, model: keras.Model, metrics: MetricsLog, figures: di
     rates = [record["images_per_second"] for record in metrics.records if record["phase"] == "train"]
     summary = {
         **figures,
-        "epochs": run.config.num_epochs,
+        "epochs": run.config.num_epochs if run.config.data.input_path else 0,
         "images_per_second": statistics.median(rates) if rates else None,
         "seconds": sum(record["seconds"] for record in metrics.records),
         "world_size": run.world.size,

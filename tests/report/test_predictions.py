@@ -1,0 +1,45 @@
+"""Predictions on disk: names that do not meet, pictures of what an output is, parts made whole."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tfinpaint.report import predictions
+from tfinpaint.report.predictions import PredictionsPart, as_image, picture_names
+
+
+def test_no_two_samples_share_a_picture():
+    assert picture_names(["a/x.jpg", "b/x.jpg", "a/y.png"]) == {
+        "a/x.jpg": "a/x.png", "b/x.jpg": "b/x.png", "a/y.png": "a/y.png",
+    }  # fmt: skip
+    assert picture_names(["x.jpg", "x.png"]) == {"x.jpg": "x.jpg.png", "x.png": "x.png.png"}
+
+
+def test_an_output_is_shown_as_what_it_is():
+    scores = np.log(np.array([[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]]))
+    assert np.asarray(as_image(scores, classes=True)).tolist() == [[0, 2]]
+    colours = np.array([[[0.0, 0.5, 1.0], [-1.0, 2.0, 0.25]]])
+    assert np.asarray(as_image(colours, classes=False)).tolist() == [[[0, 128, 255], [0, 255, 64]]]
+    assert np.asarray(as_image(np.array([[[0.2], [1.0]]]), classes=True)).tolist() == [[51, 255]]
+    assert as_image(np.zeros((2, 2, 5)), classes=False) is None
+    assert as_image(np.zeros(8), classes=False) is None
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_parts_of_all_ranks_become_one_file_and_a_table(tmp_path, ranks):
+    paths = [f"{name}/{i}.png" for name in "ab" for i in range(2)]
+    outputs = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
+    (tmp_path / ".predictions.h5.7").write_bytes(b"left by a run with more ranks")
+    for rank in range(ranks):
+        part = PredictionsPart(tmp_path, rank, picture_names(paths), classes=False)
+        for index in range(rank, 4, ranks):
+            part.add(paths[index], outputs[index])
+        part.close()
+    with h5py.File(predictions.merge(tmp_path, ranks)) as file:
+        assert [file[path][()].tolist() for path in paths] == outputs.tolist()
+    predictions.write_table(tmp_path, paths, ["cold", "warm"])
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
+        "image,class,probability", "a/0.png,cold,0.900000", "a/1.png,cold,0.600000", "b/0.png,warm,0.800000",
+        "b/1.png,warm,0.700000",
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "predictions.h5"]

@@ -100,7 +100,7 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
             _refuse_used(config, kind, checkpoints, overwrite)
         elif checkpoints:
             header = checkpoint.read_header(checkpoints[-1], allowed=(kind,))
-        if trains and saved:
+        if trains and saved and not saved.is_relative_to(folder):  # another run might write there too
             saved.mkdir(parents=True, exist_ok=True)
             _lock(saved)
     except OSError as error:

@@ -24,7 +24,7 @@ from PIL import Image
 
 from tfinpaint import dist
 from tfinpaint.config import Config, Optimizer
-from tfinpaint.data import pipeline, sources
+from tfinpaint.data import pipeline, recipes, sources
 from tfinpaint.models import losses
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.inpaint import build_inpainter
@@ -46,7 +46,7 @@ def our_turn(size: int, batch: int, folder: Path):
         Image.fromarray(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i:04}.png")
     patches = {"number": 16, "size": size // PATCH_DIVISOR}
     config = Config.model_validate({"data": {"transforms": [{"resize": [size, size]}, {"random_patches": patches}]}})
-    recipe = pipeline.inpainting(config, separate=False, augment=True)
+    recipe = recipes.inpainting(config, separate=False, augment=True)
     images = pipeline.Images.open(sources.list_images(folder), pipeline.Shard(), recipe.images, preload=True)
     batches = iter(pipeline.train_batches(images, batch_size=batch, seed=0, first_step=0, prepare=recipe.prepare))
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)

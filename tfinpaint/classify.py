@@ -70,7 +70,7 @@ def classify(options: cli.Options, world: dist.World) -> None:
 
 def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
     """(training images, held-out images) of the configuration, with the same classes in the same order."""
-    from tfinpaint.data import pipeline, sources
+    from tfinpaint.data import recipes, sources
     from tfinpaint.train import build, dataset
 
     config, data = run.config, run.config.data
@@ -80,7 +80,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         listing = sources.list_class_folders(data.input_path, tag=data.training_tag)
         classes = listing.classes
         listing = sources.take_fraction(listing, data.label_fraction, config.seed)
-        recipe = pipeline.classification(config, labels=True, augment=True)
+        recipe = recipes.classification(config, labels=True, augment=True)
         training = dataset.open_data(run, recipe, listing, minimum=data.batch_size)
     if data.test_input_path:
         labels = bool(data.testing_tag or sources.class_folders(data.test_input_path))
@@ -91,7 +91,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         else:
             listing = replace(sources.list_images(data.test_input_path), classes=tuple(classes))
             log.info(f"{data.test_input_path}: no class folders, hence predictions only")
-        recipe = pipeline.classification(config, labels=labels, augment=False)
+        recipe = recipes.classification(config, labels=labels, augment=False)
         held_out = dataset.open_data(run, recipe, listing, minimum=1)
     return training, held_out
 

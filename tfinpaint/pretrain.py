@@ -72,7 +72,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 
 def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None, *, training: bool) -> DataSet:
     """The images of one folder and what the model's outputs are compared with: patches of theirs, or their partners."""
-    from tfinpaint.data import pipeline, sources
+    from tfinpaint.data import recipes, sources
     from tfinpaint.train import build, dataset
 
     config = run.config
@@ -81,10 +81,10 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
     classes = channels if config.data.target_is_mask and channels > 1 else None
     if config.patches:
         separate = targets not in (None, inputs)
-        recipe = pipeline.inpainting(config, separate=separate, augment=training)
+        recipe = recipes.inpainting(config, separate=separate, augment=training)
     else:
         separate = targets is not None
-        recipe = pipeline.image_to_image(config, targets=separate, augment=training, classes=classes)
+        recipe = recipes.image_to_image(config, targets=separate, augment=training, classes=classes)
     if separate or config.patches:
         build.check_output_shape(run, model)
     partners = sources.pair_by_name(listing, targets) if separate and targets else None

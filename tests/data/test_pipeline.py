@@ -6,7 +6,7 @@ import tensorflow as tf
 from conftest import write_images
 
 from tfinpaint.config import Config, Data
-from tfinpaint.data import pipeline, sources
+from tfinpaint.data import pipeline, recipes, sources
 from tfinpaint.data.pipeline import Chain, Images, Shard
 from tfinpaint.data.sources import Reading
 
@@ -69,7 +69,7 @@ def test_starting_at_a_step_goes_on_with_the_batch_that_would_have_come(listing)
 
 def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
     def batches(preload):
-        recipe = pipeline.inpainting(CONFIG, separate=False, augment=True)
+        recipe = recipes.inpainting(CONFIG, separate=False, augment=True)
         images = Images.open(listing, Shard(1, 2), recipe.images, preload)
         return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=recipe.prepare).take(3))
 
@@ -90,7 +90,7 @@ def test_preloading_keeps_a_ranks_share_only(listing):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time(listing, count):
     def masks():
-        recipe = pipeline.inpainting(CONFIG, separate=False, augment=False)
+        recipe = recipes.inpainting(CONFIG, separate=False, augment=False)
         seen = {}
         for rank in range(count):
             images = Images.open(listing, Shard(rank, count), recipe.images, True)
@@ -105,9 +105,7 @@ def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time
 
 
 def test_labels_go_with_their_images(listing):
-    recipe = pipeline.classification(
-        Config(data=Data(transforms=CONFIG.data.transforms[:1])), labels=True, augment=True
-    )
+    recipe = recipes.classification(Config(data=Data(transforms=CONFIG.data.transforms[:1])), labels=True, augment=True)
     images = Images.open(listing, Shard(), recipe.images, True)
     for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare).take(3):
         red, blue = batch["inputs"].numpy().mean(axis=(1, 2))[:, [0, 2]].T

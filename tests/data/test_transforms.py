@@ -9,7 +9,7 @@ from conftest import write_images
 from PIL import Image
 
 from tfinpaint.config import Config, Transform
-from tfinpaint.data import pipeline, sources, transforms
+from tfinpaint.data import pipeline, recipes, sources, transforms
 from tfinpaint.data.pipeline import Images, Shard
 from tfinpaint.data.sources import Reading
 from tfinpaint.data.transforms import Keys
@@ -231,7 +231,7 @@ def test_images_of_different_sizes_one_at_a_time(tmp_path, preload):
     write_images(tmp_path / "x", {"b": 3}, size=(41, 17))
     listing = sources.list_images(tmp_path / "x")
     config = Config.model_validate({"data": {"transforms": SEED_EXAMPLE}})
-    recipe = pipeline.classification(config, labels=True, augment=False)
+    recipe = recipes.classification(config, labels=True, augment=False)
     images = Images.open(listing, Shard(), recipe.images, preload)
     batch = next(iter(pipeline.evaluation_batches(images, batch_size=6, seed=0, prepare=recipe.prepare)))
     for index, found in enumerate(batch["inputs"].numpy()):
@@ -239,7 +239,7 @@ def test_images_of_different_sizes_one_at_a_time(tmp_path, preload):
         pixels = np.asarray(Image.open(listing.absolute(index)).convert("RGB"), np.float32) / 127.5 - 1
         channels = [Image.fromarray(pixels[..., 2 - c]).resize((16, 24), Image.Resampling.BILINEAR) for c in range(3)]
         assert np.allclose(found, np.stack(channels, axis=2), atol=1e-5)
-    recipe = pipeline.classification(config, labels=True, augment=True)
+    recipe = recipes.classification(config, labels=True, augment=True)
     images = Images.open(listing, Shard(), recipe.images, preload)
     train = pipeline.train_batches(images, batch_size=6, seed=0, first_step=0, prepare=recipe.prepare)
     first, second = (batch["inputs"].numpy() for batch in train.take(2))
@@ -262,7 +262,7 @@ def test_input_and_target_get_the_same_draws_and_their_own_steps(tmp_path):
         }
     )  # fmt: skip
     listing = sources.list_images(tmp_path / "x")
-    recipe = pipeline.image_to_image(config, targets=True, augment=True)
+    recipe = recipes.image_to_image(config, targets=True, augment=True)
     images = Images.open(listing, Shard(), recipe.images, True)
     targets = Images.open(sources.pair_by_name(listing, tmp_path / "x"), Shard(), recipe.targets, False)
     batches = pipeline.train_batches(images, targets, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare)
@@ -281,7 +281,7 @@ def test_masks_are_passed_by_what_changes_values(tmp_path):
         Image.fromarray(values).save(tmp_path / "y" / "a" / f"{i:03}.png")
     sections = [{"resize": [8, 8]}, {"normalize": {"std": 0.003921568}}, {"rotate": 180.0}, {"grayscale": True}]
     config = Config.model_validate({"data": {"target_is_mask": True, "transforms": sections}})
-    recipe = pipeline.image_to_image(config, targets=True, augment=True, classes=3)
+    recipe = recipes.image_to_image(config, targets=True, augment=True, classes=3)
     listing = sources.list_images(tmp_path / "x")
     images = Images.open(listing, Shard(), recipe.images, True)
     targets = Images.open(sources.pair_by_name(listing, tmp_path / "y"), Shard(), recipe.targets, True)
@@ -301,7 +301,7 @@ def test_patches_are_cut_from_input_and_target_alike(tmp_path):
     pairs = sources.pair_by_name(listing, tmp_path / "y")
 
     def batch(separate: bool) -> dict[str, np.ndarray]:
-        recipe = pipeline.inpainting(config, separate=separate, augment=True)
+        recipe = recipes.inpainting(config, separate=separate, augment=True)
         images = Images.open(listing, Shard(), recipe.images, True)
         targets = Images.open(pairs, Shard(), recipe.targets, True) if separate else None
         found = pipeline.evaluation_batches(images, targets, batch_size=4, seed=0, prepare=recipe.prepare)

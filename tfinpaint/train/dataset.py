@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tfinpaint.config import Config
 from tfinpaint.data import pipeline
-from tfinpaint.data.pipeline import Batch, Images, Recipe, Shard
+from tfinpaint.data.pipeline import Batch, Images, Shard
+from tfinpaint.data.recipes import Recipe
 from tfinpaint.data.sources import Listing, find_unreadable
 from tfinpaint.errors import UserError
 from tfinpaint.train.run import Run

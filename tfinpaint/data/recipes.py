@@ -1,0 +1,132 @@
+"""What is done to the images of each task: from a configuration to chains of steps and batches for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import tensorflow as tf
+
+from tfinpaint.config import Config, shape_after
+from tfinpaint.data import erasing, transforms
+from tfinpaint.data.pipeline import Batch, Chain, divide
+from tfinpaint.data.sources import Reading
+from tfinpaint.data.transforms import Keys, Numbered
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to the images of a task, and how the model's batches are made of them.
+
+    Attributes:
+        images, targets: the steps of either side; no `targets` where they are labels or cut from the inputs.
+        prepare: the last step, on whole batches: to {"inputs": float32 [batch, height, width, channels]} and, where
+            there are any, "targets" (float32, for masks int32 [batch, height, width], labels int32 [batch]) and the
+            "mask" of what was erased, float32 [batch, height, width, 1].
+        has_targets: whether it makes "targets".
+    """
+
+    images: Chain
+    targets: Chain | None
+    prepare: Callable[[Batch], Batch]
+    has_targets: bool = True
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of a configuration with their numbers: shared by input and target, then each its own."""
+
+    shared: Numbered
+    inputs: Numbered
+    targets: Numbered
+
+    @classmethod
+    def of(cls, config: Config, augment: bool) -> _Steps:
+        """Random steps are left out without `augment`; numbers are counted over all steps alike."""
+        data, first, lists = config.data, 0, []
+        for steps in (data.transforms, data.input_transforms, data.target_transforms):
+            numbered = enumerate(steps, first)
+            lists.append(tuple((n, step) for n, step in numbered if augment or not step.is_random))
+            first += len(steps)
+        return cls(tuple((n, step) for n, step in lists[0] if not step.random_patches), *lists[1:])
+
+
+def _for_masks(steps: Numbered) -> Numbered:
+    return tuple((number, step) for number, step in steps if not step.changes_values)
+
+
+def classification(config: Config, *, labels: bool, augment: bool) -> Recipe:
+    """The recipe of the classifier.
+
+    Args:
+        labels: the classes are known; otherwise there is only inference.
+        augment: without it, random steps are left out.
+    """
+
+    def prepare(batch: Batch) -> Batch:
+        return {"inputs": batch["images"], **({"targets": batch["labels"]} if labels else {})}
+
+    steps = _Steps.of(config, augment)
+    return Recipe(divide((*steps.shared, *steps.inputs), _input_reading(config)), None, prepare, labels)
+
+
+def inpainting(config: Config, *, separate: bool, augment: bool) -> Recipe:
+    """The recipe of pretraining: fresh patches per example and pass, input and target made apart by them.
+
+    Args:
+        separate: targets are images of their own; otherwise they are cut from the inputs.
+        augment: without it, random steps are left out; the patches stay.
+    """
+    patches, steps, is_mask = config.patches, _Steps.of(config, augment), config.data.target_is_mask
+    assert patches  # the configuration was checked
+    height, width, _ = shape_after(config.data.transforms, config.input_channels)
+    assert height
+    assert width
+    size = {"size": patches.size, "height": height, "width": width}
+    own = _for_masks(steps.targets) if is_mask else steps.targets
+
+    def prepare(batch: Batch) -> Batch:
+        keys = Keys(config.seed, batch["epoch"], batch["examples"])
+        places = erasing.draw_patches(config.seed, keys.epoch, keys.examples, number=patches.number, **size)
+        mask = erasing.patches_to_mask(places, **size)
+        inputs, cut = erasing.erase(batch["images"], mask)
+        targets = erasing.erase(batch["targets"], mask)[1] if separate else cut
+        targets = transforms.apply(targets, own, keys, nearest=is_mask)
+        inputs = transforms.apply(inputs, steps.inputs, keys)
+        return {"inputs": inputs, "targets": _as_targets(targets, config), "mask": mask}
+
+    shared = _for_masks(steps.shared) if is_mask else steps.shared
+    targets = divide(shared, _target_reading(config)) if separate else None
+    return Recipe(divide(steps.shared, _input_reading(config)), targets, prepare)
+
+
+def image_to_image(config: Config, *, targets: bool, augment: bool, classes: int | None = None) -> Recipe:
+    """The recipe of pairs of images, or of inference where there are no `targets`.
+
+    Args:
+        classes: number of values that a mask may hold; None: any.
+    """
+    steps = _Steps.of(config, augment)
+
+    def prepare(batch: Batch) -> Batch:
+        pair = {"targets": _as_targets(batch["targets"], config)} if targets else {}
+        return {"inputs": batch["images"], **pair}
+
+    images = divide((*steps.shared, *steps.inputs), _input_reading(config))
+    if not targets:
+        return Recipe(images, None, prepare, has_targets=False)
+    own = (*steps.shared, *steps.targets)
+    reading = replace(_target_reading(config), classes=classes)
+    return Recipe(images, divide(_for_masks(own) if config.data.target_is_mask else own, reading), prepare)
+
+
+def _input_reading(config: Config) -> Reading:
+    return Reading(channels=config.input_channels)
+
+
+def _target_reading(config: Config) -> Reading:
+    return Reading(channels=config.target_channels, is_mask=config.data.target_is_mask)
+
+
+def _as_targets(images: tf.Tensor, config: Config) -> tf.Tensor:
+    return tf.cast(images[..., 0], tf.int32) if config.data.target_is_mask else images

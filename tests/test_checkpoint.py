@@ -148,11 +148,8 @@ def test_a_shorter_run_ends_with_another_number_and_that_is_said(tmp_path, caplo
     assert "model_checkpoint_10 is not there; taking model_checkpoint_3, the newest before" in caplog.text
     (tmp_path / "model_checkpoint_10.pt").write_bytes(b"PK libtorch")  # the seed tool's own, beside ours
     assert checkpoint.find(tmp_path / "model_checkpoint_20.pt").name == "model_checkpoint_20"
-    alone = tmp_path / "seed" / "model_checkpoint_10.pt"
-    alone.parent.mkdir()
-    alone.write_bytes(b"PK libtorch")
     with pytest.raises(UserError, match="a file of libtorch cannot be read; expected a folder model_checkpoint_"):
-        checkpoint.read_header(checkpoint.find(alone))
+        checkpoint.read_header(checkpoint.find(tmp_path / "model_checkpoint_10.pt"))  # it is there, and no other's turn
 
 
 def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):

@@ -153,7 +153,7 @@ def test_overwriting_destroys_nothing_before_the_new_run_is_sure_to_start(images
     config = tmp_path / "p" / "pretrain.yaml"
     checkpoints = sorted((pretrained / "model_checkpoints").iterdir())
     (images / "training" / "warm" / "bad.jpg").write_bytes(b"bad")
-    assert "unreadable images" in refuse("pretrain", "--config", config, "--overwrite")
+    assert "unusable images" in refuse("pretrain", "--config", config, "--overwrite")
     load = f"checkpoints.load={checkpoints[-1]}"
     assert "--overwrite would delete" in refuse("pretrain", "--config", config, "--overwrite", "--set", load)
     other = write_config(tmp_path / "p" / "classify.yaml", "classify", images)
@@ -208,10 +208,10 @@ def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, t
         path.write_bytes(b"\xff\xd8\xff not a jpeg")
     config = write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=1)
     error = refuse("pretrain", "--config", config, "--set", "data.max_bad_images=1")
-    assert "error: 2 unreadable images, data.max_bad_images allows 1" in error
+    assert "error: 2 unusable images, data.max_bad_images allows 1" in error
     assert all(str(path) in error for path in bad)
     output = succeed("pretrain", "--config", config, "--set", "data.max_bad_images=2", "--overwrite")
-    assert all(f"Skipping unreadable image {path}: " in output for path in bad)
+    assert all(f"Skipping unusable image {path}: " in output for path in bad)
     assert "training: 24 images\n" in output
 
 

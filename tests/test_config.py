@@ -104,7 +104,7 @@ def test_the_resolved_configuration_reads_back_equal(tmp_path):
         ("num_epochs: [\n", r"config.yaml:\d: not valid YAML"),
         ("- a\n- b\n", r"expected a mapping"),
         ("data: {type: images, target_type: labels}\n", r"data: type: images stands for input_type and target_type"),
-        ("data: 3\n", r"config.yaml:1: data: input should be a valid dictionary"),
+        ("data: 3\n", r"config.yaml:1: data: input should be a mapping of keys to values"),
         ("data: {transforms: [{resize: null}]}\n", r"expected exactly one of resize"),
         ("data: {transforms: [{resize: [-32, 32]}]}\n", r"greater than or equal to 1"),
         (
@@ -263,7 +263,7 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
         ),
         ("pretrain", {"loss__function": "NLL"}, 1, r"NLL scores labels"),
         ("classify", {"loss__function": "BCE"}, 1, r"BCE scores images"),
-        ("classify", {"layers": "net.json"}, 1, r"layers: no such file: .*net.json"),
+        ("classify", {"layers": "net.json"}, 1, r"layers: not a file: .*net.json"),
     ],
 )
 def test_what_cannot_work_for_a_task_is_refused(images, tmp_path, task, changes, ranks, message):

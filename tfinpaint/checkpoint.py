@@ -187,14 +187,14 @@ def find(path: Path) -> Path:
         UserError: there is none.
     """
     kept = list_checkpoints(path.parent)
-    if path.suffix == ".pt" and (match := _NAME.match(path.stem)):
-        earlier = [other for other in kept if _epoch(other) <= int(match[1])]
-        if earlier:
-            if earlier[-1].name != path.stem:
-                log.warning(f"checkpoints.load: {path.stem} is not there; taking {earlier[-1].name}, the newest before")
-            return earlier[-1]
+    seed_name = _NAME.match(path.stem) if path.suffix == ".pt" else None
+    if seed_name and path.with_suffix("") in kept:
+        return path.with_suffix("")
     if path.exists():
         return path
+    if seed_name and (earlier := [other for other in kept if _epoch(other) <= int(seed_name[1])]):
+        log.warning(f"checkpoints.load: {path.stem} is not there; taking {earlier[-1].name}, the newest before")
+        return earlier[-1]
     hint = f"; there are {', '.join(other.name for other in kept)}" if kept else ""
     raise UserError(f"checkpoints.load: no such checkpoint: {path}{hint}")
 

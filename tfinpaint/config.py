@@ -149,7 +149,7 @@ class Data(_Section):
     test_output_path: Path | None = Field(
         None, description="folder for the predictions of the held-out images, PNG and HDF5; null: none are written"
     )
-    batch_size: int = Field(64, ge=1, description="images per step over all ranks together")
+    batch_size: int = Field(64, ge=1, description="images per step over all ranks together, a multiple of their number")
     test_batch_size: int = Field(64, ge=1, description="the same for evaluation")
     preload: bool = Field(False, description="decode once and keep the images as uint8 in memory, each rank its share")
     target_is_mask: bool = Field(
@@ -163,7 +163,7 @@ class Data(_Section):
     )
     testing_tag: str | None = Field(None, min_length=1, description="the same for test_input_path")
     label_fraction: float = Field(1.0, gt=0, le=1, description="share of each class's training images to use")
-    max_bad_images: int = Field(0, ge=0, description="unreadable images to skip; one more is an error")
+    max_bad_images: int = Field(0, ge=0, description="unusable images to skip; one more is an error")
     transforms: list[Transform] = Field(
         default_factory=list, description="steps in order, for input and target alike; random_patches last"
     )
@@ -270,8 +270,8 @@ def _refuse_unused(section: Any, used: Sequence[str]) -> None:
 class Loss(_Section):
     function: Literal["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"] | None = Field(
         None,
-        description="NLL: labels, or masks of classes; Dice, Jaccard, Focal: masks; the others: images, or masks for "
-        "a network of one channel; null: BCE for pretrain, NLL for classify",
+        description="NLL: labels, or masks of classes; Dice, Jaccard, Focal: masks, or images of 0 and 1; the others: "
+        "images, or masks for a network of one channel; null: BCE for pretrain, NLL for classify",
     )
     weight: list[Annotated[float, Field(ge=0)]] | None = Field(
         None, min_length=2, description="NLL: a weight per class, in the order of their names"
@@ -319,7 +319,7 @@ class Distributed(_Section):
 
 class Config(_Section):
     num_epochs: int = Field(1, ge=1, description="epochs of the whole run, resumed parts included")
-    steps_per_epoch: int | None = Field(None, ge=1, description="null: the whole data set")
+    steps_per_epoch: int | None = Field(None, ge=1, description="null: all whole batches of the data set")
     outfile: Path | None = Field(None, description="X.txt writes X_train.txt and X_test.txt")
     workdir: Path | None = Field(None, description="run folder; null: FILE_run beside the configuration FILE.yaml")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, patches and the choice of labels")

@@ -28,9 +28,10 @@ def check_task(config: Config, task: Task, ranks: int) -> Config:
     for key, path in (("batch_size", data.input_path), ("test_batch_size", data.test_input_path)):
         batch = getattr(data, key)
         if path and batch % ranks:
+            near = sorted({max(ranks, batch // ranks * ranks), (batch // ranks + 1) * ranks})
             raise ConfigError(
                 f"data.{key} {batch} is the batch over all ranks and must divide by their number, {ranks}; "
-                f"use {max(ranks, batch // ranks * ranks)} or {(batch // ranks + 1) * ranks}"
+                f"use {' or '.join(map(str, near))}"
             )
     where = "data.transforms and input_transforms" if data.input_transforms else "data.transforms"
     _check_steps(where, config.input_steps, config.input_channels)
@@ -57,7 +58,7 @@ def _check_paths(config: Config) -> None:
         if path is not None and key.endswith("target_path") and getattr(data, key.replace("target", "input")) is None:
             raise ConfigError(f"data.{key} needs the inputs of these targets, data.{key.replace('target', 'input')}")
     if isinstance(config.layers, Path) and not config.layers.is_file():
-        raise ConfigError(f"layers: no such file: {config.layers}")
+        raise ConfigError(f"layers: not a file: {config.layers}")
     if data.input_path is None and data.test_input_path is None:
         raise ConfigError("data names neither input_path (images to train on) nor test_input_path (to evaluate)")
     if data.input_path is None and load is None:

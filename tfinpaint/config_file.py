@@ -239,6 +239,7 @@ def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str
         return f"{source}: unknown key {name}; did you mean {_dotted([*location[:-1], *nearest])}?"
     message = problem["msg"].removeprefix("Value error, ")
     given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r})"
+    message = re.sub(r"a valid dictionary or instance of \w+", "a mapping of keys to values", message)
     if message.startswith("Input should"):  # pydantic's own words; ours begin as they should
         message = message[0].lower() + message[1:]
     if what := seed_only.VALUES.get((name, str(problem["input"]).lower())):

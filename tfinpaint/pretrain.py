@@ -67,7 +67,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     if held_out and data.test_output_path:
         write_predictions(run, trainer, held_out)
     if world.is_first:
-        _report(run, trainer, metrics)
+        _report(run, trainer, metrics, len(held_out) if held_out else 0)
 
 
 def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None, *, training: bool) -> DataSet:
@@ -114,7 +114,7 @@ def _draw(run: Run, trainer: Trainer, sample: Batch, metrics: MetricsLog, *, cut
         figures.curve(metrics.records, "loss", f"{run.config.loss.function} loss", folder / "loss.png")
 
 
-def _report(run: Run, trainer: Trainer, metrics: MetricsLog) -> None:
+def _report(run: Run, trainer: Trainer, metrics: MetricsLog, test_images: int) -> None:
     from tfinpaint.report.page import Section
     from tfinpaint.train import run as runs
 
@@ -122,6 +122,8 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog) -> None:
     inpaints = run.config.patches is not None
     names = {"train": "pretrain_loss" if inpaints else "train_loss", "test": "test_loss"}
     figures = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
+    if test_images:
+        figures["test_images"] = test_images
     summary = runs.write_summary(run, trainer.model, metrics, figures)
     folder = run.folder / "figures"
     sections = [

@@ -79,4 +79,4 @@ def copy_weights(plan: TransferPlan, source: LayerWeights, target: keras.Model) 
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return (", ".join(names[:3]) or "no layers") + (", ..." if len(names) > 3 else "")

@@ -156,7 +156,9 @@ def test_pairs_are_matched_by_name_in_the_inputs_order(tmp_path):
         sources.pair_by_name(inputs, tmp_path / "y")
     write_images(tmp_path / "y", {"b": 2})
     (tmp_path / "y" / "b" / "001.gif").write_bytes(b"")
-    with pytest.raises(UserError, match=r"(?s)1 names that differ in nothing but the ending:.b/001.gif and b/001.png$"):
+    assert sources.pair_by_name(inputs, tmp_path / "y").paths[-1] == "b/001.png"  # the very same name comes first
+    (tmp_path / "y" / "b" / "001.png").rename(tmp_path / "y" / "b" / "001.bmp")
+    with pytest.raises(UserError, match=r"(?s)1 names that differ in nothing but the ending:.b/001.bmp and b/001.gif$"):
         sources.pair_by_name(inputs, tmp_path / "y")
 
 

@@ -315,7 +315,7 @@ def test_every_listed_activation_is_one_of_keras():
         ([image(), layer("BatchNormalization", "n", "image", virtual_batch_size=4)], "virtual_batch_size=4 is not supported by Keras 3"),
         ([layer("InputLayer", "i", batch_shape=[None, "8"]), layer("ReLU", "a", "i")], "batch_shape must be a list of positive integers"),
         ([layer("InputLayer", "i", batch_shape=[None, 8], sparse=True), layer("ReLU", "a", "i")], "sparse=true is not supported"),
-        ([layer("InputLayer", "i"), layer("ReLU", "a", "i")], "must have batch_shape and nothing else"),
+        ([layer("InputLayer", "i"), layer("ReLU", "a", "i")], "and nothing else; it has nothing"),
         ([image(), layer("Reshape", "r", "image", target_shape={1, 2})], "layers: holds a value that JSON cannot hold"),
         ([image(), layer("ReLU", "r", "image", max_value=float("nan"))], "layers: holds a value that JSON cannot hold"),
     ],
@@ -354,7 +354,8 @@ def test_files_that_are_no_networks(tmp_path):
         ("{", "is not JSON .*to_json"),
         ("[" * 100_000, "is not JSON"),
         ('{"layers": NaN}', "NaN is not a JSON number"),
-        ("[]", "must hold an object"),
+        ("[]", "must be a list of at least one layer"),
+        ("3", "must hold an object"),
         (
             '{"class_name": "Sequential", "config": []}',
             "class_name is 'Sequential', must be Model or Functional; write",
@@ -375,3 +376,9 @@ def test_files_that_are_no_networks(tmp_path):
         file.truncate(65 * 2**20)
     with pytest.raises(UserError, match="is larger than 64 MB"):
         read_network(path)
+
+
+def test_the_docs_name_every_layer():
+    page = " ".join((Path(__file__).parents[2] / "docs" / "configuration.md").read_text().split())
+    known = page.partition("these layers are known: ")[2].partition(". `trainable")[0]
+    assert known.split(", ") == sorted(LAYERS)

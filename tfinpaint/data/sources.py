@@ -126,7 +126,8 @@ def pair_by_name(inputs: Listing, root: Path) -> Listing:
     targets = list_images(root)
     for path in targets.paths:
         candidates.setdefault(_without_ending(path), []).append(path)
-    found = [candidates.get(_without_ending(path), []) for path in inputs.paths]
+    same = set(targets.paths)
+    found = [[path] if path in same else candidates.get(_without_ending(path), []) for path in inputs.paths]
     missing = [path for path, partners in zip(inputs.paths, found, strict=True) if not partners]
     if missing:
         raise UserError(_listed(f"{root}: no image of the same name for {len(missing)} of {inputs.root}", missing))
@@ -249,6 +250,8 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], reading: Reading) -> np
     """
     try:
         with Image.open(path) as file:
+            if reading.is_mask and file.format == "JPEG":
+                raise UnreadableImageError("a mask in JPEG has not kept its integers; save masks as PNG")
             first = reading.steps[0].resize if reading.steps else None
             if file.format == "JPEG" and first and not reading.is_mask:
                 # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
@@ -295,10 +298,11 @@ def _to_mask(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16-bit values, not scale them
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise UnreadableImageError("floating-point pixels, whose range is not known; convert it to 8 or 16 bits")
+    if image.mode.startswith("I;16"):  # convert() would clip 16-bit values, not scale them
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("F", "I"):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise UnreadableImageError(f"{kind} pixels, whose range is not known; convert it to 8 or 16 bits")
     return image if image.mode == "L" else image.convert("RGB")
 
 

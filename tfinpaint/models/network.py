@@ -141,7 +141,8 @@ def _make_layer(layer: Layer, dtype: dict[str, str]) -> keras.Layer:
 def _batch_shape(config: dict[str, Any]) -> tuple[int | None, ...]:
     """The shape of an input. Its batch is left open, because the last batch of a pass is a smaller one."""
     if len(config) != 1 or next(iter(config)) not in SHAPE_KEYS:
-        raise ValueError(f"must have batch_shape and nothing else; it has {', '.join(config) or 'nothing'}")
+        found = ", ".join(config) or "nothing"
+        raise ValueError(f"must have batch_shape (Keras 2: batch_input_shape) and nothing else; it has {found}")
     ((key, shape),) = config.items()
     if not isinstance(shape, list) or not all(side is None or (type(side) is int and side > 0) for side in shape):
         raise ValueError(f"{key} must be a list of positive integers or null, not {json.dumps(shape):.80}")

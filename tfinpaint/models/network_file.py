@@ -58,6 +58,8 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not JSON ({error}); write it with model.to_json() of Keras") from error
+    if isinstance(document, list):
+        return {"layers": document}
     if not isinstance(document, dict):
         raise UserError(f"{path}: must hold an object, as model.to_json() of Keras writes it")
     if "class_name" not in document:
@@ -231,7 +233,7 @@ def blamed_on(layer: Layer, origin: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     """What an error says, without colours and without Keras's line about where it was."""
-    for line in re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines():
+    for line in re.sub(r"\x1b\[[\d;]*m|\{\{.*?\}\}| \[Op:.*", "", str(error)).splitlines():
         if line.strip() and not line.startswith("Exception encountered when calling"):
             return line.strip()
     return type(error).__name__

@@ -58,8 +58,12 @@ class MetricsLog:
         names = metric_names(records)
         lines = ["# epoch " + " ".join(names)]
         lines += [" ".join([str(r["epoch"]), *(f"{r[name]:.8g}" for name in names)]) for r in records]
-        path = self._outfile.with_name(f"{self._outfile.stem}_{phase}{self._outfile.suffix}")
-        write_text(path, "\n".join(lines) + "\n")
+        write_text(outfile_of(self._outfile, phase), "\n".join(lines) + "\n")
+
+
+def outfile_of(outfile: Path, phase: str) -> Path:
+    """The seed tool's names: `X.txt` -> `X_train.txt` and `X_test.txt`."""
+    return outfile.with_name(f"{outfile.stem}_{phase}{outfile.suffix}")
 
 
 class _Board:

@@ -81,7 +81,9 @@ def build_model(header: Header, network: dict[str, Any] | None, origin: str = "l
 def _check_shapes(model: keras.Model, header: Header) -> None:
     taken, given = model.input_shape[1:], (header.height, header.width, header.channels)
     if len(taken) != 3 or any(t not in (None, g) for t, g in zip(taken, given, strict=True)):
-        raise UserError(f"layers: the network takes images of {_by(taken)}, the data gives {_by(given)}")
+        raise UserError(
+            f"layers: the network takes images of {_by(taken)}, the data gives {_by(given)} (height x width x channels)"
+        )
     made = model.output_shape[1:]
     if header.kind == "classifier" and made != (len(header.classes),):
         raise UserError(
@@ -103,7 +105,7 @@ def check_output_shape(run: Run, model: keras.Model) -> None:
     if made[:2] != wanted[:2] or (not masks and made[2] != wanted[2]):
         raise UserError(
             f"{run.network_name}: the network makes images of {_by(made)}, the targets are "
-            f"{_by(wanted[:2] if masks else wanted)}; let data.target_transforms fit them"
+            f"{_by(wanted[:2] if masks else wanted)} (height x width x channels); let data.target_transforms fit them"
         )
 
 

@@ -92,7 +92,7 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     _report_bad(run, bad)
     good = [i for i in range(len(listing)) if i not in bad]
     opened = [Images.open(files.select(good), shard, chain, run.config.data.preload) for files, chain in sides]
-    classes = f" in {len(listing.classes)} classes" if listing.classes else ""
+    classes = f" in {len(listing.classes)} classes" if listing.classes and recipe.has_targets else ""
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
     stray = f", {len(listing.stray)} other files passed over" if listing.stray else ""
     log.info(f"{listing.root}: {len(good)} images{classes}{pairs}{stray}")
@@ -108,12 +108,12 @@ def _report_bad(run: Run, bad: dict[int, str]) -> None:
     lines = [bad[i] for i in sorted(bad)]
     if len(bad) > limit:
         more = [f"... and {len(bad) - 20} more"] if len(bad) > 20 else []
-        head = f"{len(bad)} unreadable images, data.max_bad_images allows {limit}; mend or remove them:"
+        head = f"{len(bad)} unusable images, data.max_bad_images allows {limit}; mend or remove them:"
         raise UserError("\n".join([head, *lines[:20], *more]))
     for line in lines:
-        log.warning(f"Skipping unreadable image {line}")
+        log.warning(f"Skipping unusable image {line}")
     if bad:
-        log.warning(f"Skipped {len(bad)} unreadable images of at most {limit}")
+        log.warning(f"Skipped {len(bad)} unusable images of at most {limit}")
 
 
 def steps_per_epoch(run: Run, data: DataSet) -> int:

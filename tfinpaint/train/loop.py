@@ -158,7 +158,7 @@ class Trainer:
         if not math.isfinite(result.values["loss"]):
             raise UserError(
                 f"the loss became {result.values['loss']}: the weights are spoilt; lower optimizer.learning_rate "
-                "and go on from the last checkpoint with --resume"
+                "and start anew, or go on from a checkpoint with --resume"
             )
         return result
 

@@ -22,7 +22,7 @@ from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_json, write_text
 from tfinpaint.models.network_file import read_network
-from tfinpaint.report.metrics import METRICS, TENSORBOARD, MetricsLog
+from tfinpaint.report.metrics import METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
 
 log = logging.getLogger(__name__)
@@ -94,30 +94,50 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
         folder.mkdir(parents=True, exist_ok=True)
         _lock(folder)
         checkpoints = checkpoint.list_checkpoints(saved) if saved else []
+        _refuse_foreign(folder)
         if not trains:
-            _refuse_evaluation(folder, checkpoints, resume, overwrite)
+            _refuse_evaluation(config, checkpoints, resume, overwrite)
         elif not resume:
             _refuse_used(config, kind, checkpoints, overwrite)
         elif checkpoints:
             header = checkpoint.read_header(checkpoints[-1], allowed=(kind,))
+        else:
+            log.info(f"There is nothing to resume in {folder}: starting anew")
         if trains and saved and not saved.is_relative_to(folder):  # another run might write there too
             saved.mkdir(parents=True, exist_ok=True)
             _lock(saved)
+    except FileExistsError as error:
+        raise UserError(f"{error.filename}: is a file, not a folder; name another --workdir") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
     return header.model_dump() if header else None
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """A folder that holds files of our names, but no run, is somebody else's."""
+    found = [name for name in (METRICS, SUMMARY, REPORT, FIGURES, TENSORBOARD) if (folder / name).exists()]
+    if found and not (folder / RESOLVED_CONFIG).exists():
+        raise UserError(f"{folder} holds {found[0]}, but no run of this program; name another folder with --workdir")
+
+
+def _used_outputs(config: Config, phases: Sequence[str]) -> list[Path]:
+    """What an earlier run has written: its records, and its text logs, which may lie elsewhere."""
+    assert config.workdir is not None
+    logs = [outfile_of(config.outfile, phase) for phase in phases] if config.outfile else []
+    return [path for path in (config.workdir / METRICS, *logs) if path.exists()]
+
+
 def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwrite: bool) -> None:
     """A new training destroys an earlier one only where it was asked to, and then only one of its own kind."""
     folder, saved, load = config.workdir, config.checkpoints.save, config.checkpoints.load
-    assert folder is not None
-    if not checkpoints and not (folder / METRICS).exists():
+    outputs = _used_outputs(config, ("train", "test"))
+    if not checkpoints and not outputs:
         return
     if not overwrite:
+        used = saved if checkpoints else folder if outputs[0].name == METRICS else outputs[0]
         raise UserError(
-            f"{saved if checkpoints else folder} already holds a run; add --resume to go on with it, --overwrite to "
-            "start it anew, or name another folder with --workdir"
+            f"{used} already holds a run; add --resume to go on with it, --overwrite to start it anew, or name another "
+            "folder with --workdir"
         )
     if load and saved and saved in load.parents:
         raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
@@ -125,14 +145,14 @@ def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwr
         raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")
 
 
-def _refuse_evaluation(folder: Path, checkpoints: Sequence[Path], resume: bool, overwrite: bool) -> None:
+def _refuse_evaluation(config: Config, checkpoints: Sequence[Path], resume: bool, overwrite: bool) -> None:
     """An evaluation may replace an evaluation; never the records of a training."""
     if resume:
         raise UserError("--resume goes on with a training; without data.input_path there is none")
-    if any(folder in path.parents for path in checkpoints):
-        raise UserError(f"{folder} holds the run of a training; name another --workdir for the evaluation")
-    if (folder / METRICS).exists() and not overwrite:
-        raise UserError(f"{folder} already holds a run; add --overwrite, or name another folder with --workdir")
+    if any(config.workdir in path.parents for path in checkpoints):
+        raise UserError(f"{config.workdir} holds the run of a training; name another --workdir for the evaluation")
+    if (outputs := _used_outputs(config, ("test",))) and not overwrite:
+        raise UserError(f"{outputs[0]} is there already; add --overwrite, or name another folder with --workdir")
 
 
 _held_locks: list[IO[str]] = []  # open until the process ends, however it ends

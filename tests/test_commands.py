@@ -229,6 +229,24 @@ def test_data_that_cannot_be_classified(tmp_path, counts, message):
     assert message in refuse("classify", "--config", config)
 
 
+def test_files_of_others_are_neither_written_over_nor_removed(images, tmp_path):
+    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1, outfile=str(tmp_path / "log.txt"))
+    mine = tmp_path / "mine" / "figures" / "my.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    (tmp_path / "log_train.txt").write_text("of another tool")
+    for overwrite in ([], ["--overwrite"]):
+        assert f"{tmp_path}/mine holds figures, but no run of this program" in refuse(
+            "classify", "--config", config, "--workdir", tmp_path / "mine", *overwrite
+        )
+    assert f"{tmp_path}/log_train.txt already holds a run; add" in refuse("classify", "--config", config)
+    assert (mine.read_text(), (tmp_path / "log_train.txt").read_text()) == ("mine", "of another tool")
+    output = succeed("classify", "--config", config, "--resume")
+    assert f"There is nothing to resume in {tmp_path}/run: starting anew" in output
+    assert (tmp_path / "log_train.txt").read_text().startswith("# epoch loss accuracy")
+    assert "is a file, not a folder" in refuse("classify", "--config", config, "--workdir", config)
+
+
 @pytest.mark.parametrize("app", ["gan", "obj", "pde"])
 def test_the_seed_tools_other_applications_are_refused(app):
     error = refuse("pretrain", f"--app={app}", "--config", "none.json")

@@ -235,7 +235,7 @@ def test_an_evaluation_destroys_no_training(classifier, tmp_path):
     assert "without data.input_path there is none" in refuse(*evaluate, "--resume")
     elsewhere = (*evaluate, "--workdir", tmp_path / "eval", "--set", f"checkpoints.save={checkpoints}")
     succeed(*elsewhere)
-    assert "already holds a run; add --overwrite" in refuse(*elsewhere)
+    assert "is there already; add --overwrite" in refuse(*elsewhere)
     succeed(*elsewhere, "--overwrite")
     assert sorted(path.name for path in checkpoints.iterdir()) == before
     assert summary(tmp_path / "eval")["epochs"] == 0

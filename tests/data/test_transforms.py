@@ -273,6 +273,14 @@ def test_input_and_target_get_the_same_draws_and_their_own_steps(tmp_path):
         assert np.allclose(tf.image.rgb_to_grayscale(middle), batch["targets"], atol=1e-5)
 
 
+def test_no_two_steps_share_their_draws():
+    flip = {"random_horizontal_flip": 0.5}
+    lists = {"transforms": [{"resize": [8, 8]}, flip], "input_transforms": [flip, flip], "target_transforms": [flip]}
+    recipe = recipes.image_to_image(Config.model_validate({"data": lists}), targets=True, augment=True)
+    assert [number for number, _ in recipe.images.batched] == [1, 2, 3]
+    assert [number for number, _ in recipe.targets.batched] == [1, 4]
+
+
 def test_masks_are_passed_by_what_changes_values(tmp_path):
     write_images(tmp_path / "x", {"a": 2}, size=(8, 8))
     values = np.arange(64, dtype=np.uint8).reshape(8, 8) % 3

@@ -37,6 +37,8 @@ def compare(folders: Sequence[Path], report: Path) -> list[list[Any]]:
         raise UserError(f"{report}: is a folder; name the page to write")
     summaries = dict(zip(_labels(folders), map(_summary, folders), strict=True))
     columns = [name for name in COLUMNS if any(summary.get(name) is not None for summary in summaries.values())]
+    if len({summary.get("label_fraction") for summary in summaries.values()} - {None}) < 2:
+        columns = [name for name in columns if name != "label_fraction"]
     table = [["run", *columns], *([run, *(s.get(name, "") for name in columns)] for run, s in summaries.items())]
     accuracies = {run: s["test_accuracy"] for run, s in summaries.items() if "test_accuracy" in s}
     chart = report.with_name(f"{report.stem}_accuracies.png")

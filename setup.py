@@ -30,6 +30,7 @@ setup(
         "pydantic>=2.10",
         "pyyaml",
         "rich",
+        "scikit-image",
         "scikit-learn",
         "tensorboard",
     ],

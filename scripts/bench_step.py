@@ -50,7 +50,7 @@ def our_turn(size: int, batch: int, folder: Path):
     images = pipeline.Images.open(sources.list_images(folder), pipeline.Shard(), recipe.images, preload=True)
     batches = iter(pipeline.train_batches(images, batch_size=batch, seed=0, first_step=0, prepare=recipe.prepare))
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)
-    trainer = Trainer(build(size), optimizer, losses.Objective(losses.bce), world=dist.World())
+    trainer = Trainer(build(size), optimizer, losses.of_targets(losses.bce), world=dist.World())
     return lambda steps: trainer.train_steps(batches, steps)
 
 

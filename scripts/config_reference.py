@@ -19,14 +19,17 @@ BEGIN, END = "<!-- configuration reference: made by scripts/config_reference.py 
 
 
 def reference() -> str:
-    """A Markdown table with a row per key; what several keys hold is told once."""
+    """A Markdown table with a row per key; what several keys hold is told once, of a variant only what differs."""
     rows = ["| key | values | default | meaning |", "|---|---|---|---|", *_rows(Config, "", set())]
     return "\n".join(rows)
 
 
 def _rows(section: type[BaseModel], prefix: str, told: set[type[BaseModel]]) -> list[str]:
     rows = []
+    is_variant = section.__base__ in told
     for name, field in section.model_fields.items():
+        if is_variant and name not in section.__annotations__:
+            continue
         inner = [t for t in _flat(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
         if not inner or field.description:
             rows.append(f"| `{prefix}{name}` | {_values(field)} | {_default(field)} | {field.description or ''} |")
@@ -34,8 +37,7 @@ def _rows(section: type[BaseModel], prefix: str, told: set[type[BaseModel]]) -> 
             item = "[]." if "list" in str(field.annotation) else "."
             if model not in told:
                 rows += _rows(model, f"{prefix}{name}{item}", told)
-            if item == "[].":
-                told.add(model)
+            told.add(model)
     return rows
 
 

@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 ROWS = [
     {"errors", "version", "files", "config", "config_checks", "config_file", "seed_only", "dist"},
     {"data", "models"},
-    {"transfer", "legacy_weights", "checkpoint", "report"},
+    {"transfer", "legacy_weights", "checkpoint", "report", "measurements", "baselines", "restoration"},
     {"train", "cli"},
-    {"pretrain", "classify", "prepare", "compare", "canary", "__main__", "__init__"},
+    {"pretrain", "classify", "prepare", "preview", "predict", "compare", "canary", "__main__", "__init__"},
 ]
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 

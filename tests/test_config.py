@@ -56,7 +56,7 @@ def test_the_seed_tools_json_is_read_with_tabs_and_outer_key(tmp_path):
     assert config.checkpoints.save == tmp_path / "model_checkpoints"
     assert config.outfile == tmp_path / "out_inpaint.txt"
     assert config.input_shape == (128, 128, 3)
-    assert (config.patches.number, config.patches.size) == (16, 16)
+    assert (config.mask.random_patches.number, config.mask.random_patches.size) == (16, 16)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -242,7 +242,7 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
             1,
             r"needs the inputs of these targets",
         ),
-        ("pretrain", {"data__target_is_mask": True}, 1, r"cuts the targets from the inputs, which are no masks"),
+        ("pretrain", {"data__target_is_mask": True}, 1, r"random_patches makes the targets of the inputs, which are no masks"),
         (
             "classify",
             {"data__transforms": [{"rotate": 3.0}, {"center_crop": [32, 32]}]},

@@ -27,7 +27,7 @@ def check(world: dist.World) -> str:
     import keras
     import tensorflow as tf
 
-    from tfinpaint.models.losses import Objective
+    from tfinpaint.models.losses import of_targets
     from tfinpaint.train.loop import Trainer
 
     ranks_mean = world.average_gradients([tf.constant([float(world.rank)])])[0].numpy()[0]
@@ -39,7 +39,7 @@ def check(world: dist.World) -> str:
     trainer = Trainer(
         model,
         keras.optimizers.Adam(1e-2),
-        Objective(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1)),
+        of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1)),
         world=world,
     )
     trainer.synchronise()

@@ -2,8 +2,10 @@
 
 A checkpoint is a folder `model_checkpoint_<epoch>` with `model.weights.h5`, `encoder.weights.h5` (both in Keras's own
 format; the encoder file also loads into `keras.applications.ResNet50(include_top=False)`), `optimizer.npz` and
-`checkpoint.json`. Each weight file carries the same header as an HDF5 attribute, so it can be moved on its own. A
-model that was built from a network file has no encoder file, and carries its network in `model.weights.h5`.
+`checkpoint.json`; after training with a discriminator also `discriminator.weights.h5` and
+`discriminator_optimizer.npz`. The weight files of model and encoder carry the same header as an HDF5 attribute, so they
+can be moved on their own. A model that was built from a network file has no encoder file, and carries its network in
+`model.weights.h5`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tfinpaint.config import Fill, Transform
 from tfinpaint.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -31,10 +34,24 @@ log = logging.getLogger(__name__)
 Kind = Literal["inpainter", "classifier", "encoder"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
+DISCRIMINATOR, DISCRIMINATOR_OPTIMIZER = "discriminator.weights.h5", "discriminator_optimizer.npz"
 _ATTRIBUTE = "tfinpaint"
 _NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
 SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
 _NAME = re.compile(r"model_checkpoint_(\d+)$")
+
+
+class Restoration(BaseModel):
+    """How an inpainter's input is made, so that it can restore pictures outside of its run.
+
+    Attributes:
+        fill: what it sees in the hole.
+        input_transforms: steps after that; they change values, not places.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    fill: Fill
+    input_transforms: tuple[Transform, ...] = ()
 
 
 class Header(BaseModel):
@@ -47,6 +64,9 @@ class Header(BaseModel):
         network: SHA-256 of that network's definition, else None.
         height, width, channels: of the input images; pixels, 1 or 3.
         target_channels: of the images that an inpainter makes.
+        bottleneck, output_activation: of an inpainter, arguments of `models.inpaint.build_inpainter`.
+        restoration: of an inpainter whose outputs are pixels of the erased image; else None.
+        adversarial: type of the discriminator's optimizer in the configuration; None without a discriminator.
         classes: class names of a classifier, else empty.
         optimizer: its type in the configuration; several have states of the same shapes.
         batch_size, steps_per_epoch: of the run; they place `step` in the data.
@@ -63,6 +83,10 @@ class Header(BaseModel):
     width: int
     channels: int = 3
     target_channels: int = 3
+    bottleneck: Literal["channelwise"] | None = None
+    output_activation: Literal["sigmoid", "linear"] = "sigmoid"
+    restoration: Restoration | None = None
+    adversarial: str | None = None
     classes: tuple[str, ...] = ()
     optimizer: str | None = None
     batch_size: int
@@ -76,18 +100,21 @@ class Contents:
     Attributes:
         encoder: the encoder inside `model`, None for a model built from a network file.
         network: definition of such a model's network, as `models.network.read_network` gives it.
+        discriminator, discriminator_optimizer: of the joint loss, both or neither.
     """
 
     model: keras.Model
     optimizer: keras.Optimizer
     encoder: keras.Model | None
     network: dict[str, Any] | None = None
+    discriminator: keras.Model | None = None
+    discriminator_optimizer: keras.Optimizer | None = None
 
     @property
     def variables(self) -> list[keras.Variable]:
         """All that is written, twice where it is written twice."""
-        encoder = self.encoder.variables if self.encoder else []
-        return [*self.model.variables, *encoder, *self.optimizer.variables]
+        written = (self.model, self.encoder, self.optimizer, self.discriminator, self.discriminator_optimizer)
+        return [variable for part in written if part is not None for variable in part.variables]
 
 
 def save(folder: Path, header: Header, contents: Contents, keep: int | None) -> Path:
@@ -135,10 +162,17 @@ def _write(folder: Path, header: Header, contents: Contents) -> None:
     if contents.encoder is not None:
         contents.encoder.save_weights(folder / ENCODER)
         _describe(folder / ENCODER, header.model_copy(update={"kind": "encoder", "classes": ()}))
-    store: dict[str, np.ndarray] = {}
-    contents.optimizer.save_own_variables(store)
-    np.savez(folder / OPTIMIZER, allow_pickle=False, **store)
+    _write_optimizer(folder / OPTIMIZER, contents.optimizer)
+    if contents.discriminator is not None:
+        contents.discriminator.save_weights(folder / DISCRIMINATOR)
+        _write_optimizer(folder / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer)
     (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n")
+
+
+def _write_optimizer(path: Path, optimizer: keras.Optimizer) -> None:
+    store: dict[str, np.ndarray] = {}
+    optimizer.save_own_variables(store)
+    np.savez(path, allow_pickle=False, **store)
 
 
 def _describe(path: Path, header: Header, network: dict[str, Any] | None = None) -> None:
@@ -238,28 +272,38 @@ def load_weights(path: Path, model: keras.Model) -> None:
     Raises:
         UserError: the file is damaged or does not fit the model.
     """
-    file = path / MODEL if path.is_dir() else path
+    _load_weights(path / MODEL if path.is_dir() else path, model)
+
+
+def restore(path: Path, contents: Contents) -> None:
+    """Fill models and built optimizers from a checkpoint folder, to go on training.
+
+    Raises:
+        UserError: a file is damaged or does not fit.
+    """
+    _load_weights(path / MODEL, contents.model)
+    _restore_optimizer(path / OPTIMIZER, contents.optimizer)
+    if contents.discriminator is not None:
+        _load_weights(path / DISCRIMINATOR, contents.discriminator)
+        _restore_optimizer(path / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer)
+
+
+def _load_weights(file: Path, model: keras.Model) -> None:
     try:
         model.load_weights(file)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise UserError(f"{file}: the weights cannot be loaded: {str(error).splitlines()[0]}") from None
 
 
-def restore(path: Path, model: keras.Model, optimizer: keras.Optimizer) -> None:
-    """Fill a model and its built optimizer from a checkpoint folder, to go on training.
-
-    Raises:
-        UserError: a file is damaged or does not fit.
-    """
-    load_weights(path, model)
+def _restore_optimizer(file: Path, optimizer: keras.Optimizer) -> None:
     try:
-        with np.load(path / OPTIMIZER, allow_pickle=False) as stored:
+        with np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path / OPTIMIZER}: the optimizer state cannot be loaded: {error}") from None
+        raise UserError(f"{file}: the optimizer state cannot be loaded: {error}") from None
     shapes = [tuple(variable.shape) for variable in optimizer.variables]
     if {name: array.shape for name, array in arrays.items()} != {str(i): shape for i, shape in enumerate(shapes)}:
-        raise UserError(f"{path / OPTIMIZER}: the state of another optimizer; resume with the optimizer of the run")
+        raise UserError(f"{file}: the state of another optimizer; resume with the optimizer of the run")
     rate = optimizer.get_config()["learning_rate"]
     optimizer.load_own_variables(arrays)
     if isinstance(rate, float):  # a constant rate is among the variables; the configuration's has the last word

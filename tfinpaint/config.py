@@ -34,16 +34,87 @@ class _Section(BaseModel):
 
 Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+ShareRange = Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=2, max_length=2)]
 PerChannel = float | list[float]
+Fill = Literal["black", "mean", "noise"]
 
 
-class RandomPatches(_Section):
-    """Cut `number` squares of `size` pixels out of each image: the input keeps the rest, the target the squares."""
+class _Mask(_Section):
+    """What a mask erases from each image; the network sees the rest, and `fill` in the hole."""
 
-    number: int = Field(ge=1, description="squares per image; they may overlap")
+    fill: Fill = Field(
+        "black",
+        description="what the network sees in the hole: black, the mean colour of the image's visible pixels, or noise "
+        "uniform in 0 to 1",
+    )
+
+
+class RandomPatches(_Mask):
+    """Squares of one size at random places, as the seed tool cuts them."""
+
+    number: int | None = Field(None, ge=1, description="squares per image; they may overlap")
     size: int = Field(ge=1, description="side of a square, pixels")
+    area: float | None = Field(
+        None, gt=0, le=0.75, description="instead of number: squares are added up to this share of the image"
+    )
+
+    @model_validator(mode="after")
+    def _number_or_area(self) -> RandomPatches:
+        if (self.number is None) == (self.area is None):
+            raise ValueError("expected number (of squares) or area (share of the image), one of the two")
+        return self
+
+
+class Center(_Mask):
+    """The middle of each image (Context Encoders, section 3.3, central region)."""
+
+    side: float = Field(0.5, gt=0, lt=1, description="share of the image's height and of its width")
+
+
+class RandomBlock(_Mask):
+    """Rectangles of random sides at random places (Context Encoders, section 3.3, random block)."""
+
+    side: ShareRange = Field(
+        [0.1, 0.3], description="least and greatest side of a block, drawn per block, as shares of height and width"
+    )
+    number: int | None = Field(None, ge=1, description="blocks per image instead of up to an area; they may overlap")
+    area: float = Field(0.25, gt=0, le=0.75, description="blocks are added up to this share of the image")
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> RandomBlock:
+        _refuse_falling("side", self.side)
+        if self.number is not None and "area" in self.model_fields_set and self.area != 0.25:
+            raise ValueError("expected number (of blocks) or area (share of the image), one of the two")
+        return self
+
+
+class RandomRegion(_Mask):
+    """Free-form shapes, new ones for each image (Context Encoders, section 3.3, random region)."""
+
+    area: ShareRange = Field([0.2, 0.3], description="least and greatest share of the image, drawn per image")
+
+    @model_validator(mode="after")
+    def _rising(self) -> RandomRegion:
+        _refuse_falling("area", self.area)
+        return self
+
+
+class Grid(_Mask):
+    """A share of the cells of a grid (He et al., Masked Autoencoders, arXiv 2111.06377, section 3)."""
+
+    size: int = Field(16, ge=1, description="side of a cell, pixels; it divides height and width")
+    ratio: float = Field(
+        0.75, gt=0, lt=1, description="share of the cells, rounded to whole cells, the same number each time"
+    )
+
+
+def _refuse_falling(name: str, limits: list[float]) -> None:
+    if limits[0] > limits[1]:
+        raise ValueError(f"{name}: the first of the two must not be the greater one")
+
+
+MASKS = ("random_patches", "center", "random_block", "random_region", "grid")
 
 
 class Normalize(_Section):
@@ -72,8 +143,8 @@ class Transform(_Section):
     jitter_crop: Share | None = Field(
         None, description="C: cut c S / 2 pixels off each side, S the image's extent, c uniform in [0, C) per side"
     )
-    random_horizontal_flip: Probability | None = Field(None, description="probability of mirroring left to right")
-    random_vertical_flip: Probability | None = Field(None, description="probability of mirroring top to bottom")
+    random_horizontal_flip: Share | None = Field(None, description="probability of mirroring left to right")
+    random_vertical_flip: Share | None = Field(None, description="probability of mirroring top to bottom")
     random_zoom: Share | None = Field(
         None, description="C: zoom in until c S / 2 pixels are lost on every side, c uniform in [0, C) per image"
     )
@@ -87,6 +158,10 @@ class Transform(_Section):
     normalize: Normalize | None = None
     grayscale: Literal[True] | None = Field(None, description="one channel, the luma of RGB")
     random_patches: RandomPatches | None = None
+    center: Center | None = None
+    random_block: RandomBlock | None = None
+    random_region: RandomRegion | None = None
+    grid: Grid | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Transform:
@@ -109,9 +184,14 @@ class Transform(_Section):
         return self.kind in ("convert_color", "normalize", "grayscale")
 
     @property
+    def erases(self) -> bool:
+        """True for a mask: it makes input and target apart."""
+        return self.kind in MASKS
+
+    @property
     def is_random(self) -> bool:
         """True for an augmentation, which evaluation leaves out."""
-        return self.kind == "jitter_crop" or (self.kind.startswith("random_") and self.kind != "random_patches")
+        return self.kind == "jitter_crop" or (self.kind.startswith("random_") and not self.erases)
 
     def shape_after(self, shape: Shape) -> Shape:
         """The shape of an image after this step."""
@@ -140,11 +220,11 @@ class Data(_Section):
     )
     input_path: Path | None = Field(None, description="training images, a tree of them; null: no training")
     target_path: Path | None = Field(
-        None, description="their targets, images of the same names; null with random_patches: cut from the inputs"
+        None, description="their targets, images of the same names; null with a mask: cut from the inputs"
     )
     test_input_path: Path | None = Field(None, description="held-out images; null: no evaluation")
     test_target_path: Path | None = Field(
-        None, description="their targets; null without random_patches: inference only, no loss"
+        None, description="their targets; null without a mask: inference only, no loss"
     )
     test_output_path: Path | None = Field(
         None, description="folder for the predictions of the held-out images, PNG and HDF5; null: none are written"
@@ -165,7 +245,7 @@ class Data(_Section):
     label_fraction: float = Field(1.0, gt=0, le=1, description="share of each class's training images to use")
     max_bad_images: int = Field(0, ge=0, description="unusable images to skip; one more is an error")
     transforms: list[Transform] = Field(
-        default_factory=list, description="steps in order, for input and target alike; random_patches last"
+        default_factory=list, description="steps in order, for input and target alike; a mask last"
     )
     input_transforms: list[Transform] = Field(default_factory=list, description="steps after those, inputs alone")
     target_transforms: list[Transform] = Field(default_factory=list, description="steps after those, targets alone")
@@ -267,19 +347,60 @@ def _refuse_unused(section: Any, used: Sequence[str]) -> None:
             raise ValueError(f"{section.type} has no {name}")
 
 
+class DiscriminatorOptimizer(Optimizer):
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam, AdamW, LAMB")
+
+
+class Adversarial(_Section):
+    """The joint loss of Context Encoders (section 3.2): a discriminator learns to tell holes from restorations."""
+
+    weight: float = Field(0.001, gt=0, lt=1, description="of the adversarial loss; 1 - weight: of the reconstruction")
+    optimizer: DiscriminatorOptimizer = Field(
+        DiscriminatorOptimizer(),
+        description="of the discriminator, with the keys of `optimizer`; default: Adam, learning_rate 2e-4, beta1 0.5",
+    )
+
+
+class Perceptual(_Section):
+    """The distance of restoration and original as a frozen encoder sees it (Johnson et al., arXiv 1603.08155)."""
+
+    weight: float = Field(0.1, gt=0, description="of the mean squared distance of the features")
+    encoder: Path = Field(description="checkpoint folder of this project, or its encoder.weights.h5")
+    layer: str = Field("conv3_block4_out", description="layer of that encoder whose outputs are compared")
+
+
 class Loss(_Section):
     function: Literal["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"] | None = Field(
         None,
-        description="NLL: labels, or masks of classes; Dice, Jaccard, Focal: masks, or images of 0 and 1; the others: "
-        "images, or masks for a network of one channel; null: BCE for pretrain, NLL for classify",
+        description="NLL: labels, or masks of classes; Dice, Jaccard, Focal: masks, or images of 0 and 1; the others "
+        "(MSE is also called L2): images, or masks for a network of one channel; null: BCE for pretrain, NLL for "
+        "classify",
     )
     weight: list[Annotated[float, Field(ge=0)]] | None = Field(
         None, min_length=2, description="NLL: a weight per class, in the order of their names"
     )
+    target: Literal["patches", "image", "masked"] = Field(
+        "patches",
+        description="with a mask. patches: what was erased, on a black canvas, all of which is scored (as the seed "
+        "does); image: the whole image; masked: what was erased, and nothing else is scored",
+    )
+    overlap: int = Field(0, ge=0, description="image, masked: pixels around the hole that are scored by overlap_weight")
+    overlap_weight: float = Field(10.0, gt=0, description="weight of these pixels beside the hole's, which is 1")
+    normalize_patches: int | None = Field(
+        None,
+        ge=1,
+        description="image, masked with MSE or L1: side of the cells, pixels, each of which is brought to mean 0 and "
+        "variance 1 in the target; the network's output is linear then",
+    )
+    adversarial: Adversarial | None = Field(None, description="joint loss with a discriminator; null: without")
+    perceptual: Perceptual | None = Field(None, description="distance in a frozen encoder's features; null: without")
 
     @field_validator("function", mode="before")
     @classmethod
     def _in_any_case(cls, name: Any) -> Any:
+        if isinstance(name, str) and name.lower() == "l2":
+            return "MSE"
         return _spelled_as(name, ("BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"))
 
     @model_validator(mode="after")
@@ -290,11 +411,24 @@ class Loss(_Section):
             raise ValueError("weight: at least one class must count")
         return self
 
+    @model_validator(mode="after")
+    def _what_the_target_allows(self) -> Loss:
+        if self.target == "patches" and (self.overlap or self.normalize_patches):
+            raise ValueError("overlap and normalize_patches need target: masked (or image)")
+        if self.normalize_patches and self.function not in ("MSE", "L1"):
+            raise ValueError("normalize_patches needs function: MSE or L1, its values are not 0 to 1")
+        return self
+
 
 class Model(_Section):
     encoder: Literal["resnet50", "tiny"] = Field("resnet50", description="tiny: one block a stage, for tests")
     encoder_output: Literal["before_add", "after_relu"] = Field(
         "before_add", description="cut the encoder before its last add (as the seed does) or after its last ReLU"
+    )
+    bottleneck: Literal["channelwise"] | None = Field(
+        None,
+        description="between encoder and decoder. channelwise: the fully-connected layer of Context Encoders, from "
+        "each feature map to itself; null: nothing",
     )
     trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = Field(
         None,
@@ -363,10 +497,27 @@ class Config(_Section):
 
     @property
     def targets_are_cut(self) -> bool:
-        """True where the targets are patches of the inputs, in training and in evaluation."""
+        """True where the targets are made of the inputs by a mask, in training and in evaluation."""
         data = self.data
         own = data.target_path in (None, data.input_path) and data.test_target_path in (None, data.test_input_path)
-        return self.patches is not None and own
+        return self.mask is not None and own
+
+    @property
+    def measures_pixels(self) -> bool:
+        """True where the network restores the erased image itself, so that both can be compared pixel by pixel."""
+        if any(step.normalize for step in self.data.transforms):
+            return False  # values are not 0 to 1
+        return self.targets_are_cut and not self.data.target_transforms and not self.loss.normalize_patches
+
+    @property
+    def weighs_pixels(self) -> bool:
+        """True where pixels count differently in the loss."""
+        return self.mask is not None and (self.loss.target == "masked" or self.loss.overlap > 0)
+
+    @property
+    def output_activation(self) -> Literal["sigmoid", "linear"]:
+        """At the end of the built-in decoder."""
+        return "linear" if self.loss.normalize_patches else "sigmoid"
 
     @property
     def input_shape(self) -> Shape:
@@ -379,8 +530,9 @@ class Config(_Section):
         return shape_after(self.target_steps, self.target_channels)
 
     @property
-    def patches(self) -> RandomPatches | None:
-        return next((step.random_patches for step in self.data.transforms if step.random_patches), None)
+    def mask(self) -> Transform | None:
+        """The step that erases, if there is one."""
+        return next((step for step in self.data.transforms if step.erases), None)
 
 
 def shape_after(steps: Sequence[Transform], channels: int) -> Shape:

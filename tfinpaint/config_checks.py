@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tfinpaint.config import Config, ConfigError, Shape, Transform, shape_after
+from tfinpaint.config import MASKS, Config, ConfigError, Loss, Shape, Transform, shape_after
 
 Task = Literal["pretrain", "classify"]
+_PRETRAIN_LOSS = ("target", "overlap", "normalize_patches", "adversarial", "perceptual")
 STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
 
 
@@ -97,8 +98,8 @@ def _check_steps(name: str, steps: Sequence[Transform], channels: int) -> None:
             raise ConfigError(f"{name}: center_crop must come first, or after a resize: here sizes are not known")
         if step.center_crop and height and width and (step.center_crop[1] > height or step.center_crop[0] > width):
             raise ConfigError(f"{name}: center_crop {step.center_crop} is larger than the image, {width} x {height}")
-        if step.random_patches and not (height and width):
-            raise ConfigError(f"{name}: a resize must come before random_patches, such as `- resize: [128, 128]`")
+        if step.erases and not (height and width):
+            raise ConfigError(f"{name}: a resize must come before {step.kind}, such as `- resize: [128, 128]`")
         if step.convert_color and (1 if step.convert_color.startswith("GRAY") else 3) != channels:
             raise ConfigError(f"{name}: convert_color {step.convert_color} is given images of {channels} channel(s)")
         if step.normalize:
@@ -126,8 +127,9 @@ def _check_images(config: Config) -> None:
         raise ConfigError("loss.function NLL scores labels; pretrain takes another, or data.target_is_mask: true")
     if config.model.trainable == "head_only":
         raise ConfigError("model.trainable head_only would leave the encoder untrained; pretrain takes another")
-    _check_patches(config)
-    if data.input_path and not data.target_path and not config.patches:
+    _check_mask(config)
+    _check_loss(config)
+    if data.input_path and not data.target_path and not config.mask:
         raise ConfigError(
             "data.target_path is missing: name the folder of target images, or add "
             "`- random_patches: {number: 16, size: 16}` to data.transforms to inpaint"
@@ -136,6 +138,10 @@ def _check_images(config: Config) -> None:
     if data.test_input_path and not data.input_path and not data.test_output_path and not _has_test_targets(config):
         raise ConfigError("inference without targets needs data.test_output_path, the folder for its predictions")
     _check_size("data.transforms", config.input_shape, config)
+    if config.layers is not None and config.model.bottleneck:
+        raise ConfigError(
+            "model.bottleneck belongs to the built-in network; with `layers` the network file has its own"
+        )
     if config.layers is None and config.input_shape[:2] != config.target_shape[:2]:
         (height, width, _), (target_height, target_width, _) = config.input_shape, config.target_shape
         raise ConfigError(
@@ -145,27 +151,79 @@ def _check_images(config: Config) -> None:
 
 
 def _has_test_targets(config: Config) -> bool:
-    return bool(config.patches or config.data.test_target_path)
+    return bool(config.mask or config.data.test_target_path)
 
 
-def _check_patches(config: Config) -> None:
-    data, patches = config.data, config.patches
-    kinds = [step.kind for step in data.transforms]
+def _check_mask(config: Config) -> None:
+    data, mask = config.data, config.mask
     apart = [step.kind for step in [*data.input_transforms, *data.target_transforms]]
-    if "random_patches" in kinds[:-1]:
-        raise ConfigError("data.transforms: random_patches must come last: it makes input and target apart")
-    if "random_patches" in apart:
-        raise ConfigError("random_patches makes input and target together: its place is the end of data.transforms")
-    if patches and "jitter_crop" in apart:
-        raise ConfigError("jitter_crop must come before random_patches, in data.transforms")
+    if early := [step.kind for step in data.transforms[:-1] if step.erases]:
+        raise ConfigError(f"data.transforms: {early[0]} must come last: it makes input and target apart")
+    if misplaced := [kind for kind in apart if kind in MASKS]:
+        raise ConfigError(f"{misplaced[0]} makes input and target together: its place is the end of data.transforms")
+    if not mask:
+        return
+    if "jitter_crop" in apart:
+        raise ConfigError(f"jitter_crop must come before {mask.kind}, in data.transforms")
     if data.target_is_mask and config.targets_are_cut:
-        raise ConfigError("data.target_is_mask: random_patches cuts the targets from the inputs, which are no masks")
-    if patches:
-        height, width, _ = shape_after(data.transforms, 3)
-        if patches.size > min(height or 0, width or 0):
+        raise ConfigError(f"data.target_is_mask: {mask.kind} makes the targets of the inputs, which are no masks")
+    height, width, _ = shape_after(data.transforms, 3)
+    if height and width and (problem := _misfit(mask, height, width)):
+        raise ConfigError(f"data.transforms: {mask.kind}.{problem}")
+
+
+def _misfit(mask: Transform, height: int, width: int) -> str | None:
+    """Why this mask cannot be drawn, or would erase nothing or everything, in images of this size."""
+    pixels, image = height * width, f"the image, {width} x {height}"
+    if (patches := mask.random_patches) and patches.size > min(height, width):
+        return f"size {patches.size} is larger than {image}"
+    if (patches := mask.random_patches) and patches.area and patches.size**2 > patches.area * pixels:
+        return f"area {patches.area} of {image} is less than one square of {patches.size}; it would erase nothing"
+    if centre := mask.center:
+        sides = round(centre.side * height), round(centre.side * width)
+        if not min(sides) or sides == (height, width):
+            return f"side {centre.side} erases {sides[1]} x {sides[0]} pixels of {image}"
+    if (block := mask.random_block) and block.number is None:
+        largest = max(1, round(block.side[1] * height)) * max(1, round(block.side[1] * width))
+        if largest > block.area * pixels:
+            return f"side: a block of up to {block.side[1]} of the sides can be larger than the area, {block.area}"
+    if (region := mask.random_region) and not round(region.area[0] * pixels):
+        return f"area {region.area[0]} of {image} is less than one pixel"
+    if grid := mask.grid:
+        if height % grid.size or width % grid.size:
+            return f"size {grid.size} does not divide {image}"
+        cells = pixels // grid.size**2
+        if not 0 < round(grid.ratio * cells) < cells:
+            return f"ratio {grid.ratio} erases {round(grid.ratio * cells)} of {cells} cells"
+    return None
+
+
+def _check_loss(config: Config) -> None:
+    loss, data = config.loss, config.data
+    parts = [name for name in ("adversarial", "perceptual") if getattr(loss, name)]
+    if config.mask is None:
+        if loss.target != "patches" or parts:
+            needy = f"{parts[0]}" if parts else f"target: {loss.target}"
             raise ConfigError(
-                f"data.transforms: random_patches.size {patches.size} is larger than the image, {width} x {height}"
+                f"loss.{needy} needs a mask at the end of data.transforms, such as `- center: {{side: 0.5}}`"
             )
+        return
+    if config.weighs_pixels and (data.target_is_mask or loss.function not in ("BCE", "MSE", "L1")):
+        raise ConfigError("loss.target masked and loss.overlap score pixels of images: by BCE, MSE (L2) or L1")
+    if config.weighs_pixels and not all(step.changes_values for step in data.target_transforms):
+        raise ConfigError(
+            "loss.target masked and loss.overlap need target_transforms that leave pixels in their places"
+        )
+    if loss.normalize_patches:
+        height, width, _ = config.target_shape
+        if (height or 0) % loss.normalize_patches or (width or 0) % loss.normalize_patches:
+            raise ConfigError(f"loss.normalize_patches {loss.normalize_patches} does not divide {width} x {height}")
+    if parts and not config.measures_pixels:
+        raise ConfigError(
+            f"loss.{parts[0]} compares pixels: data.target_path, target_transforms and normalize_patches go out"
+        )
+    if loss.perceptual and not loss.perceptual.encoder.exists():
+        raise ConfigError(f"loss.perceptual.encoder: no such checkpoint: {loss.perceptual.encoder}")
 
 
 def _check_classification(config: Config) -> None:
@@ -174,8 +232,12 @@ def _check_classification(config: Config) -> None:
         raise ConfigError("classify needs data.target_type: labels (this configuration is for pretrain)")
     if config.loss.function != "NLL":
         raise ConfigError(f"loss.function {config.loss.function} scores images; classify takes NLL")
-    if any(step.random_patches for step in config.input_steps):
-        raise ConfigError("data.transforms: random_patches has no place in a classifier's configuration")
+    if masks := [step.kind for step in config.input_steps if step.erases]:
+        raise ConfigError(f"data.transforms: {masks[0]} has no place in a classifier's configuration")
+    if foreign := [name for name in _PRETRAIN_LOSS if getattr(config.loss, name) != Loss.model_fields[name].default]:
+        raise ConfigError(f"loss.{foreign[0]} has no place in a classifier's configuration")
+    if config.model.bottleneck:
+        raise ConfigError("model.bottleneck lies before a decoder; a classifier has none")
     if data.target_path or data.test_target_path or data.target_transforms:
         raise ConfigError("data: labels are folder names; target_path, test_target_path, target_transforms go out")
     _check_size("data.transforms", config.input_shape, config)

@@ -120,6 +120,7 @@ _INPUT_PATHS: list[Location] = [
     ("data", "target_path"),
     ("data", "test_input_path"),
     ("data", "test_target_path"),
+    ("loss", "perceptual", "encoder"),
 ]
 _OUTPUT_PATHS: list[Location] = [("outfile",), ("checkpoints", "save"), ("data", "test_output_path")]
 _PATHS: list[Location] = [*_INPUT_PATHS, *_OUTPUT_PATHS]

@@ -1,63 +1,106 @@
-"""Patches: golden pixels, statelessness, flat positions, expected area."""
+"""What fills a hole: numbers worked out by hand, visible pixels untouched, noise flat and the same on any rank."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tfinpaint.data import erasing
+from tfinpaint.data.transforms import Keys
 
-GOLDEN = [[[13, 9], [20, 22]], [[20, 39], [22, 7]]]
-
-
-def draw(seed=0, epoch=0, examples=(0, 1, 2), **shape):
-    shape = {"number": 4, "size": 5, "height": 32, "width": 48} | shape
-    return erasing.draw_patches(seed, tf.constant(epoch, tf.int64), tf.constant(examples, tf.int64), **shape).numpy()
+FILLS = ("black", "mean", "noise")
 
 
-def test_mask_and_erasure_on_golden_pixels():
-    patches = tf.constant([[[0, 1], [1, 2]]])  # two 2 x 2 squares that overlap in one pixel
-    mask = erasing.patches_to_mask(patches, size=2, height=3, width=4)
-    assert mask[0, :, :, 0].numpy().tolist() == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]]
-    images = tf.reshape(tf.range(1, 37, dtype=tf.float32) / 36, [1, 3, 4, 3])
-    inputs, targets = erasing.erase(images, mask)
-    assert np.array_equal(inputs + targets, images)
-    assert inputs[0, 0, 1].numpy().tolist() == [0, 0, 0]
-    assert targets[0, 0, 0].numpy().tolist() == [0, 0, 0]
-    assert np.array_equal(targets[0, 2, 2], images[0, 2, 2])
+def make_keys(examples, seed=0, epoch=0):
+    return Keys(seed, tf.constant(epoch, tf.int64), tf.constant(examples, tf.int64))
 
 
-def test_patches_depend_on_seed_epoch_and_example_alone():
-    whole = draw(examples=(5, 6, 7, 8))
-    assert np.array_equal(whole[[2, 0]], draw(examples=(7, 5)))  # whatever the batch, the order, the rank
-    assert not np.array_equal(whole, draw(examples=(5, 6, 7, 8), epoch=1))
-    assert not np.array_equal(whole, draw(examples=(5, 6, 7, 8), seed=1))
-    assert len(np.unique(whole.reshape(4, -1), axis=0)) == 4
+def filled(images, mask, fill, examples=None, **keys):
+    keys = make_keys(range(len(images)) if examples is None else examples, **keys)
+    return erasing.fill_hole(tf.constant(images, tf.float32), tf.constant(mask, tf.float32), fill, keys).numpy()
 
 
-def test_golden_patches():
-    # Made by this function on first writing; a change of these numbers changes every experiment's patches.
-    assert draw(examples=(0, 1), number=2).tolist() == GOLDEN
+def noise(examples, height=16, width=24, channels=3, **keys):
+    images = np.zeros([len(examples), height, width, channels])
+    return filled(images, np.ones([len(examples), height, width, 1]), "noise", examples, **keys)
 
 
-def test_patches_lie_inside_and_their_positions_are_flat():
-    patches = draw(examples=range(10_000), number=2, size=8, height=16, width=12)
-    tops, lefts = patches[..., 0].ravel(), patches[..., 1].ravel()
-    for places, possible in ((tops, 9), (lefts, 5)):
-        counts = np.bincount(places, minlength=possible)
-        assert len(counts) == possible
-        expected = 20_000 / possible
-        assert ((counts - expected) ** 2 / expected).sum() < 30  # chi-squared, p = 0.001 is 26.1 for 8 degrees
+def test_black_and_mean_by_hand():
+    images = np.array([[[0.125, 0.5], [0.25, 1.0]], [[0.75, 0.0], [0.5, 0.25]]])
+    images = np.stack([images, images])  # two images of 2 x 2 pixels, two channels
+    mask = np.array([[[0, 1], [0, 0]], [[1, 0], [1, 0]]])[..., None]
+    black = filled(images, mask, "black")
+    assert black[0].tolist() == [[[0.125, 0.5], [0, 0]], [[0.75, 0], [0.5, 0.25]]]
+    assert black[1].tolist() == [[[0, 0], [0.25, 1]], [[0, 0], [0.5, 0.25]]]
+    mean = filled(images, mask, "mean")
+    # First image: (0.125 + 0.75 + 0.5) / 3 and (0.5 + 0 + 0.25) / 3. Second: (0.25 + 0.5) / 2 and (1 + 0.25) / 2.
+    assert mean[0, 0, 1].tolist() == [np.float32(1.375 / 3), 0.25]
+    assert mean[1, :, 0].tolist() == [[0.375, 0.625], [0.375, 0.625]]
 
 
-def test_a_patch_as_large_as_the_image_erases_all_of_it():
-    patches = draw(number=1, size=32, height=32, width=32)
-    assert (patches == 0).all()
-    assert erasing.patches_to_mask(tf.constant(patches), size=32, height=32, width=32).numpy().min() == 1
+@pytest.mark.parametrize("fill", FILLS)
+def test_visible_pixels_are_the_same_bit_for_bit(fill):
+    generator = np.random.default_rng(0)
+    images = generator.random([4, 16, 24, 3], np.float32)
+    mask = (generator.random([4, 16, 24, 1]) < 0.5).astype(np.float32)
+    visible, hole = np.broadcast_to(mask == 0, images.shape), np.broadcast_to(mask == 1, images.shape)
+    result = filled(images, mask, fill)
+    assert result.dtype == np.float32
+    assert np.array_equal(result[visible].view(np.int32), images[visible].view(np.int32))
+    assert (result[hole] != images[hole]).mean() > 0.99
+    # What is in the hole tells nothing of what was there.
+    assert np.array_equal(filled(np.where(hole, 0.5, images), mask, fill), result)
 
 
-def test_covered_area_is_the_expected_one():
-    # A pixel at least `size` from the border is missed by one square with probability 1 - (8 / 25)^2, by 4
-    # independent squares with its 4th power.
-    mask = erasing.patches_to_mask(
-        tf.constant(draw(examples=range(4000), number=4, size=8, height=32, width=32)), size=8, height=32, width=32
-    ).numpy()
-    assert abs(mask[:, 8:24, 8:24].mean() - (1 - (1 - (8 / 25) ** 2) ** 4)) < 0.005
+def test_without_a_visible_pixel_the_mean_is_black():
+    assert filled(np.ones([1, 2, 2, 3]), np.ones([1, 2, 2, 1]), "mean").max() == 0
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_a_filling_is_the_same_in_any_batch(fill):
+    generator = np.random.default_rng(1)
+    images = generator.random([32, 33, 31, 3], np.float32)
+    mask = (generator.random([32, 33, 31, 1]) < 0.25).astype(np.float32)
+    examples = np.arange(100, 132)
+    whole = filled(images, mask, fill, examples, seed=2, epoch=3)
+    for part in (slice(0, None, 2), slice(1, None, 2), slice(None, None, -1), slice(5, 6)):  # two ranks; others
+        assert np.array_equal(whole[part], filled(images[part], mask[part], fill, examples[part], seed=2, epoch=3))
+
+    def fill_batch(images: tf.Tensor, mask: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
+        return erasing.fill_hole(images, mask, fill, Keys(2, tf.constant(3, tf.int64), examples))
+
+    dataset = tf.data.Dataset.from_tensor_slices((images, mask, examples)).batch(20).map(fill_batch)
+    assert dataset.element_spec.shape.as_list() == [None, 33, 31, 3]
+    assert np.array_equal(whole, np.concatenate(list(dataset.as_numpy_iterator())))
+
+
+def test_noise_is_uniform():
+    values = noise(range(100))
+    assert 0 <= values.min() < 1e-3
+    assert 1 - 1e-3 < values.max() < 1
+    counts = np.histogram(values, 10, (0, 1))[0]
+    expected = values.size / 10
+    assert ((counts - expected) ** 2 / expected).sum() < 27.9  # chi-squared, 9 degrees of freedom, p = 0.001
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_noise_differs_by_pixel_channel_and_key(channels):
+    values = noise([0, 1], channels=channels)
+    flat = values.reshape(2, -1, channels)
+    # Of n values of 65,536 possible ones about n^2 / 2 / 65,536 meet another: 81 of 2304 x 2.
+    assert len(np.unique(flat)) > 0.96 * flat.size
+    correlations = np.corrcoef(np.concatenate([flat[0], flat[1]], axis=1).T) - np.eye(2 * channels)
+    assert np.abs(correlations).max() < 0.2  # standard error 0.05, at most 66 pairs
+    for other in (noise([0, 1], channels=channels, seed=1), noise([0, 1], channels=channels, epoch=1)):
+        assert (values == other).mean() < 0.01
+
+
+def test_golden_noise():
+    # Made by this function on first writing; a change of these numbers changes every experiment that fills with noise.
+    values = noise([0, 1], height=1, width=2, channels=5) * 2**16
+    assert values.astype(int).tolist() == GOLDEN
+
+
+GOLDEN = [
+    [[[43274, 16670, 8836, 56927, 62119], [1754, 51642, 41709, 16804, 4009]]],
+    [[[31695, 33925, 62770, 41547, 50639], [37528, 55247, 20094, 44462, 56888]]],
+]

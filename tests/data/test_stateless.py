@@ -38,3 +38,21 @@ def test_integers_and_uniforms_are_flat():
     uniform = stateless.random_uniform(bits).numpy()
     assert 0 <= uniform.min() < 1e-4
     assert 1 - 1e-4 < uniform.max() < 1
+
+
+def test_each_integer_has_its_own_bound():
+    bits = stateless.random_bits(0, tf.range(30_000, dtype=tf.int64))
+    bounds = tf.tile(tf.constant([1, 2, 7]), [10_000])
+    integers = stateless.random_integers(bits, bounds).numpy()
+    for place, bound in enumerate((1, 2, 7)):
+        ours = integers[place::3]
+        assert np.array_equal(ours, stateless.random_integers(bits, bound).numpy()[place::3])
+        assert set(ours.tolist()) == set(range(bound))
+
+
+def test_purposes_are_distinct():
+    purposes = {name: value for name, value in vars(stateless).items() if name.isupper()}
+    assert {"ORDER", "PATCHES", "TRANSFORM"} < set(purposes)
+    assert len(set(purposes.values())) == len(purposes)
+    # These numbers are in every draw: a change of one changes every experiment.
+    assert [purposes[name] for name in ("ORDER", "PATCHES", "TRANSFORM")] == [1, 2, 3]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
-from tfinpaint.models.inpaint import build_inpainter, encoder_part
+from tfinpaint.models.inpaint import ChannelwiseDense, build_inpainter, encoder_part
 from tfinpaint.models.trainable import set_trainable
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -90,6 +90,120 @@ def test_outputs_are_probabilities_in_float32_under_mixed_precision():
     assert restored.dtype == classes.dtype == tf.float32
     assert 0 < float(tf.reduce_min(restored)) < float(tf.reduce_max(restored)) < 1
     assert np.allclose(tf.reduce_sum(classes, axis=1), 1, atol=1e-6)
+
+
+def channelwise_inpainter(encoder: str = "tiny", size: tuple[int, int] = (64, 96), **options) -> keras.Model:
+    return build_inpainter(build_encoder(encoder, "before_add", *size), bottleneck="channelwise", **options)
+
+
+@pytest.mark.parametrize(("size", "positions"), [((64, 64), 4), ((128, 128), 16), ((64, 96), 6)])
+def test_the_channelwise_bottleneck_has_a_weight_for_each_pair_of_positions(size, positions):
+    model = channelwise_inpainter("resnet50", size)
+    maps = 2048
+    assert model.get_layer("bottleneck_channelwise").count_params() == maps * positions**2 + maps * positions
+    assert model.get_layer("bottleneck_conv").count_params() == maps**2 + maps
+    assert trainable_count(model) == 43_068_355 + maps * (positions**2 + positions) + maps**2 + maps
+    assert model.output_shape == (None, *size, 3)
+
+
+def test_the_bottleneck_adds_two_layers_and_renames_none(inpainter):
+    model = channelwise_inpainter("resnet50", (128, 128))
+    added = ("bottleneck_channelwise/", "bottleneck_conv/")
+    assert [w for w in weights_of(model) if not w.startswith(added)] == weights_of(inpainter)
+    part = encoder_part(model, "conv5_block3_3_bn")
+    assert [layer.name for layer in part.layers][-1] == "conv5_block3_3_bn"
+
+
+def test_a_channelwise_layer_connects_all_positions_of_a_map_and_no_others():
+    layer = ChannelwiseDense()
+    features = np.random.default_rng(0).random((2, 2, 3, 4), np.float32)
+    layer.build(features.shape)
+    layer.bias.assign(np.random.default_rng(1).random((6, 4)))
+    outputs = layer(features).numpy()
+    flat = np.einsum("bim,mij->bjm", features.reshape(2, 6, 4), layer.kernel.numpy()) + layer.bias.numpy()
+    assert flat.min() < 0  # so that the ReLU shows
+    np.testing.assert_allclose(outputs, np.maximum(flat, 0).reshape(2, 2, 3, 4), rtol=1e-5, atol=1e-6)
+
+    layer.kernel.assign(np.abs(layer.kernel.numpy()))  # no ReLU hides a change
+    before = layer(features).numpy()
+    for row in range(2):
+        for column in range(3):
+            changed = features.copy()
+            changed[0, row, column, 1] += 1
+            moved = layer(changed).numpy() != before
+            assert moved[0, :, :, 1].all()
+            assert moved.sum() == 6
+
+
+def test_a_channelwise_layer_by_hand():
+    layer = ChannelwiseDense()
+    layer.build((None, 1, 2, 2))
+    # Map 0: (a, b) -> (a + 2b, 3a - b); map 1: (c, d) -> (d, c), with 10 added to its second position.
+    layer.kernel.assign([[[1, 3], [2, -1]], [[0, 1], [1, 0]]])
+    layer.bias.assign([[0, 0], [0, 10]])
+    a, b, c, d = 1, 5, 7, 8
+    np.testing.assert_array_equal(layer(np.float32([[[[a, c], [b, d]]]])), [[[[11, 8], [0, 17]]]])
+
+
+def test_a_channelwise_layer_starts_with_glorots_range_for_one_map():
+    layer = ChannelwiseDense()
+    layer.build((None, 4, 4, 64))
+    assert np.abs(layer.kernel.numpy()).max() == pytest.approx((6 / 32) ** 0.5, rel=0.01)
+    assert layer.kernel.numpy().std() == pytest.approx((2 / 32) ** 0.5, rel=0.02)
+    assert not layer.bias.numpy().any()
+
+
+def test_the_bottleneck_lets_every_part_of_the_image_reach_every_other():
+    # Without it, a change in one corner stays out of the far corner: the decoder's layers look 1 position around.
+    image = np.random.default_rng(0).random((1, 32, 256, 3), np.float32)
+    changed = image.copy()
+    changed[:, :, 216:] = 0
+    plain = build_inpainter(build_encoder("tiny", "before_add", 32, 256))
+    assert np.array_equal(plain(image)[:, :, :8], plain(changed)[:, :, :8])
+    connected = channelwise_inpainter(size=(32, 256))
+    assert not np.array_equal(connected(image)[:, :, :8], connected(changed)[:, :, :8])
+
+
+def test_weights_of_the_bottleneck_survive_saving(tmp_path):
+    image = np.random.default_rng(0).random((1, 64, 96, 3), np.float32)
+    saved, loaded = channelwise_inpainter(), channelwise_inpainter()
+    assert not np.array_equal(saved(image), loaded(image))
+    saved.save_weights(tmp_path / "model.weights.h5")
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(saved(image), loaded(image))
+
+
+@pytest.mark.parametrize(("policy", "activation"), [("float32", "sigmoid"), ("mixed_bfloat16", "linear")])
+def test_the_bottleneck_compiled_and_in_mixed_precision(policy, activation):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = channelwise_inpainter(size=(32, 64), activation=activation)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    layer = model.get_layer("bottleneck_channelwise")
+    assert layer.output.dtype == ("float32" if policy == "float32" else "bfloat16")
+    assert layer.kernel.dtype == layer.bias.dtype == "float32"
+    image = tf.constant(np.random.default_rng(0).random((2, 32, 64, 3), np.float32))
+
+    @tf.function(jit_compile=True)
+    def outputs_and_gradient():
+        with tf.GradientTape() as tape:
+            outputs = model(image, training=True)
+            loss = tf.reduce_mean(tf.square(outputs))
+        return outputs, tape.gradient(loss, layer.kernel.value)
+
+    outputs, gradient = outputs_and_gradient()
+    assert (outputs.dtype, gradient.dtype) == (tf.float32, tf.float32)
+    assert float(tf.norm(gradient)) > 0
+
+
+def test_a_linear_output_is_the_sigmoids_argument():
+    image = np.random.default_rng(0).random((2, 64, 96, 3), np.float32)
+    sigmoid, linear = channelwise_inpainter(), channelwise_inpainter(activation="linear")
+    linear.set_weights(sigmoid.get_weights())
+    assert linear.layers[-1].name == sigmoid.layers[-1].name == "decoder_output"
+    assert float(tf.reduce_min(linear(image))) < 0
+    np.testing.assert_allclose(tf.sigmoid(linear(image)), sigmoid(image), rtol=1e-5)
 
 
 def test_trainable_by_patterns(classifier):

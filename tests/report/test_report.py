@@ -1,14 +1,16 @@
 """Logs, figures, page: what is written, and that strangers' text cannot become markup."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorflow.python.summary.summary_iterator import summary_iterator
 
 from tfinpaint.report import figures
-from tfinpaint.report.metrics import MetricsLog, read_metrics
+from tfinpaint.report.metrics import MetricsLog, by_epoch, read_metrics
 from tfinpaint.report.page import Section, write_page
 
 
@@ -41,8 +43,54 @@ def test_a_resumed_log_repeats_no_epoch_and_survives_a_cut_line(tmp_path):
 
 
 def test_other_ranks_write_nothing(tmp_path):
-    MetricsLog(tmp_path, tmp_path / "out.txt", enabled=False).add(record("train", 1, loss=1.0))
+    log = MetricsLog(tmp_path, tmp_path / "out.txt", enabled=False)
+    log.add(record("train", 1, loss=1.0))
+    log.add_picture("restorations", tmp_path / "none.png", 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def shown_pictures(workdir):
+    """epoch -> (width, height, PNG) of the pictures on TensorBoard."""
+    board = EventAccumulator(str(workdir / "tensorboard" / "test")).Reload()
+    if "restorations" not in board.Tags()["tensors"]:
+        return {}
+    return {event.step: event.tensor_proto.string_val[:] for event in board.Tensors("restorations")}
+
+
+def add_pictures(log, workdir, epochs):
+    for epoch in epochs:
+        path = workdir / "figures" / "restorations" / f"epoch_{epoch}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (5, 4), (20 * epoch, 0, 0)).save(path)
+        log.add_picture("restorations", path, epoch)
+
+
+def test_pictures_are_on_tensorboard_once_for_each_epoch(tmp_path):
+    add_pictures(MetricsLog(tmp_path, None, enabled=True), tmp_path, [2, 4, 10])
+    for expected in ([2, 4, 10], [2, 4, 5]):
+        shown = shown_pictures(tmp_path)
+        assert list(shown) == expected
+        for epoch, (width, height, encoded) in shown.items():
+            assert (width, height) == (b"5", b"4")
+            assert Image.open(io.BytesIO(encoded)).getpixel((0, 0)) == (20 * epoch, 0, 0)
+        if expected[-1] == 10:
+            add_pictures(MetricsLog(tmp_path, None, enabled=True, first_epoch=5), tmp_path, [5])
+
+
+def test_a_resumed_run_drops_later_pictures_of_every_kind_and_nothing_else(tmp_path):
+    names = ["epoch_4.png", "epoch_5.png", "epoch_10.png", "mine.png", "epoch_9.txt"]
+    for folder in ("restorations", "frames"):
+        (tmp_path / "figures" / folder).mkdir(parents=True)
+        for name in names:
+            Image.new("L", (4, 4)).save(tmp_path / "figures" / folder / name, format="PNG")
+    Image.new("L", (4, 4)).save(tmp_path / "figures" / "epoch_9.png")
+    MetricsLog(tmp_path, None, enabled=True, first_epoch=5)
+    assert list(shown_pictures(tmp_path)) == [4]
+    for folder in ("restorations", "frames"):
+        left = {path.name for path in (tmp_path / "figures" / folder).iterdir()}
+        assert left == {"epoch_4.png", "mine.png", "epoch_9.txt"}
+        assert list(by_epoch(tmp_path / "figures" / folder)) == [4]
+    assert (tmp_path / "figures" / "epoch_9.png").exists()
 
 
 @pytest.mark.parametrize("phases", [("train",), ("train", "test")])
@@ -66,15 +114,68 @@ def test_figures_are_png_files_with_something_on_them(tmp_path, phases):
         assert pixels.std() > 5, path
 
 
+def drawn(monkeypatch, draw):
+    """The matplotlib figure that `draw` would save."""
+    saved = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: saved.append(figure))
+    draw()
+    return saved[0]
+
+
+def test_baselines_are_level_lines_named_with_their_values(monkeypatch, tmp_path):
+    records = [record("test", epoch, psnr=14.0 + epoch) for epoch in (1, 2, 3)]
+    baselines = {"mean colour": 14.25, "biharmonic": 18.512}
+    figure = drawn(monkeypatch, lambda: figures.curve(records, "psnr", "PSNR, dB", tmp_path / "x", baselines))
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
+    assert lines == {"test": [15, 16, 17], "mean colour 14.25": [14.25] * 2, "biharmonic 18.51": [18.512] * 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "shown", "heading"),
+    [
+        ([0.0, 1.0], [0.0, 1.0], "name"),  # a mask
+        ([0.25, 0.5], [0.25, 0.5], "name"),  # an image is left as it is
+        ([-1e-7, 0.5, 1 + 1e-7], [0.0, 0.5, 1.0], "name"),  # rounding is no other range
+        ([0.0, 1.0, 10.0], [0.0, 0.1, 1.0], "name\n0 to 10"),  # weights
+        ([10.0, 10.0], [1.0, 1.0], "name\n0 to 10"),  # equal weights are not black
+        ([-2.0, 0.0, 2.0], [0.0, 0.5, 1.0], "name\n-2 to 2"),  # normalised
+        ([0.0, 0.004], [0.0, 1.0], "name\n0 to 0.004"),  # all but black
+        ([0.0, 0.0], [0.0, 0.0], "name"),
+    ],
+)
+def test_a_grid_stretches_what_cannot_be_shown_and_says_so(monkeypatch, tmp_path, values, shown, heading):
+    images = np.array(values, np.float32).reshape(1, 1, -1, 1)
+    figure = drawn(monkeypatch, lambda: figures.grid({"name": images}, "title", tmp_path / "x"))
+    (axes,) = figure.axes
+    assert axes.get_title() == heading
+    assert np.allclose(axes.images[0].get_array().ravel(), shown, atol=1e-6)
+
+
+def test_a_figure_that_fails_leaves_the_one_before(monkeypatch, tmp_path):
+    figures.bars({"a": 0.5}, "accuracy", tmp_path / "bars.png")
+    before = (tmp_path / "bars.png").read_bytes()
+
+    def fail(figure, path, **options):
+        path.write_bytes(b"half")
+        raise OSError
+
+    monkeypatch.setattr(figures.Figure, "savefig", fail)
+    with pytest.raises(OSError):  # noqa: PT011
+        figures.bars({"a": 0.75}, "accuracy", tmp_path / "bars.png")
+    assert (tmp_path / "bars.png").read_bytes() == before
+
+
 def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "figure.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "moving.gif")
     sections = [
         Section("<h>", table=[["name", "value"], ["<b>", 1234567], ["rate", 0.123456]], text="<script>"),
-        Section("figures", figures=[tmp_path / "figure.png", tmp_path / "missing.png"]),
+        Section("figures", figures=[tmp_path / name for name in ("figure.png", "missing.png", "moving.gif")]),
     ]
     write_page(tmp_path / "report.html", "a & b", sections)
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/gif;base64,R0lGOD") == 1
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "a &amp; b" in page

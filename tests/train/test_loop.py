@@ -13,7 +13,7 @@ from tfinpaint.models.encoder import build_encoder
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.loop import Trainer, fit
 
-squared = losses.Objective(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
+squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
 
 
 def linear(weight=(1.0, 2.0)):
@@ -48,7 +48,7 @@ def test_evaluation_is_the_mean_over_examples_not_over_batches():
     trainer = Trainer(
         model,
         keras.optimizers.SGD(),
-        losses.Objective(losses.nll_of_probabilities),
+        losses.of_targets(losses.nll_of_probabilities),
         {"accuracy": losses.accuracy},
         world=world,
     )
@@ -79,7 +79,7 @@ def test_weighted_examples_share_one_mean():
     # Weights 3, 1, 0 of the targets 3, 1, 0: losses (y - t)^2 = (1 - 3)^2, (2 - 1)^2, (3 - 0)^2 = 4, 1, 9 and the mean
     # (3*4 + 1*1) / 4 = 3.25. dL/dw = (3 * 2 * (1 - 3) * x1 + 1 * 2 * (2 - 1) * x2) / 4 with x1 = (1, 0), x2 = (0, 1):
     # (-12, 2) / 4 = (-3, 0.5), hence SGD 0.1 gives w = (1.3, 1.95).
-    weighted = losses.Objective(squared.per_example, lambda targets, outputs: targets[:, 0])
+    weighted = losses.Objective(squared.per_example, lambda batch: batch["targets"][:, 0])
     trainer = Trainer(linear(), keras.optimizers.SGD(0.1), weighted, world=dist.World())
     example = batch([[1, 0], [0, 1], [1, 1]], [[3], [1], [0]])
     assert trainer.evaluate([example]).values == {"loss": 3.25}
@@ -90,7 +90,7 @@ def test_weighted_examples_share_one_mean():
     assert np.allclose(trainer.model.get_weights()[0][:, 0], [1.3, 1.95])
 
 
-@pytest.mark.parametrize("weight", [None, lambda targets, outputs: tf.fill(tf.shape(targets)[:1], 5.0)])
+@pytest.mark.parametrize("weight", [None, lambda batch: tf.fill(tf.shape(batch["targets"])[:1], 5.0)])
 def test_regularizers_add_their_gradient_whatever_the_weights(weight):
     # An L2 factor of 0.5 on w = (1, 2) adds 2 * 0.5 * w to a gradient of 0 (outputs and targets are 0): SGD 0.1 gives
     # w - 0.1 w = (0.9, 1.8). The loss that is reported is that of the data alone.

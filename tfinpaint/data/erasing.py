@@ -1,64 +1,55 @@
-"""Draw where to erase, then erase: two pure functions, batched, keyed by (seed, epoch, example)."""
+"""Fill the hole that a mask leaves in an image."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from tfinpaint.config import Fill
 from tfinpaint.data import stateless
+from tfinpaint.data.transforms import Keys
 
 
-def draw_patches(
-    seed: int, epoch: tf.Tensor, examples: tf.Tensor, *, number: int, size: int, height: int, width: int
-) -> tf.Tensor:
-    """Places of the squares to erase; each lies wholly inside the image, squares may overlap.
+def fill_hole(images: tf.Tensor, mask: tf.Tensor, fill: Fill, keys: Keys) -> tf.Tensor:
+    """The images with something else in their hole; the visible pixels are left as they are.
 
     Args:
-        seed: of the run.
-        epoch: int64 scalar, the pass over the data.
-        examples: int64 [batch], indices of the images in the whole data set (not in a rank's share).
-        number: squares per image.
-        size: side of a square, pixels.
-        height, width: of the images, pixels; both at least `size`.
+        images: float32 [batch, height, width, channels], 0 to 1.
+        mask: float32 [batch, height, width, 1], 1 where to erase, 0 elsewhere.
+        fill: black (0), mean (per image and channel, the mean over the visible pixels; 0 where there are none), or
+            noise (per pixel and channel, uniform in [0, 1)).
+        keys: what the noise is a function of.
 
     Returns:
-        int32 [batch, number, 2]: top and left of each square.
+        float32, shaped as `images`.
     """
-    patch = tf.range(number, dtype=tf.int64)
-    bits = [
-        stateless.random_bits(seed, stateless.PATCHES, epoch, examples[:, None], patch[None, :], axis)
-        for axis in range(2)
+    match fill:
+        case "black":
+            filling = tf.zeros_like(images)
+        case "mean":
+            filling = _visible_mean(images, mask)
+        case "noise":
+            filling = _noise(images, keys)
+    return tf.where(mask > 0, filling, images)
+
+
+def _visible_mean(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """float32 [batch, 1, 1, channels]."""
+    # In float64, for the order of a sum may depend on how the batch is cut; after rounding to float32 it shows no more.
+    visible = tf.where(mask > 0, tf.zeros_like(images), images)
+    total = tf.reduce_sum(tf.cast(visible, tf.float64), axis=[1, 2], keepdims=True)
+    pixels = tf.reduce_sum(tf.cast(1 - mask, tf.float64), axis=[1, 2], keepdims=True)
+    return tf.cast(tf.math.divide_no_nan(total, pixels), tf.float32)
+
+
+def _noise(images: tf.Tensor, keys: Keys) -> tf.Tensor:
+    """float32, shaped as `images`: 16 random bits for each value, four values from each 64 bits."""
+    shape, channels = tf.shape(images), images.shape[-1]
+    pixels = tf.range(shape[1] * shape[2])
+    fours = tf.range((channels + 3) // 4)[:, None]
+    bits = stateless.random_bits(keys.seed, stateless.NOISE, keys.epoch, keys.examples[:, None, None], fours, pixels)
+    values = [
+        tf.bitwise.right_shift(bits[:, channel // 4], tf.constant(16 * (channel % 4), tf.uint64))
+        for channel in range(channels)
     ]
-    tops = stateless.random_integers(bits[0], height - size + 1)
-    lefts = stateless.random_integers(bits[1], width - size + 1)
-    return tf.stack([tops, lefts], axis=-1)
-
-
-def patches_to_mask(patches: tf.Tensor, *, size: int, height: int, width: int) -> tf.Tensor:
-    """The union of the squares.
-
-    Args:
-        patches: int32 [batch, number, 2] from `draw_patches`.
-
-    Returns:
-        float32 [batch, height, width, 1]: 1 inside a square, 0 outside.
-    """
-    tops, lefts = patches[..., 0, None], patches[..., 1, None]
-    rows, columns = tf.range(height), tf.range(width)
-    in_rows = tf.cast((rows >= tops) & (rows < tops + size), tf.float32)
-    in_columns = tf.cast((columns >= lefts) & (columns < lefts + size), tf.float32)
-    # [batch, number, height] x [batch, number, width], summed over the squares, counts how often a pixel is covered.
-    covered = tf.matmul(in_rows, in_columns, transpose_a=True)
-    return tf.cast(covered > 0, tf.float32)[..., None]
-
-
-def erase(images: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cut the masked pixels out: the input keeps the rest, the target keeps the cut, both black elsewhere.
-
-    Args:
-        images: float32 [batch, height, width, 3], 0 to 1.
-        mask: float32 [batch, height, width, 1], 1 where to erase.
-
-    Returns:
-        (inputs, targets), each shaped as `images`; their sum is `images`.
-    """
-    return images * (1 - mask), images * mask
+    low = tf.bitwise.bitwise_and(tf.stack(values, axis=-1), tf.constant(0xFFFF, tf.uint64))
+    return tf.reshape(tf.cast(low, tf.float32) / 2**16, shape)

@@ -52,7 +52,7 @@ class Chain:
 
 
 def divide(steps: Numbered, reading: Reading) -> Chain:
-    """Divide steps, `random_patches` not among them, between the decoder, single images and batches."""
+    """Divide steps, none of which erases, between the decoder, single images and batches."""
     fixed = (place for place, (_, step) in enumerate(steps) if step.kind not in ("resize", "center_crop"))
     decoded = next(fixed, len(steps))
     reading = replace(reading, steps=tuple(step for _, step in steps[:decoded]))

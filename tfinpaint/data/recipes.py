@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import tensorflow as tf
 
 from tfinpaint.config import Config, shape_after
-from tfinpaint.data import erasing, transforms
+from tfinpaint.data import erasing, masks, transforms
+from tfinpaint.data import targets as making
 from tfinpaint.data.pipeline import Batch, Chain, divide
 from tfinpaint.data.sources import Reading
 from tfinpaint.data.transforms import Keys, Numbered
@@ -21,8 +22,9 @@ class Recipe:
     Attributes:
         images, targets: the steps of either side; no `targets` where they are labels or cut from the inputs.
         prepare: the last step, on whole batches: to {"inputs": float32 [batch, height, width, channels]} and, where
-            there are any, "targets" (float32, for masks int32 [batch, height, width], labels int32 [batch]) and the
-            "mask" of what was erased, float32 [batch, height, width, 1].
+            there are any, "targets" (float32, for masks int32 [batch, height, width], labels int32 [batch]). Where
+            images are erased also "originals", the images before that, and "mask", float32 [batch, height, width, 1],
+            1 where they were erased; and where not all pixels count alike, "weights", shaped as the mask.
         has_targets: whether it makes "targets".
     """
 
@@ -48,7 +50,7 @@ class _Steps:
             numbered = enumerate(steps, first)
             lists.append(tuple((n, step) for n, step in numbered if augment or not step.is_random))
             first += len(steps)
-        return cls(tuple((n, step) for n, step in lists[0] if not step.random_patches), *lists[1:])
+        return cls(tuple((n, step) for n, step in lists[0] if not step.erases), *lists[1:])
 
 
 def _for_masks(steps: Numbered) -> Numbered:
@@ -71,29 +73,36 @@ def classification(config: Config, *, labels: bool, augment: bool) -> Recipe:
 
 
 def inpainting(config: Config, *, separate: bool, augment: bool) -> Recipe:
-    """The recipe of pretraining: fresh patches per example and pass, input and target made apart by them.
+    """The recipe of pretraining: a fresh mask per example and pass, input and target made apart by it.
 
     Args:
         separate: targets are images of their own; otherwise they are cut from the inputs.
-        augment: without it, random steps are left out; the patches stay.
+        augment: without it, random steps are left out; the mask stays.
     """
-    patches, steps, is_mask = config.patches, _Steps.of(config, augment), config.data.target_is_mask
-    assert patches  # the configuration was checked
+    erase, steps, is_mask = config.mask, _Steps.of(config, augment), config.data.target_is_mask
+    assert erase  # the configuration was checked
     height, width, _ = shape_after(config.data.transforms, config.input_channels)
     assert height
     assert width
-    size = {"size": patches.size, "height": height, "width": width}
     own = _for_masks(steps.targets) if is_mask else steps.targets
+    fill, loss = getattr(erase, erase.kind).fill, config.loss
 
     def prepare(batch: Batch) -> Batch:
         keys = Keys(config.seed, batch["epoch"], batch["examples"])
-        places = erasing.draw_patches(config.seed, keys.epoch, keys.examples, number=patches.number, **size)
-        mask = erasing.patches_to_mask(places, **size)
-        inputs, cut = erasing.erase(batch["images"], mask)
-        targets = erasing.erase(batch["targets"], mask)[1] if separate else cut
+        originals, mask = batch["images"], masks.draw_mask(erase, keys, height=height, width=width)
+        inputs = erasing.fill_hole(originals, mask, fill, keys)
+        targets = making.make_targets(batch["targets"] if separate else originals, mask, loss)
         targets = transforms.apply(targets, own, keys, nearest=is_mask)
-        inputs = transforms.apply(inputs, steps.inputs, keys)
-        return {"inputs": inputs, "targets": _as_targets(targets, config), "mask": mask}
+        if loss.normalize_patches:
+            targets = making.normalize_cells(targets, loss.normalize_patches)
+        weights = {"weights": making.pixel_weights(mask, loss)} if config.weighs_pixels else {}
+        return {
+            "inputs": transforms.apply(inputs, steps.inputs, keys),
+            "targets": _as_targets(targets, config),
+            "originals": originals,
+            "mask": mask,
+            **weights,
+        }
 
     shared = _for_masks(steps.shared) if is_mask else steps.shared
     targets = divide(shared, _target_reading(config)) if separate else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 # What a number is drawn for. Distinct purposes give unrelated numbers for equal (seed, epoch, example).
-ORDER, PATCHES, TRANSFORM = 1, 2, 3
+ORDER, PATCHES, TRANSFORM, BLOCKS, REGION, REGION_AREA, CELLS, NOISE = range(1, 9)
 
 
 def random_bits(*keys: tf.Tensor | int) -> tf.Tensor:
@@ -26,10 +26,14 @@ def random_bits(*keys: tf.Tensor | int) -> tf.Tensor:
     return state
 
 
-def random_integers(bits: tf.Tensor, bound: int) -> tf.Tensor:
-    """Map uint64 bits to int32 integers uniform in [0, bound), bound < 2**31 (bias below bound / 2**32)."""
+def random_integers(bits: tf.Tensor, bound: tf.Tensor | int) -> tf.Tensor:
+    """Map uint64 bits to int32 integers uniform in [0, bound), bound < 2**31 (bias below bound / 2**32).
+
+    Args:
+        bound: one, or an integer tensor that broadcasts with `bits`.
+    """
     high = tf.bitwise.right_shift(bits, tf.constant(32, tf.uint64))
-    return tf.cast(tf.bitwise.right_shift(high * tf.constant(bound, tf.uint64), tf.constant(32, tf.uint64)), tf.int32)
+    return tf.cast(tf.bitwise.right_shift(high * tf.cast(bound, tf.uint64), tf.constant(32, tf.uint64)), tf.int32)
 
 
 def random_uniform(bits: tf.Tensor) -> tf.Tensor:

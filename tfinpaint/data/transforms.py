@@ -52,7 +52,7 @@ def apply(images: tf.Tensor, steps: Numbered, keys: Keys, *, nearest: bool = Fal
 
 
 def apply_one(images: tf.Tensor, step: Transform, number: int, keys: Keys, *, nearest: bool) -> tf.Tensor:
-    """The images after one step; `random_patches` is not among these steps (see `erasing`)."""
+    """The images after one step; a mask is not among these steps (see `masks`)."""
     match step.kind, getattr(step, step.kind):
         case "resize", (width, height):
             return resize(images, height, width, nearest=nearest)

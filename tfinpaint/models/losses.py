@@ -8,7 +8,7 @@ function says log-probabilities. A mask meets outputs of one channel as "value a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -18,6 +18,7 @@ from tfinpaint.config import Loss
 from tfinpaint.errors import UserError
 
 PerExample = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets, outputs) -> float32 [batch]
+Batch = Mapping[str, tf.Tensor]  # what a recipe makes: "inputs", "targets", and more
 SMOOTHING = 1.0  # pixels added to both sides of an overlap's ratio: two empty masks agree fully, with a finite gradient
 
 
@@ -26,18 +27,25 @@ class Objective:
     """What training minimises: over several examples, sum(weight * per_example) / sum(weight).
 
     Attributes:
-        per_example: loss of each example.
-        weight: how much each example counts; None: 1.
+        per_example: loss of each example, float32 [batch], from the batch and the network's outputs.
+        weight: how much each example counts, float32 [batch], from the batch; None: 1.
     """
 
-    per_example: PerExample
-    weight: PerExample | None = None
+    per_example: Callable[[Batch, tf.Tensor], tf.Tensor]
+    weight: Callable[[Batch], tf.Tensor] | None = None
 
 
-def build_objective(section: Loss, output_activation: str) -> Objective:
+def of_targets(loss: PerExample) -> Objective:
+    """The objective that is the mean of a loss over the examples."""
+    return Objective(lambda batch, outputs: loss(batch["targets"], outputs))
+
+
+def build_objective(section: Loss, output_activation: str, *, by_pixel: bool = False) -> Objective:
     """The loss of a configuration, in the form that fits the network.
 
     Args:
+        by_pixel: batches have "weights", float32 [batch, height, width, 1], of the pixels. The loss is then
+            sum(weight * loss of the pixel) / sum(weight) over all pixels of all images of all ranks.
         output_activation: name of the Keras activation of the network's output, such as "sigmoid" or "log_softmax".
 
     Raises:
@@ -49,13 +57,16 @@ def build_objective(section: Loss, output_activation: str) -> Objective:
         return _negative_log_likelihood(section.weight, output_activation)
     if name in ("BCE", "Dice", "Jaccard", "Focal"):
         _require_probabilities(name, output_activation)
+    if by_pixel:
+        loss_of_pixels = {"BCE": _bce_by_pixel, "MSE": _mse_by_pixel, "L1": _l1_by_pixel}[name]
+        return Objective(functools.partial(_weighted_by_pixel, loss_of_pixels), lambda batch: _sum(batch["weights"]))
     if name == "Focal":
         classes: dict[str, PerExample] = {"log_softmax": focal_of_log_probabilities, "softmax": focal_of_probabilities}
-        return Objective(classes.get(output_activation, focal))
+        return of_targets(classes.get(output_activation, focal))
     plain = {"BCE": bce, "MSE": mse, "L1": l1, "Dice": dice, "Jaccard": jaccard}[name]
     if logarithmic and name in ("Dice", "Jaccard"):
-        return Objective(lambda targets, outputs: plain(targets, tf.exp(_float(outputs))))
-    return Objective(plain)
+        return of_targets(lambda targets, outputs: plain(targets, tf.exp(_float(outputs))))
+    return of_targets(plain)
 
 
 def _require_probabilities(name: str, output_activation: str) -> None:
@@ -77,29 +88,26 @@ def _negative_log_likelihood(class_weights: Sequence[float] | None, output_activ
         )
     loss = losses[output_activation]
     if class_weights is None:
-        return Objective(loss)
+        return of_targets(loss)
     return Objective(
-        functools.partial(loss, class_weights=class_weights),
-        functools.partial(total_class_weight, class_weights=class_weights),
+        lambda batch, outputs: loss(batch["targets"], outputs, class_weights=class_weights),
+        lambda batch: total_class_weight(batch["targets"], class_weights),
     )
 
 
 def bce(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """Binary cross entropy in nats of images or masks, mean over every pixel and channel."""
-    targets, outputs = _as_images(targets, outputs)
-    return _mean(keras.losses.binary_crossentropy(targets, outputs))
+    return _mean(_bce_by_pixel(*_as_images(targets, outputs)))
 
 
 def mse(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """Squared error of images or masks, mean over every pixel and channel."""
-    targets, outputs = _as_images(targets, outputs)
-    return _mean(tf.square(outputs - targets))
+    return _mean(_mse_by_pixel(*_as_images(targets, outputs)))
 
 
 def l1(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """Absolute error of images or masks, mean over every pixel and channel."""
-    targets, outputs = _as_images(targets, outputs)
-    return _mean(tf.abs(outputs - targets))
+    return _mean(_l1_by_pixel(*_as_images(targets, outputs)))
 
 
 def nll(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None) -> tf.Tensor:
@@ -119,9 +127,9 @@ def nll_of_probabilities(
     return _class_mean(_cross_entropy_by_pixel(targets, outputs), targets, outputs, class_weights)
 
 
-def total_class_weight(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
+def total_class_weight(targets: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
     """How much each example counts beside others in a weighted NLL: the sum of its pixels' class weights."""
-    return _sum(_pixel_weights(targets, outputs, class_weights))
+    return _sum(_pixel_weights(targets, class_weights))
 
 
 def dice(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -205,6 +213,26 @@ def _as_images(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return (_float(targets > 0)[..., None] if channels == 1 else tf.one_hot(targets, channels)), _float(outputs)
 
 
+def _bce_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """float32 [batch, height, width], as the two below: the mean over the channels."""
+    return keras.losses.binary_crossentropy(targets, outputs)
+
+
+def _mse_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.square(outputs - targets), axis=-1)
+
+
+def _l1_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.abs(outputs - targets), axis=-1)
+
+
+def _weighted_by_pixel(loss: PerExample, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+    """Mean over each example's pixels, each by its weight; 0 where none counts."""
+    weights = _float(batch["weights"])[..., 0]
+    by_pixel = loss(_float(batch["targets"]), _float(outputs))
+    return tf.math.divide_no_nan(_sum(weights * by_pixel), _sum(weights))
+
+
 def _overlap(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """sum(p t), sum(p), sum(t) over the pixels: each float32 [batch, channels]."""
     return tuple(tf.reduce_sum(values, axis=[1, 2]) for values in (outputs * targets, outputs, targets))
@@ -230,11 +258,11 @@ def _class_mean(
 ) -> tf.Tensor:
     if class_weights is None:
         return _mean(by_pixel)
-    weights = _pixel_weights(targets, outputs, class_weights)
+    assert len(class_weights) == outputs.shape[-1], "a weight for each class of the network"
+    weights = _pixel_weights(targets, class_weights)
     return tf.math.divide_no_nan(_sum(weights * by_pixel), _sum(weights))
 
 
-def _pixel_weights(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
+def _pixel_weights(targets: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
     """The weight of each target's class: float32, of the targets' shape."""
-    assert len(class_weights) == outputs.shape[-1], "a weight for each class of the network"
     return tf.gather(tf.constant(class_weights, tf.float32), targets)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,38 @@ from matplotlib.ticker import MaxNLocator
 from tfinpaint.report.metrics import series
 
 DPI = 110
+TOO_DARK = 0.1  # a column whose values all lie below this is stretched, or nothing would be seen
 matplotlib.rcParams["text.parse_math"] = False  # a $ in a class name is a $
 warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
 
 
-def curve(records: Sequence[Mapping[str, Any]], name: str, label: str, path: Path) -> None:
-    """One metric over the epochs, training and test."""
+def curve(
+    records: Sequence[Mapping[str, Any]],
+    name: str,
+    label: str,
+    path: Path,
+    baselines: Mapping[str, float] | None = None,
+) -> None:
+    """One metric over the epochs, training and test, so far as the records have it.
+
+    Args:
+        baselines: name -> value of the same metric without training: horizontal lines.
+    """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for phase, style in (("train", "o-"), ("test", "s--")):
         epochs, values = series(records, phase, name)
         if epochs:
             axes.plot(epochs, values, style, markersize=3, label=phase)
+    for number, (baseline, value) in enumerate((baselines or {}).items()):
+        axes.axhline(value, linestyle=(0, (6, 3)), linewidth=1, color=f"C{number + 2}", label=f"{baseline} {value:.4g}")
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if baselines:  # the lines run through all of the axes: no place there is free
+        figure.legend(loc="outside upper center", ncols=3)
+    else:
+        axes.legend()
     _save(figure, path)
 
 
@@ -38,29 +55,32 @@ def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     """Images side by side, a row per example and a named column per kind.
 
     Args:
-        columns: arrays [examples, height, width, channels], float, 0 to 1 or else stretched to that, RGB or grey (of
-            other than three channels the mean is shown); or integers [examples, height, width].
+        columns: arrays [examples, height, width, channels], float, RGB or grey (of other than three channels the mean
+            is shown); or integers [examples, height, width]. A column whose values are not 0 to 1, or hardly above 0,
+            is stretched as a whole; its values' range then stands below its name.
     """
     rows = len(next(iter(columns.values())))
     figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for column, (name, images) in enumerate(columns.items()):
-        axes[0, column].set_title(name, fontsize=10)
-        for row, image in enumerate(_displayable(images)):
+        shown, value_range = _displayable(images)
+        axes[0, column].set_title(f"{name}\n{value_range}" if value_range else name, fontsize=10)
+        for row, image in enumerate(shown):
             axes[row, column].imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes[row, column].axis("off")
     _save(figure, path)
 
 
-def _displayable(images: np.ndarray) -> np.ndarray:
-    """Values 0 to 1, RGB or grey."""
+def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:
+    """(values 0 to 1, RGB or grey; the range that was stretched to that, "" where none was)."""
     if images.ndim == 4 and images.shape[3] != 3:
         images = images.mean(axis=3)
-    low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        images = (images - low) / max(high - low, 1e-9)
-    return images
+    low, high = min(0.0, float(images.min())), float(images.max())
+    rounding = 1e-3  # of an interpolation, say
+    if (-rounding <= low and TOO_DARK <= high <= 1 + rounding) or low == high:
+        return images.clip(0, 1), ""
+    return (images - low) / (high - low), f"{low:.3g} to {high:.3g}"
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -120,5 +140,14 @@ def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=DPI, format="png")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which then takes its place: the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    partial = path.with_name(f".{path.name}.partial")
+    yield partial
+    partial.replace(path)

@@ -1,25 +1,36 @@
-"""Append-only logs of a run: metrics.jsonl, the seed tool's two text files, TensorBoard events."""
+"""Append-only logs of a run: metrics.jsonl, the seed tool's two text files, TensorBoard events, pictures by epoch."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from tfinpaint.files import write_text
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+FIGURES = "figures"
+RESTORATIONS = "restorations"
+_EPOCH = re.compile(r"epoch_(\d+)\.png")
 _NOT_METRICS = {"phase", "epoch", "seconds", "images_per_second", "world_size"}
 
 
 class MetricsLog:
-    """The metrics of a run, a record per epoch and phase. Writes nothing where `enabled` is false.
+    """The metrics of a run, a record per epoch and phase, and its pictures. Writes nothing where `enabled` is false.
 
     A record: {"phase": "train" or "test", "epoch": from 1, "loss": ..., other metrics, "images_per_second",
     "seconds", "world_size"}.
+
+    Pictures that are drawn anew from time to time are files `epoch_<number>.png` in folders of `figures/`. A resumed
+    run finds those of `figures/restorations/` there and shows them on TensorBoard again.
     """
 
     def __init__(self, workdir: Path, outfile: Path | None, *, enabled: bool, first_epoch: int = 1) -> None:
@@ -27,7 +38,7 @@ class MetricsLog:
         Args:
             workdir: the run folder.
             outfile: `X.txt` makes `X_train.txt` and `X_test.txt`; None: neither.
-            first_epoch: records of this epoch and later ones, left by an interrupted run, are dropped.
+            first_epoch: records and pictures of this epoch and later ones, left by an interrupted run, are dropped.
         """
         self.records: list[dict[str, Any]] = []
         self._path = workdir / METRICS
@@ -40,6 +51,10 @@ class MetricsLog:
             self._board = _Board(workdir / TENSORBOARD)
             for record in self.records:
                 self._board.add(record)
+            for folder in (workdir / FIGURES).glob("*/"):
+                drop_later(folder, first_epoch)
+            for epoch, path in by_epoch(workdir / FIGURES / RESTORATIONS).items():
+                self._board.add_picture(RESTORATIONS, path, epoch)
 
     def add(self, record: Mapping[str, Any]) -> None:
         if not self._enabled:
@@ -49,6 +64,16 @@ class MetricsLog:
             file.write(json.dumps(record) + "\n")
         self._write_outfile(str(record["phase"]))
         self._board.add(record)
+
+    def add_picture(self, name: str, path: Path, epoch: int) -> None:
+        """Show a PNG file on TensorBoard.
+
+        Args:
+            name: of the pictures that are one and the same at different epochs.
+            path: `figures/restorations/epoch_<epoch>.png` where it is to be there again after a resume.
+        """
+        if self._enabled:
+            self._board.add_picture(name, path, epoch)
 
     def _write_outfile(self, phase: str) -> None:
         if self._outfile is None:
@@ -67,7 +92,7 @@ def outfile_of(outfile: Path, phase: str) -> Path:
 
 
 class _Board:
-    """TensorBoard scalars, named as in metrics.jsonl, the phases as two runs of one chart."""
+    """TensorBoard scalars, named as in metrics.jsonl, the phases as two runs of one chart; and pictures."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -76,15 +101,46 @@ class _Board:
     def add(self, record: Mapping[str, Any]) -> None:
         import tensorflow as tf
 
-        phase = str(record["phase"])
-        if phase not in self._writers:
-            self._writers[phase] = tf.summary.create_file_writer(str(self._folder / phase))
-        writer = self._writers[phase]
-        with writer.as_default():
+        with self._writing(str(record["phase"])):
             for name, value in record.items():
                 if name not in ("phase", "epoch"):
                     tf.summary.scalar(name, value, step=record["epoch"])
-        writer.flush()
+
+    def add_picture(self, name: str, path: Path, epoch: int) -> None:
+        import tensorflow as tf
+
+        with Image.open(path) as file:
+            pixels = np.asarray(file.convert("RGB"))
+        with self._writing("test"):
+            tf.summary.image(name, pixels[None], step=epoch)
+
+    @contextmanager
+    def _writing(self, phase: str) -> Iterator[None]:
+        import tensorflow as tf
+
+        if phase not in self._writers:
+            self._writers[phase] = tf.summary.create_file_writer(str(self._folder / phase))
+        with self._writers[phase].as_default():
+            yield
+        self._writers[phase].flush()
+
+
+def epoch_file(folder: Path, epoch: int) -> Path:
+    """The picture of an epoch, in a folder of them."""
+    return folder / f"epoch_{epoch}.png"
+
+
+def by_epoch(folder: Path) -> dict[int, Path]:
+    """The pictures of a folder, epoch -> file, in order of the epochs; {} where there is no such folder."""
+    found = {int(match[1]): path for path in folder.glob("*.png") if (match := _EPOCH.fullmatch(path.name))}
+    return dict(sorted(found.items()))
+
+
+def drop_later(folder: Path, first_epoch: int) -> None:
+    """Delete the pictures of this epoch and later ones, left in a folder by an interrupted run."""
+    for epoch, path in by_epoch(folder).items():
+        if epoch >= first_epoch:
+            path.unlink()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ class Section:
 
     Attributes:
         table: rows; the first one is the heading row.
-        figures: PNG files, shown in order; those that do not exist are left out.
+        figures: PNG or GIF files, shown in order; those that do not exist are left out.
         text: preformatted text.
     """
 
@@ -50,7 +50,9 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 
 def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
-    return [["figure", "value"], *([name.replace("_", " "), value] for name, value in summary.items())]
+    """A row for each figure; those that are made of several have tables of their own."""
+    figures = {name.replace("_", " "): value for name, value in summary.items() if not isinstance(value, Mapping)}
+    return [["figure", "value"], *([name, value] for name, value in figures.items())]
 
 
 def _shown(cell: Any) -> str:
@@ -60,4 +62,5 @@ def _shown(cell: Any) -> str:
 
 
 def _embed(figure: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(figure.read_bytes()).decode()
+    kind = "gif" if figure.suffix == ".gif" else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(figure.read_bytes()).decode()

@@ -13,15 +13,20 @@ import keras
 import tensorflow as tf
 
 from tfinpaint import checkpoint, legacy_weights, transfer
-from tfinpaint.checkpoint import KINDS, Header, Kind
+from tfinpaint.checkpoint import ENCODER, KINDS, Contents, Header, Kind, Restoration
+from tfinpaint.config import Config
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
-from tfinpaint.models.encoder import build_encoder
-from tfinpaint.models.inpaint import build_inpainter
+from tfinpaint.models.discriminator import build_discriminator
+from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
+from tfinpaint.models.inpaint import build_inpainter, encoder_part
 from tfinpaint.models.losses import PerExample, build_objective
 from tfinpaint.models.network import build_network
 from tfinpaint.models.network import output_activation as network_output_activation
-from tfinpaint.train.loop import Trainer
+from tfinpaint.models.perceptual import build_features
+from tfinpaint.train.joint import Adversary, Judge
+from tfinpaint.train.loop import Measure, Trainer
+from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.run import Run
 from tfinpaint.transfer import LayerWeights
 
@@ -30,8 +35,9 @@ log = logging.getLogger(__name__)
 
 def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] = ()) -> Header:
     """The header of this run's model after an epoch of `steps` steps each."""
-    model = run.config.model
-    height, width, channels = run.config.input_shape
+    config, model = run.config, run.config.model
+    inpainter = run.kind == "inpainter"
+    height, width, channels = config.input_shape
     assert height
     assert width
     return Header(
@@ -44,12 +50,25 @@ def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] =
         height=height,
         width=width,
         channels=channels,
-        target_channels=run.config.target_shape[2],
+        target_channels=config.target_shape[2],
+        bottleneck=model.bottleneck,
+        output_activation=config.output_activation if inpainter else "sigmoid",
+        restoration=_restoration(config) if inpainter else None,
+        adversarial=config.loss.adversarial.optimizer.type if config.loss.adversarial else None,
         classes=classes,
-        optimizer=run.config.optimizer.type,
-        batch_size=run.config.data.batch_size,
+        optimizer=config.optimizer.type,
+        batch_size=config.data.batch_size,
         steps_per_epoch=steps,
     )
+
+
+def _restoration(config: Config) -> Restoration | None:
+    """How this run makes its inputs, where its network can restore other images in the same way."""
+    steps = [step for step in config.data.input_transforms if not step.is_random]
+    if not config.measures_pixels or not all(step.changes_values for step in steps):
+        return None
+    assert config.mask
+    return Restoration(fill=getattr(config.mask, config.mask.kind).fill, input_transforms=tuple(steps))
 
 
 def _digest(network: dict[str, Any]) -> str:
@@ -74,7 +93,9 @@ def build_model(header: Header, network: dict[str, Any] | None, origin: str = "l
     assert header.encoder_output
     encoder = build_encoder(header.encoder, header.encoder_output, header.height, header.width, header.channels)
     if header.kind == "inpainter":
-        return build_inpainter(encoder, header.target_channels)
+        return build_inpainter(
+            encoder, header.target_channels, bottleneck=header.bottleneck, activation=header.output_activation
+        )
     return build_classifier(encoder, len(header.classes)) if header.kind == "classifier" else encoder
 
 
@@ -118,7 +139,7 @@ def output_activation(run: Run) -> str:
     """The function at the end of this run's model."""
     if run.network is not None:
         return network_output_activation(run.network)
-    return "softmax" if run.kind == "classifier" else "sigmoid"
+    return "softmax" if run.kind == "classifier" else run.config.output_activation
 
 
 def trained_classes(run: Run) -> tuple[str, ...] | None:
@@ -184,31 +205,85 @@ def make_trainer(
     model: keras.Model,
     optimizer: keras.Optimizer | None,
     metrics: Mapping[str, PerExample] | None = None,
+    measure: Measure | None = None,
     *,
+    steps: int = 0,
     scored: bool,
 ) -> Trainer:
     """A trainer whose ranks all start from the same weights: random, transferred, or those of the resumed run.
 
     Args:
         optimizer: None where nothing is trained.
+        metrics, measure: as `Trainer` takes them.
+        steps: of training, per epoch.
         scored: outputs are compared with targets; otherwise the trainer only predicts.
     """
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
     jit_compile = on_gpu if run.config.jit_compile == "auto" else run.config.jit_compile
-    objective = None
+    objective = adversary = judge = None
     if optimizer is not None or scored:
         weights, classes = run.config.loss.weight, model.output_shape[-1]
         if weights and len(weights) != classes:
             raise UserError(f"loss.weight has {len(weights)} weights for the {classes} classes of the network")
-        objective = build_objective(run.config.loss, output_activation(run))
-    trainer = Trainer(model, optimizer, objective, metrics, world=run.world, jit_compile=jit_compile)
+        objective = build_objective(
+            run.config.loss, output_activation(run), by_pixel=run.kind == "inpainter" and run.config.weighs_pixels
+        )
+        judge = _make_judge(run)
+    if optimizer is not None:
+        adversary = _make_adversary(run, steps)
+    trainer = Trainer(
+        model, optimizer, objective, metrics, measure,
+        adversary=adversary, judge=judge, world=run.world, jit_compile=jit_compile,
+    )  # fmt: skip
     if run.resumed:
         saved = run.config.checkpoints.save
         assert saved is not None
         name = f"model_checkpoint_{run.resumed.epoch}"
-        run.world.from_first(lambda: checkpoint.restore(saved / name, model, optimizer))
+        run.world.from_first(lambda: checkpoint.restore(saved / name, contents(run, trainer)))
     trainer.synchronise()
     return trainer
+
+
+def contents(run: Run, trainer: Trainer) -> Contents:
+    """What a checkpoint of this run holds."""
+    section, encoder, adversary = run.config.model, None, trainer.adversary
+    if run.network is None:
+        encoder = encoder_part(trainer.model, OUTPUT_LAYERS[section.encoder][section.encoder_output])
+    if adversary is None:
+        return Contents(trainer.model, trainer.optimizer, encoder, run.network)
+    return Contents(
+        trainer.model, trainer.optimizer, encoder, run.network, adversary.discriminator, adversary.optimizer
+    )
+
+
+def _make_adversary(run: Run, steps: int) -> Adversary | None:
+    section = run.config.loss.adversarial
+    if section is None:
+        return None
+    height, width, channels = run.config.target_shape
+    assert height
+    assert width
+    optimizer = build_optimizer(section.optimizer, steps, run.config.num_epochs)
+    return Adversary(build_discriminator(height, width, channels), optimizer, section.weight)
+
+
+def _make_judge(run: Run) -> Judge | None:
+    """The frozen encoder of the perceptual loss; every rank reads its file.
+
+    Raises:
+        UserError: the file holds no encoder, or one that takes other images.
+    """
+    section = run.config.loss.perceptual
+    if section is None:
+        return None
+    path = section.encoder / ENCODER if section.encoder.is_dir() else section.encoder
+    header = checkpoint.read_header(path, allowed=("encoder",))
+    height, width, channels = run.config.target_shape
+    if header.channels != channels:
+        raise UserError(f"loss.perceptual.encoder: {path} takes images of {header.channels} channel(s), not {channels}")
+    encoder = build_model(header.model_copy(update={"height": height, "width": width}), None)
+    checkpoint.load_weights(path, encoder)
+    return Judge(build_features(encoder, section.layer), section.weight)
 
 
 def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:

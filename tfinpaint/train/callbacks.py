@@ -11,11 +11,9 @@ import tensorflow as tf
 
 from tfinpaint import checkpoint
 from tfinpaint.checkpoint import Contents, Header
-from tfinpaint.models.encoder import OUTPUT_LAYERS
-from tfinpaint.models.inpaint import encoder_part
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
-from tfinpaint.train.build import describe
+from tfinpaint.train.build import contents, describe
 from tfinpaint.train.dataset import DataSet
 from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
 from tfinpaint.train.progress import RunProgress
@@ -33,6 +31,7 @@ def train(
     steps: int,
     classes: tuple[str, ...] = (),
     draw: Callable[[MetricsLog], None],
+    add_frame: Callable[[int], None] | None = None,
 ) -> MetricsLog:
     """Fit, with metrics, checkpoints, pictures and progress at the epoch ends.
 
@@ -40,6 +39,7 @@ def train(
         test_batches: None for no evaluation.
         steps: per epoch.
         draw: makes the pictures of the run; called on rank 0 every `figures_interval` epochs and at the end.
+        add_frame: called with the number of every epoch, on rank 0, before `draw`.
     """
     config, first = run.config, run.world.is_first
     if first:
@@ -52,7 +52,7 @@ def train(
         progress.epoch_end,
         _Record(run, metrics),
         _Save(run, trainer, steps, classes),
-        _Draw(run, lambda: draw(metrics)),
+        _Draw(run, lambda: draw(metrics), add_frame),
     ]
     scheduler, optimizer = config.optimizer.lr_scheduler, trainer.optimizer
     if scheduler and scheduler.verbose and optimizer:
@@ -145,10 +145,7 @@ class _Save:
     contents: Contents = field(init=False)
 
     def __post_init__(self) -> None:
-        section, model, encoder = self.run.config.model, self.trainer.model, None
-        if self.run.network is None:
-            encoder = encoder_part(model, OUTPUT_LAYERS[section.encoder][section.encoder_output])
-        self.contents = Contents(model, self.trainer.optimizer, encoder, self.run.network)
+        self.contents = contents(self.run, self.trainer)
 
     def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
         config = self.run.config
@@ -169,8 +166,12 @@ class _Save:
 class _Draw:
     run: Run
     draw: Callable[[], None]
+    add_frame: Callable[[int], None] | None
 
     def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
-        due = epoch % self.run.config.figures_interval == 0 or epoch == self.run.config.num_epochs
-        if due and self.run.world.is_first:
+        if not self.run.world.is_first:
+            return
+        if self.add_frame:
+            self.add_frame(epoch)
+        if epoch % self.run.config.figures_interval == 0 or epoch == self.run.config.num_epochs:
             self.draw()

@@ -16,10 +16,12 @@ import tensorflow as tf
 from tfinpaint.data.pipeline import Batch
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
-from tfinpaint.models.losses import Objective, PerExample
+from tfinpaint.models.losses import Objective, PerExample, of_targets
 from tfinpaint.train.batchnorm import batchnorm_layers
+from tfinpaint.train.joint import Adversary, Judge
 
 ReadLoss = Callable[[], float]
+Measure = Callable[[Batch, tf.Tensor], Mapping[str, tf.Tensor]]  # (batch, outputs) -> float32 [batch] by name
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,14 @@ class Result:
     images_per_second: float
 
 
-_NOTHING = Objective(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
+_NOTHING = of_targets(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
 
 
 class Trainer:
     """A model, its optimizer and its objective, stepped together on all ranks.
 
-    The loss is the mean over the global batch, weighted where the objective has weights: gradients are averaged over
-    the ranks before the optimizer sees them, and divided by the weight of all ranks' examples.
+    The loss is the mean over the global batch, weighted where the objective has weights: each rank divides by its share
+    of the weight of all ranks' examples, and gradients are averaged over the ranks before the optimizer sees them.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class Trainer:
         optimizer: keras.Optimizer | None,
         objective: Objective | None,
         metrics: Mapping[str, PerExample] | None = None,
+        measure: Measure | None = None,
         *,
+        adversary: Adversary | None = None,
+        judge: Judge | None = None,
         world: World,
         jit_compile: bool = False,
     ) -> None:
@@ -65,10 +70,19 @@ class Trainer:
             optimizer: None for a model that is only evaluated.
             objective: what is minimised; None for a model that only predicts.
             metrics: functions from (targets, outputs) to float32 [batch], whose means are reported.
+            measure: what is reported of evaluations alone.
+            adversary, judge: further parts of the loss. Batches then have "originals" and "mask".
             jit_compile: compile forward and backward with XLA; the collectives and the update stay outside it.
         """
-        self.model, self.optimizer, self.world = model, optimizer, world
-        self._objective, self._metrics = objective or _NOTHING, dict(metrics or {})
+        self.model, self.optimizer, self.adversary, self.world = model, optimizer, adversary, world
+        self._objective, self._metrics, self._measure = objective or _NOTHING, dict(metrics or {}), measure
+        self._parts = [part for part in (adversary, judge) if part is not None]
+        self._shares = {"reconstruction_loss": 1.0 - adversary.weight if adversary else 1.0}
+        if adversary:
+            adversary.optimizer.build(adversary.discriminator.trainable_variables)
+            self._shares["adversarial_loss"] = adversary.weight
+        if judge:
+            self._shares["perceptual_loss"] = judge.weight
         if optimizer is not None:
             optimizer.build(model.trainable_variables)
         self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None)
@@ -79,7 +93,7 @@ class Trainer:
     def synchronise(self) -> None:
         """Start every rank from the weights and optimizer state of rank 0, each with randomness of its own."""
         state = self.optimizer.variables if self.optimizer is not None else []
-        self.world.broadcast([*self.model.variables, *state])
+        self.world.broadcast([*self.model.variables, *state, *(self.adversary.variables if self.adversary else [])])
         # Dropout draws from these: equal on all ranks, they would drop the same features of the ranks' n-th examples.
         generators = [v for v in self.model.variables if "seed_generator" in v.path]
         first = self.world.gather([v.numpy().tolist() for v in generators])[0]
@@ -92,44 +106,77 @@ class Trainer:
         Raises:
             UserError: the ranks hold different weights.
         """
-        digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in self.model.get_weights()))
+        adversary = self.adversary.discriminator.get_weights() if self.adversary else []
+        weights = [*self.model.get_weights(), *adversary]
+        digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in weights))
         digests = self.world.gather(digest.hexdigest())
         if len(set(digests)) > 1:
             raise UserError(f"the ranks hold different weights (digests {', '.join(d[:12] for d in digests)})")
 
-    def _gradients(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-        """Sums over this rank's examples, and the gradients of their mean loss, or of their weighted sum."""
-        with tf.GradientTape() as tape:
-            outputs = self.model(inputs, training=True)
-            losses = self._objective.per_example(targets, outputs)
-            penalty = sum(self.model.losses)  # of the regularizers of a network file
-            if self._objective.weight is None:
-                loss = tf.reduce_mean(losses) + penalty
-            else:
-                weights = self._objective.weight(targets, outputs)
-                loss = tf.reduce_sum(losses * weights) + penalty * tf.reduce_sum(weights)
-        gradients = tape.gradient(loss, self.model.trainable_variables)
-        return self._sums(targets, outputs), gradients
+    def _gradients(self, batch: Batch, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Sums over this rank's examples, and the gradients of the model's loss, then of the discriminator's.
 
-    def _update(self, inputs: tf.Tensor, targets: tf.Tensor) -> dict[str, tf.Tensor]:
-        sums, gradients = self._forward_backward(inputs, targets)
-        gradients = self.world.average_gradients(gradients)
-        if self._objective.weight is not None:
-            mean_weight = self.world.sum_tensor(sums["weight"]) / self.world.size
-            gradients = [tf.math.divide_no_nan(gradient, mean_weight) for gradient in gradients]
+        Args:
+            weight: float32 scalar, the weight of the examples of a mean rank.
+        """
+        with tf.GradientTape(persistent=True) as tape:
+            outputs = self.model(batch["inputs"], training=True)
+            losses, weights = self._losses(batch, outputs)
+            total = sum(self.model.losses)  # penalties, of the regularizers of a network file
+            for name, share in self._shares.items():
+                if name == "reconstruction_loss":
+                    total += share * tf.math.divide_no_nan(tf.reduce_sum(losses[name] * weights), weight)
+                else:
+                    total += share * tf.reduce_mean(losses[name])
+            judged = tf.reduce_mean(losses["discriminator_loss"]) if self.adversary else None
+        gradients = tape.gradient(total, self.model.trainable_variables)
+        if self.adversary:
+            gradients += tape.gradient(judged, self.adversary.discriminator.trainable_variables)
+        return self._sums(batch, outputs, losses, weights), gradients
+
+    def _losses(self, batch: Batch, outputs: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """(every part of the loss, the weight of each example in the reconstruction), all float32 [batch]."""
+        losses = {"reconstruction_loss": self._objective.per_example(batch, outputs)}
+        for part in self._parts:
+            losses |= part.losses(batch, outputs)
+        return losses, self._weights(batch)
+
+    def _weights(self, batch: Batch) -> tf.Tensor:
+        if self._objective.weight is None:
+            return tf.ones(tf.shape(batch["inputs"])[:1])
+        return self._objective.weight(batch)
+
+    def _update(self, batch: Batch) -> dict[str, tf.Tensor]:
         assert self.optimizer is not None, "a trainer without an optimizer only evaluates"
-        self.optimizer.apply(gradients, self.model.trainable_variables)
+        weight = tf.reduce_sum(self._weights(batch))
+        if self._objective.weight is not None:
+            weight = self.world.sum_tensor(weight) / self.world.size
+        sums, gradients = self._forward_backward(batch, weight)
+        gradients = self.world.average_gradients(gradients)
+        variables = self.model.trainable_variables
+        self.optimizer.apply(gradients[: len(variables)], variables)
+        if self.adversary:
+            own = self.adversary.discriminator.trainable_variables
+            self.adversary.optimizer.apply(gradients[len(variables) :], own)
         return sums
 
-    def _test(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        outputs = self.model(inputs, training=False)
-        return self._sums(targets, outputs), outputs
+    def _test(self, batch: Batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        outputs = self.model(batch["inputs"], training=False)
+        measured = self._measure(batch, outputs) if self._measure else {}
+        sums = {name: tf.reduce_sum(values) for name, values in measured.items()}
+        return {**self._sums(batch, outputs, *self._losses(batch, outputs)), **sums}, outputs
 
-    def _sums(self, targets: tf.Tensor, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        losses = self._objective.per_example(targets, outputs)
-        weights = tf.ones_like(losses) if self._objective.weight is None else self._objective.weight(targets, outputs)
-        scores = {name: tf.reduce_sum(score(targets, outputs)) for name, score in self._metrics.items()}
-        return {"loss": tf.reduce_sum(losses * weights), "weight": tf.reduce_sum(weights), **scores}
+    def _sums(
+        self, batch: Batch, outputs: tf.Tensor, losses: Mapping[str, tf.Tensor], weights: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Over this rank's examples: of the weights, the weighted reconstruction, every other part and metric."""
+        means = {name: values for name, values in losses.items() if name != "reconstruction_loss"}
+        means |= {name: score(batch["targets"], outputs) for name, score in self._metrics.items()}
+        return {
+            "weight": tf.reduce_sum(weights),
+            "reconstruction_loss": tf.reduce_sum(losses["reconstruction_loss"] * weights),
+            **{name: tf.reduce_sum(values) for name, values in means.items()},
+        }
 
     def predict(self, inputs: tf.Tensor) -> np.ndarray:
         """The model's outputs for a batch, in inference mode."""
@@ -147,11 +194,10 @@ class Trainer:
         Raises:
             UserError: the mean loss is not a finite number.
         """
-        totals = _Totals(self._metrics)
+        totals = _Totals(self._shares)
         for _ in range(steps):
             batch = next(batches)
-            sums = self._train_step(batch["inputs"], batch["targets"])
-            totals.add(sums, len(batch["inputs"]))
+            totals.add(self._train_step(dict(batch)), len(batch["inputs"]))
             if on_step:
                 on_step(totals.last_loss)
         result = totals.reduce(self.world)
@@ -169,9 +215,9 @@ class Trainer:
             batches: this rank's share; ranks may have different numbers of batches.
             on_batch: called with each batch and the model's outputs for it.
         """
-        totals = _Totals(self._metrics)
+        totals = _Totals(self._shares)
         for batch in batches:
-            sums, outputs = self._test_step(batch["inputs"], batch["targets"])
+            sums, outputs = self._test_step(dict(batch))
             totals.add(sums, len(batch["inputs"]))
             if on_batch:
                 on_batch(batch, outputs)
@@ -184,10 +230,14 @@ class Trainer:
 
 
 class _Totals:
-    """Sums over one epoch on this rank, then over all ranks."""
+    """Sums over one epoch on this rank, then over all ranks.
 
-    def __init__(self, metrics: Iterable[str]) -> None:
-        self._names = ["loss", "weight", *metrics]
+    Args:
+        shares: how much each part of the loss, by name, has in the whole.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self._shares = shares
         self._sums: list[dict[str, tf.Tensor]] = []
         self._counts: list[int] = []
         self._begin = time.perf_counter()
@@ -200,22 +250,32 @@ class _Totals:
             self._after_first = time.perf_counter()
 
     def last_loss(self) -> float:
-        return float(self._sums[-1]["loss"]) / (float(self._sums[-1]["weight"]) or 1.0)
+        last, count = self._sums[-1], self._counts[-1]
+        return self._values({name: float(value) for name, value in last.items()}, count)["loss"]
 
     def reduce(self, world: World) -> Result:
-        totals = {name: math.fsum(float(sums[name]) for sums in self._sums) for name in self._names}
+        mine = list(self._sums[0]) if self._sums else []
+        names = max(world.gather(mine), key=len)  # a rank without examples knows no names
+        totals = {name: math.fsum(float(sums[name]) for sums in self._sums) for name in names}
         end = time.perf_counter()  # after the sums were read: that waits for the last step
         images = sum(self._counts)
         later = images - self._counts[0] if len(self._counts) > 1 else images
         began = self._after_first if len(self._counts) > 1 else self._begin
         reduced = world.sum({**totals, "images": images, "later": later})
-        means = {name: reduced[name] / max(reduced["images"], 1) for name in self._names if name != "weight"}
         return Result(
-            values={**means, "loss": reduced["loss"] / (reduced["weight"] or 1.0)},
+            values=self._values({name: reduced[name] for name in names}, int(reduced["images"])),
             images=int(reduced["images"]),
             seconds=end - self._begin,
             images_per_second=reduced["later"] / max(end - began, 1e-9),
         )
+
+    def _values(self, sums: Mapping[str, float], images: int) -> dict[str, float]:
+        """The loss, its parts where it has several, and the means of all else."""
+        parts = {"reconstruction_loss": sums.get("reconstruction_loss", 0.0) / (sums.get("weight") or 1.0)}
+        others = {name: value / max(images, 1) for name, value in sums.items() if name not in ("weight", *parts)}
+        values = {**parts, **others}
+        loss = math.fsum(share * values.get(name, 0.0) for name, share in self._shares.items())
+        return {"loss": loss, **(values if len(self._shares) > 1 else others)}
 
 
 EpochEnd = Callable[[int, Result, Result | None], None]  # (epoch from 1, train, test)

@@ -7,7 +7,7 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tfinpaint import dist
+from tfinpaint import dist, measurements
 from tfinpaint.train.loop import ReadLoss, Result
 
 PLAIN_INTERVAL_SECONDS = 15.0
@@ -79,7 +79,9 @@ class RunProgress:
 
 
 def _figures(prefix: str, result: Result) -> list[str]:
-    return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items()]
+    """All but the many measurements, of which one is enough to follow a run by."""
+    hidden = set(measurements.NAMES) - {"hole_psnr_db"}
+    return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]
 
 
 def _duration(seconds: float) -> str:

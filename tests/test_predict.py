@@ -1,0 +1,394 @@
+"""The command that restores a user's photo: odd images, masks, formats, refusals, and the network's part in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from tfinpaint import checkpoint, predict
+from tfinpaint.checkpoint import Contents, Header, Restoration
+from tfinpaint.config import Transform
+from tfinpaint.data.sources import Reading, read_image
+from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.inpaint import build_inpainter
+
+SIZE = 32  # of the network
+
+
+def write_checkpoint(
+    folder: Path, epoch: int = 1, channels: int = 3, target_channels: int = 3, **changes
+) -> keras.Model:
+    """A tiny context encoder of random weights, as checkpoint `model_checkpoint_<epoch>` of this folder."""
+    keras.utils.set_random_seed(epoch)
+    encoder = build_encoder("tiny", "before_add", SIZE, SIZE, channels)
+    kind = changes.get("kind", "inpainter")
+    model = build_inpainter(encoder, target_channels) if kind == "inpainter" else build_classifier(encoder, 2)
+    if kind == "inpainter":  # random weights make nearly one grey: let what the network sees show in what it makes
+        made = model(np.random.default_rng(1).random((1, SIZE, SIZE, channels), np.float32), training=False)
+        last = model.get_layer("decoder_layer_5").kernel
+        last.assign(last / (4 * np.ptp(made)))
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(model.trainable_variables)
+    fields = {"kind": kind, "epoch": epoch, "step": 10, "encoder": "tiny", "encoder_output": "before_add"}
+    fields |= {"batch_size": 8, "steps_per_epoch": 10, "height": SIZE, "width": SIZE, "channels": channels}
+    fields |= {"target_channels": target_channels, "restoration": Restoration(fill="black")} | changes
+    checkpoint.save(folder, Header(**fields), Contents(model, optimizer, None), None)
+    return model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run folder of two checkpoints."""
+    folder = tmp_path_factory.mktemp("run")
+    for epoch in (2, 10):
+        write_checkpoint(folder / "model_checkpoints", epoch)
+    return folder
+
+
+def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+    return pixels if channels > 1 else pixels[..., 0]
+
+
+def write_mask(path: Path, height: int, width: int, box: tuple[int, int, int, int] = (0, 0, 1, 2)) -> np.ndarray:
+    """White in the box (top, left, bottom, right), black elsewhere; returned as bool."""
+    hole = np.zeros((height, width), bool)
+    hole[box[0] : box[2], box[1] : box[3]] = True
+    Image.fromarray(np.where(hole, 255, 0).astype(np.uint8)).save(path)
+    return hole
+
+
+def succeed(capsys, *arguments: object) -> str:
+    assert predict.main([str(argument) for argument in arguments]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def refuse(capsys, *arguments: object) -> str:
+    """The one line of a command that must fail cleanly."""
+    assert predict.main([str(argument) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    return shown.err.strip()
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_photo_is_restored_beside_itself_by_the_newest_checkpoint(capsys, tmp_path, run):
+    photo = noise(SIZE, SIZE)
+    Image.fromarray(photo).save(tmp_path / "my photo.bmp")
+    hole = write_mask(tmp_path / "mask.png", SIZE, SIZE, (10, 12, 26, 20))
+    shown = succeed(capsys, run, tmp_path / "my photo.bmp", tmp_path / "mask.png")
+    output = tmp_path / "my photo_restored.png"
+    assert shown == (
+        f"Taking model_checkpoint_10, the newest of {run}\n"
+        f"Restored 12.5 % of my photo.bmp (32 x 32) in 1 window: {output}\n"
+    )
+    restored = pixels_of(output)
+    assert np.array_equal(restored[~hole], photo[~hole])
+    model = write_checkpoint(tmp_path / "same_weights", 10)
+    seen = np.where(hole[..., None], 0, photo / np.float32(255))[None]
+    made = np.rint(255 * model(seen, training=False).numpy()[0])
+    assert np.abs(restored.astype(int) - made)[hole].max() <= 1  # eager and compiled may round differently
+    assert np.ptp(made[hole]) > 5  # and not one colour that any mistake would give
+    kept = run / "model_checkpoints"
+    for place in (kept, kept / "model_checkpoint_10", kept / "model_checkpoint_10" / "model.weights.h5"):
+        succeed(capsys, place, tmp_path / "my photo.bmp", tmp_path / "mask.png", "--overwrite")
+        assert np.array_equal(pixels_of(output), restored)
+    succeed(capsys, kept / "model_checkpoint_2", tmp_path / "my photo.bmp", tmp_path / "mask.png", "--overwrite")
+    assert not np.array_equal(pixels_of(output), restored)
+
+
+@pytest.mark.parametrize(
+    ("fill", "transforms", "channels"),
+    [("mean", [{"normalize": {"mean": 0.5, "std": 0.25}}], 3), ("noise", [], 3), ("black", [{"grayscale": True}], 1)],
+)
+def test_the_network_sees_what_it_saw_in_training(capsys, tmp_path, fill, transforms, channels):
+    steps = tuple(Transform.model_validate(step) for step in transforms)
+    trained = Restoration(fill=fill, input_transforms=steps)
+    model = write_checkpoint(tmp_path, 1, channels, restoration=trained)
+    photo = noise(SIZE, SIZE)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    hole = write_mask(tmp_path / "mask.png", SIZE, SIZE, (8, 8, 24, 24))
+    succeed(capsys, tmp_path / "model_checkpoint_1", tmp_path / "photo.png", tmp_path / "mask.png")
+    restored = pixels_of(tmp_path / "photo_restored.png").astype(int)
+    scaled = photo / np.float32(255)
+    filling = scaled[~hole].mean(axis=0) if fill == "mean" else 0
+    seen = np.where(hole[..., None], filling, scaled)
+    if transforms:
+        seen = (seen - 0.5) / 0.25 if channels == 3 else seen @ np.array([[0.2989], [0.5870], [0.1140]])
+    difference = np.abs(restored - np.rint(255 * model(seen[None].astype(np.float32), training=False).numpy()[0]))[hole]
+    if fill == "noise":
+        assert difference.max() > 1  # something else than black
+        succeed(capsys, tmp_path, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite")
+        assert np.array_equal(pixels_of(tmp_path / "photo_restored.png"), restored)  # and always the same
+    else:
+        assert difference.max() <= 1
+
+
+def odd_images(folder: Path) -> dict[str, Path]:
+    """Photos of odd kinds, by name, all 40 wide and 70 high as displayed."""
+    palette = Image.fromarray(noise(70, 40)).quantize(16)
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # turn by a quarter to the right for display
+    images = {
+        "rgba.png": (Image.fromarray(noise(70, 40, 4)), {}),
+        "palette.png": (palette, {"transparency": 3}),
+        "grey_alpha.png": (Image.fromarray(noise(70, 40, 4)).convert("LA"), {}),
+        "deep.png": (Image.fromarray(noise(70, 40, 1).astype(np.uint16) * 257), {}),
+        "cmyk.jpg": (Image.fromarray(noise(70, 40)).convert("CMYK"), {}),
+        "grey.jpg": (Image.fromarray(noise(70, 40, 1)), {}),
+        "bilevel.png": (Image.fromarray(noise(70, 40, 1) > 127), {}),
+        "rotated.jpg": (Image.fromarray(noise(40, 70)), {"exif": rotated}),
+    }
+    for name, (image, options) in images.items():
+        image.save(folder / name, **options)
+    return {name: folder / name for name in images}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rgba.png", "palette.png", "grey_alpha.png", "deep.png", "cmyk.jpg", "grey.jpg", "bilevel.png", "rotated.jpg"],
+)
+def test_odd_photos(capsys, tmp_path, run, name):
+    photo = odd_images(tmp_path)[name]
+    hole = write_mask(tmp_path / "mask.png", 70, 40, (50, 2, 60, 30))
+    shown = succeed(capsys, run, photo, tmp_path / "mask.png", "--output", tmp_path / "out.png")
+    assert "(40 x 70)" in shown
+    expected = read_image(photo, Reading())
+    with Image.open(tmp_path / "out.png") as image:
+        restored = np.asarray(image.convert("RGB"))
+        assert image.mode == ("RGBA" if name in ("rgba.png", "palette.png", "grey_alpha.png") else "RGB")
+        if image.mode == "RGBA":
+            original = np.asarray(Image.open(photo).convert("RGBA"))[..., 3]
+            assert np.array_equal(np.asarray(image)[..., 3], original)
+            assert np.ptp(original) == 255
+    assert restored.shape == (70, 40, 3)
+    assert np.array_equal(restored[~hole], expected[~hole])
+    assert not np.array_equal(restored[hole], expected[hole])
+
+
+@pytest.mark.parametrize("size", [(1, 2), (2, 1), (1, 90), (90, 1)])
+def test_the_smallest_photos(capsys, tmp_path, run, size):
+    Image.fromarray(noise(*size)).save(tmp_path / "photo.png")
+    hole = write_mask(tmp_path / "mask.png", *size, (0, 0, 1, 1))
+    succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png")
+    restored = pixels_of(tmp_path / "photo_restored.png")
+    assert np.array_equal(restored[~hole], noise(*size)[~hole])
+
+
+@pytest.mark.parametrize("ending", [".png", ".PNG", ".webp", ".tif", ".tiff"])
+def test_lossless_formats_keep_pixels_transparency_and_profile(capsys, tmp_path, run, ending):
+    photo = noise(40, 50, 4)
+    photo[5:9, :, 3] = 0  # the colour below full transparency is kept as well
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(photo).save(tmp_path / "photo.png", icc_profile=profile)
+    hole = write_mask(tmp_path / "mask.png", 40, 50)
+    output = tmp_path / f"out{ending}"
+    shown = succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--output", output)
+    assert "left out" not in shown
+    assert np.array_equal(pixels_of(output)[~hole], photo[~hole])
+    with Image.open(output) as image:
+        assert image.format == predict.FORMATS[ending.lower()]
+        assert image.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize(("ending", "kind", "most"), [(".jpg", "JPEG", 8), (".jpeg", "JPEG", 8), (".bmp", "BMP", 0)])
+def test_formats_without_transparency_say_so(capsys, tmp_path, run, ending, kind, most):
+    photo = Image.fromarray(noise(3, 3)).resize((60, 60), Image.Resampling.BICUBIC)
+    smooth = np.asarray(photo)
+    photo.putalpha(100)
+    photo.save(tmp_path / "photo.png")
+    hole = write_mask(tmp_path / "mask.png", 60, 60)
+    output = tmp_path / f"out{ending}"
+    shown = succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--output", output)
+    assert f"The transparency of photo.png is left out: {kind} has none\n" in shown
+    with Image.open(output) as image:
+        assert (image.format, image.mode) == (kind, "RGB")
+        difference = np.abs(np.asarray(image).astype(int) - smooth)
+    assert difference[8:][~hole[8:]].max() <= most
+
+
+def test_a_profile_of_another_colour_space_is_left_out(capsys, tmp_path, run):
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = b"CMYK"
+    Image.fromarray(noise(40, 50)).convert("CMYK").save(tmp_path / "photo.jpg", icc_profile=bytes(profile))
+    write_mask(tmp_path / "mask.png", 40, 50)
+    succeed(capsys, run, tmp_path / "photo.jpg", tmp_path / "mask.png")
+    with Image.open(tmp_path / "photo_restored.png") as image:
+        assert "icc_profile" not in image.info
+
+
+def test_the_hole_is_where_the_mask_is_light_and_opaque(tmp_path):
+    mask = np.zeros((4, 3, 4), np.uint8)
+    mask[0] = [[255, 255, 255, 255], [255, 255, 255, 127], [255, 255, 255, 128]]
+    mask[1] = [[127, 127, 127, 255], [128, 128, 128, 255], [0, 255, 0, 255]]
+    mask[2] = [[255, 0, 0, 255], [255, 255, 0, 255], [255, 255, 255, 0]]
+    expected = [[True, False, True], [False, True, True], [False, True, False], [False] * 3]
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert predict.read_hole(tmp_path / "mask.png", Path("photo.jpg"), (3, 4)).tolist() == expected
+    upright = Image.Exif()
+    upright[0x0112] = 6
+    turned = np.rot90(mask)  # stored a quarter to the left, displayed upright
+    Image.fromarray(turned).save(tmp_path / "turned.png", exif=upright)
+    assert predict.read_hole(tmp_path / "turned.png", Path("photo.jpg"), (3, 4)).tolist() == expected
+
+
+def test_a_network_of_grey_images_makes_the_photo_grey_and_says_so(capsys, tmp_path):
+    write_checkpoint(tmp_path / "grey", 1, 1, 1)
+    Image.fromarray(noise(40, 50, 4)).save(tmp_path / "photo.png")
+    hole = write_mask(tmp_path / "mask.png", 40, 50)
+    shown = succeed(capsys, tmp_path / "grey", tmp_path / "photo.png", tmp_path / "mask.png")
+    assert "The colours of photo.png are left out: the network was trained on grey images\n" in shown
+    with Image.open(tmp_path / "photo_restored.png") as image:
+        assert image.mode == "LA"
+        luma = read_image(tmp_path / "photo.png", Reading(channels=1))[..., 0]
+        assert np.array_equal(np.asarray(image)[..., 0][~hole], luma[~hole])
+    Image.fromarray(noise(40, 50, 1)).save(tmp_path / "grey.png")
+    assert "left out" not in succeed(capsys, tmp_path / "grey", tmp_path / "grey.png", tmp_path / "mask.png")
+
+
+def test_files_that_cannot_be_used(capsys, tmp_path, run):
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    text, cut, dot, large = (tmp_path / name for name in ("notes.jpg", "cut.jpg", "dot.png", "large.png"))
+    text.write_text("no image")
+    Image.fromarray(noise(200, 200)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:9000])
+    Image.fromarray(noise(1, 1)).save(dot)
+    for name, value in (("black.png", 0), ("white.png", 255)):
+        Image.fromarray(np.full((40, 50), value, np.uint8)).save(tmp_path / name)
+        Image.fromarray(np.full((1, 1), value, np.uint8)).save(tmp_path / f"dot_{name}")
+    write_mask(large, 50, 40)
+    before = sorted(tmp_path.iterdir())
+    cases = [
+        ((tmp_path / "none", photo, mask), f"{tmp_path}/none: no such checkpoint"),
+        ((run, tmp_path / "none.jpg", mask), f"{tmp_path}/none.jpg: no such file"),
+        ((run, photo, tmp_path / "none.png"), f"{tmp_path}/none.png: no such file"),
+        ((run, tmp_path, mask, "--output", tmp_path / "x.png"), f"{tmp_path}: is a folder, not an image"),
+        ((run, photo, tmp_path), f"{tmp_path}: is a folder, not an image"),
+        ((run, text, mask), f"{text}: not an image"),
+        ((run, photo, text), f"{text}: not an image"),
+        ((run, cut, mask), f"{cut}: image file is truncated"),
+        ((run, photo, large), f"{large}: is 40 x 50 pixels, {photo} is 50 x 40 as displayed; draw the mask at"),
+        ((run, photo, tmp_path / "black.png"), f"{tmp_path}/black.png: erases nothing; paint the parts to restore"),
+        ((run, photo, tmp_path / "white.png"), f"{tmp_path}/white.png: erases all of {photo}; paint the parts to keep"),
+        ((run, dot, tmp_path / "dot_black.png"), "dot_black.png: erases nothing"),
+        ((run, dot, tmp_path / "dot_white.png"), "dot_white.png: erases all"),
+        ((text, photo, mask), f"{text}: not a checkpoint of tfinpaint"),
+        ((tmp_path, photo, mask), f"{tmp_path}: not a checkpoint of tfinpaint"),
+    ]
+    for arguments, message in cases:
+        assert message in refuse(capsys, *arguments)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_outputs_that_cannot_be_used(capsys, tmp_path, run):
+    photo, mask, there = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "there.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    there.write_text("mine")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to(photo)
+    cases = [
+        ("out.gif", "the ending names no format; take one of .png .jpg .jpeg .webp .tif .tiff .bmp"),
+        ("out", "the ending names no format"),
+        ("photo.png", "is the photo or the mask itself; name another file"),
+        ("link.png", "is the photo or the mask itself"),
+        ("mask.png", "is the photo or the mask itself"),
+        ("folder.png", "is a folder; name the image to write"),
+        ("none/out.png", f"there is no folder {tmp_path}/none"),
+        (f"{'x' * 300}.png", "File name too long"),
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for name, message in cases:
+        for more in ([], ["--overwrite"]):
+            assert message in refuse(capsys, run, photo, mask, "--output", tmp_path / name, *more)
+    assert f"{there} already exists; add --overwrite" in refuse(capsys, run, photo, mask, "--output", there)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    succeed(capsys, run, photo, mask, "--output", there, "--overwrite")
+    assert pixels_of(there).shape == (40, 50, 3)
+    Image.fromarray(noise(1, 16384)).save(tmp_path / "long.png")
+    write_mask(mask, 1, 16384)
+    message = "WEBP holds 16383 pixels a side; take .png"
+    assert message in refuse(capsys, run, tmp_path / "long.png", mask, "--output", tmp_path / "long.webp")
+
+
+def test_networks_that_do_not_restore_images(capsys, tmp_path):
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    write_checkpoint(tmp_path, 1, restoration=None)
+    write_checkpoint(tmp_path, 2, kind="classifier", classes=("a", "b"), restoration=None)
+    broken = write_checkpoint(tmp_path / "broken", 3)
+    one, two = tmp_path / "model_checkpoint_1", tmp_path / "model_checkpoint_2"
+    assert f"{one}: its network was not trained to restore images: that takes a mask" in refuse(
+        capsys, one, photo, mask
+    )
+    assert "holds the weights of kind classifier; expected: inpainter" in refuse(capsys, two, photo, mask)
+    three = tmp_path / "broken" / "model_checkpoint_3"
+    broken.get_layer("decoder_layer_5").bias.assign([np.nan, 0, 0])
+    broken.save_weights(tmp_path / "model.weights.h5")
+    header = checkpoint.read_header(three)
+    checkpoint._describe(tmp_path / "model.weights.h5", header)
+    shutil.move(tmp_path / "model.weights.h5", three / "model.weights.h5")
+    assert f"{three}: its network makes no numbers" in refuse(capsys, three, photo, mask)
+    assert not (tmp_path / "photo_restored.png").exists()
+
+
+def test_a_write_that_fails_leaves_the_old_output_and_nothing_else(capsys, tmp_path, run, monkeypatch):
+    photo, mask, output = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    output.write_text("old")
+
+    def fill_the_disk(image, path, *_, **__):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
+    kept = run / "model_checkpoints" / "model_checkpoint_2"
+    assert f"{output}: cannot be written: No space left on device" in refuse(
+        capsys, kept, photo, mask, "--output", output, "--overwrite"
+    )
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.png", "out.png", "photo.png"]
+
+
+def test_under_a_launcher_the_first_rank_alone_works(capsys, tmp_path, run, monkeypatch):
+    Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
+    write_mask(tmp_path / "mask.png", 40, 50)
+    monkeypatch.setenv("HOROVOD_RANK", "1")
+    assert succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png") == ""
+    assert not (tmp_path / "photo_restored.png").exists()
+
+
+def test_the_command_is_quiet_and_refuses_before_tensorflow_is_imported(tmp_path, run):
+    Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
+    write_mask(tmp_path / "mask.png", 40, 50, (4, 4, 12, 12))
+    arguments = [str(run), str(tmp_path / "photo.png"), str(tmp_path / "mask.png")]
+    command = [sys.executable, "-m", "tfinpaint.predict", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == (
+        f"Restored 3.2 % of photo.png (50 x 40) in 1 window: {tmp_path}/photo_restored.png"
+    )
+    code = (
+        "import sys; from tfinpaint import predict; predict.main(sys.argv[1:]); sys.exit('tensorflow' in sys.modules)"
+    )
+    for more in ([], ["--output", str(tmp_path / "x.gif")]):
+        again = subprocess.run([sys.executable, "-c", code, *arguments, *more], capture_output=True, text=True)
+        assert again.returncode == 0
+        assert "already exists" in again.stderr or "names no format" in again.stderr

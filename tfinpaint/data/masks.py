@@ -1,0 +1,272 @@
+"""Draw where to erase: each kind of mask a pure, batched function of (seed, epoch, example) and of nothing else.
+
+Whatever decides about a pixel is computed in whole numbers, exactly: rounding errors, which depend on how a batch is
+cut, could otherwise give two ranks another mask than one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfinpaint.config import Transform
+from tfinpaint.data import stateless
+from tfinpaint.data.transforms import Keys
+
+Sides = tuple[int, int]  # least and greatest side of a rectangle along one axis, pixels, both possible
+
+
+def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Tensor:
+    """One mask per example.
+
+    The central region, random blocks and random regions are those of Pathak et al., "Context Encoders", arXiv
+    1604.07379, section 3.3; the grid is that of He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv
+    2111.06377, section 3.
+
+    Args:
+        step: one that erases.
+        keys: what the masks are a function of.
+        height, width: of the images, pixels; large enough for the mask.
+
+    Returns:
+        float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere.
+    """
+    size = {"height": height, "width": width}
+    match step.kind, getattr(step, step.kind):
+        case "random_patches", section if section.number:
+            return cover(draw_patches(keys, number=section.number, size=section.size, **size), **size)
+        case "random_patches", section:
+            limit, side = _pixels_within(section.area, **size), (section.size, section.size)
+            number = _enough(side, side, limit, **size)
+            return cover_up_to(draw_patches(keys, number=number, size=section.size, **size), limit, **size)
+        case "center", section:
+            return center(keys, rows=round(section.side * height), columns=round(section.side * width), **size)
+        case "random_block", section:
+            heights, widths = _sides(section.side, height), _sides(section.side, width)
+            if section.number:
+                return cover(draw_blocks(keys, heights, widths, number=section.number, **size), **size)
+            limit = _pixels_within(section.area, **size)
+            number = _enough(heights, widths, limit, **size)
+            return cover_up_to(draw_blocks(keys, heights, widths, number=number, **size), limit, **size)
+        case "random_region", section:
+            least, most = (round(share * height * width) for share in section.area)
+            return draw_region(keys, least, most, **size)
+        case "grid", section:
+            cells = (height // section.size) * (width // section.size)
+            return draw_cells(keys, number=round(section.ratio * cells), size=section.size, **size)
+        case kind, _:
+            raise ValueError(f"{kind} is not a mask")
+
+
+def draw_patches(keys: Keys, *, number: int, size: int, height: int, width: int) -> tf.Tensor:
+    """Squares of one size, each wholly inside the image at a uniform place; they may overlap.
+
+    Returns:
+        int32 [batch, number, 4]: top, left, height and width of each square. The first of them are the same for any
+        `number`.
+    """
+    tops, lefts = (_bits(keys, stateless.PATCHES, number, draw) for draw in range(2))
+    tops = stateless.random_integers(tops, height - size + 1)
+    lefts = stateless.random_integers(lefts, width - size + 1)
+    return tf.stack([tops, lefts, tf.fill(tf.shape(tops), size), tf.fill(tf.shape(tops), size)], axis=-1)
+
+
+def draw_blocks(keys: Keys, heights: Sides, widths: Sides, *, number: int, height: int, width: int) -> tf.Tensor:
+    """Rectangles of uniform height and width, each wholly inside the image at a uniform place; they may overlap.
+
+    Returns:
+        int32 [batch, number, 4]: top, left, height and width of each block. The first of them are the same for any
+        `number`.
+    """
+    bits = [_bits(keys, stateless.BLOCKS, number, draw) for draw in range(4)]
+    rows = heights[0] + stateless.random_integers(bits[0], heights[1] - heights[0] + 1)
+    columns = widths[0] + stateless.random_integers(bits[1], widths[1] - widths[0] + 1)
+    tops = stateless.random_integers(bits[2], height - rows + 1)
+    lefts = stateless.random_integers(bits[3], width - columns + 1)
+    return tf.stack([tops, lefts, rows, columns], axis=-1)
+
+
+def cover(rectangles: tf.Tensor, *, height: int, width: int) -> tf.Tensor:
+    """The union of all rectangles.
+
+    Args:
+        rectangles: int32 [batch, number, 4]: top, left, height and width of each.
+
+    Returns:
+        float32 [batch, height, width, 1]: 1 inside a rectangle, 0 outside.
+    """
+    return tf.cast(_times_covered(rectangles, height, width) > 0, tf.float32)[..., None]
+
+
+def cover_up_to(rectangles: tf.Tensor, limit: int, *, height: int, width: int) -> tf.Tensor:
+    """The union of as many of the first rectangles as cover at most `limit` pixels together.
+
+    Args:
+        rectangles: int32 [batch, number, 4] as for `cover`, 2^n - 1 of them.
+
+    Returns:
+        float32 [batch, height, width, 1]: 1 inside a rectangle, 0 outside.
+    """
+    number = rectangles.shape[1]
+    kept = tf.zeros(tf.shape(rectangles)[:1], tf.int32)
+    covered = tf.zeros([tf.shape(rectangles)[0], height, width])
+    # Try the next 2^(n-1), then half as many after those that were kept, and so on: each image finds its own longest
+    # prefix, and no rectangle is looked at twice.
+    for step in (2**n for n in reversed(range(number.bit_length()))):
+        part = tf.gather(rectangles, kept[:, None] + tf.range(step), batch_dims=1)
+        more = covered + _times_covered(part, height, width)
+        fits = tf.math.count_nonzero(more > 0, axis=[1, 2], dtype=tf.int32) <= limit
+        kept += tf.where(fits, step, 0)
+        covered = tf.where(fits[:, None, None], more, covered)
+    return tf.cast(covered > 0, tf.float32)[..., None]
+
+
+def center(keys: Keys, *, rows: int, columns: int, height: int, width: int) -> tf.Tensor:
+    """The rectangle in the middle, the same for every example; an odd pixel is left at the bottom and the right."""
+    top, left = (height - rows) // 2, (width - columns) // 2
+    mask = np.zeros([1, height, width, 1], np.float32)
+    mask[:, top : top + rows, left : left + columns] = 1
+    return tf.tile(tf.constant(mask), [tf.size(keys.examples), 1, 1, 1])
+
+
+def draw_region(keys: Keys, least: int, most: int, *, height: int, width: int) -> tf.Tensor:
+    """Free-form shapes: the highest places of a smooth random field, which knows no border and no preferred place.
+
+    Args:
+        least, most: pixels erased; how many is uniform between the two, per image.
+
+    Returns:
+        float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere. Every pixel has the same chance.
+    """
+    pixels = height * width
+    bits = stateless.random_bits(keys.seed, stateless.REGION_AREA, keys.epoch, keys.examples)
+    erased = least + stateless.random_integers(bits, most - least + 1)
+    field = tf.cast(tf.reshape(_smooth_field(keys, height, width), [-1, pixels]), tf.int64)
+    ranks = field * pixels + tf.range(pixels, dtype=tf.int64)  # no two pixels are equal, so the number erased is exact
+    lowest = tf.gather(tf.sort(ranks, axis=1), pixels - erased, batch_dims=1)
+    return tf.reshape(tf.cast(ranks >= lowest[:, None], tf.float32), [-1, height, width, 1])
+
+
+def draw_cells(keys: Keys, *, number: int, size: int, height: int, width: int) -> tf.Tensor:
+    """A uniformly random subset of the cells of a grid.
+
+    Args:
+        number: of cells erased.
+        size: side of a cell, pixels; it divides height and width.
+
+    Returns:
+        float32 [batch, height, width, 1]: 1 in the erased cells, 0 elsewhere.
+    """
+    rows, columns = height // size, width // size
+    # The cell is the last key, and what a last key goes through is one-to-one: no two cells of an image are equal.
+    order = tf.bitcast(_bits(keys, stateless.CELLS, rows * columns), tf.int64)
+    lowest = tf.math.top_k(order, number).values[:, -1:]
+    mask = tf.reshape(tf.cast(order >= lowest, tf.float32), [-1, rows, 1, columns, 1])
+    return tf.reshape(tf.tile(mask, [1, 1, size, 1, size]), [-1, height, width, 1])
+
+
+def _bits(keys: Keys, purpose: int, number: int, *draw: int) -> tf.Tensor:
+    """uint64 [batch, number], one for each of a number of things."""
+    things = tf.range(number, dtype=tf.int64)
+    bits = stateless.random_bits(keys.seed, purpose, keys.epoch, keys.examples[:, None], things, *draw)
+    return tf.ensure_shape(bits, [None, number])  # a graph of unknown batch size has lost the number
+
+
+def _times_covered(rectangles: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """float32 [batch, height, width]: how many of the rectangles, int32 [batch, number, 4], hold a pixel."""
+    tops, lefts, rows, columns = (rectangles[..., part, None] for part in range(4))
+    y, x = tf.range(height), tf.range(width)
+    in_rows = tf.cast((y >= tops) & (y < tops + rows), tf.float32)
+    in_columns = tf.cast((x >= lefts) & (x < lefts + columns), tf.float32)
+    # [batch, number, height] x [batch, number, width], summed over the rectangles.
+    return tf.matmul(in_rows, in_columns, transpose_a=True)
+
+
+def _pixels_within(area: float, *, height: int, width: int) -> int:
+    return math.floor(area * height * width + 1e-6)  # 0.29 of 100 pixels are 29, though 0.29 * 100 < 29
+
+
+def _sides(shares: list[float], extent: int) -> Sides:
+    least, most = (max(round(share * extent), 1) for share in shares)
+    return least, most
+
+
+def _enough(heights: Sides, widths: Sides, limit: int, *, height: int, width: int) -> int:
+    """2^n - 1 random rectangles, so many that all but one draw in a million, or fewer, cover more than `limit` pixels.
+
+    As long as they do not, at least height * width - limit pixels are free, and the next rectangle covers of these, on
+    average, no less than `gain`: what it covers of the pixels that are hardest to reach. Chernoff's bound for a sum of
+    numbers in [0, 1] (shares of the greatest rectangle) of mean m or more: it is below m - sqrt(2 m log(1 / p)) with
+    a probability of at most p. So m is taken such that this is the limit.
+    """
+    chances = np.outer(_chances(heights, height), _chances(widths, width))
+    gain = np.sort(chances, axis=None)[: height * width - limit].sum()
+    greatest, twice_log = heights[1] * widths[1], 2 * math.log(1e6)
+    mean = (math.sqrt(twice_log) + math.sqrt(twice_log + 4 * limit / greatest)) ** 2 / 4
+    return int(2 ** math.ceil(mean * greatest / gain).bit_length()) - 1
+
+
+def _chances(sides: Sides, extent: int) -> np.ndarray:
+    """float64 [extent]: the probability that a random side, at a random place, holds each pixel."""
+    pixels = np.arange(extent)
+
+    def chances(side: int) -> np.ndarray:
+        last, first = np.minimum(pixels, extent - side), np.maximum(pixels - side + 1, 0)  # places that hold the pixel
+        return (last - first + 1) / (extent - side + 1)
+
+    return np.mean([chances(side) for side in range(sides[0], sides[1] + 1)], axis=0)
+
+
+# The spectrum of the random field, chosen by eye: one or a few large regions with soft, irregular outlines.
+_HIGHEST_FREQUENCY = 5.0  # cycles per image
+_FALL = 2.0  # amplitude ~ frequency^-_FALL
+_BASIS_LEVELS = 2**12
+
+
+def _smooth_field(keys: Keys, height: int, width: int) -> tf.Tensor:
+    """A periodic Gaussian random field: waves of low frequency with random amplitudes and phases.
+
+    The phases are uniform, so it is stationary. It is the real part of sum_jk c_jk exp(2 pi i (j y / height + k x /
+    width)), separable and so two small matrix products, in whole numbers that float64 holds exactly.
+
+    Returns:
+        float64 [batch, height, width], whole numbers; times height * width they fit into int64.
+    """
+    scale = _amplitudes(height, width)
+    cosines, sines = _waves(height, np.arange(scale.shape[0]) - scale.shape[0] // 2)
+    first = np.stack([np.concatenate([cosines, -sines], 1), np.concatenate([sines, cosines], 1)])
+    second = np.concatenate(_waves(width, np.arange(scale.shape[1])), 1) * np.repeat([1, -1], scale.shape[1])
+
+    radius_bits, phase_bits = (_bits(keys, stateless.REGION, scale.size, draw) for draw in range(2))
+    # Box and Muller: a complex normal number from two uniform ones.
+    radius = tf.sqrt(-2 * tf.math.log(1 - tf.cast(stateless.random_uniform(radius_bits), tf.float64)))
+    phase = 2 * math.pi * tf.cast(stateless.random_uniform(phase_bits), tf.float64)
+    parts = tf.stack([radius * tf.cos(phase), radius * tf.sin(phase)], axis=1)  # real, imaginary
+    parts = tf.round(tf.reshape(parts, [-1, 2, *scale.shape]) * scale)
+    waves = tf.reshape(parts, [-1, 1, 2 * scale.shape[0], scale.shape[1]])
+    along_y = tf.matmul(tf.constant(first), waves)  # [batch, (real, imaginary), height, frequencies along x]
+    along_y = tf.concat([along_y[:, 0], along_y[:, 1]], axis=-1)
+    return tf.matmul(along_y, tf.constant(second), transpose_b=True)
+
+
+def _amplitudes(height: int, width: int) -> np.ndarray:
+    """float64 [frequencies -j..j along y, frequencies 0..k along x]: the standard deviation of each wave."""
+    side = math.sqrt(height * width)  # frequencies are counted per this length, along both axes
+    most_y, most_x = (int(_HIGHEST_FREQUENCY * extent / side) for extent in (height, width))
+    y, x = np.arange(-most_y, most_y + 1)[:, None], np.arange(most_x + 1)
+    frequency = np.hypot(y * side / height, x * side / width)
+    # A wave and its mirror image in the origin are one, the constant is none.
+    used = (frequency <= _HIGHEST_FREQUENCY) & ((x > 0) | (y > 0))
+    amplitudes = np.where(used, np.maximum(frequency, 1e-9) ** -_FALL, 0)
+    # All waves on top of each other, each at 6 standard deviations (24 bits give no more), times _BASIS_LEVELS twice:
+    # no more than 2^51, which float64 holds exactly, and 2^61 / (height * width).
+    highest = 2.0 ** min(27, 37 - (height * width).bit_length())
+    return amplitudes * highest / (6 * amplitudes.sum())
+
+
+def _waves(extent: int, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines, float64 [extent, frequencies], whole numbers up to _BASIS_LEVELS."""
+    angles = 2 * np.pi / extent * np.outer(np.arange(extent), frequencies)
+    return np.round(_BASIS_LEVELS * np.cos(angles)), np.round(_BASIS_LEVELS * np.sin(angles))

@@ -1,0 +1,59 @@
+"""One image over the epochs, as an animated GIF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tfinpaint.report.figures import written_whole
+from tfinpaint.report.metrics import by_epoch, epoch_file
+
+LEAST_HEIGHT = 192  # pixels; smaller frames are enlarged by a whole number
+MOST_FRAMES = 60  # of a longer run, frames evenly spread over it: an animation that nobody waits for grows for nothing
+STRIP_HEIGHT = 24
+FRAME_MS, LAST_FRAME_MS = 400, 2000
+
+
+def add_frame(folder: Path, epoch: int, frame: np.ndarray) -> None:
+    """Keep the frame of an epoch as `epoch_<number>.png` in `folder`.
+
+    A folder below `figures/` of the run folder: there a resumed run drops the frames that it makes anew.
+
+    Args:
+        frame: float [height, width, 3], RGB, or [height, width, 1], grey; 0 to 1, what lies outside is cut off.
+    """
+    pixels = np.rint(255 * np.clip(frame, 0, 1)).astype(np.uint8)
+    with written_whole(epoch_file(folder, epoch)) as partial:
+        Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).save(partial, format="PNG")
+
+
+def write_animation(folder: Path, path: Path) -> None:
+    """Make an animated GIF of the frames in `folder`, in order of their epochs, for ever from the beginning.
+
+    Each has its epoch's number below. Where there is no frame, nothing is written.
+    """
+    epochs = list(by_epoch(folder).items())
+    if not epochs:
+        return
+    count = min(len(epochs), MOST_FRAMES)
+    chosen = [epochs[round(i * (len(epochs) - 1) / max(count - 1, 1))] for i in range(count)]
+    first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in chosen]
+    durations = [FRAME_MS] * len(others) + [LAST_FRAME_MS]
+    with written_whole(path) as partial:
+        first.save(partial, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
+
+
+def _labelled(path: Path, text: str) -> Image.Image:
+    """The picture, large enough to look at, above a strip that says this."""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    factor = -(-LEAST_HEIGHT // picture.height)
+    picture = picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
+    labelled = Image.new("RGB", (picture.width, picture.height + STRIP_HEIGHT), "white")
+    labelled.paste(picture)
+    place = (picture.width // 2, picture.height + STRIP_HEIGHT // 2)
+    ImageDraw.Draw(labelled).text(place, text, fill="black", font=ImageFont.load_default(14), anchor="mm")
+    # One palette for each frame, of its own colours; left to Pillow, photographs are dithered to few of them.
+    return labelled.quantize(256)

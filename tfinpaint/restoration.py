@@ -1,0 +1,231 @@
+"""Restore the hole of a photo of any size through windows onto it, each as large as a network sees it.
+
+Every connected region of the hole is restored through one window, so that no seam runs through it:
+
+- A window has the network's aspect ratio, at least its size, and at least twice the extents of the region's bounding
+  box: the region spans half the view or less, as a central hole does in training. It is centred on the region, then
+  shifted into the photo; where the photo is smaller than the window, the photo is mirrored at its edges.
+- A window that is larger than the view is shrunk by the triangle filter (bilinear, anti-aliased). The filter weighs
+  visible pixels alone, so what the hole hides cannot leak; a pixel of the view is a hole where any pixel of the hole
+  lies in it. What the network makes is enlarged bilinearly. At its rim it is interpolated with the shrunk photo, not
+  with what the network makes of the visible part: that may be anything, black if the hole's content was its target.
+- A window of the view's own size restores all regions that lie wholly inside it: specks share windows.
+- All regions are holes in all windows; what one window has restored is never input of another. So the order is free.
+
+A window is resized by a sparse matrix per side, folded where the photo is mirrored: nothing is padded, and of the photo
+a few rows at a time become floating-point numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from skimage import measure
+
+Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+BATCH_WINDOWS = 16
+BLOCK_PIXELS = 2**20  # of the photo that are floating-point numbers at a time
+
+
+@dataclass(frozen=True)
+class Side:
+    """The rows or the columns of a window, in pixels of the photo; they may reach beyond the photo."""
+
+    start: int
+    extent: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the network sees at once: its rows, its columns, and what it restores.
+
+    Attributes:
+        sides: its rows and its columns.
+        regions: int [n], labels of the regions that it restores.
+        box: top, left, bottom, right of these regions' common bounding box, the last two exclusive.
+    """
+
+    sides: tuple[Side, Side]
+    regions: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The windows onto a photo.
+
+    Attributes:
+        labels: int32 [height, width], 0 outside the hole, else 1 and up: the connected region.
+        view: height and width of the images that the network takes, pixels.
+        windows: each region is restored by exactly one of them.
+    """
+
+    labels: np.ndarray
+    view: tuple[int, int]
+    windows: tuple[Window, ...]
+
+
+def plan(hole: np.ndarray, view: tuple[int, int]) -> Plan:
+    """Choose the windows through which a hole is restored.
+
+    Args:
+        hole: bool [height, width], true where the photo is to be restored; pixels that touch, be it by a corner, are
+            one region.
+        view: height and width of the images that the network takes, pixels.
+    """
+    labels = measure.label(hole, connectivity=2)
+    boxes = np.array([region.bbox for region in measure.regionprops(labels)], np.int64).reshape(-1, 4)
+    return Plan(labels, view, tuple(_windows(boxes, labels.shape, view)))
+
+
+def restore(
+    photo: np.ndarray, plan: Plan, network: Network, progress: Callable[[int, int], None] = lambda done, total: None
+) -> np.ndarray:
+    """The photo with its hole restored.
+
+    Args:
+        photo: uint8 [height, width, channels]; what it holds in the hole does not matter.
+        plan: of the photo's hole.
+        network: takes images, float32 [batch, *view, channels], 0 to 1 and 0 in the hole, and masks, float32
+            [batch, *view, 1], 1 in the hole; gives float32 images of that shape, 0 to 1. A batch has 1 to BATCH_WINDOWS
+            images.
+        progress: called after every batch with the number of windows done and of all.
+
+    Returns:
+        uint8 array of the photo's shape, equal to it outside the hole.
+    """
+    restored, windows = photo.copy(), plan.windows
+    for first in range(0, len(windows), BATCH_WINDOWS):
+        batch = windows[first : first + BATCH_WINDOWS]
+        seen = [_look(photo, plan, window) for window in batch]
+        images, masks = (np.stack(parts) for parts in zip(*seen, strict=True))
+        made = np.where(masks > 0, network(images, masks), images)
+        for window, image in zip(batch, made, strict=True):
+            _paste(restored, plan, window, image)
+        progress(first + len(batch), len(windows))
+    return restored
+
+
+def _windows(boxes: np.ndarray, photo: tuple[int, ...], view: tuple[int, int]) -> Iterator[Window]:
+    """The windows for regions of these bounding boxes, int [n, 4]; the region of box i has the label i + 1."""
+    from_top = np.argsort(boxes[:, 0], kind="stable")  # regions that may share a window stand together
+    boxes, labels = boxes[from_top], from_top + 1
+    extents = boxes[:, 2:] - boxes[:, :2]
+    scales = np.maximum(1, (2 * extents / view).max(axis=1, initial=0))
+    alone = scales > 1  # another region would be shrunk more than it needs
+    sharing = ~alone
+    for i in np.argsort(-extents.prod(axis=1), kind="stable"):
+        if not (alone[i] or sharing[i]):
+            continue
+        rows, columns = (
+            _place(boxes[i, side], extents[i, side], round(scales[i] * view[side]), photo[side]) for side in (0, 1)
+        )
+        chosen = np.array([i]) if alone[i] else _inside(boxes, sharing, rows, columns)
+        sharing[chosen] = False
+        top, left = boxes[chosen, :2].min(axis=0).tolist()
+        bottom, right = boxes[chosen, 2:].max(axis=0).tolist()
+        yield Window((rows, columns), labels[chosen], (top, left, bottom, right))
+
+
+def _inside(boxes: np.ndarray, chosen: np.ndarray, rows: Side, columns: Side) -> np.ndarray:
+    """Indices of the chosen boxes that lie wholly in these rows and columns; the boxes are sorted by their tops."""
+    ends = [rows.start + rows.extent, columns.start + columns.extent]
+    first, last = np.searchsorted(boxes[:, 0], [rows.start, ends[0]])
+    near = boxes[first:last]
+    inside = (near[:, 1] >= columns.start) & (near[:, 2:] <= ends).all(axis=1)
+    return first + np.flatnonzero(inside & chosen[first:last])
+
+
+def _place(start: int, extent: int, window: int, photo: int) -> Side:
+    """A side of a window, centred on a region and shifted into the photo; where it is longer, centred on the photo."""
+    if window >= photo:
+        return Side((photo - window) // 2, window)
+    return Side(int(np.clip(start + (extent - window) // 2, 0, photo - window)), window)
+
+
+def _look(photo: np.ndarray, plan: Plan, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """What the network sees of a window: its image, 0 in the hole, and its mask, both float32 [*view, ...], 0 to 1."""
+    (rows, row_weights, row_touches), (columns, column_weights, column_touches) = (
+        _shrinking(side, extent, size)
+        for side, extent, size in zip(window.sides, plan.labels.shape, plan.view, strict=True)
+    )
+    width, channels = columns.stop - columns.start, photo.shape[2]
+    seen = np.zeros((plan.view[0], width, channels + 1), np.float32)  # the last: how much of it is visible
+    touched = np.zeros((plan.view[0], width), np.float32)
+    for part, block in _blocks(rows, width):
+        hole = plan.labels[block, columns] > 0
+        values = np.ones((*hole.shape, channels + 1), np.float32)
+        values[..., :channels] = photo[block, columns]
+        values[hole] = 0
+        seen += _along_rows(row_weights[part].T, values)
+        touched += row_touches[part].T @ hole.astype(np.float32)
+    seen = _along_columns(column_weights.T, seen)
+    mask = (column_touches.T @ touched.T).T[..., None] > 0
+    visible = np.where(mask, 1, seen[..., channels:])
+    return np.where(mask, 0, seen[..., :channels] / (255 * visible)), mask.astype(np.float32)
+
+
+def _paste(restored: np.ndarray, plan: Plan, window: Window, image: np.ndarray) -> None:
+    """Put a window's restored view, float32 [*view, channels], 0 to 1, where its regions are."""
+    top, left, bottom, right = window.box
+    rows, columns = window.sides
+    wide = _along_columns(_stretching(columns, np.arange(left, right) - columns.start, plan.view[1]), image)
+    weights = _stretching(rows, np.arange(top, bottom) - rows.start, plan.view[0])
+    for part, block in _blocks(slice(top, bottom), right - left):
+        chosen = np.isin(plan.labels[block, left:right], window.regions)
+        values = _along_rows(weights[part], wide)[chosen]
+        restored[block, left:right][chosen] = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
+def _shrinking(side: Side, photo: int, size: int) -> tuple[slice, sparse.csr_array, sparse.csr_array]:
+    """How the `size` pixels of the view come from one side of a window, mirrored onto the photo.
+
+    Returns:
+        The pixels of the photo in the window; float32 [their number, size]: the weight of each in each of the view's;
+        and of that shape: 1 or more where it lies in the view's, wholly or in part.
+    """
+    pixels = np.arange(side.extent)
+    period = (side.start + pixels) % (2 * photo)
+    mirrored = np.minimum(period, 2 * photo - 1 - period)
+    first, last = int(mirrored.min()), int(mirrored.max())
+    fold = _matrix([mirrored - first, pixels], np.ones(side.extent), (last + 1 - first, side.extent))
+    cells = np.concatenate([pixels * size // side.extent, ((pixels + 1) * size - 1) // side.extent])
+    touches = _matrix([np.tile(pixels, 2), cells], np.ones(2 * side.extent), (side.extent, size))
+    return slice(first, last + 1), fold @ _stretching(side, pixels, size), fold @ touches
+
+
+def _stretching(side: Side, pixels: np.ndarray, size: int) -> sparse.csr_array:
+    """float32 [len(pixels), size]: weights by which these pixels of a window are interpolated in the view; bilinear.
+
+    The transposed matrix shrinks: it is the triangle filter, flat beyond the centres of the view's outermost pixels.
+    """
+    place = np.clip((pixels + 0.5) * size / side.extent - 0.5, 0, size - 1)
+    below = np.minimum(place.astype(int), size - 1)
+    above = np.minimum(below + 1, size - 1)
+    rows, columns = np.tile(np.arange(len(pixels)), 2), np.concatenate([below, above])
+    return _matrix([rows, columns], np.concatenate([1 - (place - below), place - below]), (len(pixels), size))
+
+
+def _matrix(places: list[np.ndarray], values: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    """A float32 matrix of these values at these rows and columns; values at the same place are added."""
+    return sparse.csr_array((values.astype(np.float32), tuple(places)), shape)
+
+
+def _along_rows(matrix: sparse.csr_array, image: np.ndarray) -> np.ndarray:
+    return (matrix @ image.reshape(len(image), -1)).reshape(-1, *image.shape[1:])
+
+
+def _along_columns(matrix: sparse.csr_array, image: np.ndarray) -> np.ndarray:
+    return _along_rows(matrix, image.swapaxes(0, 1)).swapaxes(0, 1)
+
+
+def _blocks(rows: slice, width: int) -> Iterator[tuple[slice, slice]]:
+    """Rows in blocks of some BLOCK_PIXELS: each counted from the first row, and in the photo."""
+    height = max(1, BLOCK_PIXELS // width)
+    for start in range(rows.start, rows.stop, height):
+        stop = min(start + height, rows.stop)
+        yield slice(start - rows.start, stop - rows.start), slice(start, stop)

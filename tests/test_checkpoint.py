@@ -10,6 +10,7 @@ from tfinpaint import checkpoint
 from tfinpaint.checkpoint import Contents, Header
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.inpaint import build_inpainter, encoder_part
 
@@ -31,21 +32,49 @@ def trained(seed: int):
     return model, optimizer
 
 
+def contents(model, optimizer, **adversary):
+    return Contents(model, optimizer, encoder_part(model, CUT), **adversary)
+
+
 def save(folder, model, optimizer, keep=2, **changes):
-    return checkpoint.save(folder, header(**changes), Contents(model, optimizer, encoder_part(model, CUT)), keep)
+    return checkpoint.save(folder, header(**changes), contents(model, optimizer), keep)
+
+
+def adversary(seed: int):
+    """A small discriminator after one step of its optimizer, as keywords of `Contents`."""
+    keras.utils.set_random_seed(seed)
+    model = build_discriminator(32, 32, 3, filters=4)
+    optimizer = keras.optimizers.RMSprop(0.01)
+    optimizer.apply([w * 0.1 + 0.01 for w in model.trainable_variables], model.trainable_variables)
+    return {"discriminator": model, "discriminator_optimizer": optimizer}
 
 
 def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
     model, optimizer = trained(0)
     path = save(tmp_path, model, optimizer)
     other, other_optimizer = trained(1)
-    checkpoint.restore(path, other, other_optimizer)
+    checkpoint.restore(path, contents(other, other_optimizer))
     for mine, theirs in zip(
         [*model.variables, *optimizer.variables], [*other.variables, *other_optimizer.variables], strict=True
     ):
         assert np.array_equal(mine.numpy(), theirs.numpy())
     assert int(other_optimizer.iterations) == 1
     assert checkpoint.read_header(path) == header()
+
+
+def test_a_discriminator_and_its_optimizer_come_back_bit_for_bit(tmp_path):
+    mine, theirs = contents(*trained(0), **adversary(0)), contents(*trained(1), **adversary(1))
+    path = checkpoint.save(tmp_path, header(adversarial="RMSprop"), mine, 1)
+    checkpoint.restore(path, theirs)
+    names = ("model", "optimizer", "discriminator", "discriminator_optimizer")
+    for name in names:
+        for a, b in zip(getattr(mine, name).variables, getattr(theirs, name).variables, strict=True):
+            assert np.array_equal(a.numpy(), b.numpy()), (name, a.path)
+    assert int(theirs.discriminator_optimizer.iterations) == 1
+    checkpoint.restore(path, contents(*trained(2)))  # the network alone can be taken, too
+    (path / checkpoint.DISCRIMINATOR).unlink()
+    with pytest.raises(UserError, match=r"discriminator\.weights\.h5: the weights cannot be loaded"):
+        checkpoint.restore(path, theirs)
 
 
 def test_the_encoder_file_loads_into_plain_keras(tmp_path):
@@ -96,7 +125,7 @@ def test_restoring_keeps_the_configured_learning_rate(tmp_path):
     model, _ = trained(1)
     slower = keras.optimizers.Adam(0.001)
     slower.build(model.trainable_variables)
-    checkpoint.restore(path, model, slower)
+    checkpoint.restore(path, contents(model, slower))
     assert np.isclose(float(slower.learning_rate), 0.001)
     assert int(slower.iterations) == 1
 
@@ -160,9 +189,9 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
     other = keras.optimizers.RMSprop()
     other.build(model.trainable_variables)
     with pytest.raises(UserError, match="the state of another optimizer"):
-        checkpoint.restore(path, model, other)
+        checkpoint.restore(path, contents(model, other))
     whole = (path / checkpoint.OPTIMIZER).read_bytes()
     for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
         (path / checkpoint.OPTIMIZER).write_bytes(damaged)
         with pytest.raises(UserError, match="the optimizer state cannot be loaded"):
-            checkpoint.restore(path, *trained(2))
+            checkpoint.restore(path, contents(*trained(2)))

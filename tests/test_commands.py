@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import write_config, write_images, write_training_and_testing
 
-from tfinpaint import compare
+from tfinpaint import compare, measurements
 from tfinpaint.errors import UserError
 
 
@@ -69,17 +69,24 @@ def test_pretrain_leaves_everything_behind(pretrained):
         "tensorboard", "figures", "model_checkpoints",
     }  # fmt: skip
     assert {path.name for path in pretrained.iterdir()} == expected
-    assert {path.name for path in (pretrained / "figures").iterdir()} == {"loss.png", "restorations.png"}
+    figures = {"loss.png", "hole_psnr_db.png", "hole_ssim.png", "restorations.png", "animation.gif"}
+    kept = {"restorations/epoch_2.png", "animation/epoch_1.png", "animation/epoch_2.png"}
+    drawn = {str(path.relative_to(pretrained / "figures")) for path in (pretrained / "figures").rglob("*.*")}
+    assert drawn == figures | kept
     assert [(r["phase"], r["epoch"]) for r in records(pretrained)] == [
         ("train", 1),
         ("test", 1),
         ("train", 2),
         ("test", 2),
     ]
-    assert set(records(pretrained)[0]) == {"phase", "epoch", "loss", "images_per_second", "seconds", "world_size"}
+    common = {"phase", "epoch", "loss", "images_per_second", "seconds", "world_size"}
+    assert set(records(pretrained)[0]) == common
+    assert set(records(pretrained)[1]) == common | set(measurements.NAMES)
     summary = json.loads((pretrained / "summary.json").read_text())
     assert summary["pretrain_loss"] == records(pretrained)[2]["loss"]
     assert (summary["world_size"], summary["epochs"]) == (1, 2)
+    assert list(summary["measurements"]) == ["network", "mean_colour", "nearest", "biharmonic"]
+    assert summary["measurements"]["network"] == {name: records(pretrained)[3][name] for name in measurements.NAMES}
     assert summary["trainable_parameters"] < summary["parameters"]
     assert sorted(p.name for p in (pretrained / "model_checkpoints").iterdir()) == [
         "model_checkpoint_1",
@@ -88,10 +95,8 @@ def test_pretrain_leaves_everything_behind(pretrained):
 
 
 def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):
-    checkpoint = pretrained / "model_checkpoints" / "model_checkpoint_2"
-    config = write_config(
-        tmp_path / "c.yaml", "classify", images, num_epochs=8, checkpoints={"load": f"{checkpoint}.pt"}
-    )
+    saved = pretrained / "model_checkpoints" / "model_checkpoint_2"
+    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=8, checkpoints={"load": f"{saved}.pt"})
     output = succeed("classify", "--config", config)
     assert "Skipping layer dense_1: not found in model_checkpoint_2\n" in output
     assert "Transferred 32 layers by name; skipped 1, mismatched 0, not needed 5\n" in output
@@ -112,13 +117,13 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):
 
 
 def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, pretrained):
-    checkpoint = pretrained / "model_checkpoints" / "model_checkpoint_2"
+    saved = pretrained / "model_checkpoints" / "model_checkpoint_2"
     changes = {
-        "checkpoints": {"load": str(checkpoint / "encoder.weights.h5")},
+        "checkpoints": {"load": str(saved / "encoder.weights.h5")},
         "model": {"encoder": "tiny", "trainable": "head_only", "batchnorm_batches": 0},
     }
     succeed("classify", "--config", write_config(tmp_path / "c.yaml", "classify", images, **changes))
-    before = weights(checkpoint)
+    before = weights(saved)
     after = weights(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_2")
     encoder = [name for name in after if "/dense/" not in name]
     assert len(encoder) == 96  # 16 convolutions with 2 weights, 16 batch norms with 4

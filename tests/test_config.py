@@ -242,7 +242,12 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
             1,
             r"needs the inputs of these targets",
         ),
-        ("pretrain", {"data__target_is_mask": True}, 1, r"random_patches makes the targets of the inputs, which are no masks"),
+        (
+            "pretrain",
+            {"data__target_is_mask": True},
+            1,
+            r"random_patches makes the targets of the inputs, which are no masks",
+        ),
         (
             "classify",
             {"data__transforms": [{"rotate": 3.0}, {"center_crop": [32, 32]}]},

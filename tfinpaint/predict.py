@@ -221,7 +221,9 @@ def load_network(path: Path) -> tuple[Header, restoration.Network]:
     checkpoint.load_weights(path, model)
     steps, view = tuple(enumerate(trained.input_transforms)), (None, header.height, header.width)
 
-    @tf.function(input_signature=[tf.TensorSpec((*view, header.target_channels)), tf.TensorSpec((*view, 1))])
+    signature = [tf.TensorSpec((*view, header.target_channels)), tf.TensorSpec((*view, 1))]
+
+    @tf.function(input_signature=signature, autograph=False)
     def run(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
         keys = transforms.Keys(0, tf.constant(0, tf.int64), tf.range(tf.shape(images, tf.int64)[0]))
         filled = erasing.fill_hole(images, masks, trained.fill, keys)

@@ -107,7 +107,7 @@ def test_nll_is_the_cross_entropy_of_the_logits(generator, shape, activation):
     def value_and_gradient(logits):
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            values = objective.per_example(targets, activate(logits))
+            values = objective.per_example({"targets": targets}, activate(logits))
         return values, tape.gradient(values, logits)
 
     values, gradient = value_and_gradient(logits)
@@ -129,7 +129,8 @@ def test_class_weights_give_pytorchs_weighted_mean(generator, shape, activation)
     probabilities = tf.nn.softmax(generator.normal(size=(*shape, 3)).astype(np.float32))
     outputs = probabilities if activation == "softmax" else tf.math.log(probabilities)
     objective = build_objective(Loss(function="NLL", weight=weights.tolist()), activation)
-    each, counts = objective.per_example(targets, outputs), objective.weight(targets, outputs)
+    batch = {"targets": targets}
+    each, counts = objective.per_example(batch, outputs), objective.weight(batch)
     assert each.shape == counts.shape == (shape[0],)
     assert float(each[0]) == float(counts[0]) == 0.0
     surprise = -np.log(np.take_along_axis(probabilities.numpy(), targets[..., None], -1)[..., 0])
@@ -141,15 +142,16 @@ def test_class_weights_worked_by_hand():
     # weights 1 and 3 on pixels of class 1, 0: (3 * 2 + 1 * 3) / 4 and, of class 0, 0: (1 + 3) / 2
     objective = build_objective(Loss(function="NLL", weight=[1.0, 3.0]), "log_softmax")
     outputs = tf.constant([[[[-1.0, -2.0], [-3.0, -4.0]]]] * 2)
-    assert objective.per_example(MASK, outputs).numpy().tolist() == [2.25, 2.0]
-    assert objective.weight(MASK, outputs).numpy().tolist() == [4.0, 2.0]
+    assert objective.per_example({"targets": MASK}, outputs).numpy().tolist() == [2.25, 2.0]
+    assert objective.weight({"targets": MASK}).numpy().tolist() == [4.0, 2.0]
+    assert losses.total_class_weight(MASK, [1.0, 3.0]).numpy().tolist() == [4.0, 2.0]
 
 
 def test_gradients_of_examples_that_do_not_count_are_zero():
     objective = build_objective(Loss(function="NLL", weight=[0.0, 1.0]), "log_softmax")
     logits = tf.Variable([[1.0, 2.0]])
     with tf.GradientTape() as tape:
-        loss = objective.per_example(tf.constant([0]), tf.nn.log_softmax(logits))
+        loss = objective.per_example({"targets": tf.constant([0])}, tf.nn.log_softmax(logits))
     assert tape.gradient(loss, logits).numpy().tolist() == [[0.0, 0.0]]
 
 
@@ -184,24 +186,32 @@ def test_certain_classes_have_finite_losses_and_gradients(loss):
 
 @pytest.mark.parametrize("name", ["Dice", "Jaccard", "Focal", "BCE"])
 def test_an_empty_mask_that_is_found_empty_costs_nothing(name):
-    mask = tf.zeros((2, 4, 4), tf.int32)
+    batch = {"targets": tf.zeros((2, 4, 4), tf.int32)}
     loss = build_objective(Loss(function=name), "sigmoid").per_example
-    assert np.allclose(loss(mask, tf.zeros((2, 4, 4, 1))), 0.0, atol=1e-6)
+    assert np.allclose(loss(batch, tf.zeros((2, 4, 4, 1))), 0.0, atol=1e-6)
     # one found wrongly costs all of what there is to lose, but for the smoothing: 1 / 17 of 16 pixels
-    assert (loss(mask, tf.ones((2, 4, 4, 1))).numpy() > 0.94).all()
+    assert (loss(batch, tf.ones((2, 4, 4, 1))).numpy() > 0.94).all()
 
 
-def test_the_activation_decides_how_classes_are_read():
+def test_the_activation_decides_how_classes_are_read(generator):
     log = np.log(np.clip(CLASSES, 1e-7, 1))
+    batch = {"targets": tf.constant(MASK)}
     for name in ("Dice", "Jaccard", "Focal", "NLL"):
         section = Loss(function=name)
-        of_logs = build_objective(section, "log_softmax").per_example(tf.constant(MASK), log)
-        of_probabilities = build_objective(section, "softmax").per_example(tf.constant(MASK), CLASSES)
+        of_logs = build_objective(section, "log_softmax").per_example(batch, log)
+        of_probabilities = build_objective(section, "softmax").per_example(batch, CLASSES)
         assert np.allclose(of_logs, of_probabilities, atol=1e-6)
-    for activation, loss in {"sigmoid": losses.focal, "softmax": losses.focal_of_probabilities}.items():
-        assert build_objective(Loss(function="Focal"), activation).per_example is loss
-    for name, loss in {"BCE": losses.bce, "MSE": losses.mse, "L1": losses.l1}.items():
-        assert build_objective(Loss(function=name), "sigmoid").per_example is loss
+    # Three classes, of which these losses give five unlike values: each tells which loss was chosen.
+    outputs = tf.nn.softmax(generator.normal(size=(2, 4, 5, 3)).astype(np.float32))
+    mask = tf.constant(generator.integers(0, 3, (2, 4, 5)), tf.int32)
+    chosen = [("Focal", "sigmoid", losses.focal), ("Focal", "softmax", losses.focal_of_probabilities)]
+    chosen += [(name, "sigmoid", loss) for name, loss in (("BCE", losses.bce), ("MSE", losses.mse), ("L1", losses.l1))]
+    values = []
+    for name, activation, loss in chosen:
+        targets = mask if name == "Focal" else tf.one_hot(mask, 3)
+        values.append(build_objective(Loss(function=name), activation).per_example({"targets": targets}, outputs))
+        assert np.array_equal(values[-1], loss(targets, outputs))
+    assert np.diff(np.sort(values, axis=0), axis=0).min() > 0.01
 
 
 def test_what_does_not_fit_the_network_is_refused():
@@ -217,7 +227,11 @@ def test_what_does_not_fit_the_network_is_refused():
 @pytest.mark.parametrize("name", ["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_compiled_with_sizes_unknown_and_outputs_in_bfloat16(name, jit_compile):
-    loss = build_objective(Loss(function=name), "softmax" if name == "NLL" else "sigmoid").per_example
+    objective = build_objective(Loss(function=name), "softmax" if name == "NLL" else "sigmoid")
+
+    def loss(targets, outputs):
+        return objective.per_example({"targets": targets}, outputs)
+
     images = name in ("MSE", "L1")
     targets = tf.constant(MASK[..., None].astype(np.float32) if images else MASK)
     outputs = tf.constant(YES_NO if images else CLASSES)
@@ -234,3 +248,78 @@ def test_compiled_with_sizes_unknown_and_outputs_in_bfloat16(name, jit_compile):
     shapes = [tf.TensorSpec([None] * len(t.shape[:-1]) + [t.shape[-1] if t is outputs else None], t.dtype) for t in (targets, outputs)]  # fmt: skip
     unknown = tf.function(loss, input_signature=shapes, jit_compile=jit_compile)
     assert np.allclose(unknown(targets, outputs), expected, atol=1e-6)
+
+
+# ---- pixels that count differently
+
+# One image of 1 x 2 pixels with two channels, three times over: one pixel counts 1 and one 3; only the second; none.
+PIXELS = {
+    "targets": tf.constant([[[[1.0, 0.0], [1.0, 0.0]]]] * 3),
+    "weights": tf.constant([[[[1.0], [3.0]]], [[[0.0], [2.0]]], [[[0.0], [0.0]]]]),
+}
+RESTORED = tf.constant([[[[0.8, 0.4], [0.5, 0.3]]]] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # pixels: (-log 0.8 - log 0.6) / 2 = 0.3669846, (-log 0.5 - log 0.7) / 2 = 0.5249110
+        ("BCE", [(0.3669846 + 3 * 0.5249110) / 4, 0.5249110, 0]),
+        # (0.04 + 0.16) / 2 = 0.1, (0.25 + 0.09) / 2 = 0.17
+        ("MSE", [(0.1 + 3 * 0.17) / 4, 0.17, 0]),
+        # (0.2 + 0.4) / 2 = 0.3, (0.5 + 0.3) / 2 = 0.4
+        ("L1", [(0.3 + 3 * 0.4) / 4, 0.4, 0]),
+    ],
+)
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+def test_weighted_pixels_worked_by_hand(name, expected, jit_compile):
+    objective = build_objective(Loss(function=name), "sigmoid", by_pixel=True)
+    loss = objective.per_example
+    if jit_compile is not None:
+        loss = tf.function(loss, jit_compile=jit_compile, reduce_retracing=True)
+    values = loss(PIXELS, RESTORED)
+    assert np.allclose(values, expected, rtol=0, atol=5e-7)
+    assert float(values[2]) == 0
+    assert objective.weight(PIXELS).numpy().tolist() == [4, 2, 0]
+    assert values.dtype == objective.weight(PIXELS).dtype == tf.float32
+    rounded = loss(PIXELS, tf.cast(RESTORED, tf.bfloat16))
+    assert rounded.dtype == tf.float32
+    assert np.allclose(rounded, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["BCE", "MSE", "L1"])
+def test_weighted_pixels_of_a_batch_have_one_mean(generator, name):
+    # The examples count from 0 to 60: a mean of their means would be another.
+    targets, weights = generator.random((4, 3, 5, 3)), generator.choice([0, 1, 10], (4, 3, 5, 1))
+    weights[1] = 0
+    weights[2, :2] = 0
+    outputs = generator.uniform(0.01, 0.99, (4, 3, 5, 3))
+    by_value = {
+        "BCE": -(targets * np.log(outputs) + (1 - targets) * np.log(1 - outputs)),
+        "MSE": (targets - outputs) ** 2,
+        "L1": np.abs(targets - outputs),
+    }[name]
+    expected = (weights * by_value).sum() / (3 * weights.sum())
+    batch = {"targets": tf.constant(targets, tf.float32), "weights": tf.constant(weights, tf.float32)}
+    objective = build_objective(Loss(function=name), "sigmoid", by_pixel=True)
+    each, counts = objective.per_example(batch, tf.constant(outputs, tf.float32)), objective.weight(batch)
+    assert each.shape == counts.shape == (4,)
+    assert np.array_equal(counts, weights.sum(axis=(1, 2, 3)))
+    assert np.isclose(np.sum(each * counts) / np.sum(counts), expected, rtol=1e-5)
+    assert not np.isclose(np.mean(each), expected, rtol=0.01)
+    equal = {**batch, "weights": tf.fill((4, 3, 5, 1), 7.0)}  # alike, whatever the weight: the loss without weights
+    plain = build_objective(Loss(function=name), "sigmoid").per_example
+    assert np.allclose(objective.per_example(equal, outputs), plain(batch, outputs), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["BCE", "MSE", "L1"])
+def test_pixels_that_do_not_count_have_no_gradient(name):
+    objective = build_objective(Loss(function=name), "sigmoid", by_pixel=True)
+    outputs = tf.concat([RESTORED[:2], [[[[0.0, 1.0], [1.0, 0.0]]]]], axis=0)  # as wrong and as right as can be
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        loss = objective.per_example(PIXELS, outputs)
+    gradient = tape.gradient(loss, outputs).numpy()
+    assert float(loss[2]) == 0
+    assert np.array_equal(gradient != 0, np.broadcast_to(PIXELS["weights"].numpy() > 0, gradient.shape))
+    assert np.isfinite(gradient).all()

@@ -21,6 +21,9 @@ from tfinpaint.data.transforms import Keys, Numbered
 
 Batch = Mapping[str, tf.Tensor]
 
+# Steps of a chain are traced as they are: there is no control flow for AutoGraph to convert, and it is slow.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -157,10 +160,10 @@ def train_batches(
 
     return (
         tf.data.Dataset.range(first_step // steps, np.iinfo(np.int64).max)
-        .flat_map(order)
+        .flat_map(_as_it_is(order))
         .skip(first_step % steps)  # only integers have been made so far: skipping costs nothing
         .apply(lambda rows: _with_pixels(rows, images, targets, seed, share))
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(_as_it_is(prepare), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -177,9 +180,9 @@ def evaluation_batches(
     return (
         tf.data.Dataset.from_tensor_slices(ids)
         .batch(share)
-        .map(lambda row: (tf.constant(0, tf.int64), row))
+        .map(_as_it_is(lambda row: (tf.constant(0, tf.int64), row)))
         .apply(lambda rows: _with_pixels(rows, images, targets, seed, share))
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(_as_it_is(prepare), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -202,16 +205,19 @@ def _with_pixels(
             places = ids // images.shard.count
             return finish(epoch, ids, {name: _scaled(tf.gather(s.pixels, places), s) for name, s in sides.items()})
 
-        return rows.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return rows.map(_as_it_is(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def one_by_one(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids))
 
     def read(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Batch]:
         return epoch, index, {name: _one_image(side, seed, epoch, index) for name, side in sides.items()}
 
     return (
-        rows.flat_map(lambda epoch, ids: tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids)))
-        .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)  # Pillow decodes without the GIL
+        rows.flat_map(_as_it_is(one_by_one))
+        .map(_as_it_is(read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)  # Pillow decodes without the GIL
         .batch(share)
-        .map(lambda epochs, ids, pixels: finish(epochs[0], ids, pixels), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(_as_it_is(lambda epochs, ids, pixels: finish(epochs[0], ids, pixels)), num_parallel_calls=tf.data.AUTOTUNE)
     )
 
 

@@ -39,7 +39,7 @@ class StatisticsEstimator:
             batches: finite, {"inputs": ...}; equally many and equally large on every rank; read anew at each run.
         """
         self._model, self._layers, self._batches, self._world = model, list(layers), batches, world
-        self._observe = tf.function(lambda inputs: self._model(inputs, training=True))
+        self._observe = tf.function(lambda inputs: self._model(inputs, training=True), autograph=False)
 
     def run(self) -> None:
         """Estimate and set the statistics of these layers; nothing else about the model changes."""

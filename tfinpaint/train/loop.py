@@ -85,10 +85,11 @@ class Trainer:
             self._shares["perceptual_loss"] = judge.weight
         if optimizer is not None:
             optimizer.build(model.trainable_variables)
-        self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None)
-        self._train_step = tf.function(self._update, reduce_retracing=True)
-        self._test_step = tf.function(self._test, reduce_retracing=True)
-        self._predict_step = tf.function(lambda inputs: self.model(inputs, training=False), reduce_retracing=True)
+        # Without AutoGraph, which has nothing to convert here and takes as long as all the rest of the tracing.
+        function = functools.partial(tf.function, reduce_retracing=True, autograph=False)
+        self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None, autograph=False)
+        self._train_step, self._test_step = function(self._update), function(self._test)
+        self._predict_step = function(lambda inputs: self.model(inputs, training=False))
 
     def synchronise(self) -> None:
         """Start every rank from the weights and optimizer state of rank 0, each with randomness of its own."""

@@ -1,0 +1,415 @@
+"""The joint loss in a trainer: what is reported, whose gradient goes where, one step against two separate tapes."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfinpaint import dist
+from tfinpaint.config import Loss
+from tfinpaint.models.discriminator import build_discriminator
+from tfinpaint.models.losses import build_objective
+from tfinpaint.models.perceptual import build_features
+from tfinpaint.train.joint import Adversary, Judge
+from tfinpaint.train.loop import Trainer
+
+SIDE = 16
+ADVERSARIAL, PERCEPTUAL = 0.25, 2.0  # the weights of these parts
+BOTH, NONE = ("adversary", "judge"), ()
+# Pixels count by the mask, and holes differ in size: examples weigh unlike in the reconstruction, alike elsewhere.
+OBJECTIVE = build_objective(Loss(function="MSE", target="masked"), "sigmoid", by_pixel=True)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+
+
+def restorer():
+    """A network of two convolutions from images to images."""
+    image = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="first")(image)
+    return keras.Model(image, keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid", name="second")(x))
+
+
+def make_adversary(optimizer=None, weight=ADVERSARIAL):
+    discriminator = build_discriminator(SIDE, SIDE, 3, filters=4)
+    for variable in discriminator.trainable_variables:
+        if "kernel" in variable.path:  # larger ones than it starts with, so that all gradients are, too
+            variable.assign(5 * variable)
+    return Adversary(discriminator, optimizer or keras.optimizers.SGD(0.0), weight)
+
+
+def make_judge():
+    image = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(image)
+    norm = keras.layers.BatchNormalization(name="norm")
+    encoder = keras.Model(image, keras.layers.Activation("relu", name="seen")(norm(x)))
+    norm.moving_mean.assign([0.1, -0.1, 0.2, 0.0])  # statistics that no batch here has
+    norm.moving_variance.assign([0.5, 0.25, 1.0, 2.0])
+    return Judge(build_features(encoder, "seen"), PERCEPTUAL)
+
+
+def make_trainer(parts=BOTH, rate=0.0, own_rate=0.0, **options):
+    """A trainer by SGD at these learning rates, the model's and the discriminator's; at 0 nothing moves."""
+    return Trainer(
+        restorer(),
+        keras.optimizers.SGD(rate),
+        OBJECTIVE,
+        adversary=make_adversary(keras.optimizers.SGD(own_rate)) if "adversary" in parts else None,
+        judge=make_judge() if "judge" in parts else None,
+        world=dist.World(),
+        **options,
+    )
+
+
+def make_batch(count=4, seed=0):
+    originals = np.random.default_rng(seed).random((count, SIDE, SIDE, 3), np.float32)
+    mask = np.zeros((count, SIDE, SIDE, 1), np.float32)
+    for i in range(count):
+        mask[i, 4 : 8 + 2 * i, 2 : 8 + i] = 1
+    parts = {
+        "inputs": originals * (1 - mask),
+        "targets": originals,
+        "originals": originals,
+        "mask": mask,
+        "weights": mask,
+    }
+    return {name: tf.constant(values) for name, values in parts.items()}
+
+
+def snapshot(model):
+    return [variable.numpy() for variable in model.variables]
+
+
+def same(model, before):
+    return [np.array_equal(variable.numpy(), was) for variable, was in zip(model.variables, before, strict=True)]
+
+
+def softplus(x):
+    return np.logaddexp(0.0, x)
+
+
+def expected_values(trainer, judge, batches):
+    """What should be reported of these batches, in numpy, from the outputs of the networks alone."""
+    model, adversary = trainer.model, trainer.adversary
+    squares = weights = 0.0
+    each = {}
+    for batch in batches:
+        outputs, images, mask = model(batch["inputs"]).numpy(), batch["originals"].numpy(), batch["mask"].numpy()
+        squares += (mask * (outputs - images) ** 2).sum() / 3
+        weights += mask.sum()
+        if adversary:
+            real, fake = (adversary.discriminator(mask * x).numpy().astype(np.float64) for x in (images, outputs))
+            each.setdefault("adversarial_loss", []).extend(softplus(-fake))  # -log D(fake)
+            each.setdefault("discriminator_loss", []).extend(softplus(-real) + softplus(fake))
+        if judge:
+            seen, wanted = (judge.features(x).numpy() for x in (np.where(mask == 1, outputs, images), images))
+            each.setdefault("perceptual_loss", []).extend(((seen - wanted) ** 2).mean(axis=(1, 2, 3)))
+    values = {"reconstruction_loss": squares / weights, **{name: np.mean(found) for name, found in each.items()}}
+    loss = (1 - ADVERSARIAL if adversary else 1) * values["reconstruction_loss"]
+    loss += ADVERSARIAL * values.get("adversarial_loss", 0) + PERCEPTUAL * values.get("perceptual_loss", 0)
+    return {"loss": loss, **(values if each else {})}
+
+
+# ---- what is reported
+
+
+@pytest.mark.parametrize("parts", [BOTH, ("adversary",), ("judge",), NONE])
+def test_the_parts_of_the_loss_and_their_sum_are_reported(parts):
+    batches = [make_batch(4), make_batch(2, seed=1)]  # a mean over the examples, or pixels, and not over the batches
+    trainer = make_trainer(parts)
+    judge = trainer._parts[-1] if "judge" in parts else None
+    expected = expected_values(trainer, judge, batches)
+    train, test = trainer.train_steps(iter(batches), 2).values, trainer.evaluate(batches).values
+    assert list(train) == list(test) == list(expected)
+    for name, value in expected.items():
+        assert train[name] == pytest.approx(value, rel=1e-4), name
+        assert test[name] == pytest.approx(value, rel=1e-4), name
+    if parts == BOTH:
+        assert train["loss"] == pytest.approx(
+            0.75 * train["reconstruction_loss"] + 0.25 * train["adversarial_loss"] + 2 * train["perceptual_loss"]
+        )
+        means = [expected_values(trainer, judge, [batch]) for batch in batches]  # the test can tell them apart
+        for name, value in expected.items():
+            assert abs(np.mean([mean[name] for mean in means]) / value - 1) > 5e-4, name
+
+
+def test_a_step_reports_its_own_loss_while_training():
+    batches = [make_batch(4), make_batch(2, seed=1)]
+    trainer, seen = make_trainer(), []
+    trainer.train_steps(iter(batches), 2, on_step=lambda read_loss: seen.append(read_loss()))
+    expected = [expected_values(trainer, trainer._parts[1], [batch])["loss"] for batch in batches]
+    assert seen == pytest.approx(expected, rel=1e-4)
+
+
+def test_evaluation_changes_nothing_and_hands_over_the_outputs():
+    trainer, batches, seen = make_trainer(rate=0.5, own_rate=0.5), [make_batch(4), make_batch(3)], []
+    networks = (trainer.model, trainer.adversary.discriminator)
+    before = [snapshot(network) for network in networks]
+    result = trainer.evaluate(batches, on_batch=lambda batch, outputs: seen.append(outputs.shape.as_list()))
+    assert result.images == 7
+    assert seen == [[4, SIDE, SIDE, 3], [3, SIDE, SIDE, 3]]
+    assert all(all(same(*pair)) for pair in zip(networks, before, strict=True))
+
+
+def test_a_judge_needs_no_optimizer():
+    judge = make_judge()
+    trainer = Trainer(restorer(), None, OBJECTIVE, judge=judge, world=dist.World())
+    assert trainer.evaluate([make_batch()]).values == pytest.approx(
+        expected_values(trainer, judge, [make_batch()]), rel=1e-4
+    )
+
+
+def test_measures_and_metrics_stand_beside_the_parts():
+    trainer = make_trainer(
+        ("adversary",),
+        metrics={"largest": lambda targets, outputs: tf.reduce_max(targets, axis=[1, 2, 3])},
+        measure=lambda batch, outputs: {"erased": tf.reduce_mean(batch["mask"], axis=[1, 2, 3])},
+    )
+    batch = make_batch()
+    train, test = trainer.train_steps(iter([batch]), 1).values, trainer.evaluate([batch]).values
+    assert set(test) - set(train) == {"erased"}
+    assert train["largest"] == test["largest"] == pytest.approx(np.max(batch["targets"], axis=(1, 2, 3)).mean())
+    assert test["erased"] == pytest.approx(np.mean(batch["mask"]))
+    assert train["loss"] == pytest.approx(0.75 * train["reconstruction_loss"] + 0.25 * train["adversarial_loss"])
+
+
+# ---- what each part sees
+
+
+def test_the_adversary_sees_the_hole_and_nothing_around_it():
+    adversary, batch = make_adversary(), make_batch()
+    outputs, other = (
+        tf.constant(np.random.default_rng(seed).random((4, SIDE, SIDE, 3), np.float32)) for seed in (7, 8)
+    )
+    mask = batch["mask"]
+    found = adversary.losses(batch, outputs)
+    assert all(values.dtype == tf.float32 and values.shape == (4,) for values in found.values())
+    around = adversary.losses({**batch, "originals": tf.where(mask > 0, batch["originals"], other)}, tf.where(mask > 0, outputs, other))  # fmt: skip
+    for name, values in found.items():
+        assert np.array_equal(around[name], values)
+    restored = adversary.losses(batch, tf.where(mask > 0, other, outputs))
+    assert (np.abs(restored["adversarial_loss"] - found["adversarial_loss"]) > 1e-6).all()
+    true = adversary.losses({**batch, "originals": tf.where(mask > 0, other, batch["originals"])}, outputs)
+    assert np.array_equal(true["adversarial_loss"], found["adversarial_loss"])
+    assert (np.abs(true["discriminator_loss"] - found["discriminator_loss"]) > 1e-6).all()
+    # Of the originals themselves the discriminator makes one logit x: softplus(-x) + softplus(x).
+    perfect = adversary.losses(batch, batch["originals"])
+    logits = adversary.discriminator(mask * batch["originals"]).numpy()
+    assert np.allclose(perfect["adversarial_loss"], softplus(-logits), rtol=1e-5)
+    assert np.allclose(perfect["discriminator_loss"], softplus(-logits) + softplus(logits), rtol=1e-5)
+    rounded = adversary.losses(batch, tf.cast(outputs, tf.bfloat16))
+    for name, values in found.items():
+        assert rounded[name].dtype == tf.float32
+        assert np.allclose(rounded[name], values, atol=0.02)
+
+
+def test_the_judge_sees_the_restored_hole_amid_the_original():
+    judge, batch = make_judge(), make_batch()
+    outputs, other = (
+        tf.constant(np.random.default_rng(seed).random((4, SIDE, SIDE, 3), np.float32)) for seed in (7, 8)
+    )
+    mask = batch["mask"]
+
+    def distance(outputs):
+        return judge.losses(batch, outputs)["perceptual_loss"].numpy()
+
+    found = distance(outputs)
+    assert found.dtype == np.float32
+    assert found.shape == (4,)
+    assert (found > 0).all()
+    assert np.array_equal(distance(tf.where(mask > 0, outputs, other)), found)
+    assert np.array_equal(distance(tf.where(mask > 0, batch["originals"], other)), np.zeros(4))
+    assert (distance(tf.where(mask > 0, other, outputs)) != found).all()
+    rounded = distance(tf.cast(outputs, tf.bfloat16))
+    assert rounded.dtype == np.float32
+    assert np.allclose(rounded, found, rtol=0.02)
+
+
+# ---- whose gradient goes where
+
+
+@pytest.mark.parametrize("parts", [BOTH, ("adversary",)])
+def test_each_optimizer_moves_its_own_network_alone(parts):
+    batch = make_batch()
+    trainer = make_trainer(parts, rate=0.5)
+    model, discriminator = trainer.model, trainer.adversary.discriminator
+    before, own = snapshot(model), snapshot(discriminator)
+    trainer.train_steps(iter([batch]), 1)
+    assert not any(same(model, before))
+    assert all(same(discriminator, own))
+    trainer = make_trainer(parts, own_rate=0.5)
+    model, discriminator = trainer.model, trainer.adversary.discriminator
+    before, own = snapshot(model), snapshot(discriminator)
+    trainer.train_steps(iter([batch]), 1)
+    assert all(same(model, before))
+    assert not any(same(discriminator, own))
+
+
+def step_by_two_tapes(model, adversary, judge, batch):
+    """The gradients of both networks as alternating training takes them, each with a tape of its own."""
+    mask, originals, weights = batch["mask"], batch["originals"], batch["weights"]
+    discriminate = adversary.discriminator
+    with tf.GradientTape() as tape:
+        outputs = model(batch["inputs"])
+        squares = tf.reduce_sum(weights * tf.square(outputs - batch["targets"])) / (3 * tf.reduce_sum(weights))
+        fooled = keras.losses.binary_crossentropy(tf.ones(4), tf.sigmoid(discriminate(mask * outputs)))
+        restored = mask * outputs + (1 - mask) * originals
+        apart = tf.reduce_mean(tf.square(judge.features(restored) - judge.features(originals))) if judge else 0.0
+        loss = (1 - ADVERSARIAL) * squares + ADVERSARIAL * fooled + PERCEPTUAL * apart
+    gradients = tape.gradient(loss, model.trainable_variables)
+    drawn = tf.concat([originals, model(batch["inputs"])], axis=0)  # made outside the tape: constants
+    with tf.GradientTape() as tape:
+        found = tf.sigmoid(discriminate(tf.concat([mask, mask], axis=0) * drawn))
+        loss = 2 * keras.losses.binary_crossentropy(tf.concat([tf.ones(4), tf.zeros(4)], axis=0), found)
+    return gradients, tape.gradient(loss, discriminate.trainable_variables)
+
+
+@pytest.mark.parametrize(("parts", "frozen"), [(BOTH, False), (("adversary",), False), (BOTH, True)])
+def test_one_step_is_that_of_two_separate_tapes(parts, frozen):
+    batch = make_batch()
+    trainer = Trainer(
+        model := restorer(),
+        keras.optimizers.SGD(0.5),
+        OBJECTIVE,
+        adversary=(adversary := make_adversary(keras.optimizers.SGD(0.25))),
+        judge=(judge := make_judge() if "judge" in parts else None),
+        world=dist.World(),
+    )
+    if frozen:  # fewer gradients than variables in either network: they must not be taken for one another's
+        model.get_layer("first").trainable = False
+        adversary.discriminator.get_layer("discriminator_layer_2").trainable = False
+        trainer = Trainer(
+            model,
+            keras.optimizers.SGD(0.5),
+            OBJECTIVE,
+            adversary=Adversary(adversary.discriminator, keras.optimizers.SGD(0.25), ADVERSARIAL),
+            judge=judge,
+            world=dist.World(),
+        )
+    networks = ((model, 0.5), (adversary.discriminator, 0.25))
+    before = [[variable.numpy() for variable in network.trainable_variables] for network, _ in networks]
+    expected = step_by_two_tapes(model, adversary, judge, batch)
+    trainer.train_steps(iter([batch]), 1)
+    for (network, rate), starts, gradients in zip(networks, before, expected, strict=True):
+        assert len(gradients) == len(starts) > 0
+        for variable, start, gradient in zip(network.trainable_variables, starts, gradients, strict=True):
+            found = (start - variable.numpy()) / rate
+            largest = float(tf.reduce_max(tf.abs(gradient)))
+            assert largest > 1e-4, variable.path  # not lost in the rounding of the weights
+            assert np.allclose(found, gradient, rtol=0, atol=1e-3 * largest + 1e-6), variable.path
+
+
+def test_the_model_follows_the_discriminators_gradient():
+    # The adversarial part is no mere report: with it the model's step is another.
+    batch, steps = make_batch(), []
+    for parts in (NONE, ("adversary",), ("judge",)):
+        keras.utils.set_random_seed(0)
+        trainer = make_trainer(parts, rate=0.5)
+        before = snapshot(trainer.model)
+        trainer.train_steps(iter([batch]), 1)
+        share = 1 - ADVERSARIAL if "adversary" in parts else 1
+        steps.append([(v.numpy() - was) / share for v, was in zip(trainer.model.variables, before, strict=True)])
+    for other in steps[1:]:
+        assert all(np.abs(a - b).max() > 0.02 * np.abs(a).max() for a, b in zip(steps[0], other, strict=True))
+
+
+def test_the_discriminator_learns_to_tell_holes_from_restorations():
+    trainer, batch = make_trainer(("adversary",)), make_batch()
+    discriminator = trainer.adversary.discriminator
+    trainer = Trainer(
+        trainer.model,
+        keras.optimizers.SGD(0.0),
+        OBJECTIVE,
+        adversary=Adversary(discriminator, keras.optimizers.Adam(2e-3, beta_1=0.5), ADVERSARIAL),
+        world=dist.World(),
+    )
+    model = snapshot(trainer.model)
+    first = trainer.evaluate([batch]).values
+    for _ in range(4):
+        result = trainer.train_steps(iter([batch] * 10), 10).values
+    last = trainer.evaluate([batch]).values
+    assert last["discriminator_loss"] < result["discriminator_loss"] < first["discriminator_loss"]
+    assert last["discriminator_loss"] < 0.2  # 2 log 2 where it cannot tell
+    assert last["adversarial_loss"] > first["adversarial_loss"]
+    mask = batch["mask"]
+    assert np.all(discriminator(mask * batch["originals"]) > 0)
+    assert np.all(discriminator(mask * trainer.model(batch["inputs"])) < 0)
+    assert all(same(trainer.model, model))
+    assert last["reconstruction_loss"] == first["reconstruction_loss"]
+
+
+def test_the_model_learns_to_deceive_a_discriminator_that_stands_still():
+    trainer, batch = make_trainer(("adversary",)), make_batch()
+    adversary = Adversary(trainer.adversary.discriminator, keras.optimizers.SGD(0.0), 0.9)
+    trainer = Trainer(trainer.model, keras.optimizers.Adam(5e-3), OBJECTIVE, adversary=adversary, world=dist.World())
+    first = trainer.evaluate([batch]).values
+    trainer.train_steps(iter([batch] * 20), 20)
+    last = trainer.evaluate([batch]).values
+    assert last["adversarial_loss"] < 0.8 * first["adversarial_loss"]
+    assert last["discriminator_loss"] > first["discriminator_loss"]
+
+
+def test_the_judge_stays_as_it_is():
+    judge, batch = make_judge(), make_batch()
+    trainer = Trainer(
+        restorer(),
+        keras.optimizers.SGD(0.5),
+        OBJECTIVE,
+        adversary=make_adversary(keras.optimizers.SGD(0.5)),
+        judge=judge,
+        world=dist.World(),
+    )
+    before = snapshot(judge.features)
+    first = trainer.train_steps(iter([batch]), 1).values["perceptual_loss"]
+    trainer.train_steps(iter([batch] * 5), 5)
+    assert trainer.evaluate([batch]).values["perceptual_loss"] < first
+    assert all(same(judge.features, before))
+
+
+def test_xla_gives_the_same_numbers():
+    batches, found = [make_batch(4), make_batch(2, seed=1), make_batch(4, seed=2)], []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        trainer = make_trainer(rate=0.2, own_rate=0.05, jit_compile=jit_compile)
+        values = trainer.train_steps(iter(batches), 3).values
+        found.append((values, snapshot(trainer.model), snapshot(trainer.adversary.discriminator)))
+    (plain, *weights), (compiled, *others) = found
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    for network, other in zip(weights, others, strict=True):
+        for one, two in zip(network, other, strict=True):
+            assert np.allclose(one, two, rtol=1e-3, atol=1e-5)
+
+
+# ---- several ranks
+
+
+class Recorder(dist.World):
+    """One rank that remembers what it would have sent to the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent, self.gathered = [], []
+
+    def broadcast(self, variables):
+        self.sent += variables
+
+    def gather(self, value):
+        self.gathered.append(value)
+        return super().gather(value)
+
+
+def test_ranks_start_with_one_discriminator_and_are_compared_by_it():
+    world, adversary = Recorder(), make_adversary(keras.optimizers.Adam(1e-3))
+    trainer = Trainer(restorer(), keras.optimizers.Adam(1e-3), OBJECTIVE, adversary=adversary, world=world)
+    trainer.synchronise()
+    sent = {id(variable) for variable in world.sent}
+    assert len(adversary.optimizer.variables) > 2 * len(adversary.discriminator.trainable_variables)  # it is built
+    for part in (trainer.model, trainer.optimizer, adversary.discriminator, adversary.optimizer):
+        assert {id(variable) for variable in part.variables} <= sent
+    world.gathered.clear()
+    trainer.check_in_step()
+    adversary.discriminator.trainable_variables[0].assign_add([[[[1e-6] * 4] * 3] * 4] * 4)
+    trainer.check_in_step()
+    assert len(set(world.gathered)) == 2

@@ -277,6 +277,132 @@ def test_what_cannot_work_for_a_task_is_refused(images, tmp_path, task, changes,
         check_task(config, task, ranks)
 
 
+def mask(**section):
+    return [RESIZE, section]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (mask(random_patches={"size": 8}), r"random_patches: expected number \(of squares\) or area"),
+        (mask(random_patches={"size": 8, "number": 1, "area": 0.5}), r"random_patches: expected number .* or area"),
+        (
+            mask(random_patches={"size": 8, "area": 0.9}),
+            r"random_patches.area: input should be less than or equal to 0.75",
+        ),
+        (mask(random_block={"number": 3, "area": 0.3}), r"random_block: expected number \(of blocks\) or area"),
+        (mask(random_block={"side": [0.4, 0.2]}), r"random_block: side: the first of the two must not be the greater"),
+        (
+            mask(random_region={"area": [0.3, 0.2]}),
+            r"random_region: area: the first of the two must not be the greater",
+        ),
+        (mask(center={"side": 1.0}), r"center.side: input should be less than 1"),
+        (mask(center={"fill": "white"}), r"center.fill: input should be 'black', 'mean' or 'noise' \(given: 'white'\)"),
+        (mask(middle={}), r"unknown key data.transforms.1.middle"),
+        ([RESIZE, PATCHES | {"center": {}}], r"expected exactly one of .*random_patches, center, random_block"),
+    ],
+)
+def test_masks_that_cannot_be_read(images, tmp_path, steps, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write_config(tmp_path / "c.yaml", "pretrain", images, data__transforms=steps))
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (
+            mask(random_patches={"size": 20, "area": 0.1}),
+            r"area 0.1 of the image, 32 x 32 is less than one square of 20",
+        ),
+        (mask(center={"side": 0.01}), r"side 0.01 erases 0 x 0 pixels of the image"),
+        (mask(center={"side": 0.99}), r"side 0.99 erases 32 x 32 pixels of the image"),
+        (
+            mask(random_block={"side": [0.1, 0.6]}),
+            r"a block of up to 0.6 of the sides can be larger than the area, 0.25",
+        ),
+        (mask(random_region={"area": [0.0001, 0.5]}), r"area 0.0001 of the image, 32 x 32 is less than one pixel"),
+        (mask(grid={"size": 12}), r"grid.size 12 does not divide the image"),
+        (mask(grid={"size": 16, "ratio": 0.95}), r"grid.ratio 0.95 erases 4 of 4 cells"),
+        ([{"center": {}}], r"a resize must come before center"),
+        ([RESIZE, {"center": {}}, PATCHES], r"center must come last"),
+    ],
+)
+def test_masks_that_do_not_fit_the_images(images, tmp_path, steps, message):
+    config = load_config(write_config(tmp_path / "c.yaml", "pretrain", images, data__transforms=steps))
+    with pytest.raises(ConfigError, match=f"^data.transforms.*: .*{message}"):
+        check_task(config, "pretrain", 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("pretrain", {"loss": {"overlap": 2}}, r"overlap and normalize_patches need target: masked"),
+        (
+            "pretrain",
+            {"loss": {"target": "image", "normalize_patches": 8}},
+            r"normalize_patches needs function: MSE or L1",
+        ),
+        (
+            "pretrain",
+            {"loss": {"target": "masked", "function": "Dice"}},
+            r"score pixels of images: by BCE, MSE \(L2\) or L1",
+        ),
+        (
+            "pretrain",
+            {"loss": {"target": "masked", "function": "L2", "normalize_patches": 12}},
+            r"normalize_patches 12 does not divide 32 x 32",
+        ),
+        (
+            "pretrain",
+            {"loss": {"target": "masked"}, "data__target_transforms": [{"rotate": 3.0}]},
+            r"need target_transforms that move no pixels",
+        ),
+        (
+            "pretrain",
+            {"loss": {"adversarial": {}}, "data__target_transforms": [{"grayscale": True}]},
+            r"loss.adversarial compares pixels",
+        ),
+        (
+            "pretrain",
+            {"loss": {"perceptual": {"encoder": "x"}, "target": "image"}},
+            r"loss.perceptual.encoder: no such checkpoint: .*/x",
+        ),
+        (
+            "pretrain",
+            {"loss": {"target": "masked"}, "data__transforms": [RESIZE], "data__target_path": "."},
+            r"loss.target: masked needs a mask at the end of data.transforms",
+        ),
+        ("pretrain", {"loss": {"adversarial": {"weight": 1.0}}}, r"weight: input should be less than 1"),
+        ("pretrain", {"loss": {"adversarial": {"optimizer": {"type": "SGD", "eps": 1e-3}}}}, r"SGD has no eps"),
+        (
+            "pretrain",
+            {"layers": [{}], "model": {"bottleneck": "channelwise"}},
+            r"bottleneck belongs to the built-in network",
+        ),
+        ("classify", {"loss": {"target": "image"}}, r"loss.target has no place in a classifier's configuration"),
+        ("classify", {"loss": {"adversarial": {}}}, r"loss.adversarial has no place in a classifier's"),
+        ("classify", {"model": {"bottleneck": "channelwise"}}, r"bottleneck lies before a decoder"),
+        (
+            "classify",
+            {"data__transforms": mask(grid={"size": 8})},
+            r"grid has no place in a classifier's configuration",
+        ),
+    ],
+)
+def test_losses_that_cannot_work_are_refused(images, tmp_path, task, changes, message):
+    path = write_config(tmp_path / "c.yaml", task, images, **changes)
+    with pytest.raises(ConfigError, match=message):
+        check_task(load_config(path), task, 1)
+
+
+def test_l2_is_mse_and_a_discriminator_has_an_optimizer_of_its_own(tmp_path):
+    config = load(tmp_path, "loss: {function: l2, adversarial: {optimizer: {type: SGD, momentum: 0.5}}}\n")
+    assert config.loss.function == "MSE"
+    own = config.loss.adversarial.optimizer
+    assert (own.type, own.learning_rate, own.momentum, config.optimizer.type) == ("SGD", 2e-4, 0.5, "Adam")
+    assert load(tmp_path, "loss: {adversarial: {}}\n").loss.adversarial.optimizer.beta1 == 0.5
+
+
 def test_what_is_not_used_is_not_checked_and_open_keys_follow_the_task(images, tmp_path):
     changes = {"data__test_input_path": None, "data__test_batch_size": 5, "loss": {}, "data__target_type": None}
     for task, target_type, function in (("pretrain", "images", "BCE"), ("classify", "labels", "NLL")):

@@ -211,9 +211,7 @@ def _check_loss(config: Config) -> None:
     if config.weighs_pixels and (data.target_is_mask or loss.function not in ("BCE", "MSE", "L1")):
         raise ConfigError("loss.target masked and loss.overlap score pixels of images: by BCE, MSE (L2) or L1")
     if config.weighs_pixels and not all(step.changes_values for step in data.target_transforms):
-        raise ConfigError(
-            "loss.target masked and loss.overlap need target_transforms that leave pixels in their places"
-        )
+        raise ConfigError("loss.target masked and loss.overlap need target_transforms that move no pixels")
     if loss.normalize_patches:
         height, width, _ = config.target_shape
         if (height or 0) % loss.normalize_patches or (width or 0) % loss.normalize_patches:

@@ -37,7 +37,7 @@ def erased(images: np.ndarray, section: dict | None) -> np.ndarray:
     step = Transform.model_validate(section)
     keys = Keys(0, tf.constant(0, tf.int64), tf.range(len(images), dtype=tf.int64))
     mask = masks.draw_mask(step, keys, height=SIDE, width=SIDE)
-    return erasing.fill_hole(tf.constant(images), mask, getattr(step, step.kind).fill, keys).numpy()
+    return erasing.fill_hole(tf.constant(images), mask, step.section.fill, keys).numpy()
 
 
 def main() -> None:

@@ -299,6 +299,8 @@ def mask(**section):
         (mask(center={"side": 1.0}), r"center.side: input should be less than 1"),
         (mask(center={"fill": "white"}), r"center.fill: input should be 'black', 'mean' or 'noise' \(given: 'white'\)"),
         (mask(middle={}), r"unknown key data.transforms.1.middle"),
+        (mask(center=None), r"center is empty; for its defaults write `center: \{\}`"),
+        (mask(random_patches={"size": 1, "number": 5000}), r"number: input should be less than or equal to 4096"),
         ([RESIZE, PATCHES | {"center": {}}], r"expected exactly one of .*random_patches, center, random_block"),
     ],
 )
@@ -310,6 +312,13 @@ def test_masks_that_cannot_be_read(images, tmp_path, steps, message):
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
+        (mask(random_patches={"size": 32, "number": 1}), r"size 32 erases all of the image"),
+        (mask(random_block={"number": 1, "side": [0.5, 0.99]}), r"side 0.99 erases all of the image"),
+        (
+            [{"resize": [128, 128]}, {"random_patches": {"size": 1, "area": 0.5}}],
+            r"more than 4096 squares to erase 0.5 of",
+        ),
+        ([{"resize": [256, 256]}, {"random_block": {"side": [0.001, 0.1]}}], r"more than 4096 blocks of 0.001"),
         (
             mask(random_patches={"size": 20, "area": 0.1}),
             r"area 0.1 of the image, 32 x 32 is less than one square of 20",
@@ -360,7 +369,27 @@ def test_masks_that_do_not_fit_the_images(images, tmp_path, steps, message):
         (
             "pretrain",
             {"loss": {"adversarial": {}}, "data__target_transforms": [{"grayscale": True}]},
-            r"loss.adversarial compares pixels",
+            r"loss.adversarial compares pixels with the original's, but data.target_transforms change the targets",
+        ),
+        (
+            "pretrain",
+            {"loss": {"adversarial": {}}, "data__transforms": [RESIZE, {"normalize": {"mean": 0.5}}, PATCHES]},
+            r"but normalize in data.transforms changes values before the mask; its place is input_transforms",
+        ),
+        (
+            "pretrain",
+            {"loss": {"perceptual": {"encoder": "run/model_checkpoints"}, "target": "image"}},
+            r"lies in checkpoints.save, where this run deletes what is old",
+        ),
+        (
+            "pretrain",
+            {
+                "loss": {"function": "MSE", "target": "image", "normalize_patches": 16},
+                "data__target_is_mask": True,
+                "data__target_path": "..",
+                "data__test_target_path": "..",
+            },
+            r"normalize_patches needs targets that are images",
         ),
         (
             "pretrain",
@@ -391,6 +420,7 @@ def test_masks_that_do_not_fit_the_images(images, tmp_path, steps, message):
 )
 def test_losses_that_cannot_work_are_refused(images, tmp_path, task, changes, message):
     path = write_config(tmp_path / "c.yaml", task, images, **changes)
+    (tmp_path / "run" / "model_checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match=message):
         check_task(load_config(path), task, 1)
 

@@ -88,7 +88,7 @@ def pixels_of(path: Path) -> np.ndarray:
 def test_a_photo_is_restored_beside_itself_by_the_newest_checkpoint(capsys, tmp_path, run):
     photo = noise(SIZE, SIZE)
     Image.fromarray(photo).save(tmp_path / "my photo.bmp")
-    hole = write_mask(tmp_path / "mask.png", SIZE, SIZE, (10, 12, 26, 20))
+    hole = write_mask(tmp_path / "mask.png", SIZE, SIZE, (8, 12, 24, 20))
     shown = succeed(capsys, run, tmp_path / "my photo.bmp", tmp_path / "mask.png")
     output = tmp_path / "my photo_restored.png"
     assert shown == (
@@ -245,6 +245,60 @@ def test_the_hole_is_where_the_mask_is_light_and_opaque(tmp_path):
     assert predict.read_hole(tmp_path / "turned.png", Path("photo.jpg"), (3, 4)).tolist() == expected
 
 
+def test_a_photo_is_no_attack_however_large_it_is(capsys, tmp_path, run, monkeypatch, recwarn):
+    Image.fromarray(noise(60, 50)).save(tmp_path / "photo.png")
+    write_mask(tmp_path / "mask.png", 60, 50)
+    for limit in (2000, 1000):  # Pillow warns above the limit, and refuses above its double
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite")
+        assert limit == Image.MAX_IMAGE_PIXELS
+    assert not [warning for warning in recwarn if issubclass(warning.category, Image.DecompressionBombWarning)]
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(predict, "read_photo", fail)
+    assert f"{tmp_path}/photo.png: is too large for this machine's memory" in refuse(
+        capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("photo.gif", {}), ("photo.png", {}), ("photo.webp", {"lossless": True}), ("photo.tif", {})],
+)
+def test_of_several_images_in_a_file_the_first_is_restored(capsys, tmp_path, run, name, options):
+    first, second = (Image.fromarray(noise(40, 50)).rotate(angle).quantize(64).convert("RGB") for angle in (0, 180))
+    first.save(tmp_path / name, save_all=True, append_images=[second], **options)
+    first.save(tmp_path / "alone.png")
+    hole = write_mask(tmp_path / "mask.png", 40, 50, (10, 10, 20, 20))
+    output = tmp_path / "out.png"
+    shown = succeed(capsys, run, tmp_path / name, tmp_path / "mask.png", "--output", output)
+    assert f"Only the first image of {name} is restored: it holds several\n" in shown
+    with Image.open(output) as image:
+        assert np.array_equal(np.asarray(image.convert("RGB"))[~hole], np.asarray(first)[~hole])
+    assert "Only" not in succeed(capsys, run, tmp_path / "alone.png", tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize(
+    ("box", "share"),
+    [
+        ((0, 0, 40, 49), "98.0 %"),
+        ((0, 0, 1, 1), "less than 0.1 %"),
+        ((0, 0, 1, 3), "0.1 %"),
+        (None, "more than 99.9 %"),
+    ],
+)
+def test_a_share_is_not_told_as_all_or_nothing(capsys, tmp_path, run, box, share):
+    Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
+    hole = write_mask(tmp_path / "mask.png", 40, 50, box or (0, 0, 40, 50))
+    if box is None:
+        hole[20, 20] = False
+        Image.fromarray(hole).save(tmp_path / "mask.png")
+    shown = succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png")
+    assert f"Restored {share} of photo.png" in shown
+
+
 def test_a_network_of_grey_images_makes_the_photo_grey_and_says_so(capsys, tmp_path):
     write_checkpoint(tmp_path / "grey", 1, 1, 1)
     Image.fromarray(noise(40, 50, 4)).save(tmp_path / "photo.png")
@@ -279,6 +333,7 @@ def test_files_that_cannot_be_used(capsys, tmp_path, run):
         ((run, photo, tmp_path / "none.png"), f"{tmp_path}/none.png: no such file"),
         ((run, tmp_path, mask, "--output", tmp_path / "x.png"), f"{tmp_path}: is a folder, not an image"),
         ((run, photo, tmp_path), f"{tmp_path}: is a folder, not an image"),
+        ((run, photo, photo), f"{photo}: is the photo itself; the mask is another image, white where to restore it"),
         ((run, text, mask), f"{text}: not an image"),
         ((run, photo, text), f"{text}: not an image"),
         ((run, cut, mask), f"{cut}: image file is truncated"),

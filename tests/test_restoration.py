@@ -43,6 +43,27 @@ def plane(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return made
 
 
+def plane_of_the_photo(plan: restoration.Plan):
+    """The same network where windows reach beyond the photo: what is mirrored continues the mirrored ramp."""
+    windows = iter(plan.windows)
+
+    def network(images, masks):
+        made = np.zeros_like(images)
+        for i in range(len(images)):
+            places = []
+            for side, extent, size in zip(next(windows).sides, plan.labels.shape, plan.view, strict=True):
+                place = side.start + (np.arange(size) + 0.5) * side.extent / size
+                places.append(np.minimum(place % (2 * extent), -place % (2 * extent)))
+            y, x = np.meshgrid(*places, indexing="ij")
+            terms = np.stack([np.ones(y.size), y.ravel(), x.ravel()], axis=1)
+            visible = masks[i].ravel() == 0
+            fit = np.linalg.lstsq(terms[visible], images[i].reshape(visible.size, -1)[visible], rcond=None)[0]
+            made[i] = (terms @ fit).reshape(images[i].shape) * masks[i]
+        return made
+
+    return network
+
+
 def white(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.ones_like(images)
 
@@ -115,7 +136,9 @@ def test_the_hole_is_filled_and_the_visible_pixels_stay_bit_for_bit(size, box, c
 )
 def test_a_ramp_is_continued_at_the_right_places(size, box, most):
     photo, hole = ramp(*size), hole_at(size, box)
-    restored = restore(np.where(hole[..., None], 255, photo).astype(np.uint8), hole, plane)
+    plan = restoration.plan(hole, VIEW)
+    hidden = np.where(hole[..., None], 255, photo).astype(np.uint8)
+    restored = restoration.restore(hidden, plan, plane_of_the_photo(plan))
     assert np.abs(restored.astype(int) - photo)[hole].max() <= most
 
 
@@ -258,15 +281,50 @@ def test_every_window_is_large_enough_and_in_the_photo_where_it_can_be(seed):
                 assert side.start <= first
                 assert last <= side.start + side.extent
                 assert side.extent >= 2 * (last - first) or len(window.regions) > 1
-                if side.extent <= extent:
-                    assert 0 <= side.start <= extent - side.extent
-                else:
-                    assert side.start <= 0
-                    assert side.start + side.extent >= extent
+                outside = side.extent // 4
+                places = sorted([0, extent - side.extent])
+                assert places[0] - outside <= side.start <= places[1] + outside
     photo = noise(*size)
     restored = restoration.restore(photo, plan, white)
     assert np.array_equal(restored[~hole], photo[~hole])
     assert np.all(restored[hole] >= photo.min())
+
+
+@pytest.mark.parametrize("size", [(300, 400), (40, 50), (33, 49), (25, 40), (9, 9)])
+@pytest.mark.parametrize("extent", [(1, 1), (8, 8), (9, 5), (8, 9)])
+def test_a_region_stays_in_the_middle_half_of_its_window_also_in_a_corner(size, extent):
+    for top in (0, (size[0] - extent[0]) // 2, size[0] - extent[0]):
+        for left in (0, (size[1] - extent[1]) // 2, size[1] - extent[1]):
+            hole = hole_at(size, (top, left, top + extent[0], left + extent[1]))
+            (window,) = restoration.plan(hole, VIEW).windows
+            for side, first, length in zip(window.sides, (top, left), extent, strict=True):
+                assert side.start + side.extent // 4 <= first
+                assert first + length <= side.start + side.extent - side.extent // 4
+
+
+def test_a_window_reaches_no_farther_beyond_the_photo_than_the_middle_half_asks_for():
+    hole = hole_at((200, 300), (6, 4, 12, 8))
+    (window,) = restoration.plan(hole, VIEW).windows
+    assert [side.start for side in window.sides] == [6 - VIEW[0] // 4, 4 - VIEW[1] // 4]
+    whole = hole_at(VIEW, (9, 14, 12, 36))  # a photo of the network's size is seen as it is
+    (window,) = restoration.plan(whole, VIEW).windows
+    assert [side.start for side in window.sides] == [0, 0]
+
+
+def test_a_network_of_central_holes_restores_a_corner():
+    """One that knows what is visible around the middle half, and makes black elsewhere."""
+    photo = np.full((200, 300, 3), 90, np.uint8)
+
+    def central(images, masks):
+        made = np.zeros_like(images)
+        middle = np.s_[:, VIEW[0] // 4 : -VIEW[0] // 4, VIEW[1] // 4 : -VIEW[1] // 4]
+        visible = images.sum(axis=(1, 2), keepdims=True) / (1 - masks).sum(axis=(1, 2), keepdims=True)
+        made[middle] = np.broadcast_to(visible, images.shape)[middle]
+        return made
+
+    boxes = [(0, 0, 16, 24), (184, 276, 200, 300), (0, 130, 16, 154), (100, 280, 104, 300), (5, 10, 45, 20)]
+    for box in boxes:
+        assert np.all(restore(photo, hole_at(photo.shape, box), central) == 90)
 
 
 def test_batches_are_bounded_and_progress_is_told():

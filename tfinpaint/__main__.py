@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = ("prepare", "pretrain", "classify", "compare", "canary")
+COMMANDS = ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary")
 
 
 def main() -> int:

@@ -8,7 +8,6 @@ restored image is MID_GREY.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,19 +53,20 @@ def biharmonic(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
 BASELINES: dict[str, Restore] = {"mean_colour": mean_colour, "nearest": nearest, "biharmonic": biharmonic}
 
 
-def restore_all(images: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
-    """Every baseline's restorations of a batch, in as many threads as this process has cores.
+def restore_all(images: np.ndarray, masks: np.ndarray, threads: int = 1) -> dict[str, np.ndarray]:
+    """Every baseline's restorations of a batch.
 
     Args:
         images: float [batch, height, width, channels], 0 to 1.
         masks: [batch, height, width, 1], above 0 in the hole.
+        threads: how many images are restored at a time.
 
     Returns:
         float32 by the names of BASELINES, each shaped as the images.
     """
     holes = masks[..., 0] > 0
     # Threads do, without processes: nearly all the time goes into SciPy's sparse solver, which lets go of the GIL.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         pending = {name: pool.map(restore, images, holes) for name, restore in BASELINES.items()}
         return {name: np.stack(list(restored)) for name, restored in pending.items()}
 

@@ -38,6 +38,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 ShareRange = Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=2, max_length=2)]
 PerChannel = float | list[float]
 Fill = Literal["black", "mean", "noise"]
+MOST_RECTANGLES = 4096  # of a mask; more take gigabytes for a batch, and cover an image anyway
+LEAST_MEASURED_SIDE = 11  # pixels; a smaller image holds no whole window of SSIM
 
 
 class _Mask(_Section):
@@ -53,7 +55,7 @@ class _Mask(_Section):
 class RandomPatches(_Mask):
     """Squares of one size at random places, as the seed tool cuts them."""
 
-    number: int | None = Field(None, ge=1, description="squares per image; they may overlap")
+    number: int | None = Field(None, ge=1, le=MOST_RECTANGLES, description="squares per image; they may overlap")
     size: int = Field(ge=1, description="side of a square, pixels")
     area: float | None = Field(
         None, gt=0, le=0.75, description="instead of number: squares are added up to this share of the image"
@@ -78,15 +80,27 @@ class RandomBlock(_Mask):
     side: ShareRange = Field(
         [0.1, 0.3], description="least and greatest side of a block, drawn per block, as shares of height and width"
     )
-    number: int | None = Field(None, ge=1, description="blocks per image instead of up to an area; they may overlap")
-    area: float = Field(0.25, gt=0, le=0.75, description="blocks are added up to this share of the image")
+    number: int | None = Field(
+        None, ge=1, le=MOST_RECTANGLES, description="blocks per image instead of up to an area; they may overlap"
+    )
+    area: float | None = Field(
+        None,
+        gt=0,
+        le=0.75,
+        description="blocks are added up to this share of the image; null: 0.25, unless number is given",
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> RandomBlock:
         _refuse_falling("side", self.side)
-        if self.number is not None and "area" in self.model_fields_set and self.area != 0.25:
+        if self.number is not None and self.area is not None:
             raise ValueError("expected number (of blocks) or area (share of the image), one of the two")
         return self
+
+    @property
+    def limit(self) -> float:
+        """The share of the image up to which blocks are added, where their number is not given."""
+        return 0.25 if self.area is None else self.area
 
 
 class RandomRegion(_Mask):
@@ -163,6 +177,14 @@ class Transform(_Section):
     random_region: RandomRegion | None = None
     grid: Grid | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_empty_mask(cls, given: Any) -> Any:
+        for name in MASKS if isinstance(given, dict) and len(given) == 1 else ():
+            if name in given and given[name] is None:
+                raise ValueError(f"{name} is empty; for its defaults write `{name}: {{}}`")
+        return given
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Transform:
         given = [name for name in self.model_fields_set if getattr(self, name) is not None]
@@ -177,6 +199,11 @@ class Transform(_Section):
     @property
     def kind(self) -> str:
         return next(iter(self.model_fields_set))
+
+    @property
+    def section(self) -> Any:
+        """What the one key holds: a number, a name or a section of its own."""
+        return getattr(self, self.kind)
 
     @property
     def changes_values(self) -> bool:
@@ -503,11 +530,27 @@ class Config(_Section):
         return self.mask is not None and own
 
     @property
+    def unmeasured(self) -> str | None:
+        """Why outputs cannot be compared with the original images pixel by pixel; None where they can."""
+        if self.mask is None:
+            return "there is no mask in data.transforms"
+        if not self.targets_are_cut:
+            return "data.target_path or test_target_path names images of their own"
+        if self.data.target_transforms:
+            return "data.target_transforms change the targets"
+        if self.loss.normalize_patches:
+            return "loss.normalize_patches changes the targets"
+        if changed := [step.kind for step in self.data.transforms if step.normalize or step.convert_color]:
+            return f"{changed[0]} in data.transforms changes values before the mask; its place is input_transforms"
+        height, width, _ = shape_after(self.data.transforms, 3)
+        if height and width and min(height, width) < LEAST_MEASURED_SIDE:
+            return f"images of {width} x {height} are smaller than {LEAST_MEASURED_SIDE} pixels"
+        return None
+
+    @property
     def measures_pixels(self) -> bool:
         """True where the network restores the erased image itself, so that both can be compared pixel by pixel."""
-        if any(step.normalize for step in self.data.transforms):
-            return False  # values are not 0 to 1
-        return self.targets_are_cut and not self.data.target_transforms and not self.loss.normalize_patches
+        return self.unmeasured is None
 
     @property
     def weighs_pixels(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tfinpaint.config import MASKS, Config, ConfigError, Loss, Shape, Transform, shape_after
+from tfinpaint.config import MASKS, MOST_RECTANGLES, Config, ConfigError, Loss, Shape, Transform, shape_after
 
 Task = Literal["pretrain", "classify"]
 _PRETRAIN_LOSS = ("target", "overlap", "normalize_patches", "adversarial", "perceptual")
@@ -175,18 +175,29 @@ def _check_mask(config: Config) -> None:
 def _misfit(mask: Transform, height: int, width: int) -> str | None:
     """Why this mask cannot be drawn, or would erase nothing or everything, in images of this size."""
     pixels, image = height * width, f"the image, {width} x {height}"
-    if (patches := mask.random_patches) and patches.size > min(height, width):
-        return f"size {patches.size} is larger than {image}"
-    if (patches := mask.random_patches) and patches.area and patches.size**2 > patches.area * pixels:
-        return f"area {patches.area} of {image} is less than one square of {patches.size}; it would erase nothing"
+    if patches := mask.random_patches:
+        if patches.size > min(height, width):
+            return f"size {patches.size} is larger than {image}"
+        if patches.size == max(height, width):
+            return f"size {patches.size} erases all of {image}"
+        if patches.area and patches.size**2 > patches.area * pixels:
+            return f"area {patches.area} of {image} is less than one square of {patches.size}; it would erase nothing"
+        if patches.area and patches.area * pixels > MOST_RECTANGLES * patches.size**2:
+            return f"size {patches.size}: more than {MOST_RECTANGLES} squares to erase {patches.area} of {image}"
     if centre := mask.center:
         sides = round(centre.side * height), round(centre.side * width)
         if not min(sides) or sides == (height, width):
             return f"side {centre.side} erases {sides[1]} x {sides[0]} pixels of {image}"
-    if (block := mask.random_block) and block.number is None:
-        largest = max(1, round(block.side[1] * height)) * max(1, round(block.side[1] * width))
-        if largest > block.area * pixels:
-            return f"side: a block of up to {block.side[1]} of the sides can be larger than the area, {block.area}"
+    if block := mask.random_block:
+        least, largest = (
+            max(1, round(side * height)) * max(1, round(side * width)) for side in (block.side[0], block.side[1])
+        )
+        if largest == pixels:
+            return f"side {block.side[1]} erases all of {image}"
+        if block.number is None and largest > block.limit * pixels:
+            return f"side: a block of up to {block.side[1]} of the sides can be larger than the area, {block.limit}"
+        if block.number is None and block.limit * pixels > MOST_RECTANGLES * least:
+            return f"side: more than {MOST_RECTANGLES} blocks of {block.side[0]} to erase {block.limit} of {image}"
     if (region := mask.random_region) and not round(region.area[0] * pixels):
         return f"area {region.area[0]} of {image} is less than one pixel"
     if grid := mask.grid:
@@ -212,16 +223,30 @@ def _check_loss(config: Config) -> None:
         raise ConfigError("loss.target masked and loss.overlap score pixels of images: by BCE, MSE (L2) or L1")
     if config.weighs_pixels and not all(step.changes_values for step in data.target_transforms):
         raise ConfigError("loss.target masked and loss.overlap need target_transforms that move no pixels")
+    if loss.normalize_patches and data.target_is_mask:
+        raise ConfigError("loss.normalize_patches needs targets that are images; data.target_is_mask says otherwise")
     if loss.normalize_patches:
         height, width, _ = config.target_shape
         if (height or 0) % loss.normalize_patches or (width or 0) % loss.normalize_patches:
             raise ConfigError(f"loss.normalize_patches {loss.normalize_patches} does not divide {width} x {height}")
-    if parts and not config.measures_pixels:
+    if parts and config.unmeasured:
+        raise ConfigError(f"loss.{parts[0]} compares pixels with the original's, but {config.unmeasured}")
+    if loss.perceptual:
+        _check_perceptual(config, loss.perceptual.encoder)
+
+
+def _check_perceptual(config: Config, encoder: Path) -> None:
+    save = config.checkpoints.save
+    if not encoder.exists():
+        raise ConfigError(f"loss.perceptual.encoder: no such checkpoint: {encoder}")
+    if save and encoder.is_relative_to(save):
         raise ConfigError(
-            f"loss.{parts[0]} compares pixels: data.target_path, target_transforms and normalize_patches go out"
+            f"loss.perceptual.encoder: {encoder} lies in checkpoints.save, where this run deletes what is old; use "
+            "another --workdir"
         )
-    if loss.perceptual and not loss.perceptual.encoder.exists():
-        raise ConfigError(f"loss.perceptual.encoder: no such checkpoint: {loss.perceptual.encoder}")
+    height, width, _ = config.target_shape
+    if min(height or 0, width or 0) < STRIDE:
+        raise ConfigError(f"loss.perceptual: its encoder needs images of at least {STRIDE} x {STRIDE}")
 
 
 def _check_classification(config: Config) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -58,6 +59,7 @@ class World:
     Attributes:
         rank, size: this process among all processes.
         local_rank, local_size: this process among those on its host.
+        threads: cores that this process may use.
     """
 
     def __init__(self, hvd: Any = None) -> None:
@@ -66,6 +68,7 @@ class World:
         self.size = hvd.size() if hvd else 1
         self.local_rank = hvd.local_rank() if hvd else 0
         self.local_size = hvd.local_size() if hvd else 1
+        self.threads = threads_per_rank(self.local_size)
 
     @property
     def is_first(self) -> bool:
@@ -172,6 +175,12 @@ def start(*, fusion_threshold_mb: int, cycle_time_ms: float | None, stall_timeou
     world = World(hvd)
     _pin_gpu(world)
     return world
+
+
+def start_alone(**settings: Any) -> None:
+    """As `start`, for a command that works in one process and joins no other, even where a launcher started it."""
+    if "tensorflow" not in sys.modules and not launched():
+        start(**settings)
 
 
 def _import_tensorflow() -> None:

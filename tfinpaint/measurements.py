@@ -26,19 +26,20 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-NAMES = (
-    "hole_l1_percent",
-    "hole_l2_percent",
-    "hole_psnr_db",
-    "hole_ssim",
-    "image_l1_percent",
-    "image_l2_percent",
-    "image_psnr_db",
-    "image_ssim",
-)
+LABELS = {
+    "hole_l1_percent": "hole: mean L1, %",
+    "hole_l2_percent": "hole: mean L2, %",
+    "hole_psnr_db": "hole: PSNR, dB",
+    "hole_ssim": "hole: SSIM",
+    "image_l1_percent": "image: mean L1, %",
+    "image_l2_percent": "image: mean L2, %",
+    "image_psnr_db": "image: PSNR, dB",
+    "image_ssim": "image: SSIM",
+}
+NAMES = tuple(LABELS)
+HEADLINE = "hole_psnr_db"  # the one to follow a run by
 MAX_PSNR_DB = 100.0  # of a perfect restoration, whose infinity would spoil every mean
 
-LEAST_SIDE = 11  # pixels; a smaller image holds no whole window of SSIM
 WINDOW_RADIUS, WINDOW_SIGMA = 5, 1.5  # pixels: the 11 x 11 Gaussian window of Wang et al.
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 of Wang et al., for values from 0 to L = 1
 
@@ -48,8 +49,8 @@ def measure(batch: Mapping[str, tf.Tensor], outputs: tf.Tensor) -> dict[str, tf.
 
     Args:
         batch: "originals", the true images, float32 [batch, height, width, channels], 0 to 1; "mask", float32 [batch,
-            height, width, 1], 1 in the hole, 0 outside, and nowhere without a hole. At least LEAST_SIDE pixels high
-            and wide.
+            height, width, 1], 1 in the hole, 0 outside, and nowhere without a hole. Both sides are at least
+            config.LEAST_MEASURED_SIDE pixels.
         outputs: of the network, float of any precision, shaped as the originals; clipped to 0 and 1.
 
     Returns:

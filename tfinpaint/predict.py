@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ FORMATS = {
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True, "exact": True}}
 HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
 MOST_PIXELS = {"JPEG": 65500, "WEBP": 16383}  # along a side
+MOST_PIXELS_READ = 2**30  # of a photo or mask; more would take tens of gigabytes
 OPAQUE_LIGHT = 128  # from this luma and this alpha on, a mask's pixel is the hole
 PLAIN_INTERVAL_SECONDS = 15.0
 
@@ -44,11 +46,13 @@ class Photo:
         pixels: uint8 [height, width, 3], RGB.
         alpha: uint8 [height, width], its opacity; None for an image without transparency.
         profile: its ICC profile, if there is one.
+        is_first: its file holds more images.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None
     profile: bytes | None
+    is_first: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,8 +63,8 @@ class Photo:
 def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[str]:
     """Restore the photo where the mask is white, and write the result.
 
-    Outside the hole the result has the photo's pixels, 8 bits a channel, upright, with the photo's transparency and
-    colour profile where the format can hold them.
+    Outside the hole the result has the photo's pixels (in a JPEG nearly), 8 bits a channel, upright, with the photo's
+    transparency and colour profile where the format can hold them.
 
     Args:
         checkpoint: checkpoint folder or model.weights.h5 of an inpainter, or a run folder: its newest checkpoint.
@@ -78,15 +82,19 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no such checkpoint")
     _check_output(output, (photo, mask), overwrite)
+    if photo.exists() and mask.exists() and photo.samefile(mask):
+        raise UserError(f"{mask}: is the photo itself; the mask is another image, white where to restore it")
     picture = read_photo(photo)
     hole = read_hole(mask, photo, picture.size)
     kind = FORMATS[output.suffix.lower()]
     if max(picture.size) > MOST_PIXELS.get(kind, max(picture.size)):
         raise UserError(f"--output {output}: {kind} holds {MOST_PIXELS[kind]} pixels a side; take .png")
-    _start_tensorflow()
+    dist.start_alone(**Distributed().model_dump())
     found, lines = _find(checkpoint)
     header, network = load_network(found)
     pixels = picture.pixels if header.target_channels == 3 else _luma(picture.pixels)
+    if picture.is_first:
+        lines.append(f"Only the first image of {photo.name} is restored: it holds several")
     if pixels.shape[2] == 1 and np.ptp(picture.pixels, axis=2).any():
         lines.append(f"The colours of {photo.name} are left out: the network was trained on grey images")
     if picture.alpha is not None and kind not in HOLDS_ALPHA:
@@ -95,10 +103,28 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     with _progress() as progress:
         restored = restoration.restore(pixels, plan, network, progress)
     write_image(output, Photo(restored, picture.alpha, picture.profile))
-    share, count = 100 * hole.mean(), len(plan.windows)
-    erased = f"{share:.1f} %" if share >= 0.1 else "less than 0.1 %"
+    count = len(plan.windows)
     size, windows = f"{picture.size[0]} x {picture.size[1]}", f"{count} window{'s' * (count != 1)}"
-    return [*lines, f"Restored {erased} of {photo.name} ({size}) in {windows}: {output}"]
+    return [*lines, f"Restored {_in_percent(hole.mean())} of {photo.name} ({size}) in {windows}: {output}"]
+
+
+def _in_percent(share: float) -> str:
+    """In words where a figure would say all or nothing: the mask has left something, and erased something."""
+    if share < 0.001:
+        return "less than 0.1 %"
+    return f"{100 * share:.1f} %" if share <= 0.999 else "more than 99.9 %"
+
+
+@contextmanager
+def _large_images() -> Iterator[None]:
+    """Pillow warns of images that are large for a web page, and refuses larger ones; these are the user's own."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS_READ // 2  # it refuses at twice this
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> None:
@@ -120,6 +146,7 @@ def _check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> N
         raise UserError(f"--output {output}: {error.strerror}") from None
 
 
+@_large_images()
 def read_photo(path: Path) -> Photo:
     """Read an image of any kind and size.
 
@@ -128,10 +155,11 @@ def read_photo(path: Path) -> Photo:
     """
     pixels = _read(path, 3)
     with Image.open(path) as file:
-        profile = file.info.get("icc_profile")
-    return Photo(pixels, _read_alpha(path), profile)
+        profile, is_first = file.info.get("icc_profile"), getattr(file, "is_animated", False)
+    return Photo(pixels, _read_alpha(path), profile, is_first)
 
 
+@_large_images()
 def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
     """bool [height, width], true where a mask is light and opaque.
 
@@ -177,12 +205,6 @@ def _read_alpha(path: Path) -> np.ndarray | None:
 
 def _luma(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
-
-
-def _start_tensorflow() -> None:
-    """Import it quietly and set it up as training does; under a launcher that would wait for the other ranks."""
-    if "tensorflow" not in sys.modules and not dist.launched():
-        dist.start(**Distributed().model_dump())
 
 
 def _find(path: Path) -> tuple[Path, list[str]]:
@@ -233,7 +255,7 @@ def load_network(path: Path) -> tuple[Header, restoration.Network]:
         made = run(images, masks).numpy()
         if not np.isfinite(made).all():
             raise UserError(f"{path}: its network makes no numbers; take an earlier checkpoint")
-        return made
+        return made.clip(0, 1)
 
     return header, network
 
@@ -297,8 +319,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dist.launched_rank():
             return  # one process does it all; ranks have nothing to divide here
         output = parsed.output or parsed.photo.with_name(f"{parsed.photo.stem}_restored.png")
-        for line in predict(parsed.checkpoint, parsed.photo, parsed.mask, output, parsed.overwrite):
-            print(line)
+        try:
+            lines = predict(parsed.checkpoint, parsed.photo, parsed.mask, output, parsed.overwrite)
+        except MemoryError:
+            raise UserError(f"{parsed.photo}: is too large for this machine's memory; scale it and the mask") from None
+        print("\n".join(lines))
 
     return cli.guard(command)
 

@@ -7,8 +7,9 @@ usage: horovodrun -np 2 python -m tfinpaint.pretrain --config configs/demo/pretr
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from tfinpaint.report.metrics import MetricsLog
     from tfinpaint.train.dataset import DataSet
     from tfinpaint.train.loop import Trainer
+    from tfinpaint.train.restorations import Baselines
     from tfinpaint.train.run import Run
+
+log = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 6
 
@@ -53,7 +57,9 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs) if training else None
     measure = measurements.measure if config.measures_pixels else None
     trainer = build.make_trainer(run, model, optimizer, None, measure, steps=steps, scored=scored is not None)
-    baselines = restorations.score_baselines(run, held_out) if held_out and measure else {}
+    if config.mask and not measure:
+        log.info(f"Restorations are not measured: {config.unmeasured}")
+    baselines = restorations.score_baselines(run, held_out) if held_out and measure else None
 
     shown = held_out or training
     assert shown is not None  # the configuration was checked
@@ -96,9 +102,8 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
     return dataset.open_data(run, recipe, listing, partners, minimum=config.data.batch_size if training else 1)
 
 
-def _report(
-    run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Mapping[str, Mapping[str, float]], test_images: int
-) -> None:
+def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baselines | None, test_images: int) -> None:
+    from tfinpaint.report.metrics import FIGURES
     from tfinpaint.report.page import Section
     from tfinpaint.train import restorations
     from tfinpaint.train import run as runs
@@ -107,16 +112,21 @@ def _report(
     inpaints = run.config.mask is not None
     names = {"train": "pretrain_loss" if inpaints else "train_loss", "test": "test_loss"}
     figures = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
-    if baselines:
+    if baselines and "test" in last:
         figures |= restorations.figures_of(last["test"], baselines)
     if test_images:
         figures["test_images"] = test_images
     summary = runs.write_summary(run, trainer.model, metrics, figures)
-    folder = run.folder / "figures"
-    measured = restorations.measurements_table(summary["measurements"]) if baselines else []
+    folder = run.folder / FIGURES
+    sections = []
+    if "measurements" in summary:
+        table = restorations.measurements_table(summary["measurements"])
+        note = (
+            f"Held-out images: {test_images} for the network, {summary['baseline_images']} for the formulas beside it."
+        )
+        sections.append(Section("Measurements", table=table, text=note))
     curves = [folder / f"{name}.png" for name in ("loss", *restorations.CURVES)]
-    sections = [
-        *([Section("Measurements of the held-out images", table=measured)] if measured else []),
+    sections += [
         Section("Images", figures=[folder / "restorations.png", folder / "animation.gif"]),
         Section("Curves", figures=curves),
     ]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from tfinpaint import cli, dist
 from tfinpaint.config import Config, ConfigError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tfinpaint.data.sources import Listing
 
 MASKS_DRAWN, MASKS_AT_ONCE = 256, 16
+MOST_SHOWN = 100  # matplotlib draws no figure of more than 2^16 pixels a side
 COLUMNS = {"originals": "original", "mask": "mask", "inputs": "input", "targets": "target", "weights": "scored"}
 
 
@@ -54,6 +57,7 @@ def preview(config: Config, output: Path, images: int) -> list[str]:
     separate = data.target_path not in (None, data.input_path if config.mask else None)
     targets = sources.pair_by_name(listing, data.target_path) if separate and data.target_path else None
     lines = [_counted(listing, targets)]
+    dist.start_alone(**config.distributed.model_dump())  # now: nothing is slow before it
     recipe = _recipe(config, separate)
     batch, skipped = _draw_batch(config, recipe, listing, targets, images)
     try:
@@ -88,11 +92,15 @@ def _check_output(config: Config, output: Path) -> None:
     """The picture must not end up among the images: it would be trained on, or replace one of them."""
     if output.suffix.lower() != ".png":
         raise UserError(f"--output {output}: the preview is a PNG file; name it {output.stem or 'preview'}.png")
-    if output.is_dir():
+    try:
+        is_folder, place = output.is_dir(), output.resolve()
+    except OSError as error:
+        raise UserError(f"--output {output}: {error.strerror}") from None
+    if is_folder:
         raise UserError(f"--output {output}: is a folder; name the picture to write")
     for key in ("input_path", "target_path", "test_input_path", "test_target_path"):
         folder = getattr(config.data, key)
-        if folder and output.resolve().is_relative_to(folder.resolve()):
+        if folder and place.is_relative_to(folder.resolve()):
             raise UserError(f"--output {output} lies in data.{key} {folder}, among the images; name another place")
 
 
@@ -193,7 +201,8 @@ def _scored(config: Config) -> str:
         "masked": "what was erased and nothing else",
     }[loss.target]
     if loss.overlap:
-        what += f"; {loss.overlap} pixels around the hole by {loss.overlap_weight:g} times the weight"
+        pixels = f"{loss.overlap} pixel{'s' * (loss.overlap != 1)}"
+        what += f"; {pixels} around the hole by {loss.overlap_weight:g} times the weight"
     return what
 
 
@@ -208,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(
             "--output", type=Path, default=Path("preview.png"), help="PNG file, written over if it is there"
         )
-        parser.add_argument("--images", type=_positive, default=6, help="how many to show, at most")
+        parser.add_argument("--images", type=_count, default=6, help=f"how many to show, at most {MOST_SHOWN}")
         parsed = parser.parse_args(arguments)
         if dist.launched_rank():
             return  # one process draws; under a launcher the others have nothing to do
@@ -219,19 +228,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"{parsed.config}: {error}") from None
         if config.data.input_path is None:
             raise ConfigError(f"{parsed.config}: data.input_path is missing: there are no training images to show")
-        if not dist.launched():
-            dist.start(**config.distributed.model_dump())
+        # A large image is shrunk like any other; Pillow's warning of it is no news to its owner.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         lines = preview(config, parsed.output, parsed.images)
         print("\n".join([*lines, f"Preview: {parsed.output}"]))
 
     return cli.guard(command)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("expected at least 1")
-    return number
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_SHOWN:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 to {MOST_SHOWN}")
+    return int(text)
 
 
 if __name__ == "__main__":

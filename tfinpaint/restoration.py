@@ -4,7 +4,8 @@ Every connected region of the hole is restored through one window, so that no se
 
 - A window has the network's aspect ratio, at least its size, and at least twice the extents of the region's bounding
   box: the region spans half the view or less, as a central hole does in training. It is centred on the region, then
-  shifted into the photo; where the photo is smaller than the window, the photo is mirrored at its edges.
+  shifted into the photo so far as the region stays in the middle half of the view: many a network has learned to
+  restore nothing else. Where the window reaches beyond the photo, the photo is mirrored at its edges.
 - A window that is larger than the view is shrunk by the triangle filter (bilinear, anti-aliased). The filter weighs
   visible pixels alone, so what the hole hides cannot leak; a pixel of the view is a hole where any pixel of the hole
   lies in it. What the network makes is enlarged bilinearly. At its rim it is interpolated with the shrunk photo, not
@@ -141,10 +142,10 @@ def _inside(boxes: np.ndarray, chosen: np.ndarray, rows: Side, columns: Side) ->
 
 
 def _place(start: int, extent: int, window: int, photo: int) -> Side:
-    """A side of a window, centred on a region and shifted into the photo; where it is longer, centred on the photo."""
-    if window >= photo:
-        return Side((photo - window) // 2, window)
-    return Side(int(np.clip(start + (extent - window) // 2, 0, photo - window)), window)
+    """A side of a window: in the photo, or centred on a smaller one, so far as the region is in its middle half."""
+    centred, quarter = start + (extent - window) // 2, window // 4
+    place = (photo - window) // 2 if window >= photo else np.clip(centred, 0, photo - window)
+    return Side(int(np.clip(place, start + extent - (window - quarter), start - quarter)), window)
 
 
 def _look(photo: np.ndarray, plan: Plan, window: Window) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
         float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere.
     """
     size = {"height": height, "width": width}
-    match step.kind, getattr(step, step.kind):
+    match step.kind, step.section:
         case "random_patches", section if section.number:
             return cover(draw_patches(keys, number=section.number, size=section.size, **size), **size)
         case "random_patches", section:
@@ -47,7 +47,7 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
             heights, widths = _sides(section.side, height), _sides(section.side, width)
             if section.number:
                 return cover(draw_blocks(keys, heights, widths, number=section.number, **size), **size)
-            limit = _pixels_within(section.area, **size)
+            limit = _pixels_within(section.limit, **size)
             number = _enough(heights, widths, limit, **size)
             return cover_up_to(draw_blocks(keys, heights, widths, number=number, **size), limit, **size)
         case "random_region", section:

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfinpaint.config import Config, shape_after
 from tfinpaint.data import erasing, masks, transforms
-from tfinpaint.data import targets as making
 from tfinpaint.data.pipeline import Batch, Chain, divide
 from tfinpaint.data.sources import Reading
+from tfinpaint.data.targets import make_targets, normalize_cells, pixel_weights
 from tfinpaint.data.transforms import Keys, Numbered
 
 
@@ -85,17 +85,17 @@ def inpainting(config: Config, *, separate: bool, augment: bool) -> Recipe:
     assert height
     assert width
     own = _for_masks(steps.targets) if is_mask else steps.targets
-    fill, loss = getattr(erase, erase.kind).fill, config.loss
+    fill, loss = erase.section.fill, config.loss
 
     def prepare(batch: Batch) -> Batch:
         keys = Keys(config.seed, batch["epoch"], batch["examples"])
         originals, mask = batch["images"], masks.draw_mask(erase, keys, height=height, width=width)
         inputs = erasing.fill_hole(originals, mask, fill, keys)
-        targets = making.make_targets(batch["targets"] if separate else originals, mask, loss)
+        targets = make_targets(batch["targets"] if separate else originals, mask, loss)
         targets = transforms.apply(targets, own, keys, nearest=is_mask)
         if loss.normalize_patches:
-            targets = making.normalize_cells(targets, loss.normalize_patches)
-        weights = {"weights": making.pixel_weights(mask, loss)} if config.weighs_pixels else {}
+            targets = normalize_cells(targets, loss.normalize_patches)
+        weights = {"weights": pixel_weights(mask, loss)} if config.weighs_pixels else {}
         return {
             "inputs": transforms.apply(inputs, steps.inputs, keys),
             "targets": _as_targets(targets, config),

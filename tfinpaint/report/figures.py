@@ -149,5 +149,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, which then takes its place: the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    partial.replace(path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -68,7 +68,7 @@ def _restoration(config: Config) -> Restoration | None:
     if not config.measures_pixels or not all(step.changes_values for step in steps):
         return None
     assert config.mask
-    return Restoration(fill=getattr(config.mask, config.mask.kind).fill, input_transforms=tuple(steps))
+    return Restoration(fill=config.mask.section.fill, input_transforms=tuple(steps))
 
 
 def _digest(network: dict[str, Any]) -> str:
@@ -188,11 +188,13 @@ def _read_weights(run: Run, path: Path, whole: bool) -> tuple[str, LayerWeights]
         return "Keras 2", legacy_weights.read_layers(path)
     allowed: tuple[Kind, ...] = ("inpainter", "encoder") if run.kind == "inpainter" else (*KINDS,)
     header = checkpoint.read_header(path, allowed=allowed)
-    names = ("encoder", "encoder_output") if whole else ("encoder",)
-    for name in names if run.network is None and header.network is None else ():
-        stored, configured = getattr(header, name), getattr(run.config.model, name)
-        if stored != configured:
-            raise UserError(f"{path}: its {name} is {stored}, model.{name} is {configured}")
+    # Of a whole model also what has no weights, or would lie between the layers of equal names.
+    form = {"encoder_output": "model.", "bottleneck": "model.", "output_activation": "with this loss the "}
+    wanted = describe(run, steps=0)
+    for name, where in {"encoder": "model.", **(form if whole else {})}.items():
+        stored, configured = getattr(header, name), getattr(wanted, name)
+        if stored != configured and run.network is None and header.network is None:
+            raise UserError(f"{path}: its {name} is {stored}, {where}{name} is {configured}")
     if whole and header.network != (_digest(run.network) if run.network else None):
         log.warning(f"{path} was trained with another network file: names and shapes fit, what lies between may not")
     source = build_model(header, checkpoint.read_network(path), str(path))
@@ -229,8 +231,15 @@ def make_trainer(
             run.config.loss, output_activation(run), by_pixel=run.kind == "inpainter" and run.config.weighs_pixels
         )
         judge = _make_judge(run)
+    if run.config.loss.normalize_patches and output_activation(run) != "linear":
+        raise UserError(
+            "loss.normalize_patches needs a network without an activation at its end (linear); this one ends in "
+            f"{output_activation(run)}"
+        )
     if optimizer is not None:
         adversary = _make_adversary(run, steps)
+    elif run.config.loss.adversarial:
+        log.info("Without training there is no discriminator: the loss is that of the reconstruction alone")
     trainer = Trainer(
         model, optimizer, objective, metrics, measure,
         adversary=adversary, judge=judge, world=run.world, jit_compile=jit_compile,
@@ -271,7 +280,7 @@ def _make_judge(run: Run) -> Judge | None:
     """The frozen encoder of the perceptual loss; every rank reads its file.
 
     Raises:
-        UserError: the file holds no encoder, or one that takes other images.
+        UserError: the file holds no encoder, or one that takes other images or other values.
     """
     section = run.config.loss.perceptual
     if section is None:
@@ -281,16 +290,21 @@ def _make_judge(run: Run) -> Judge | None:
     height, width, channels = run.config.target_shape
     if header.channels != channels:
         raise UserError(f"loss.perceptual.encoder: {path} takes images of {header.channels} channel(s), not {channels}")
+    if header.restoration and header.restoration.input_transforms:
+        raise UserError(
+            f"loss.perceptual.encoder: {path} was trained on inputs that data.input_transforms had changed; the images "
+            "here are 0 to 1: take one that was trained on such"
+        )
     encoder = build_model(header.model_copy(update={"height": height, "width": width}), None)
     checkpoint.load_weights(path, encoder)
     return Judge(build_features(encoder, section.layer), section.weight)
 
 
 def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:
-    """A resumed run must see its data as before.
+    """A resumed run must have its model and see its data as before, so far as the checkpoint's header tells.
 
     Raises:
-        UserError: the classes, the batch size or the steps per epoch have changed.
+        UserError: something has changed.
     """
     if run.resumed is None:
         return
@@ -299,7 +313,13 @@ def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:
         before, after = getattr(run.resumed, name), getattr(now, name)
         if name in ("kind", "epoch", "step"):
             continue
-        if before != after:
+        if name == "restoration":
+            if before and before != after:
+                raise UserError(
+                    "--resume: the mask's fill, or data.input_transforms, has changed; restore it, or start anew in "
+                    "another --workdir"
+                )
+        elif before != after:
             raise UserError(
                 f"--resume: {name} was {before} and is now {after}; restore it, or start anew in another --workdir"
             )

@@ -120,7 +120,7 @@ class Trainer:
         Args:
             weight: float32 scalar, the weight of the examples of a mean rank.
         """
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape(persistent=self.adversary is not None) as tape:
             outputs = self.model(batch["inputs"], training=True)
             losses, weights = self._losses(batch, outputs)
             total = sum(self.model.losses)  # penalties, of the regularizers of a network file

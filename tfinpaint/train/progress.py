@@ -80,7 +80,7 @@ class RunProgress:
 
 def _figures(prefix: str, result: Result) -> list[str]:
     """All but the many measurements, of which one is enough to follow a run by."""
-    hidden = set(measurements.NAMES) - {"hole_psnr_db"}
+    hidden = set(measurements.NAMES) - {measurements.HEADLINE}
     return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]
 
 

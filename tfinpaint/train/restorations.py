@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfinpaint import baselines, measurements
 from tfinpaint.data.pipeline import Batch
+from tfinpaint.measurements import HEADLINE
 from tfinpaint.report import animation, figures
 from tfinpaint.report.metrics import FIGURES, RESTORATIONS, MetricsLog, epoch_file
 from tfinpaint.train.dataset import DataSet
@@ -21,71 +23,83 @@ from tfinpaint.train.run import Run
 
 log = logging.getLogger(__name__)
 
-MOST_SCORED = 2000  # held-out images that the baselines restore: 0.01 to 0.1 s each, and a mean over so many is exact
+MOST_PIXELS = 2**24  # that the baselines are given: seconds to minutes, for biharmonic inpainting takes 0.01 s for an
+# image of 64 pixels and 3 s for one of 512
 FRAMES = "animation"
-HEADLINE = "hole_psnr_db"
-LABELS = {
-    "hole_l1_percent": "hole: mean L1, %",
-    "hole_l2_percent": "hole: mean L2, %",
-    "hole_psnr_db": "hole: PSNR, dB",
-    "hole_ssim": "hole: SSIM",
-    "image_l1_percent": "image: mean L1, %",
-    "image_l2_percent": "image: mean L2, %",
-    "image_psnr_db": "image: PSNR, dB",
-    "image_ssim": "image: SSIM",
-}
 CURVES = ("hole_psnr_db", "hole_ssim")
+Scores = Mapping[str, Mapping[str, float]]  # baseline -> measurement -> value, named as in `baselines`, `measurements`
 
 
-def score_baselines(run: Run, data: DataSet) -> dict[str, dict[str, float]]:
-    """Every measurement of every baseline: means over the held-out images and their fixed masks; all ranks share.
+@dataclass(frozen=True)
+class Baselines:
+    """What restorations without training reach on the held-out images and their fixed masks.
 
-    Of more than MOST_SCORED images, the first ones of each rank are taken.
-
-    Returns:
-        Baseline -> measurement -> value, as `measurements.measure` names them.
+    Attributes:
+        scores: means over the images.
+        images: number of them.
     """
+
+    scores: Scores
+    images: int
+
+
+def score_baselines(run: Run, data: DataSet) -> Baselines:
+    """Measure every baseline, each rank on its share of the images.
+
+    Of more images than have MOST_PIXELS together, some are taken, evenly spread; the same on any number of ranks.
+    """
+    height, width, _ = run.config.target_shape
+    assert height
+    assert width
+    most = max(1, MOST_PIXELS // (height * width))
+    distance = -(-len(data) // most) | 1  # odd, so that two, four or eight ranks have equal shares of these images
+    log.info(f"Restoring {-(-len(data) // distance)} held-out images by formulas, to compare with")
     totals = {(name, measured): 0.0 for name in baselines.BASELINES for measured in measurements.NAMES}
-    counted, share = 0, -(-MOST_SCORED // run.world.size)
-    for batch in data.evaluation_batches():
-        originals, masks = batch["originals"].numpy(), batch["mask"].numpy()
-        for name, restored in baselines.restore_all(originals, masks).items():
+    numbers, counted = iter(data.images.shard.indices(len(data))), 0
+    for whole in data.evaluation_batches():
+        chosen = np.array([next(numbers) % distance == 0 for _ in range(len(whole["mask"]))])
+        if not chosen.any():
+            continue
+        batch = {name: tf.boolean_mask(whole[name], chosen) for name in ("originals", "mask")}
+        originals, masks = (part.numpy() for part in batch.values())
+        for name, restored in baselines.restore_all(originals, masks, run.world.threads).items():
             for measured, values in measurements.measure(batch, restored).items():
                 totals[name, measured] += float(np.sum(values, dtype=np.float64))
-        counted += len(originals)
-        if counted >= share:
-            break
-    keys = list(totals)
+        counted += int(chosen.sum())
     *sums, images = run.world.sum_array(np.array([*totals.values(), counted]))
-    means = {key: float(total / images) for key, total in zip(keys, sums, strict=True)}
+    means = {key: float(total / images) for key, total in zip(totals, sums, strict=True)}
     psnr = ", ".join(f"{readable(name)} {means[name, HEADLINE]:.2f} dB" for name in baselines.BASELINES)
-    log.info(f"PSNR in the hole that formulas reach: {psnr} ({int(images)} held-out images)")
-    return {name: {measured: means[name, measured] for measured in measurements.NAMES} for name in baselines.BASELINES}
+    log.info(f"PSNR in the hole that formulas reach: {psnr}")
+    scores = {name: {one: means[name, one] for one in measurements.NAMES} for name in baselines.BASELINES}
+    return Baselines(scores, int(images))
 
 
 def readable(baseline: str) -> str:
     return baseline.replace("_", " ")
 
 
-def figures_of(network: Mapping[str, float], scored: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def figures_of(network: Mapping[str, float], scored: Baselines) -> dict[str, Any]:
     """What a summary says of the measurements.
 
     Args:
         network: its last evaluation.
-        scored: of `score_baselines`.
     """
     measured = {name: network[name] for name in measurements.NAMES}
     return {
         f"test_{HEADLINE}": measured[HEADLINE],
-        f"best_baseline_{HEADLINE}": max(values[HEADLINE] for values in scored.values()),
-        "measurements": {"network": measured, **scored},
+        f"best_baseline_{HEADLINE}": max(values[HEADLINE] for values in scored.scores.values()),
+        "baseline_images": scored.images,
+        "measurements": {"network": measured, **scored.scores},
     }
 
 
-def measurements_table(columns: Mapping[str, Mapping[str, float]]) -> list[list[Any]]:
+def measurements_table(columns: Scores) -> list[list[Any]]:
     """A row for each measurement, a column for the network and each baseline."""
     head = ["", *(readable(name) for name in columns)]
-    return [head, *([LABELS[name], *(values[name] for values in columns.values())] for name in measurements.NAMES)]
+    return [
+        head,
+        *([measurements.LABELS[name], *(values[name] for values in columns.values())] for name in measurements.NAMES),
+    ]
 
 
 @dataclass
@@ -123,11 +137,11 @@ class Pictures:
         frame = np.concatenate([original * (1 - mask), composite[0], original], axis=1)
         animation.add_frame(self._folder / FRAMES, epoch, frame)
 
-    def draw(self, metrics: MetricsLog, scored: Mapping[str, Mapping[str, float]]) -> None:
+    def draw(self, metrics: MetricsLog, scored: Baselines | None) -> None:
         """Draw the images, the curves and the animation anew.
 
         Args:
-            scored: of `score_baselines`; {} where nothing was measured.
+            scored: None where nothing was measured.
         """
         epoch = metrics.records[-1]["epoch"] if metrics.records else 0
         path = self._folder / f"{RESTORATIONS}.png"
@@ -141,9 +155,11 @@ class Pictures:
         if metrics.records:
             loss = f"{self.run.config.loss.function} loss"
             figures.curve(metrics.records, "loss", loss, self._folder / "loss.png")
-        for name in CURVES if scored else ():
-            levels = {readable(baseline): values[name] for baseline, values in scored.items()}
-            figures.curve(metrics.records, name, LABELS[name], self._folder / f"{name}.png", levels)
+        if scored is None:
+            return
+        for name in CURVES:
+            levels = {readable(baseline): values[name] for baseline, values in scored.scores.items()}
+            figures.curve(metrics.records, name, measurements.LABELS[name], self._folder / f"{name}.png", levels)
 
     @property
     def _folder(self) -> Path:

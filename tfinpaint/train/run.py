@@ -22,7 +22,7 @@ from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_json, write_text
 from tfinpaint.models.network_file import read_network
-from tfinpaint.report.metrics import METRICS, TENSORBOARD, MetricsLog, outfile_of
+from tfinpaint.report.metrics import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 RESOLVED_CONFIG = "config.resolved.yaml"
 SUMMARY = "summary.json"
 REPORT = "report.html"
-FIGURES = "figures"
 
 
 @dataclass(frozen=True)

@@ -327,6 +327,8 @@ def test_xla_gives_the_same_numbers():
             keras.optimizers.SGD(0.2), adversary=adversary, judge=make_judge(), jit_compile=jit_compile
         )
         values = trainer.train_steps(iter(batches), 3).values
+        inner = trainer._forward_backward.get_concrete_function(batches[0], tf.constant(1.0))
+        assert inner.function_def.attr["_XlaMustCompile"].b == jit_compile  # it was compiled, and not without
         found.append((values, snapshot(trainer.model), snapshot(adversary.discriminator)))
     (plain, *weights), (compiled, *others) = found
     assert compiled == pytest.approx(plain, rel=1e-4)

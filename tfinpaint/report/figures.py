@@ -62,14 +62,20 @@ def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     rows = len(next(iter(columns.values())))
     figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(rows, len(columns), squeeze=False)
-    for column, (name, images) in enumerate(columns.items()):
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]  # an axes for each image would take seconds to lay out
+    for place, (name, images) in zip(axes, columns.items(), strict=True):
         shown, value_range = _displayable(images)
-        axes[0, column].set_title(f"{name}\n{value_range}" if value_range else name, fontsize=10)
-        for row, image in enumerate(shown):
-            axes[row, column].imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes[row, column].axis("off")
+        place.set_title(f"{name}\n{value_range}" if value_range else name, fontsize=10)
+        place.imshow(_stacked(shown), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        place.axis("off")
     _save(figure, path)
+
+
+def _stacked(images: np.ndarray) -> np.ndarray:
+    """The images one below the other, white between them."""
+    gap = -(-images.shape[1] // 20)
+    parts = np.pad(images, [(0, 0), (0, gap), *[(0, 0)] * (images.ndim - 2)], constant_values=1)
+    return parts.reshape(-1, *images.shape[2:])[:-gap]
 
 
 def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:

@@ -1,0 +1,33 @@
+"""Write square cuts of photographs that come with scikit-image, all in the public domain or CC0, as PNG files.
+
+usage: python scripts/photos.py runs/data/photos
+
+docs/inpainting.md shows restorations of them: unlike Natural Images they may be shown anywhere.
+"""
+
+import argparse
+from pathlib import Path
+
+from PIL import Image
+from skimage import data
+
+CUTS = {
+    "astronaut": data.astronaut(),
+    "face": data.astronaut()[10:210, 120:320],
+    "cat": data.chelsea()[:, 75:375],
+    "coffee": data.coffee()[:, 100:500],
+    "rocket": data.rocket()[20:420, 150:550],
+}
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("folder", type=Path, help="where to write them")
+    folder = cli.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in CUTS.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -64,7 +64,7 @@ def test_every_recipe_is_valid_and_tells_its_command(path):
     config = load_config(path)
     assert config.workdir.is_relative_to(ROOT / "runs")
     head = path.read_text().split("\nworkdir")[0]
-    for word in ("horovodrun -np", f"tfinpaint.{path.stem}", "Hardware", "Time", "Result"):
+    for word in ("horovodrun -np", f"--config configs/{path.parent.name}/{path.name}", "Hardware", "Time", "Result"):
         assert word in head
 
 

@@ -313,6 +313,32 @@ def test_a_network_of_grey_images_makes_the_photo_grey_and_says_so(capsys, tmp_p
     assert "left out" not in succeed(capsys, tmp_path / "grey", tmp_path / "grey.png", tmp_path / "mask.png")
 
 
+def test_a_grey_photo_stays_grey(capsys, tmp_path, run):
+    photo = np.repeat(noise(40, 50, 1)[..., None], 3, axis=2)
+    hole = write_mask(tmp_path / "mask.png", 40, 50, (10, 10, 26, 30))
+    photo[15, 15] = (255, 0, 0)  # what the hole hides does not count
+    output = tmp_path / "photo_restored.png"
+    for kind in ("grey", "nearly grey"):
+        Image.fromarray(photo).save(tmp_path / "photo.png")
+        succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite")
+        restored = pixels_of(output)
+        assert np.array_equal(restored[~hole], photo[~hole])
+        assert (np.ptp(restored[hole], axis=1) > 0).any() == (kind == "nearly grey")
+        photo[0, 0] = (1, 2, 3)
+
+
+def test_a_mask_that_erases_nothing_says_what_it_has(capsys, tmp_path, run):
+    Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
+    ones = (noise(40, 50, 1) > 100).astype(np.uint8)
+    Image.fromarray(ones).save(tmp_path / "mask.png")
+    arguments = (run, tmp_path / "photo.png", tmp_path / "mask.png")
+    assert "erases nothing; paint the parts to restore white on black (its lightest pixel is 1 of 255)" in refuse(
+        capsys, *arguments
+    )
+    Image.fromarray(np.dstack([255 * ones] * 3 + [0 * ones])).save(tmp_path / "mask.png")
+    assert "(what is light in it is transparent)" in refuse(capsys, *arguments)
+
+
 def test_files_that_cannot_be_used(capsys, tmp_path, run):
     photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
     Image.fromarray(noise(40, 50)).save(photo)

@@ -341,6 +341,7 @@ def test_outputs_that_cannot_be_used(capsys, tmp_path, images, monkeypatch):
         ("out.jpg", "the preview is a PNG file; name it out.png"),
         ("out", "the preview is a PNG file; name it out.png"),
         ("folder.png", "is a folder; name the picture to write"),
+        (".", "is a folder; name the picture to write"),
         ("data/training/out.png", inside),
         ("data/training/cold/000.png", inside),
         ("link/deeper/out.png", inside),

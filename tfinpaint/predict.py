@@ -95,13 +95,16 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     pixels = picture.pixels if header.target_channels == 3 else _luma(picture.pixels)
     if picture.is_first:
         lines.append(f"Only the first image of {photo.name} is restored: it holds several")
-    if pixels.shape[2] == 1 and np.ptp(picture.pixels, axis=2).any():
+    coloured = np.ptp(picture.pixels, axis=2) > 0
+    if pixels.shape[2] == 1 and coloured.any():
         lines.append(f"The colours of {photo.name} are left out: the network was trained on grey images")
     if picture.alpha is not None and kind not in HOLDS_ALPHA:
         lines.append(f"The transparency of {photo.name} is left out: {kind} has none")
     plan = restoration.plan(hole, (header.height, header.width))
     with _progress() as progress:
         restored = restoration.restore(pixels, plan, network, progress)
+    if pixels.shape[2] == 3 and not coloured[~hole].any():  # a grey photo stays grey
+        restored = np.repeat(_luma(restored), 3, axis=2)
     write_image(output, Photo(restored, picture.alpha, picture.profile))
     count = len(plan.windows)
     size, windows = f"{picture.size[0]} x {picture.size[1]}", f"{count} window{'s' * (count != 1)}"
@@ -170,7 +173,8 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
     Raises:
         UserError: the file is no image or of another size, or it erases nothing or everything.
     """
-    hole = _read(path, 1)[..., 0] >= OPAQUE_LIGHT
+    light = _read(path, 1)[..., 0]
+    hole = light >= OPAQUE_LIGHT
     if (hole.shape[1], hole.shape[0]) != size:
         raise UserError(
             f"{path}: is {hole.shape[1]} x {hole.shape[0]} pixels, {photo} is {size[0]} x {size[1]} as displayed; "
@@ -180,7 +184,10 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
     if alpha is not None:
         hole &= alpha >= OPAQUE_LIGHT
     if not hole.any():
-        raise UserError(f"{path}: erases nothing; paint the parts to restore white on black")
+        why = "what is light in it is transparent"
+        if light.max() < OPAQUE_LIGHT:
+            why = f"its lightest pixel is {light.max()} of 255"
+        raise UserError(f"{path}: erases nothing; paint the parts to restore white on black ({why})")
     if hole.all():
         raise UserError(f"{path}: erases all of {photo}; paint the parts to keep black")
     return hole

@@ -90,14 +90,14 @@ def spread(total: int, count: int) -> range:
 
 def _check_output(config: Config, output: Path) -> None:
     """The picture must not end up among the images: it would be trained on, or replace one of them."""
-    if output.suffix.lower() != ".png":
-        raise UserError(f"--output {output}: the preview is a PNG file; name it {output.stem or 'preview'}.png")
     try:
         is_folder, place = output.is_dir(), output.resolve()
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror}") from None
     if is_folder:
         raise UserError(f"--output {output}: is a folder; name the picture to write")
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output {output}: the preview is a PNG file; name it {output.stem or 'preview'}.png")
     for key in ("input_path", "target_path", "test_input_path", "test_target_path"):
         folder = getattr(config.data, key)
         if folder and place.is_relative_to(folder.resolve()):

@@ -1,7 +1,10 @@
 """Restore the hole of a photo of any size through windows onto it, each as large as a network sees it.
 
-Every connected region of the hole is restored through one window, so that no seam runs through it:
+Every connected region of the hole is restored through one window, so that no seam runs through it. What is long and
+thin is cut into several regions first: one window onto a scratch across the photo would see next to nothing of it.
 
+- Thin is where no rectangle of a quarter of the view fits in; it is cut into pieces of half the view, if that makes the
+  window of the region half as large or less. What is left goes the same way, in pixels twice as large, and so on.
 - A window has the network's aspect ratio, at least its size, and at least twice the extents of the region's bounding
   box: the region spans half the view or less, as a central hole does in training. It is centred on the region, then
   shifted into the photo so far as the region stays in the middle half of the view: many a network has learned to
@@ -10,7 +13,7 @@ Every connected region of the hole is restored through one window, so that no se
   visible pixels alone, so what the hole hides cannot leak; a pixel of the view is a hole where any pixel of the hole
   lies in it. What the network makes is enlarged bilinearly. At its rim it is interpolated with the shrunk photo, not
   with what the network makes of the visible part: that may be anything, black if the hole's content was its target.
-- A window of the view's own size restores all regions that lie wholly inside it: specks share windows.
+- A window of the view's own size restores as many regions as fit together into its middle half: specks share windows.
 - All regions are holes in all windows; what one window has restored is never input of another. So the order is free.
 
 A window is resized by a sparse matrix per side, folded where the photo is mirrored: nothing is padded, and of the photo
@@ -23,12 +26,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 from skimage import measure
 
 Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Ends = tuple[tuple[bool, bool], tuple[bool, bool]]  # per axis: inside the photo before the first, after the last pixel
 
 BATCH_WINDOWS = 16
+THIN = 4  # a part is thin if no rectangle of this part of the view fits in
 BLOCK_PIXELS = 2**20  # of the photo that are floating-point numbers at a time
 
 
@@ -60,7 +65,7 @@ class Plan:
     """The windows onto a photo.
 
     Attributes:
-        labels: int32 [height, width], 0 outside the hole, else 1 and up: the connected region.
+        labels: int32 [height, width], 0 outside the hole, else 1 and up: a connected region, or a piece of one.
         view: height and width of the images that the network takes, pixels.
         windows: each region is restored by exactly one of them.
     """
@@ -79,8 +84,8 @@ def plan(hole: np.ndarray, view: tuple[int, int]) -> Plan:
         view: height and width of the images that the network takes, pixels.
     """
     labels = measure.label(hole, connectivity=2)
-    boxes = np.array([region.bbox for region in measure.regionprops(labels)], np.int64).reshape(-1, 4)
-    return Plan(labels, view, tuple(_windows(boxes, labels.shape, view)))
+    _cut_regions(labels, view)
+    return Plan(labels, view, tuple(_windows(_boxes(labels), labels.shape, view)))
 
 
 def restore(
@@ -111,24 +116,100 @@ def restore(
     return restored
 
 
+def _boxes(labels: np.ndarray) -> np.ndarray:
+    """int [n, 4]: top, left, bottom and right of each label from 1 on, the last two exclusive."""
+    found = ndimage.find_objects(labels)
+    sides = [[rows.start, columns.start, rows.stop, columns.stop] for rows, columns in found]
+    return np.array(sides, np.int64).reshape(-1, 4)
+
+
+def _cut_regions(labels: np.ndarray, view: tuple[int, int]) -> None:
+    """Give every piece of what is long and thin a label of its own, in place; labels stay 1 to their number."""
+    boxes = _boxes(labels)
+    number = len(boxes)
+    scales = (2 * (boxes[:, 2:] - boxes[:, :2]) / view).max(axis=1, initial=0)
+    for i in np.flatnonzero(scales >= 2):
+        top, left, bottom, right = boxes[i].tolist()
+        ends = ((top > 0, bottom < labels.shape[0]), (left > 0, right < labels.shape[1]))
+        number = _cut(labels[top:bottom, left:right], int(i) + 1, number, view, scales[i], ends)
+
+
+def _cut(labels: np.ndarray, label: int, number: int, view: tuple[int, int], scale: float, ends: Ends) -> int:
+    """Give the pieces of one region labels of their own, in place.
+
+    Args:
+        labels: those in the region's bounding box.
+        label: of the region; one piece keeps it.
+        number: of the labels so far.
+        view: height and width of the images that the network takes, pixels.
+        scale: of the region's window.
+        ends: of its bounding box.
+
+    Returns:
+        The number of labels.
+    """
+    before, left = number, labels == label
+    shrunk, factor = left, 1
+    while 2 * factor <= scale and shrunk.any():
+        thick = _thick(shrunk, view, ends)
+        kept = left & thick.repeat(factor, 0)[: left.shape[0]].repeat(factor, 1)[:, : left.shape[1]]
+        rows, columns = np.nonzero(left & ~kept)
+        cells = rows // (factor * view[0] // 2) * left.shape[1] + columns // (factor * view[1] // 2)
+        used, cell = np.unique(cells, return_inverse=True)
+        labels[rows, columns] = number + 1 + cell
+        number += len(used)
+        left, shrunk, factor = kept, _halved(thick), 2 * factor
+    if number == before:
+        return number
+    if not left.any():
+        labels[labels == number] = label
+        return number - 1
+    whole, parts = measure.label(left, connectivity=2, return_num=True)  # what thin parts joined has come apart
+    labels[left] = np.where(whole == 1, label, number + whole - 1)[left]
+    return number + parts - 1
+
+
+def _thick(mask: np.ndarray, view: tuple[int, int], ends: Ends) -> np.ndarray:
+    """The parts of a mask into which a rectangle of 1 / THIN of the view fits, and what is near to them.
+
+    Without what is near, the rim of all that is round would be thin.
+    """
+    (top, bottom), (left, right) = ends
+    # A mask that the photo's edge cuts off goes on for ever: the network sees nothing there.
+    near = np.pad(mask.astype(np.uint8), [(int(top), int(bottom)), (int(left), int(right))])
+    reaches = [extent // (2 * THIN) for extent in view]
+    for axis, reach in enumerate(reaches):
+        near = ndimage.minimum_filter1d(near, 2 * reach + 1, axis, mode="nearest")
+    for axis, reach in enumerate(reaches):
+        near = ndimage.maximum_filter1d(near, 4 * reach + 1, axis, mode="nearest")
+    near = near[int(top) :, int(left) :][: mask.shape[0], : mask.shape[1]]
+    return mask & (near > 0)
+
+
+def _halved(mask: np.ndarray) -> np.ndarray:
+    """A mask in pixels twice as large: true where any of the four is."""
+    even = np.pad(mask, [(0, extent % 2) for extent in mask.shape])
+    return np.asarray(even.reshape(even.shape[0] // 2, 2, -1, 2).any(axis=(1, 3)))
+
+
 def _windows(boxes: np.ndarray, photo: tuple[int, ...], view: tuple[int, int]) -> Iterator[Window]:
     """The windows for regions of these bounding boxes, int [n, 4]; the region of box i has the label i + 1."""
-    from_top = np.argsort(boxes[:, 0], kind="stable")  # regions that may share a window stand together
-    boxes, labels = boxes[from_top], from_top + 1
+    order = np.lexsort((boxes[:, 1], boxes[:, 0]))  # regions that may share a window stand together
+    boxes, labels = boxes[order], order + 1
     extents = boxes[:, 2:] - boxes[:, :2]
     scales = np.maximum(1, (2 * extents / view).max(axis=1, initial=0))
     alone = scales > 1  # another region would be shrunk more than it needs
     sharing = ~alone
-    for i in np.argsort(-extents.prod(axis=1), kind="stable"):
+    for i, (start, scale) in enumerate(zip(boxes[:, :2], scales, strict=True)):
         if not (alone[i] or sharing[i]):
             continue
-        rows, columns = (
-            _place(boxes[i, side], extents[i, side], round(scales[i] * view[side]), photo[side]) for side in (0, 1)
-        )
-        chosen = np.array([i]) if alone[i] else _inside(boxes, sharing, rows, columns)
+        halves = (Side(int(start[side]), view[side] // 2) for side in (0, 1))
+        chosen = np.array([i]) if alone[i] else _inside(boxes, sharing, *halves)
         sharing[chosen] = False
         top, left = boxes[chosen, :2].min(axis=0).tolist()
         bottom, right = boxes[chosen, 2:].max(axis=0).tolist()
+        rows = _place(top, bottom - top, round(scale * view[0]), photo[0])
+        columns = _place(left, right - left, round(scale * view[1]), photo[1])
         yield Window((rows, columns), labels[chosen], (top, left, bottom, right))
 
 

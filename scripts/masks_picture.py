@@ -13,7 +13,7 @@ import tensorflow as tf
 from skimage import data
 from skimage.transform import resize
 
-from tfinpaint.config import Transform
+from tfinpaint.config_transforms import Transform
 from tfinpaint.data import erasing, masks
 from tfinpaint.data.transforms import Keys
 from tfinpaint.report import figures

@@ -26,7 +26,7 @@ import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tfinpaint.config import Fill, Transform
+from tfinpaint.config_transforms import Fill, Transform
 from tfinpaint.errors import UserError
 
 log = logging.getLogger(__name__)

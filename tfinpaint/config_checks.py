@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tfinpaint.config import MASKS, MOST_RECTANGLES, Config, ConfigError, Loss, Shape, Transform, shape_after
+from tfinpaint.config import Config, ConfigError, Loss
+from tfinpaint.config_transforms import MASKS, MOST_RECTANGLES, Shape, Transform, shape_after
 
 Task = Literal["pretrain", "classify"]
 _PRETRAIN_LOSS = ("target", "overlap", "normalize_patches", "adversarial", "perceptual")

@@ -165,7 +165,7 @@ def erased_shares(config: Config, count: int) -> np.ndarray:
     """float [count]: what the mask erases of each of the first images in epoch 0, as a share of the image."""
     import tensorflow as tf
 
-    from tfinpaint.config import shape_after
+    from tfinpaint.config_transforms import shape_after
     from tfinpaint.data import masks
     from tfinpaint.data.transforms import Keys
 

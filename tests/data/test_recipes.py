@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from conftest import write_images
 
-from tfinpaint.config import MASKS, Config
+from tfinpaint.config import Config
+from tfinpaint.config_transforms import MASKS
 from tfinpaint.data import erasing, masks, pipeline, recipes, sources
 from tfinpaint.data.pipeline import Images, Shard
 from tfinpaint.data.sources import Reading

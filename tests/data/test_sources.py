@@ -5,7 +5,7 @@ import pytest
 from conftest import write_images
 from PIL import Image
 
-from tfinpaint.config import Transform
+from tfinpaint.config_transforms import Transform
 from tfinpaint.data import sources
 from tfinpaint.errors import UserError
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 from conftest import write_images
 from PIL import Image
 
-from tfinpaint.config import Config, Transform
+from tfinpaint.config import Config
+from tfinpaint.config_transforms import Transform
 from tfinpaint.data import pipeline, recipes, sources, transforms
 from tfinpaint.data.pipeline import Images, Shard
 from tfinpaint.data.sources import Reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfinpaint.config import Fill
+from tfinpaint.config_transforms import Fill
 from tfinpaint.data import stateless
 from tfinpaint.data.transforms import Keys
 

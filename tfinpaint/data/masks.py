@@ -11,7 +11,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.config import Transform
+from tfinpaint.config_transforms import Transform
 from tfinpaint.data import stateless
 from tfinpaint.data.transforms import Keys
 

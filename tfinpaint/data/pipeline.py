@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.config import Transform, shape_after
+from tfinpaint.config_transforms import Transform, shape_after
 from tfinpaint.data import stateless, transforms
 from tfinpaint.data.sources import Listing, Reading, load_images, read_image
 from tfinpaint.data.transforms import Keys, Numbered

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tfinpaint.config import Transform
+from tfinpaint.config_transforms import Transform
 from tfinpaint.data.digits import write_digits
 from tfinpaint.data.sources import (
     Reading,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from tfinpaint.config import Config, shape_after
+from tfinpaint.config import Config
+from tfinpaint.config_transforms import shape_after
 from tfinpaint.data import erasing, masks, transforms
 from tfinpaint.data.pipeline import Batch, Chain, divide
 from tfinpaint.data.sources import Reading

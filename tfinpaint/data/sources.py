@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from tfinpaint.config import Transform, shape_after
+from tfinpaint.config_transforms import Transform, shape_after
 from tfinpaint.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from tfinpaint.config import Normalize, Transform
+from tfinpaint.config_transforms import Normalize, Transform
 from tfinpaint.data import stateless
 
 Numbered = tuple[tuple[int, Transform], ...]  # a step's number tells it from every other step of a configuration

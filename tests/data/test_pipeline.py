@@ -74,7 +74,7 @@ def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
         return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=recipe.prepare).take(3))
 
     for kept, read in zip(batches(True), batches(False), strict=True):
-        assert sorted(kept) == ["inputs", "mask", "targets"]
+        assert sorted(kept) == ["inputs", "mask", "originals", "targets"]
         for key in kept:
             assert np.array_equal(kept[key], read[key])
         assert kept["inputs"].dtype == tf.float32

@@ -1,4 +1,4 @@
-"""Write square cuts of photographs that come with scikit-image, all in the public domain or CC0, as PNG files.
+"""Write small square cuts of photographs that come with scikit-image, in the public domain or CC0, as PNG files.
 
 usage: python scripts/photos.py runs/data/photos
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 from skimage import data
 
+SIDE = 30  # pixels
 CUTS = {
     "astronaut": data.astronaut(),
     "face": data.astronaut()[10:210, 120:320],
@@ -26,7 +27,9 @@ def main() -> None:
     folder = cli.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, pixels in CUTS.items():
-        Image.fromarray(pixels).save(folder / f"{name}.png")
+        # As coarse as the copy of Natural Images that the run was trained on.
+        small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        small.save(folder / f"{name}.png")
 
 
 if __name__ == "__main__":

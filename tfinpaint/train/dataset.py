@@ -57,7 +57,8 @@ class DataSet:
 
     def sample(self, count: int) -> Batch:
         """A few examples spread over the whole set, as one batch, always the same."""
-        chosen = [len(self) * i // count for i in range(min(count, len(self)))]
+        count = min(count, len(self))
+        chosen = [len(self) * i // count for i in range(count)]
         targets = self.targets.select(chosen) if self.targets else None
         return next(
             iter(

@@ -117,12 +117,11 @@ def test_a_trained_network_beats_the_mean_colour_of_what_it_sees(capsys, images,
     assert Image.open(tmp_path / "run" / "figures" / "animation.gif").n_frames == 40
 
 
-@pytest.mark.parametrize("bottleneck", [None, "channelwise"])
 @pytest.mark.parametrize(
-    ("mask", "loss"),
+    ("mask", "loss", "bottleneck"),
     [
-        ({"random_patches": {"size": 8, "area": 0.3, "fill": "noise"}}, {"target": "patches"}),
-        ({"grid": {"size": 8, "ratio": 0.75}}, {"function": "L2", "target": "masked", "normalize_patches": 8}),
+        ({"random_patches": {"size": 8, "area": 0.3, "fill": "noise"}}, {"target": "patches"}, "channelwise"),
+        ({"grid": {"size": 8, "ratio": 0.75}}, {"function": "L2", "target": "masked", "normalize_patches": 8}, None),
     ],
 )
 def test_other_masks_and_targets_train(capsys, images, tmp_path, mask, loss, bottleneck):

@@ -372,5 +372,6 @@ def test_log_softmax_and_nll_are_keras_sparse_cross_entropy(classifier):
     head = model.get_layer("dense_1")
     logits = keras.Model(model.input, head.input)(images) @ head.kernel + head.bias
     expected = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
-    found = losses.build_objective(Loss(function="NLL"), "log_softmax").per_example(targets, model(images))
+    objective = losses.build_objective(Loss(function="NLL"), "log_softmax")
+    found = objective.per_example({"targets": targets}, model(images))
     assert np.allclose(found, expected, rtol=1e-6, atol=1e-6)

@@ -9,7 +9,7 @@ from conftest import write_images
 from PIL import Image
 
 from tfinpaint.config import Config
-from tfinpaint.config_transforms import Transform
+from tfinpaint.config_transforms import MASKS, Transform
 from tfinpaint.data import pipeline, recipes, sources, transforms
 from tfinpaint.data.pipeline import Images, Shard
 from tfinpaint.data.sources import Reading
@@ -102,7 +102,7 @@ def test_golden_pixels_eagerly_and_in_a_pipeline(name):
 
 
 def test_every_step_is_among_the_golden_ones():
-    drawn = {"jitter_crop", "random_zoom", "random_rotate", "random_patches"}  # golden below, or in test_erasing
+    drawn = {"jitter_crop", "random_zoom", "random_rotate", *MASKS}  # golden below, or in test_masks
     golden = {Transform(**section).kind for section, *_ in GOLDEN.values()}
     assert golden | drawn == set(Transform.model_fields)
     assert not golden & drawn

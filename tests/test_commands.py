@@ -1,26 +1,36 @@
 """The commands on one rank, whole, with the tiny model: outputs, resume, transfer, refusals."""
 
 import fcntl
+import io
 import json
-import os
 import shutil
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 from conftest import write_config, write_images, write_training_and_testing
 
-from tfinpaint import compare, measurements
+from tfinpaint import __main__, compare, measurements
 from tfinpaint.errors import UserError
+from tfinpaint.train import run
 
 
-def tfinpaint(*arguments: str | Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "tfinpaint", *map(str, arguments)], capture_output=True, text=True, env=os.environ
-    )
+def tfinpaint(*arguments: str | Path) -> SimpleNamespace:
+    """Run a command in this process, which has TensorFlow loaded already; tests/parallel starts processes."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["tfinpaint", *map(str, arguments)])
+        try:
+            code = __main__.main()
+        except SystemExit as end:  # of argparse
+            code = end.code
+    while run._held_locks:  # as where a process ends
+        run._held_locks.pop().close()
+    return SimpleNamespace(returncode=code, stdout=output.getvalue(), stderr=errors.getvalue())
 
 
 def succeed(*arguments: str | Path) -> str:
@@ -264,7 +274,7 @@ def test_the_seed_tools_other_applications_are_refused(app):
 def test_the_console_command_lists_its_commands(tmp_path):
     shown = tfinpaint("--help")
     assert shown.returncode == 0
-    for name in ("prepare", "pretrain", "classify", "compare", "canary"):
+    for name in ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary"):
         assert f"\n  {name}" in shown.stdout
     assert tfinpaint("nonsense").returncode == 2
     with pytest.raises(UserError, match="no finished run there"):

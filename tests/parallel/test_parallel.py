@@ -116,8 +116,8 @@ JOINT = {
 
 
 def test_the_masked_loss_of_two_ranks_is_that_of_one(equal_runs, tmp_path):
-    # Holes of 2 to 70 % of an image: each rank's share of the hole is another one at every step. A mean of the two
-    # ranks' means would be off by percents.
+    # Holes of 2 to 70 % of an image: each rank's share of the hole is another one at every step. With a mean of the two
+    # ranks' means the weights part at the first step, and the losses from the second one on, by 1e-5.
     options = (
         "--config",
         equal_runs,

@@ -7,7 +7,18 @@ PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 # Rows from the bottom; a module may import from lower rows, and from its own package.
 ROWS = [
-    {"errors", "version", "files", "config", "config_transforms", "config_checks", "config_file", "seed_only", "dist"},
+    {
+        "errors",
+        "version",
+        "files",
+        "config",
+        "config_transforms",
+        "config_checks",
+        "config_file",
+        "seed_only",
+        "dist",
+        "watch",
+    },
     {"data", "models"},
     {"transfer", "legacy_weights", "checkpoint", "report", "measurements", "baselines", "restoration"},
     {"train", "cli"},

@@ -73,7 +73,7 @@ def run_without_horovod(code: str, **environment: str) -> subprocess.CompletedPr
 
 
 def test_without_horovod_one_rank_works_and_two_are_refused():
-    start = "sys.exit(cli.guard(lambda: print(dist.start(**Distributed().model_dump()).size)))"
+    start = "sys.exit(cli.guard(lambda: print(dist.start(Distributed()).size)))"
     alone = run_without_horovod(start)
     assert (alone.returncode, alone.stdout) == (0, "1\n")
     two = run_without_horovod(start, HOROVOD_SIZE="2", HOROVOD_RANK="0")
@@ -84,6 +84,6 @@ def test_without_horovod_one_rank_works_and_two_are_refused():
 
 
 def test_importing_tensorflow_through_start_is_quiet():
-    code = "from tfinpaint import cli, dist; from tfinpaint.config import Distributed; dist.start(**Distributed().model_dump())"
+    code = "from tfinpaint import cli, dist; from tfinpaint.config import Distributed; dist.start(Distributed())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = argparse.ArgumentParser(prog="tfinpaint canary", description=__doc__.splitlines()[0])
         parser.add_argument("--ranks", type=int, help="fail unless there are this many ranks")
         parsed = parser.parse_args(arguments)
-        world = dist.start(**Distributed().model_dump())
+        world = dist.start(Distributed())
         if parsed.ranks not in (None, world.size):
             raise UserError(f"canary: {world.size} rank(s) found each other, expected {parsed.ranks}")
         message = check(world)

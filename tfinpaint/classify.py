@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def classify(options: cli.Options, world: dist.World) -> None:
     """Train and test a classifier as the configuration says; every rank calls this."""
     from tfinpaint.models import losses, trainable
-    from tfinpaint.train import build, dataset
+    from tfinpaint.train import batchnorm, build, dataset
     from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
@@ -46,12 +46,15 @@ def classify(options: cli.Options, world: dist.World) -> None:
     model = build.build_model(build.describe(run, steps=steps, classes=classes), run.network, run.network_name)
     if training:
         trainable.set_trainable(model, config.model.trainable)
+        model = batchnorm.synchronised(model, world) if config.distributed.sync_batchnorm else model
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
         transferred = build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
-    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs) if training else None
+    optimizer = None
+    if training:
+        optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling)
     trainer = build.make_trainer(run, model, optimizer, {"accuracy": losses.accuracy}, scored=scored is not None)
 
     def draw(metrics: MetricsLog) -> None:
@@ -81,7 +84,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         classes = listing.classes
         listing = sources.take_fraction(listing, data.label_fraction, config.seed)
         recipe = recipes.classification(config, labels=True, augment=True)
-        training = dataset.open_data(run, recipe, listing, minimum=data.batch_size)
+        training = dataset.open_data(run, recipe, listing, minimum=run.batch_size)
     if data.test_input_path:
         labels = bool(data.testing_tag or sources.class_folders(data.test_input_path))
         if labels:
@@ -152,7 +155,7 @@ def _report(
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = cli.parse("classify", __doc__.splitlines()[0], arguments)
-        classify(options, dist.start(**options.config.distributed.model_dump()))
+        classify(options, dist.start(options.config.distributed, options.config.workdir))
 
     return cli.guard(command)
 

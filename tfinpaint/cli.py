@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -17,6 +18,7 @@ from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_checks import Task, check_task
 from tfinpaint.config_file import load_config
 from tfinpaint.errors import UserError
+from tfinpaint.watch import EXIT_PEER_FAILED, stopping
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -72,19 +74,19 @@ def guard(command: Callable[[], None]) -> int:
 
     Returns:
         0, or where this is the only rank: 2 for a UserError, 130 for an interrupt, 1 for anything unexpected. With
-        several ranks a failing process ends here at once: waiting for the others would wait for ever.
+        several ranks a failing process ends here at once, after telling the others, which end too, with exit code 3:
+        waiting for them would wait for ever.
     """
     rank = dist.launched_rank()
     _log_to_stdout(rank)
     try:
         command()
+        dist.leave()
         return 0
-    except UserError as error:
-        code, message = EXIT_USER_ERROR, "\n".join(f"error: {line}" for line in str(error).splitlines())
-    except KeyboardInterrupt:
-        code, message = EXIT_INTERRUPTED, "interrupted"
-    except Exception:
-        code, message = 1, traceback.format_exc()
+    except BaseException as error:
+        if isinstance(error, SystemExit):  # argparse has said what is wrong
+            raise
+        code, message = _explained(error, rank)
     if rank:
         # Rank 0 usually fails for the same reason and says so; its launcher then ends this process before it prints.
         time.sleep(2)
@@ -94,6 +96,33 @@ def guard(command: Callable[[], None]) -> int:
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _explained(error: BaseException, rank: int) -> tuple[int, str]:
+    """(exit code, what to print) of an error; the other ranks are told."""
+    if cause := dist.failure_elsewhere(error):
+        return EXIT_PEER_FAILED, stopping(rank, cause)
+    if isinstance(error, KeyboardInterrupt):
+        code, reason, message = EXIT_INTERRUPTED, "interrupted", "interrupted"
+    elif isinstance(error, UserError) or _is_of_the_disk(error):
+        code, reason = EXIT_USER_ERROR, _in_words(error)
+        message = "\n".join(f"error: {line}" for line in reason.splitlines())
+    else:
+        code, reason = 1, "".join(traceback.format_exception_only(error)).strip()
+        message = "".join(traceback.format_exception(error)).strip()
+    dist.tell_failure(reason)
+    return code, message
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    """True where writing failed for what the user can mend: no room, or a file system that cannot be written."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'writing'}: {error.strerror}; make room, then go on with --resume"
+    return str(error)
 
 
 def _log_to_stdout(rank: int) -> None:

@@ -49,6 +49,9 @@ class Data(Section):
     )
     batch_size: int = Field(64, ge=1, description="images per step over all ranks together, a multiple of their number")
     test_batch_size: int = Field(64, ge=1, description="the same for evaluation")
+    batch_size_per_rank: bool = Field(
+        False, description="batch_size and test_batch_size count the images of each rank: more ranks, larger batches"
+    )
     preload: bool = Field(False, description="decode once and keep the images as uint8 in memory, each rank its share")
     target_is_mask: bool = Field(
         False, description="target images hold integers: one channel, not scaled, nearest-neighbour interpolation"
@@ -139,6 +142,9 @@ class Optimizer(Section):
     weight_decay: float = Field(
         0.0, ge=0, description="times the weight, added to the gradient; AdamW, LAMB: decoupled from it"
     )
+    clip_norm: float | None = Field(
+        None, gt=0, description="gradients, averaged over the ranks, are scaled down to this global norm; null: never"
+    )
     lr_scheduler: LrScheduler | None = Field(None, description="null: constant")
 
     @field_validator("type", mode="before")
@@ -148,7 +154,7 @@ class Optimizer(Section):
 
     @model_validator(mode="after")
     def _what_it_uses(self) -> Optimizer:
-        _refuse_unused(self, (*_PARAMETERS[self.type], "type", "learning_rate", "lr_scheduler"))
+        _refuse_unused(self, (*_PARAMETERS[self.type], "type", "learning_rate", "clip_norm", "lr_scheduler"))
         if self.nesterov and (not self.momentum or self.dampening):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
         return self
@@ -262,11 +268,40 @@ class Model(Section):
 
 
 class Distributed(Section):
+    lr_scaling: Literal["linear", "sqrt"] | None = Field(
+        None,
+        description="with data.batch_size_per_rank: learning rates times the number of ranks, or its square root; "
+        "null: as they stand",
+    )
+    lr_warmup_epochs: float = Field(
+        5.0, ge=0, description="lr_scaling: epochs of linear rise from the learning rate to the scaled one"
+    )
+    sync_batchnorm: bool = Field(
+        False, description="batch norms that are trained normalise by the batch of all ranks instead of each its share"
+    )
+    gradient_groups: int | None = Field(
+        None,
+        ge=1,
+        description="groups of neighbouring layers whose gradients are reduced together, each as soon as backward has "
+        "them; null: every tensor by itself, fused as fusion_threshold_mb allows",
+    )
+    compression: Literal["fp16"] | None = Field(None, description="fp16: gradients travel as float16; null: float32")
     fusion_threshold_mb: int = Field(64, ge=0, description="Horovod's tensor-fusion buffer, MiB")
     cycle_time_ms: float | None = Field(
         None, gt=0, description="Horovod's wait between reduction rounds; null: 5 where ranks share cores, else 1"
     )
-    stall_timeout_s: int = Field(300, ge=1, description="seconds without a missing rank before all ranks stop")
+    cache_capacity: int = Field(1024, ge=0, description="entries of Horovod's response cache; 0: none")
+    autotune: bool = Field(
+        False,
+        description="let Horovod look for the best fusion and cycle time; its log: autotune.csv in the run folder",
+    )
+    timeline: bool = Field(
+        False, description="write Horovod's timeline, timeline.json in the run folder, for chrome://tracing or Perfetto"
+    )
+    heartbeat_timeout_s: float = Field(
+        30.0, gt=0, description="seconds without a sign of life from a rank before all others stop"
+    )
+    stall_timeout_s: int = Field(300, ge=1, description="seconds that a rank may be behind the others before all stop")
 
 
 class Config(Section):
@@ -275,8 +310,16 @@ class Config(Section):
     outfile: Path | None = Field(None, description="X.txt writes X_train.txt and X_test.txt")
     workdir: Path | None = Field(None, description="run folder; null: FILE_run beside the configuration FILE.yaml")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, patches and the choice of labels")
-    precision: Literal["float32", "mixed_bfloat16"] = Field(
-        "float32", description="mixed_bfloat16: compute in bfloat16, weights and gradients in float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32",
+        description="mixed_bfloat16: compute in bfloat16, weights and gradients in float32; mixed_float16: in float16, "
+        "with dynamic loss scaling, for GPUs without bfloat16",
+    )
+    accumulate_steps: int = Field(
+        1,
+        ge=1,
+        description="parts in which each rank computes its share of a batch, one after another, to need less memory; "
+        "one reduction and one update per batch all the same",
     )
     jit_compile: bool | Literal["auto"] = Field("auto", description="XLA for forward and backward; auto: on GPUs")
     figures_interval: int = Field(5, ge=1, description="epochs between pictures; the last epoch always has them")

@@ -26,15 +26,9 @@ def check_task(config: Config, task: Task, ranks: int) -> Config:
     """
     config = _completed(config, task)
     _check_paths(config)
+    _check_batches(config, ranks)
+    _check_distributed(config, ranks)
     data = config.data
-    for key, path in (("batch_size", data.input_path), ("test_batch_size", data.test_input_path)):
-        batch = getattr(data, key)
-        if path and batch % ranks:
-            near = sorted({max(ranks, batch // ranks * ranks), (batch // ranks + 1) * ranks})
-            raise ConfigError(
-                f"data.{key} {batch} is the batch over all ranks and must divide by their number, {ranks}; "
-                f"use {' or '.join(map(str, near))}"
-            )
     where = "data.transforms and input_transforms" if data.input_transforms else "data.transforms"
     _check_steps(where, config.input_steps, config.input_channels)
     if task == "pretrain":
@@ -49,6 +43,38 @@ def _completed(config: Config, task: Task) -> Config:
     data = config.data.model_copy(update={"target_type": config.data.target_type or target_type})
     loss = config.loss.model_copy(update={"function": config.loss.function or function})
     return config.model_copy(update={"data": data, "loss": loss})
+
+
+def _check_batches(config: Config, ranks: int) -> None:
+    """Every rank must get an equal part of every batch, and be able to divide that into equal parts."""
+    data = config.data
+    keys = {"batch_size": (data.input_path, config.accumulate_steps), "test_batch_size": (data.test_input_path, 1)}
+    for key, (path, parts) in keys.items():
+        batch = getattr(data, key)
+        whole, shared, by = "over all ranks ", ranks * parts, f"their number, {ranks}"
+        if data.batch_size_per_rank:
+            whole, shared, by = "of each rank ", parts, f"accumulate_steps, {parts}"
+        elif parts > 1:
+            by = f"their number times accumulate_steps, {ranks} x {parts}"
+        if path and batch % shared:
+            near = sorted({max(shared, batch // shared * shared), (batch // shared + 1) * shared})
+            raise ConfigError(
+                f"data.{key} {batch} is the batch {whole}and must divide by {by}; use {' or '.join(map(str, near))}"
+            )
+
+
+def _check_distributed(config: Config, ranks: int) -> None:
+    distributed = config.distributed
+    if distributed.lr_scaling and not config.data.batch_size_per_rank:
+        raise ConfigError(
+            "distributed.lr_scaling needs data.batch_size_per_rank: true; otherwise data.batch_size counts the images "
+            "of all ranks, and does not grow with their number"
+        )
+    if distributed.sync_batchnorm and config.jit_compile is True and ranks > 1:
+        raise ConfigError(
+            "distributed.sync_batchnorm exchanges statistics within the forward pass, where XLA allows none; set "
+            "jit_compile: false"
+        )
 
 
 def _check_paths(config: Config) -> None:

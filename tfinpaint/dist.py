@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfinpaint import watch
+from tfinpaint.config import Distributed
 from tfinpaint.errors import UserError
 
 log = logging.getLogger(__name__)
+
+BROKEN_SECONDS = 5.0  # within which the cause of a broken collective is known, if another rank's death is the cause
 
 # What Open MPI, Horovod's Gloo launcher, other MPIs (PMI) and Slurm's srun tell the processes they start.
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "PMIX_RANK")
@@ -62,8 +69,8 @@ class World:
         threads: cores that this process may use.
     """
 
-    def __init__(self, hvd: Any = None) -> None:
-        self._hvd = hvd
+    def __init__(self, hvd: Any = None, settings: Distributed | None = None) -> None:
+        self._hvd, self._settings = hvd, settings or Distributed()
         self.rank = hvd.rank() if hvd else 0
         self.size = hvd.size() if hvd else 1
         self.local_rank = hvd.local_rank() if hvd else 0
@@ -75,19 +82,47 @@ class World:
         """True on the one rank that writes files and prints."""
         return self.rank == 0
 
+    def doing(self, what: str) -> None:
+        """Say what this rank is at, such as "in epoch 1, step 3"; the other ranks tell it should this one die."""
+        if _watch:
+            _watch.doing(what)
+
     def average_gradients(self, gradients: Sequence[Any]) -> list[Any]:
-        """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA."""
+        """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA.
+
+        Args:
+            gradients: in the order of the layers, so that the last are ready first.
+        """
         if self.size == 1:
             return list(gradients)
-        # One named operation per tensor: Horovod fuses those that are ready while others are still being computed.
-        return [
-            self._hvd.allreduce(gradient, op=self._hvd.Average, name=f"gradient_{number}")
-            for number, gradient in enumerate(gradients)
-        ]
+        import tensorflow as tf
 
-    def sum_tensor(self, value: Any) -> Any:
-        """Sum over the ranks of a tensor. May be called inside a `tf.function`, at one place; not under XLA."""
-        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Sum, name="sum_tensor")
+        compressed = self._settings.compression == "fp16"
+        # Divided before they travel: a sum of many float16 could overflow.
+        sent = [tf.cast(g / self.size, tf.float16) for g in gradients] if compressed else list(gradients)
+        received = self._reduce(sent, self._hvd.Sum if compressed else self._hvd.Average)
+        return [tf.cast(g, tf.float32) for g in received] if compressed else received
+
+    def _reduce(self, tensors: Sequence[Any], op: Any) -> list[Any]:
+        count = self._settings.gradient_groups
+        if count is None:
+            # One named operation per tensor: Horovod fuses those that are ready while others are still being computed.
+            return [self._hvd.allreduce(t, op=op, name=f"gradient_{n}") for n, t in enumerate(tensors)]
+        groups = divide(tensors, [math.prod(tensor.shape) for tensor in tensors], count)
+        reduced = [self._hvd.grouped_allreduce(group, op=op, name=f"gradients_{n}") for n, group in enumerate(groups)]
+        return [tensor for group in reduced for tensor in group]
+
+    def sum_tensor(self, value: Any, name: str) -> Any:
+        """Sum over the ranks of a tensor. May be called inside a `tf.function`, not under XLA.
+
+        Args:
+            name: the operation's, which no other operation in flight may have.
+        """
+        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Sum, name=name)
+
+    def mean_tensor(self, value: Any, name: str) -> Any:
+        """Mean over the ranks of a tensor, through which gradients flow: as `sum_tensor`, divided."""
+        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Average, name=name)
 
     def broadcast(self, variables: Sequence[Any]) -> None:
         """Give every rank the values of rank 0, except seed-generator states: ranks keep their own randomness.
@@ -142,27 +177,38 @@ class World:
         return outcome["value"]
 
 
-def start(*, fusion_threshold_mb: int, cycle_time_ms: float | None, stall_timeout_s: int) -> World:
+def divide(items: Sequence[Any], sizes: Sequence[int], count: int) -> list[list[Any]]:
+    """Neighbouring items in at most `count` groups of about equal total size."""
+    groups: list[list[Any]] = [[] for _ in range(count)]
+    before, total = 0, sum(sizes)
+    for item, size in zip(items, sizes, strict=True):
+        groups[min(count - 1, (before + size // 2) * count // max(total, 1))].append(item)
+        before += size
+    return [group for group in groups if group]
+
+
+def start(settings: Distributed, folder: Path | None = None) -> World:
     """Join the ranks that the launcher started; divide this host's cores and GPUs among its ranks.
 
     Settings that the user has already made in the environment are left alone. Call it once, before TensorFlow runs
     anything.
 
+    Args:
+        folder: where rank 0 writes what `timeline` and `autotune` ask for.
+
     Raises:
         UserError: a launcher started several processes but Horovod cannot be imported, or does not see them all.
     """
+    global _watch
     size = launched_size()
     local_size = _from_environment(_LOCAL_SIZE_VARIABLES, 1)
     threads = threads_per_rank(local_size)
     _import_tensorflow()
     hvd = None
     if launched():
-        crowded = local_size > 1 and threads <= 2
-        os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", str(fusion_threshold_mb * 2**20))
-        os.environ.setdefault("HOROVOD_CYCLE_TIME", str(cycle_time_ms or (5 if crowded else 1)))
-        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_timeout_s))
-        if crowded:  # a rank that waits must not spin on the core that another rank computes on
-            os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+        environment = _horovod_environment(settings, folder, crowded=local_size > 1 and threads <= 2)
+        for name, value in environment.items():
+            os.environ.setdefault(name, value)
         hvd = _import_horovod(size)
     _limit_threads(threads, local_size)
     if hvd:
@@ -172,15 +218,92 @@ def start(*, fusion_threshold_mb: int, cycle_time_ms: float | None, stall_timeou
                 f"the launcher started {size} processes, but Horovod joined {hvd.size()}: its MPI is not the "
                 "launcher's; start with horovodrun, or with the mpirun that Horovod was built with"
             )
-    world = World(hvd)
+    world = World(hvd, settings)
     _pin_gpu(world)
+    if hvd and world.size > 1:
+        _watch = watch.join(world.rank, _addresses(world), world.gather, settings.heartbeat_timeout_s)
+        log.info(_described(world, hvd, list(environment)))
     return world
 
 
-def start_alone(**settings: Any) -> None:
+def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded: bool) -> dict[str, str]:
+    """The settings by the names under which Horovod and Open MPI read them when they start.
+
+    Args:
+        crowded: ranks share the cores of a host, so that what one of them burns is missing in another.
+    """
+    found = {
+        "HOROVOD_FUSION_THRESHOLD": str(settings.fusion_threshold_mb * 2**20),
+        "HOROVOD_CYCLE_TIME": f"{settings.cycle_time_ms or (5 if crowded else 1):g}",
+        "HOROVOD_CACHE_CAPACITY": str(settings.cache_capacity),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(settings.stall_timeout_s),
+    }
+    if crowded:  # a rank that waits must not spin on the core that another rank computes on
+        found["OMPI_MCA_mpi_yield_when_idle"] = "1"
+    if folder and (settings.timeline or settings.autotune) and launched_rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+    if folder and settings.timeline:
+        found["HOROVOD_TIMELINE"] = str(folder / "timeline.json")
+    if folder and settings.autotune:
+        found |= {"HOROVOD_AUTOTUNE": "1", "HOROVOD_AUTOTUNE_LOG": str(folder / "autotune.csv")}
+    return found
+
+
+def _described(world: World, hvd: Any, names: Sequence[str]) -> str:
+    """How the ranks work together, with what is in force whoever has set it."""
+    controller = "MPI" if hvd.mpi_enabled() else "Gloo"
+    here = "" if world.local_size == world.size else f", {world.local_size} of them on this host"
+    settings = " ".join(f"{name}={os.environ[name]}" for name in names)
+    return f"{world.size} ranks over {controller}{here}, {world.threads} thread(s) each; {settings}"
+
+
+def _addresses(world: World) -> list[str]:
+    """IPv4 addresses at which ranks on other hosts reach this one; loopback where there are no other hosts."""
+    if world.local_size == world.size:
+        return ["127.0.0.1"]
+    import psutil
+
+    wanted = os.environ.get("HOROVOD_GLOO_IFACE", "").split(",")
+    found = {
+        name: [address.address for address in addresses if address.family == socket.AF_INET]
+        for name, addresses in psutil.net_if_addrs().items()
+        if psutil.net_if_stats()[name].isup
+    }
+    chosen = [name for name in found if name in wanted] or [name for name in found if name != "lo"]
+    return [address for name in chosen for address in found[name]]
+
+
+def start_alone(settings: Distributed) -> None:
     """As `start`, for a command that works in one process and joins no other, even where a launcher started it."""
     if "tensorflow" not in sys.modules and not launched():
-        start(**settings)
+        start(settings)
+
+
+_watch: watch.Watch | None = None  # of this process, once it has joined others
+
+
+def tell_failure(reason: str) -> None:
+    """Let the other ranks know that this one ends, and why; they end too."""
+    if _watch:
+        _watch.fail(reason)
+
+
+def failure_elsewhere(error: BaseException) -> str | None:
+    """Why a collective broke, where that is what the error says; None for any other error.
+
+    When a rank dies, the others' reductions fail with words about connections; what they mean is known a moment later.
+    """
+    if _watch is None or not ("horovod" in str(error).lower() or type(error).__name__ == "HorovodInternalError"):
+        return None
+    where = _watch.where()
+    cause = _watch.cause(BROKEN_SECONDS)
+    return cause or f"a reduction over the ranks failed: {str(error).splitlines()[0]}; {where}"
+
+
+def leave() -> None:
+    """Say goodbye to the other ranks: this one has done its work."""
+    if _watch:
+        _watch.close()
 
 
 def _import_tensorflow() -> None:

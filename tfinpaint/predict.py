@@ -89,7 +89,7 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     kind = FORMATS[output.suffix.lower()]
     if max(picture.size) > MOST_PIXELS.get(kind, max(picture.size)):
         raise UserError(f"--output {output}: {kind} holds {MOST_PIXELS[kind]} pixels a side; take .png")
-    dist.start_alone(**Distributed().model_dump())
+    dist.start_alone(Distributed())
     found, lines = _find(checkpoint)
     header, network = load_network(found)
     pixels = picture.pixels if header.target_channels == 3 else _luma(picture.pixels)

@@ -33,7 +33,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
     from tfinpaint import measurements
     from tfinpaint.models import trainable
-    from tfinpaint.train import build, dataset, restorations
+    from tfinpaint.train import batchnorm, build, dataset, restorations
     from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
@@ -45,6 +45,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     training = held_out = None
     if data.input_path:
         trainable.set_trainable(model, config.model.trainable)
+        model = batchnorm.synchronised(model, world) if config.distributed.sync_batchnorm else model
         training = open_images(run, model, data.input_path, data.target_path, training=True)
     if data.test_input_path:
         held_out = open_images(run, model, data.test_input_path, data.test_target_path, training=False)
@@ -54,7 +55,9 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
     steps = dataset.steps_per_epoch(run, training) if training else 0
     build.check_same_run(run, steps)
-    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs) if training else None
+    optimizer = None
+    if training:
+        optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling)
     measure = measurements.measure if config.measures_pixels else None
     trainer = build.make_trainer(run, model, optimizer, None, measure, steps=steps, scored=scored is not None)
     if config.mask and not measure:
@@ -99,7 +102,7 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
     if separate or config.mask:
         build.check_output_shape(run, model)
     partners = sources.pair_by_name(listing, targets) if separate and targets else None
-    return dataset.open_data(run, recipe, listing, partners, minimum=config.data.batch_size if training else 1)
+    return dataset.open_data(run, recipe, listing, partners, minimum=run.batch_size if training else 1)
 
 
 def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baselines | None, test_images: int) -> None:
@@ -136,7 +139,7 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = cli.parse("pretrain", __doc__.splitlines()[0], arguments)
-        pretrain(options, dist.start(**options.config.distributed.model_dump()))
+        pretrain(options, dist.start(options.config.distributed, options.config.workdir))
 
     return cli.guard(command)
 

@@ -57,7 +57,7 @@ def preview(config: Config, output: Path, images: int) -> list[str]:
     separate = data.target_path not in (None, data.input_path if config.mask else None)
     targets = sources.pair_by_name(listing, data.target_path) if separate and data.target_path else None
     lines = [_counted(listing, targets)]
-    dist.start_alone(**config.distributed.model_dump())  # now: nothing is slow before it
+    dist.start_alone(config.distributed)  # now: nothing is slow before it
     recipe = _recipe(config, separate)
     batch, skipped = _draw_batch(config, recipe, listing, targets, images)
     try:

@@ -107,8 +107,72 @@ def test_regularizers_add_their_gradient_whatever_the_weights(weight):
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     trainer = Trainer(linear((float("nan"), 1.0)), keras.optimizers.SGD(), squared, world=dist.World())
-    with pytest.raises(UserError, match="the loss became nan"):
+    with pytest.raises(UserError, match="training, step 1: the gradients of rank 0 are not finite"):
         trainer.train_steps(iter([batch([[1, 1]], [[0]])]), 1)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight():
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
+    batches = [batch([[1, 0]], [[0]]), batch([[float("inf"), 0]], [[0]]), batch([[1, 0]], [[0]])]
+    with pytest.raises(UserError, match="epoch 4, step 2: the gradients of rank 0 are not finite"):
+        trainer.train_steps(iter(batches), 3, where="epoch 4")
+    # w1 = 1 - 0.1 * 2 = 0.8 by the first step; the third step was on its way when the second was looked at.
+    assert np.allclose(trainer.model.get_weights()[0][:, 0], [0.64, 2.0])
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_run():
+    trainer = Trainer(linear(), None, squared, world=dist.World())
+    with pytest.raises(UserError, match="epoch 2, evaluation: the loss on the images of rank 0 is not finite"):
+        trainer.evaluate([batch([[float("nan"), 0]], [[0]])], where="epoch 2, evaluation")
+
+
+@pytest.mark.parametrize("weight", [None, lambda batch: batch["targets"][:, 0]])
+@pytest.mark.parametrize("jit", [False, True])
+def test_parts_of_a_batch_add_up_to_the_whole(weight, jit):
+    # With weights, the parts' shares of the weight differ: a mean of the parts' means would be another number.
+    generator = np.random.default_rng(0)
+    example = batch(generator.normal(size=(12, 2)), generator.random((12, 1)))
+    found = []
+    for parts in (1, 2, 4):
+        model = keras.Sequential(
+            [keras.layers.Input((2,)), keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.1))]
+        )
+        model.set_weights([np.array([[1.0], [2.0]], np.float32), np.zeros(1, np.float32)])
+        objective = losses.Objective(squared.per_example, weight)
+        trainer = Trainer(
+            model, keras.optimizers.SGD(0.1), objective, world=dist.World(), accumulate_steps=parts, jit_compile=jit
+        )
+        result = trainer.train_steps(iter([example] * 3), 3)
+        found.append([result.values["loss"], result.images, *model.get_weights()[0][:, 0], *model.get_weights()[1]])
+    assert found[0][1] == 36
+    assert np.allclose(found[1], found[0], rtol=1e-6)
+    assert np.allclose(found[2], found[0], rtol=1e-6)
+
+
+def test_gradients_are_clipped_to_their_global_norm():
+    # The gradient is (1, 2), of norm sqrt(5); clipped to 1 it is (1, 2) / sqrt(5), and to 3 it is itself.
+    for clip_norm, expected in ((1.0, [1 - 0.1 / 5**0.5, 2 - 0.2 / 5**0.5]), (3.0, [0.9, 1.8])):
+        trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), clip_norm=clip_norm)
+        trainer.train_steps(iter([batch([[1, 0], [0, 1]], [[0], [0]])]), 1)
+        assert np.allclose(trainer.model.get_weights()[0][:, 0], expected)
+
+
+def test_the_loss_scale_changes_no_gradient_and_halves_where_they_overflow():
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), scale_loss=True)
+    scale, finite_steps = trainer.optimizer.variables[-2:]
+    good, bad = batch([[1, 0], [0, 1]], [[0], [0]]), batch([[1e38, 0]], [[0]])
+    trainer.train_steps(iter([good]), 1)
+    assert (float(scale), int(finite_steps)) == (2.0**15, 1)
+    assert np.allclose(trainer.model.get_weights()[0][:, 0], [0.9, 1.8])
+    finite_steps.assign(1999)
+    trainer.train_steps(iter([good]), 1)
+    assert (float(scale), int(finite_steps)) == (2.0**16, 0)
+    kept = trainer.model.get_weights()[0]
+    scale.assign(8.0)
+    with pytest.raises(UserError, match="the loss on the images of rank 0 is not finite"):
+        trainer.train_steps(iter([bad, good]), 2)
+    assert (float(scale), int(finite_steps)) == (4.0, 1)
+    assert np.allclose(trainer.model.get_weights()[0], kept * 0.9)  # by the good batch alone
 
 
 def test_fit_calls_in_order_and_numbers_epochs_from_the_first():

@@ -7,7 +7,7 @@ BatchNorm" (arXiv 2105.07576, section 3, PreciseBN): fix the weights, run some t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import keras
@@ -21,6 +21,43 @@ def batchnorm_layers(model: keras.Model, *, trainable: bool) -> list[keras.layer
     """The batch-norm layers that are trained, or those that are frozen."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     return [layer for layer in norms if layer.trainable == trainable]
+
+
+class SynchronisedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch norm that normalises by the mean and variance over the ranks' batches, which have to be equally large.
+
+    Not under XLA. Keras's own `synchronized` knows the replicas of a tf.distribute strategy alone.
+    """
+
+    mean_over_ranks: Callable[[tf.Tensor, str], tf.Tensor]
+
+    def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        if mask is not None:
+            raise NotImplementedError("masked examples count differently on every rank")
+        mean, variance = super()._moments(inputs, mask)
+        # Squares around a point near the mean, equal on all ranks: around 0 their difference would cancel in float32.
+        origin = tf.cast(self.moving_mean.value, mean.dtype)
+        offset = mean - origin
+        moments = tf.stack([offset, variance + tf.square(offset)])
+        offset, square = tf.unstack(self.mean_over_ranks(moments, f"batchnorm_{self.name}"))
+        return origin + offset, tf.maximum(square - tf.square(offset), 0.0)
+
+
+def synchronised(model: keras.Model, world: World) -> keras.Model:
+    """The same model, same names and weights, whose batch norms see the batch of all ranks while they are trained."""
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        if type(layer) is not keras.layers.BatchNormalization:
+            return type(layer).from_config(layer.get_config())
+        made = SynchronisedBatchNormalization.from_config(layer.get_config())
+        made.mean_over_ranks = world.mean_tensor
+        return made
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        layer.trainable = model.get_layer(layer.name).trainable
+    return copy
 
 
 class StatisticsEstimator:

@@ -57,7 +57,7 @@ def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] =
         adversarial=config.loss.adversarial.optimizer.type if config.loss.adversarial else None,
         classes=classes,
         optimizer=config.optimizer.type,
-        batch_size=config.data.batch_size,
+        batch_size=run.batch_size,
         steps_per_epoch=steps,
     )
 
@@ -220,8 +220,6 @@ def make_trainer(
         steps: of training, per epoch.
         scored: outputs are compared with targets; otherwise the trainer only predicts.
     """
-    on_gpu = bool(tf.config.list_logical_devices("GPU"))
-    jit_compile = on_gpu if run.config.jit_compile == "auto" else run.config.jit_compile
     objective = adversary = judge = None
     if optimizer is not None or scored:
         weights, classes = run.config.loss.weight, model.output_shape[-1]
@@ -242,7 +240,9 @@ def make_trainer(
         log.info("Without training there is no discriminator: the loss is that of the reconstruction alone")
     trainer = Trainer(
         model, optimizer, objective, metrics, measure,
-        adversary=adversary, judge=judge, world=run.world, jit_compile=jit_compile,
+        adversary=adversary, judge=judge, world=run.world, jit_compile=_compiles(run.config, run.world.size),
+        accumulate_steps=run.config.accumulate_steps, clip_norm=run.config.optimizer.clip_norm,
+        scale_loss=run.config.precision == "mixed_float16",
     )  # fmt: skip
     if run.resumed:
         saved = run.config.checkpoints.save
@@ -251,6 +251,13 @@ def make_trainer(
         run.world.from_first(lambda: checkpoint.restore(saved / name, contents(run, trainer)))
     trainer.synchronise()
     return trainer
+
+
+def _compiles(config: Config, ranks: int) -> bool:
+    """Whether XLA compiles forward and backward: never with collectives between their layers."""
+    if config.distributed.sync_batchnorm and ranks > 1:
+        return False
+    return bool(tf.config.list_logical_devices("GPU")) if config.jit_compile == "auto" else config.jit_compile
 
 
 def contents(run: Run, trainer: Trainer) -> Contents:
@@ -272,8 +279,10 @@ def _make_adversary(run: Run, steps: int) -> Adversary | None:
     height, width, channels = run.config.target_shape
     assert height
     assert width
-    optimizer = build_optimizer(section.optimizer, steps, run.config.num_epochs)
-    return Adversary(build_discriminator(height, width, channels), optimizer, section.weight)
+    optimizer = build_optimizer(section.optimizer, steps, run.config.num_epochs, run.lr_scaling)
+    return Adversary(
+        build_discriminator(height, width, channels), optimizer, section.weight, section.optimizer.clip_norm
+    )
 
 
 def _make_judge(run: Run) -> Judge | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfinpaint.config import Config
 from tfinpaint.data import pipeline
 from tfinpaint.data.pipeline import Batch, Images, Shard
 from tfinpaint.data.recipes import Recipe
@@ -27,7 +26,7 @@ class DataSet:
         targets: images to compare outputs with; None for labels, targets cut from the inputs, or none at all.
     """
 
-    config: Config
+    run: Run
     images: Images
     targets: Images | None
     recipe: Recipe
@@ -42,16 +41,15 @@ class DataSet:
 
     def batches_from(self, step: int) -> tf.data.Dataset:
         """Endless training batches from a global step on."""
-        config = self.config
         return pipeline.train_batches(
-            self.images, self.targets, batch_size=config.data.batch_size, seed=config.seed, first_step=step,
+            self.images, self.targets, batch_size=self.run.batch_size, seed=self.run.config.seed, first_step=step,
             prepare=self.recipe.prepare,
         )  # fmt: skip
 
     def evaluation_batches(self) -> tf.data.Dataset:
         """Every example of this rank's share once, in order."""
         return pipeline.evaluation_batches(
-            self.images, self.targets, batch_size=self.config.data.test_batch_size, seed=self.config.seed,
+            self.images, self.targets, batch_size=self.run.test_batch_size, seed=self.run.config.seed,
             prepare=self.recipe.prepare,
         )  # fmt: skip
 
@@ -63,7 +61,7 @@ class DataSet:
         return next(
             iter(
                 pipeline.evaluation_batches(
-                    self.images.select(chosen), targets, batch_size=count, seed=self.config.seed,
+                    self.images.select(chosen), targets, batch_size=count, seed=self.run.config.seed,
                     prepare=self.recipe.prepare,
                 )
             )
@@ -101,7 +99,7 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
         raise UserError(f"{listing.root}: no readable image is left")
     if len(good) < minimum:
         raise UserError(f"{listing.root}: {len(good)} images are fewer than a batch; lower data.batch_size {minimum}")
-    return DataSet(run.config, opened[0], opened[1] if len(opened) > 1 else None, recipe)
+    return DataSet(run, opened[0], opened[1] if len(opened) > 1 else None, recipe)
 
 
 def _report_bad(run: Run, bad: dict[int, str]) -> None:
@@ -119,4 +117,4 @@ def _report_bad(run: Run, bad: dict[int, str]) -> None:
 
 def steps_per_epoch(run: Run, data: DataSet) -> int:
     """What the configuration says, or one pass over the data."""
-    return run.config.steps_per_epoch or pipeline.steps_per_pass(len(data), run.config.data.batch_size)
+    return run.config.steps_per_epoch or pipeline.steps_per_pass(len(data), run.batch_size)

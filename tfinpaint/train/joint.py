@@ -22,11 +22,13 @@ class Adversary:
         discriminator: of `models.discriminator.build_discriminator`, for images of the originals' shape.
         optimizer: its own.
         weight: of the adversarial loss; 1 - weight is that of the reconstruction.
+        clip_norm: largest global norm of the discriminator's gradients; None: any.
     """
 
     discriminator: keras.Model
     optimizer: keras.Optimizer
     weight: float
+    clip_norm: float | None = None
 
     @property
     def variables(self) -> list[keras.Variable]:

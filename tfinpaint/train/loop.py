@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.models.losses import Objective, PerExample, of_targets
 from tfinpaint.train.batchnorm import batchnorm_layers
 from tfinpaint.train.joint import Adversary, Judge
+from tfinpaint.train.loss_scale import LossScale
 
 ReadLoss = Callable[[], float]
 Measure = Callable[[Batch, tf.Tensor], Mapping[str, tf.Tensor]]  # (batch, outputs) -> float32 [batch] by name
@@ -40,6 +42,22 @@ class Result:
     seconds: float
     images_per_second: float
 
+
+class _Shares(NamedTuple):
+    """What the sums over a rank's examples are divided by, and what its loss is multiplied by; float32 scalars.
+
+    Attributes:
+        weight: of the examples of a mean rank.
+        images: of this rank.
+        scale: of the loss, which the gradients have too.
+    """
+
+    weight: tf.Tensor
+    images: tf.Tensor
+    scale: tf.Tensor
+
+
+SPOILT = "spoilt"  # beside a step's sums: above 0 at the places of the ranks whose gradients were not finite
 
 _NOTHING = of_targets(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
 
@@ -63,6 +81,9 @@ class Trainer:
         judge: Judge | None = None,
         world: World,
         jit_compile: bool = False,
+        accumulate_steps: int = 1,
+        clip_norm: float | None = None,
+        scale_loss: bool = False,
     ) -> None:
         """
         Args:
@@ -73,8 +94,12 @@ class Trainer:
             measure: what is reported of evaluations alone.
             adversary, judge: further parts of the loss. Batches then have "originals" and "mask".
             jit_compile: compile forward and backward with XLA; the collectives and the update stay outside it.
+            accumulate_steps: equal parts in which a batch is computed, one after another.
+            clip_norm: largest global norm of the model's gradients; they are scaled down to it.
+            scale_loss: scale it dynamically, for float16.
         """
         self.model, self.optimizer, self.adversary, self.world = model, optimizer, adversary, world
+        self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm
         self._objective, self._metrics, self._measure = objective or _NOTHING, dict(metrics or {}), measure
         self._parts = [part for part in (adversary, judge) if part is not None]
         self._shares = {"reconstruction_loss": 1.0 - adversary.weight if adversary else 1.0}
@@ -85,6 +110,7 @@ class Trainer:
             self._shares["perceptual_loss"] = judge.weight
         if optimizer is not None:
             optimizer.build(model.trainable_variables)
+        self._loss_scale = LossScale(optimizer) if optimizer is not None and scale_loss else None
         # Without AutoGraph, which has nothing to convert here and takes as long as all the rest of the tracing.
         function = functools.partial(tf.function, reduce_retracing=True, autograph=False)
         self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None, autograph=False)
@@ -114,26 +140,51 @@ class Trainer:
         if len(set(digests)) > 1:
             raise UserError(f"the ranks hold different weights (digests {', '.join(d[:12] for d in digests)})")
 
-    def _gradients(self, batch: Batch, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-        """Sums over this rank's examples, and the gradients of the model's loss, then of the discriminator's.
-
-        Args:
-            weight: float32 scalar, the weight of the examples of a mean rank.
-        """
+    def _gradients(self, batch: Batch, shares: _Shares) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Sums over these examples; what they add to the gradients of the model's, then the discriminator's loss."""
         with tf.GradientTape(persistent=self.adversary is not None) as tape:
             outputs = self.model(batch["inputs"], training=True)
             losses, weights = self._losses(batch, outputs)
-            total = sum(self.model.losses)  # penalties, of the regularizers of a network file
+            part = tf.cast(tf.shape(weights)[0], tf.float32) / shares.images
+            total = part * sum(self.model.losses)  # penalties, of the regularizers of a network file
             for name, share in self._shares.items():
                 if name == "reconstruction_loss":
-                    total += share * tf.math.divide_no_nan(tf.reduce_sum(losses[name] * weights), weight)
+                    total += share * tf.math.divide_no_nan(tf.reduce_sum(losses[name] * weights), shares.weight)
                 else:
-                    total += share * tf.reduce_mean(losses[name])
-            judged = tf.reduce_mean(losses["discriminator_loss"]) if self.adversary else None
+                    total += share * tf.reduce_sum(losses[name]) / shares.images
+            total *= shares.scale
+            judged = (
+                shares.scale * tf.reduce_sum(losses["discriminator_loss"]) / shares.images if self.adversary else None
+            )
         gradients = tape.gradient(total, self.model.trainable_variables)
         if self.adversary:
             gradients += tape.gradient(judged, self.adversary.discriminator.trainable_variables)
         return self._sums(batch, outputs, losses, weights), gradients
+
+    def _accumulated(self, batch: Batch, shares: _Shares) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """`_gradients` of a batch, in parts one after another.
+
+        The last part is no pass of the loop, so that its gradients can travel while others are still computed.
+        """
+        parts = self._accumulate_steps
+        if parts == 1:
+            return self._forward_backward(batch, shares)
+        stacked = {name: tf.reshape(v, [parts, -1, *v.shape[1:]]) for name, v in batch.items()}
+
+        def compute(part: int | tf.Tensor) -> list[tf.Tensor]:
+            return tf.nest.flatten(self._forward_backward({name: v[part] for name, v in stacked.items()}, shares))
+
+        def add(part: tf.Tensor, *so_far: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return part + 1, *(a + b for a, b in zip(so_far, compute(part), strict=True))
+
+        form = self._forward_backward.get_concrete_function(
+            {name: tf.TensorSpec(v.shape[1:], v.dtype) for name, v in stacked.items()}, shares
+        ).structured_outputs
+        zeros = [tf.zeros(t.shape, t.dtype) for t in tf.nest.flatten(form)]
+        _, *so_far = tf.while_loop(lambda part, *_: part < parts - 1, add, (0, *zeros), parallel_iterations=1)
+        with tf.control_dependencies(so_far):
+            last = compute(parts - 1)
+        return tf.nest.pack_sequence_as(form, [a + b for a, b in zip(so_far, last, strict=True)])
 
     def _losses(self, batch: Batch, outputs: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """(every part of the loss, the weight of each example in the reconstruction), all float32 [batch]."""
@@ -149,17 +200,46 @@ class Trainer:
 
     def _update(self, batch: Batch) -> dict[str, tf.Tensor]:
         assert self.optimizer is not None, "a trainer without an optimizer only evaluates"
-        weight = tf.reduce_sum(self._weights(batch))
+        weights = self._weights(batch)
+        weight, images = tf.reduce_sum(weights), tf.cast(tf.shape(weights)[0], tf.float32)
         if self._objective.weight is not None:
-            weight = self.world.sum_tensor(weight) / self.world.size
-        sums, gradients = self._forward_backward(batch, weight)
+            weight = self.world.sum_tensor(weight, "weight") / self.world.size
+        scale = self._loss_scale.value if self._loss_scale else tf.constant(1.0)
+        sums, gradients = self._accumulated(batch, _Shares(weight, images, scale))
+        spoilt = self.world.sum_tensor(self._spoilt(gradients), "spoilt")
         gradients = self.world.average_gradients(gradients)
+        # The ranks decide as one: what is spoilt on one of them is left out by all.
+        finite = tf.reduce_all(spoilt == 0)
+        tf.cond(
+            finite, lambda: self._apply([g / scale for g in gradients] if self._loss_scale else gradients), tf.no_op
+        )
+        if self._loss_scale:
+            self._loss_scale.update(finite)
+        return {**sums, SPOILT: spoilt}
+
+    def _spoilt(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+        """float32 [ranks]: 1 at this rank's place where a gradient of its own is not finite."""
+        finite = tf.math.is_finite(tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
+        return tf.one_hot(self.world.rank, self.world.size) * tf.cast(~finite, tf.float32)
+
+    def _apply(self, gradients: list[tf.Tensor]) -> tf.Operation:
+        """Update the weights of model and discriminator by their averaged gradients."""
         variables = self.model.trainable_variables
-        self.optimizer.apply(gradients[: len(variables)], variables)
+        own, others = gradients[: len(variables)], gradients[len(variables) :]
+        assert self.optimizer is not None
+        self.optimizer.apply(self._clipped(own, self._clip_norm, "model_norm"), variables)
         if self.adversary:
-            own = self.adversary.discriminator.trainable_variables
-            self.adversary.optimizer.apply(gradients[len(variables) :], own)
-        return sums
+            clipped = self._clipped(others, self.adversary.clip_norm, "discriminator_norm")
+            self.adversary.optimizer.apply(clipped, self.adversary.discriminator.trainable_variables)
+        return tf.no_op()
+
+    def _clipped(self, gradients: list[tf.Tensor], clip_norm: float | None, name: str) -> list[tf.Tensor]:
+        """Scaled down to the global norm allowed (Pascanu, Mikolov, Bengio, arXiv 1211.5063, Algorithm 1)."""
+        if clip_norm is None:
+            return gradients
+        # Hosts with other numbers of cores sum in another order; a difference in the last bit would part the ranks.
+        norm = self.world.mean_tensor(tf.linalg.global_norm(gradients), name)
+        return tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)[0]
 
     def _test(self, batch: Batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         outputs = self.model(batch["inputs"], training=False)
@@ -184,39 +264,66 @@ class Trainer:
         return self._predict_step(inputs).numpy()
 
     def train_steps(
-        self, batches: Iterator[Batch], steps: int, on_step: Callable[[ReadLoss], None] | None = None
+        self,
+        batches: Iterator[Batch],
+        steps: int,
+        on_step: Callable[[ReadLoss], None] | None = None,
+        where: str = "training",
     ) -> Result:
         """Take `steps` steps.
 
         Args:
             batches: this rank's batches, {"inputs": ..., "targets": ...}; every rank must have `steps` of them.
             on_step: called after each step with a function that reads this rank's loss; reading waits for the device.
+            where: what these steps are, for messages.
 
         Raises:
-            UserError: the mean loss is not a finite number.
+            UserError: a gradient, or the loss, was not finite, on any rank; no such gradient has changed a weight.
         """
-        totals = _Totals(self._shares)
-        for _ in range(steps):
+        totals = _Totals(self._shares, where)
+        before: tf.Tensor | None = None
+        for step in range(1, steps + 1):
+            self.world.doing(f"in {where}, step {step}")
             batch = next(batches)
-            totals.add(self._train_step(dict(batch)), len(batch["inputs"]))
+            sums = self._train_step(dict(batch))
+            spoilt = sums.pop(SPOILT)
+            totals.add(sums, len(batch["inputs"]))
             if on_step:
                 on_step(totals.last_loss)
-        result = totals.reduce(self.world)
-        if not math.isfinite(result.values["loss"]):
-            raise UserError(
-                f"the loss became {result.values['loss']}: the weights are spoilt; lower optimizer.learning_rate "
-                "and start anew, or go on from a checkpoint with --resume"
-            )
-        return result
+            # One step late, so that no device waits until its result is read.
+            self._check_gradients(before, f"{where}, step {step - 1}")
+            before = spoilt
+        self._check_gradients(before, f"{where}, step {steps}")
+        return totals.reduce(self.world)
 
-    def evaluate(self, batches: Iterable[Batch], on_batch: Callable[[Batch, tf.Tensor], None] | None = None) -> Result:
+    def _check_gradients(self, spoilt: tf.Tensor | None, where: str) -> None:
+        if spoilt is None or not (ranks := np.flatnonzero(spoilt.numpy()).tolist()):
+            return
+        if self._loss_scale and self._loss_scale.value > 1:
+            return  # the step was left out, and the next ones have a smaller scale
+        raise UserError(
+            f"{where}: the gradients of {_named(ranks)} are not finite (inf or nan); they have changed no weight. "
+            "Lower optimizer.learning_rate or set optimizer.clip_norm, then start anew, or --resume from a checkpoint"
+        )
+
+    def evaluate(
+        self,
+        batches: Iterable[Batch],
+        on_batch: Callable[[Batch, tf.Tensor], None] | None = None,
+        where: str = "evaluation",
+    ) -> Result:
         """Score every example of every rank's batches once.
 
         Args:
             batches: this rank's share; ranks may have different numbers of batches.
             on_batch: called with each batch and the model's outputs for it.
+            where: what is evaluated, for messages.
+
+        Raises:
+            UserError: the loss was not finite, on any rank.
         """
-        totals = _Totals(self._shares)
+        totals = _Totals(self._shares, where)
+        self.world.doing(f"in {where}")
         for batch in batches:
             sums, outputs = self._test_step(dict(batch))
             totals.add(sums, len(batch["inputs"]))
@@ -230,15 +337,20 @@ class Trainer:
         self.world.average_variables([v for norm in norms for v in (norm.moving_mean, norm.moving_variance)])
 
 
+def _named(ranks: Sequence[int]) -> str:
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
+
+
 class _Totals:
     """Sums over one epoch on this rank, then over all ranks.
 
     Args:
         shares: how much each part of the loss, by name, has in the whole.
+        where: what the sums are of, for messages.
     """
 
-    def __init__(self, shares: Mapping[str, float]) -> None:
-        self._shares = shares
+    def __init__(self, shares: Mapping[str, float], where: str) -> None:
+        self._shares, self._where = shares, where
         self._sums: list[dict[str, tf.Tensor]] = []
         self._counts: list[int] = []
         self._begin = time.perf_counter()
@@ -255,9 +367,13 @@ class _Totals:
         return self._values({name: float(value) for name, value in last.items()}, count)["loss"]
 
     def reduce(self, world: World) -> Result:
-        mine = list(self._sums[0]) if self._sums else []
-        names = max(world.gather(mine), key=len)  # a rank without examples knows no names
-        totals = {name: math.fsum(float(sums[name]) for sums in self._sums) for name in names}
+        mine = {name: math.fsum(float(sums[name]) for sums in self._sums) for name in (self._sums or [{}])[0]}
+        finite = all(math.isfinite(mine.get(name, 0.0)) for name in self._shares)
+        ranks = world.gather({"names": list(mine), "finite": finite})
+        if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
+            raise UserError(f"{self._where}: the loss on the images of {_named(spoilt)} is not finite (inf or nan)")
+        names = max((each["names"] for each in ranks), key=len)  # a rank without examples knows no names
+        totals = {name: mine.get(name, 0.0) for name in names}
         end = time.perf_counter()  # after the sums were read: that waits for the last step
         images = sum(self._counts)
         later = images - self._counts[0] if len(self._counts) > 1 else images
@@ -307,8 +423,11 @@ def fit(
     iterator = iter(train_batches)
     for epoch in range(first_epoch, num_epochs + 1):
         step = functools.partial(on_step, epoch) if on_step else None
-        train = trainer.train_steps(iterator, steps_per_epoch, step)
+        train = trainer.train_steps(iterator, steps_per_epoch, step, f"epoch {epoch}")
+        trainer.world.doing(f"in epoch {epoch}, estimating batch-norm statistics")
         settle()
-        test = trainer.evaluate(test_batches) if test_batches is not None else None
+        where = f"epoch {epoch}, evaluation"
+        test = trainer.evaluate(test_batches, where=where) if test_batches is not None else None
+        trainer.world.doing(f"in epoch {epoch}, saving and drawing")
         for call in on_epoch_end:
             call(epoch, train, test)

@@ -10,6 +10,7 @@ out of the classes below. So only Keras's base class is used, without its own we
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -20,15 +21,33 @@ from tfinpaint.config import LrScheduler, Optimizer
 ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no key for it
 
 
-def build_optimizer(config: Optimizer, steps_per_epoch: int, num_epochs: int) -> keras.Optimizer:
+class LrScaling(NamedTuple):
+    """A learning rate that grows with the batch (Goyal et al., arXiv 1706.02677, sections 2.1 and 2.2).
+
+    Attributes:
+        factor: by which the rates of the configuration are multiplied.
+        warmup_epochs: in which it rises to that from 1, in a straight line.
+    """
+
+    factor: float
+    warmup_epochs: float
+
+
+def build_optimizer(
+    config: Optimizer, steps_per_epoch: int, num_epochs: int, scaling: LrScaling | None = None
+) -> keras.Optimizer:
     """A Keras optimizer whose schedule spans the whole run.
 
     Args:
         steps_per_epoch, num_epochs: of the run; a schedule is counted in optimizer steps.
+        scaling: of the whole schedule; None: none.
     """
     types = (SGD, Adagrad, Adam, AdamW, RMSprop, LARS, LAMB)
     chosen = next(each for each in types if each.__name__ == config.type)
-    return chosen(config, learning_rate(config, steps_per_epoch, num_epochs))
+    rate = learning_rate(config, steps_per_epoch, num_epochs)
+    if scaling:
+        rate = _Scaled(rate, scaling.factor, round(scaling.warmup_epochs * steps_per_epoch))
+    return chosen(config, rate)
 
 
 def learning_rate(
@@ -75,6 +94,21 @@ def _cosine(rate: float, warmup: int, steps: int) -> keras.optimizers.schedules.
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
+
+
+class _Scaled(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate times a factor that rises from 1 in the first steps."""
+
+    def __init__(
+        self, rate: float | keras.optimizers.schedules.LearningRateSchedule, factor: float, warmup_steps: int
+    ) -> None:
+        super().__init__()
+        self._rate, self._factor, self._warmup_steps = rate, factor, warmup_steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        rate = self._rate(step) if callable(self._rate) else self._rate
+        risen = tf.minimum(tf.cast(step, tf.float32) / max(self._warmup_steps, 1), 1.0) if self._warmup_steps else 1.0
+        return rate * (1.0 + (self._factor - 1.0) * risen)
 
 
 class _Optimizer(keras.optimizers.Optimizer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from tfinpaint.files import write_json, write_text
 from tfinpaint.models.network_file import read_network
 from tfinpaint.report.metrics import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
+from tfinpaint.train.optimizers import LrScaling
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,24 @@ class Run:
     def folder(self) -> Path:
         assert self.config.workdir is not None
         return self.config.workdir
+
+    @property
+    def batch_size(self) -> int:
+        """Of training, images over all ranks."""
+        return self.config.data.batch_size * (self.world.size if self.config.data.batch_size_per_rank else 1)
+
+    @property
+    def test_batch_size(self) -> int:
+        """Of evaluation, images over all ranks."""
+        return self.config.data.test_batch_size * (self.world.size if self.config.data.batch_size_per_rank else 1)
+
+    @property
+    def lr_scaling(self) -> LrScaling | None:
+        """Of every learning rate of this run; None for none."""
+        settings, ranks = self.config.distributed, self.world.size
+        if settings.lr_scaling is None or ranks == 1:
+            return None
+        return LrScaling(ranks if settings.lr_scaling == "linear" else math.sqrt(ranks), settings.lr_warmup_epochs)
 
     @property
     def first_epoch(self) -> int:

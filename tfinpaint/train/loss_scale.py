@@ -1,0 +1,43 @@
+"""Dynamic loss scaling, without which small gradients vanish in float16 (Micikevicius et al., arXiv 1710.03740)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+INITIAL = 2.0**15
+GROWTH_STEPS = 2000  # of finite gradients, after which the scale is doubled
+
+
+class LossScale:
+    """The factor of the loss, halved where gradients overflow, doubled after a while where they do not.
+
+    Its state lies in the optimizer's variables, so that it is saved, restored and broadcast with them.
+    """
+
+    def __init__(self, optimizer: keras.Optimizer) -> None:
+        """
+        Args:
+            optimizer: built.
+        """
+        self._scale = optimizer.add_variable(
+            shape=(), initializer=keras.initializers.Constant(INITIAL), dtype="float32", name="loss_scale"
+        )
+        self._finite_steps = optimizer.add_variable(shape=(), initializer="zeros", dtype="int32", name="finite_steps")
+
+    @property
+    def value(self) -> tf.Tensor:
+        """float32 scalar, a power of two."""
+        return tf.convert_to_tensor(self._scale.value)
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Take note of a step.
+
+        Args:
+            finite: bool scalar, equal on all ranks: the gradients of all ranks were finite.
+        """
+        steps = tf.where(finite, self._finite_steps + 1, 0)
+        grows = steps >= GROWTH_STEPS
+        factor = tf.where(finite, tf.where(grows, 2.0, 1.0), 0.5)
+        self._scale.assign(tf.maximum(self._scale * factor, 1.0))
+        self._finite_steps.assign(tf.where(grows, 0, steps))

@@ -67,10 +67,13 @@ class World:
         rank, size: this process among all processes.
         local_rank, local_size: this process among those on its host.
         threads: cores that this process may use.
+        gradient_groups, compression: how gradients travel, as in the configuration.
     """
 
     def __init__(self, hvd: Any = None, settings: Distributed | None = None) -> None:
-        self._hvd, self._settings = hvd, settings or Distributed()
+        self._hvd = hvd
+        settings = settings or Distributed()
+        self.gradient_groups, self.compression = settings.gradient_groups, settings.compression
         self.rank = hvd.rank() if hvd else 0
         self.size = hvd.size() if hvd else 1
         self.local_rank = hvd.local_rank() if hvd else 0
@@ -97,18 +100,17 @@ class World:
             return list(gradients)
         import tensorflow as tf
 
-        compressed = self._settings.compression == "fp16"
+        compressed = self.compression == "fp16"
         # Divided before they travel: a sum of many float16 could overflow.
         sent = [tf.cast(g / self.size, tf.float16) for g in gradients] if compressed else list(gradients)
         received = self._reduce(sent, self._hvd.Sum if compressed else self._hvd.Average)
         return [tf.cast(g, tf.float32) for g in received] if compressed else received
 
     def _reduce(self, tensors: Sequence[Any], op: Any) -> list[Any]:
-        count = self._settings.gradient_groups
-        if count is None:
+        if self.gradient_groups is None:
             # One named operation per tensor: Horovod fuses those that are ready while others are still being computed.
             return [self._hvd.allreduce(t, op=op, name=f"gradient_{n}") for n, t in enumerate(tensors)]
-        groups = divide(tensors, [math.prod(tensor.shape) for tensor in tensors], count)
+        groups = divide(tensors, [math.prod(tensor.shape) for tensor in tensors], self.gradient_groups)
         reduced = [self._hvd.grouped_allreduce(group, op=op, name=f"gradients_{n}") for n, group in enumerate(groups)]
         return [tensor for group in reduced for tensor in group]
 

@@ -55,8 +55,8 @@ def synchronised(model: keras.Model, world: World) -> keras.Model:
 
     copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
-    for layer in copy.layers:
-        layer.trainable = model.get_layer(layer.name).trainable
+    for made, layer in zip(copy.layers, model.layers, strict=True):
+        made.trainable = layer.trainable
     return copy
 
 

@@ -1,0 +1,167 @@
+"""The heartbeats over real loopback connections: several ranks as threads of this process."""
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tfinpaint import watch
+from tfinpaint.watch import EXIT_PEER_FAILED
+
+HOST = socket.gethostname()
+
+
+@pytest.fixture
+def exits(monkeypatch):
+    """Exit codes of the ranks that a heartbeat thread has ended, in place of this process's end."""
+    codes, made = [], []
+
+    class Kept(watch.Watch):
+        def __init__(self, *args):
+            made.append(self)
+            super().__init__(*args)
+
+    monkeypatch.setattr(watch.os, "_exit", codes.append)
+    monkeypatch.setattr(watch, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "Watch", Kept)
+    yield codes
+    for each in made:
+        each.close()
+    for each in made:
+        each._thread.join(10)
+
+
+def together(ranks, act):
+    """`act(rank, gather)` of every rank, each in a thread; gather is what Horovod gives."""
+    barrier, said = threading.Barrier(ranks), [None] * ranks
+
+    def gather_of(rank):
+        def gather(value):
+            said[rank] = json.loads(json.dumps(value))
+            barrier.wait(10)
+            everything = list(said)
+            barrier.wait(10)
+            return everything
+
+        return gather
+
+    with ThreadPoolExecutor(ranks) as pool:
+        return list(pool.map(lambda rank: act(rank, gather_of(rank)), range(ranks)))
+
+
+def joined(ranks, timeout_s=30.0):
+    return together(ranks, lambda rank, gather: watch.join(rank, ["127.0.0.1"], gather, timeout_s))
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "did not come to pass within 10 s"
+        time.sleep(0.01)
+
+
+def test_ranks_that_leave_raise_no_alarm(exits, capsys):
+    ranks = joined(3, timeout_s=1.0)
+    time.sleep(1.5)  # longer than the time-out: the beats themselves keep them alive
+    for rank in ranks:
+        rank.close()
+    until(lambda: not any(rank._thread.is_alive() for rank in ranks))
+    assert exits == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_a_rank_that_dies_ends_all_others_by_name(exits, capsys, dead):
+    ranks = joined(3)
+    ranks[dead].doing("in epoch 3, step 7")
+    others = [rank for number, rank in enumerate(ranks) if number != dead]
+    watching = ranks[1 if dead == 0 else 0]
+    until(lambda: "epoch 3" in watching.where())
+    for peer in list(ranks[dead]._peers.values()):  # what the end of the process does to its connections
+        peer.connection.shutdown(socket.SHUT_RDWR)
+    until(lambda: all(rank._known.is_set() for rank in others))
+    until(lambda: exits == [EXIT_PEER_FAILED] * 3)  # the dead one, here a thread, notices its connections' end too
+    said = capsys.readouterr().err.splitlines()
+    for number in {0, 1, 2} - {dead}:
+        expected = f"error: rank {number} stops: rank {dead} ({HOST}) died in epoch 3, step 7, without a word"
+        assert any(line.startswith(expected) for line in said), said
+
+
+def test_a_rank_that_fails_says_why_and_ends_itself(exits, capsys):
+    ranks = joined(3)
+    ranks[2].doing("in epoch 1, evaluation")
+    ranks[2].fail("first line\nsecond line")
+    until(lambda: len(exits) == 2)
+    said = capsys.readouterr().err
+    for number in (0, 1):
+        start = f"error: rank {number} stops: "
+        assert f"{start}rank 2 ({HOST}) failed in epoch 1, evaluation: first line\n{start}second line\n" in said
+    ranks[2]._thread.join(10)
+    assert len(exits) == 2  # its own end is left to the caller
+
+
+def mute(rank, gather):
+    """Joins, and is never heard of again."""
+    if rank == 0:
+        return watch.join(0, ["127.0.0.1"], gather, 0.5)
+    invitation = gather({})[0]
+    connection = watch._connect(rank, **invitation)
+    gather({"host": "elsewhere", "joined": True})
+    return connection
+
+
+def test_a_silent_rank_is_lost_after_the_timeout(exits, capsys):
+    begin = time.monotonic()
+    _, connection = together(2, mute)
+    until(lambda: exits == [EXIT_PEER_FAILED])
+    assert time.monotonic() - begin >= 0.5
+    connection.close()
+    assert (
+        "rank 0 stops: rank 1 (elsewhere) has not been heard of for 0.5 s: it is stopped, or" in capsys.readouterr().err
+    )
+
+
+def test_the_main_thread_that_asks_for_the_cause_ends_the_process_itself(exits, monkeypatch):
+    monkeypatch.setattr(watch, "GRACE_SECONDS", 0.5)
+    ranks = joined(2)
+    asked = threading.Thread(target=ranks[1].fail, args=("told",))
+    asked.start()
+    assert ranks[0].cause(wait_s=10).endswith("failed starting: told")
+    ranks[0]._thread.join(10)
+    assert exits == []
+    assert joined(2)[0].cause(wait_s=0.2) == ""  # nothing has happened there
+
+
+def test_strangers_are_not_let_in(exits):
+    def act(rank, gather):
+        if rank == 0:
+            return watch.join(0, ["127.0.0.1"], gather, 30.0)
+        invitation = gather({})[0]
+        forged = {**invitation, "token": "0" * 32}
+        strangers = [watch._connect(rank, **forged) for _ in range(2)]
+        with socket.create_connection(("127.0.0.1", invitation["port"])) as other:
+            other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        own = watch._connect(rank, **invitation)
+        gather({"host": "h", "joined": True})
+        return own, strangers
+
+    first, (own, strangers) = together(2, act)
+    assert list(first._peers) == [1]
+    until(lambda: all(stranger.recv(1) == b"" for stranger in strangers))
+    assert own.recv(100).startswith(b'{"doing": "starting"}')
+    assert first.where() == "rank 1 (h) is starting"
+
+
+def test_an_endless_line_ends_the_connection(exits, capsys):
+    def act(rank, gather):
+        connection = mute(rank, gather)
+        if rank:
+            connection.sendall(b"x" * 3 * watch.LONGEST_LINE)
+        return connection
+
+    together(2, act)
+    until(lambda: exits == [EXIT_PEER_FAILED])
+    assert "rank 1 (elsewhere) died starting" in capsys.readouterr().err

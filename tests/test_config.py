@@ -185,6 +185,30 @@ def test_paths_in_the_file_and_on_the_command_line(tmp_path, monkeypatch):
     ("task", "changes", "ranks", "message"),
     [
         ("pretrain", {"data__batch_size": 9}, 2, r"data.batch_size 9 .* 2; use 8 or 10"),
+        (
+            "pretrain",
+            {"data__batch_size": 8, "accumulate_steps": 3},
+            2,
+            r"batch_size 8 is the batch over all ranks and must .* accumulate_steps, 2 x 3; use 6 or 12",
+        ),
+        (
+            "pretrain",
+            {"data__batch_size": 8, "data__batch_size_per_rank": True, "accumulate_steps": 3},
+            2,
+            r"batch_size 8 is the batch of each rank and must divide by accumulate_steps, 3; use 6 or 9",
+        ),
+        (
+            "pretrain",
+            {"distributed": {"lr_scaling": "linear"}},
+            2,
+            r"distributed.lr_scaling needs data.batch_size_per_rank: true",
+        ),
+        (
+            "pretrain",
+            {"distributed": {"sync_batchnorm": True}, "jit_compile": True},
+            2,
+            r"distributed.sync_batchnorm .* XLA .*; set jit_compile: false",
+        ),
         ("pretrain", {"data__input_path": "/no/such"}, 1, r"data.input_path: no such folder: /no/such"),
         (
             "pretrain",

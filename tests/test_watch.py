@@ -80,10 +80,12 @@ def test_a_rank_that_dies_ends_all_others_by_name(exits, capsys, dead):
     others = [rank for number, rank in enumerate(ranks) if number != dead]
     watching = ranks[1 if dead == 0 else 0]
     until(lambda: "epoch 3" in watching.where())
-    for peer in list(ranks[dead]._peers.values()):  # what the end of the process does to its connections
+    ranks[dead]._known.set()  # its thread ends
+    ranks[dead]._thread.join(10)
+    for peer in ranks[dead]._peers.values():  # what the end of the process does to its connections
         peer.connection.shutdown(socket.SHUT_RDWR)
     until(lambda: all(rank._known.is_set() for rank in others))
-    until(lambda: exits == [EXIT_PEER_FAILED] * 3)  # the dead one, here a thread, notices its connections' end too
+    until(lambda: exits == [EXIT_PEER_FAILED] * 2)
     said = capsys.readouterr().err.splitlines()
     for number in {0, 1, 2} - {dead}:
         expected = f"error: rank {number} stops: rank {dead} ({HOST}) died in epoch 3, step 7, without a word"

@@ -104,7 +104,8 @@ class Watch:
     def close(self) -> None:
         """Say goodbye: this rank is done."""
         self._ending.set()
-        for peer in list(self._peers.values()):
+        peers, self._peers = self._peers, {}
+        for peer in peers.values():
             peer.send(leaving=True)
             peer.connection.close()
 
@@ -114,7 +115,7 @@ class Watch:
         while not self._known.is_set() and self._peers:
             if (now := time.monotonic()) >= next_beat:
                 next_beat = now + self._beat_s
-                for peer in self._peers.values():
+                for peer in list(self._peers.values()):
                     peer.send(doing=self._doing)
             for key, _ in self._selector.select(self._beat_s / 2):
                 self._listen_to(key.data)
@@ -145,8 +146,9 @@ class Watch:
         return None
 
     def _forget(self, peer: _Peer) -> None:
-        self._selector.unregister(peer.connection)
-        self._peers.pop(peer.rank)
+        with contextlib.suppress(KeyError, ValueError):  # the main thread has closed it
+            self._selector.unregister(peer.connection)
+        self._peers.pop(peer.rank, None)
 
     def _conclude(self, source: _Peer, cause: str) -> None:
         """Pass the cause on; end this process unless its main thread is at that already."""

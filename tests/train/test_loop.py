@@ -10,7 +10,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
+from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronised
 from tfinpaint.train.loop import Trainer, fit
 
 squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
@@ -223,3 +223,34 @@ def test_estimated_statistics_are_those_of_all_batches_pooled(frozen):
     assert (first.momentum, first.trainable) == (0.99, not frozen)
     assert (other.numpy().tolist() == [5.0, 6.0]) == frozen  # layers that were not asked for keep theirs
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(weights, model.get_layer("dense").weights, strict=True))
+
+
+class PairOfRanks(dist.World):
+    """A rank beside another one that has seen the values that are given in turn."""
+
+    def __init__(self, others):
+        super().__init__()
+        self.others = iter(others)
+
+    def mean_tensor(self, value, name):
+        return (value + next(self.others)) / 2
+
+
+def test_synchronised_batch_norm_normalises_by_all_ranks_and_keeps_names_weights_and_flags():
+    # Ranks of means 1000 and 1004, far from 0: squares around 0 would lose the variance in float32.
+    generator = np.random.default_rng(0)
+    mine, its = (generator.normal(mean, 0.5, (50, 1)).astype(np.float32) for mean in (1000, 1004))
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.BatchNormalization(name="norm")])
+    model.layers[0].moving_mean.assign([1001.0])
+    model.layers[0].gamma.assign([3.0])
+    offset = its.mean() - 1001
+    copy = synchronised(model, PairOfRanks([tf.constant([[offset], [its.var() + offset**2]])]))
+    both = np.concatenate([mine, its])
+    outputs = copy(mine, training=True).numpy()
+    assert np.allclose(outputs, 3 * (mine - both.mean()) / np.sqrt(both.var() + 1e-3), rtol=1e-4, atol=1e-4)
+    assert np.isclose(copy.layers[0].moving_variance.numpy()[0], 0.99 + 0.01 * both.var(), rtol=1e-4)
+    assert [layer.name for layer in copy.layers] == ["norm"]
+    model.layers[0].trainable = False
+    frozen = synchronised(model, PairOfRanks([]))  # asks no other rank
+    assert not frozen.layers[0].trainable
+    assert np.array_equal(frozen(mine, training=True), model(mine, training=False))

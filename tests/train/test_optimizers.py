@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfinpaint.config import LrScheduler, Optimizer
-from tfinpaint.train.optimizers import build_optimizer, learning_rate
+from tfinpaint.train.optimizers import LrScaling, build_optimizer, learning_rate
 
 START = np.array([1.0, -2.0])
 GRADIENTS = [np.array([0.5, 1.0]), np.array([-0.25, 0.5]), np.array([1.0, -0.5])]
@@ -309,3 +309,27 @@ def test_epochs_end_where_they_end_for_any_number_of_steps(steps_per_epoch):
 
 def test_without_a_scheduler_the_rate_is_constant():
     assert learning_rate(Optimizer(learning_rate=0.8), 10, 4) == 0.8
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "scaling", "steps", "expected"),
+    [
+        # 0.8 up to 4 * 0.8 in two epochs of 10 steps: 2.4 / 20 = 0.12 a step
+        (None, LrScaling(4.0, 2.0), (0, 1, 10, 20, 99), [0.8, 0.92, 2.0, 3.2, 3.2]),
+        (None, LrScaling(4.0, 0.0), (0, 1, 99), [3.2, 3.2, 3.2]),
+        # sqrt of 2 ranks: 0.8, halved after an epoch, while the factor is 1 + 0.4142136 * step / 20
+        (
+            LrScheduler(type="Exponential", gamma=0.5),
+            LrScaling(2**0.5, 2.0),
+            (0, 9, 10, 20),
+            [0.8, 0.9491169, 0.4828427, 0.2828427],
+        ),
+    ],
+)
+def test_rates_grow_with_the_ranks_after_a_warmup(scheduler, scaling, steps, expected):
+    optimizer = build_optimizer(Optimizer(learning_rate=0.8, lr_scheduler=scheduler), 10, 4, scaling)
+    found = []
+    for step in steps:
+        optimizer.iterations.assign(step)
+        found.append(float(optimizer.learning_rate))
+    assert np.allclose(found, expected, rtol=1e-6)

@@ -1,0 +1,152 @@
+"""What ranks cost and bring on this machine: images per second of real training runs, as ratios from one run.
+
+usage: python scripts/bench_scaling.py [--rounds 3] [--steps 5] [--batch 128] [--variants alone mpi ...] [--output FILE]
+
+Every figure is that of `tfinpaint.pretrain` itself, as its defaults come: ResNet50 and decoder (43 M parameters) at
+64 px, preloaded images, Adam, the second epoch of a run, without its first step. The variants are run in turns, so
+that a noisy machine hits all alike; a ratio is taken within each round; its median and range over the rounds are shown.
+
+  alone    one process on all cores, no launcher, no Horovod
+  one      the same under horovodrun -np 1
+  pinned   one process bound to one core, with half the batch
+  mpi      two ranks, one thread each, horovodrun --mpi        gloo     the same, horovodrun --gloo
+  groups   mpi with distributed.gradient_groups=8              fp16     mpi with distributed.compression=fp16
+
+Then `scripts/equal_weights.py` on two ranks: how far their weights are from one rank's after 20 steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIDE = 64
+BIN = Path(sys.executable).parent
+TWO = ["horovodrun", "--network-interfaces", "lo", "-np", "2"]
+VARIANTS: dict[str, tuple[list[str], list[str]]] = {  # launcher, overrides
+    "alone": ([], []),
+    "one": (["horovodrun", "--network-interfaces", "lo", "-np", "1"], []),
+    "pinned": (["taskset", "-c", "0"], []),
+    "mpi": ([*TWO, "--mpi"], []),
+    "gloo": ([*TWO, "--gloo"], []),
+    "groups": ([*TWO, "--mpi"], ["--set", "distributed.gradient_groups=8"]),
+    "fp16": ([*TWO, "--mpi"], ["--set", "distributed.compression=fp16"]),
+}
+RATIOS = {  # numerator, denominator, factor of the denominator, aim
+    "step time, Horovod at one rank / no Horovod": ("alone", "one", 1, "<= 1.02"),
+    "images/s, two ranks x 1 thread (MPI) / one rank x 2 threads": ("mpi", "alone", 1, ">= 0.95"),
+    "images/s, two ranks x 1 thread (Gloo) / one rank x 2 threads": ("gloo", "alone", 1, ">= 0.95"),
+    "images/s, two ranks (MPI) / twice one pinned rank": ("mpi", "pinned", 2, ">= 0.92"),
+    "images/s, two ranks (Gloo) / twice one pinned rank": ("gloo", "pinned", 2, ">= 0.92"),
+    "step time, grouped / per-tensor reduction": ("mpi", "groups", 1, ""),
+    "step time, fp16 / float32 reduction": ("mpi", "fp16", 1, ""),
+}
+
+
+def make_images(folder: Path, count: int) -> None:
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(count):
+        Image.fromarray(generator.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(folder / f"{i:04}.png")
+
+
+def configuration(images: Path, batch: int, steps: int) -> str:
+    """JSON, which is YAML."""
+    return json.dumps(
+        {
+            "num_epochs": 2,
+            "steps_per_epoch": steps,
+            "checkpoints": {"save": None},
+            "model": {"batchnorm_batches": 0},
+            "data": {
+                "input_path": str(images),
+                "batch_size": batch,
+                "preload": True,
+                "transforms": [{"resize": [SIDE, SIDE]}, {"random_patches": {"number": 16, "size": SIDE // 8}}],
+            },
+            "optimizer": {"type": "Adam", "learning_rate": 1e-3},
+        }
+    )
+
+
+def images_per_second(variant: str, folder: Path, args: argparse.Namespace) -> float:
+    launcher, overrides = VARIANTS[variant]
+    batch = args.batch // 2 if variant == "pinned" else args.batch
+    (folder / "config.yaml").write_text(configuration(folder / "images", batch, args.steps))
+    command = [*launcher, str(BIN / "python"), "-m", "tfinpaint.pretrain", "--config", str(folder / "config.yaml")]
+    command += ["--workdir", str(folder / "run"), "--overwrite", "--set", f"precision={args.precision}", *overrides]
+    environment = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    last = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    return last["images_per_second"]
+
+
+def summarise(rates: dict[str, list[float]]) -> dict[str, dict]:
+    found = {}
+    for name, (above, below, factor, aim) in RATIOS.items():
+        if above in rates and below in rates:
+            ratios = [a / (factor * b) for a, b in zip(rates[above], rates[below], strict=True)]
+            spread = [round(min(ratios), 3), round(max(ratios), 3)]
+            found[name] = {"median": round(statistics.median(ratios), 3), "range": spread, "aim": aim}
+    return found
+
+
+def equal_weights() -> dict:
+    command = [*TWO, "--mpi", str(BIN / "python"), str(Path(__file__).with_name("equal_weights.py"))]
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    return json.loads(output[output.index("{") : output.rindex("}") + 1])
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--rounds", type=int, default=3)
+    cli.add_argument("--steps", type=int, default=5, help="of an epoch")
+    cli.add_argument("--batch", type=int, default=128, help="images over all ranks")
+    cli.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
+    cli.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    cli.add_argument("--no-weights", action="store_true", help="leave out the comparison of weights")
+    cli.add_argument("--output", type=Path, help="JSON file for all figures")
+    args = cli.parse_args()
+    rates: dict[str, list[float]] = {name: [] for name in args.variants}
+    with tempfile.TemporaryDirectory() as name:
+        make_images(Path(name) / "images", 4 * args.batch)
+        for number in range(1, args.rounds + 1):
+            for variant, found in rates.items():
+                begin = time.perf_counter()
+                found.append(images_per_second(variant, Path(name), args))
+                print(
+                    f"round {number}  {variant:7} {found[-1]:7.2f} images/s  ({time.perf_counter() - begin:.0f} s)",
+                    flush=True,
+                )
+    figures = {"batch": args.batch, "precision": args.precision, "cores": os.cpu_count(), "images_per_second": rates}
+    figures["ratios"] = summarise(rates)
+    for title, ratio in figures["ratios"].items():
+        print(f"{title:62} {ratio['median']:.3f}  ({ratio['range'][0]:.3f} to {ratio['range'][1]:.3f})  {ratio['aim']}")
+    if not args.no_weights:
+        figures["weights"] = equal_weights()
+        for title, difference in figures["weights"]["largest relative difference"].items():
+            print(f"weights of 2 ranks against 1 after 20 steps: {title:36} {difference:.1e}")
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

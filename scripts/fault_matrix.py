@@ -24,18 +24,19 @@ import tempfile
 import time
 from pathlib import Path
 
-FAULTS = ("kill", "stop", "exception", "nan", "disk")
+FAULTS = ("kill", "stop", "exception", "nan", "disk", "hang")
 PHASES = {"training": "epoch 2, step 2", "evaluation": "epoch 2, evaluation", "saving": "epoch 2, saving"}
 LAUNCHERS = ("mpirun", "gloo", "bare")
-HEARTBEAT_TIMEOUT_S = 6
+HEARTBEAT_TIMEOUT_S, STALL_TIMEOUT_S = 6, 10
 START_S = 240  # for imports and tracing, on cores that others may use too
-END_S = HEARTBEAT_TIMEOUT_S + 20  # from the fault to the end of the last survivor
+END_S = max(HEARTBEAT_TIMEOUT_S, 2 * STALL_TIMEOUT_S) + 20  # from the fault to the end of the last survivor
 
 SAID = {  # by the survivors, the failing rank or the launcher
     "kill": r"rank {rank} \(\S+\) died in epoch 2|rank {rank} .*signal 9|exited on signal 9",
     "stop": r"rank {rank} \(\S+\) has not been heard of for .* last seen in epoch 2",
     "exception": r"rank {rank}\b.*injected fault|injected fault",
     "nan": r"(gradients|loss on the images|weights) of rank {rank} .*not finite",
+    "hang": r"stops: all wait for rank {rank} \(\S+\), in epoch 2",
     "disk": r"(No space left on device|MiB free)",
 }
 DISK_MIB = 160
@@ -65,6 +66,8 @@ def inject(fault: str, phase: str, arguments: list[str]) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+        elif fault == "hang":
+            time.sleep(3600)
         elif fault == "exception":
             raise RuntimeError("injected fault")
         elif fault == "disk":
@@ -123,7 +126,7 @@ def configuration(images: Path) -> str:
                 "test_batch_size": 6,
                 "transforms": [{"resize": [32, 32]}, {"center": {}}],
             },
-            "distributed": {"heartbeat_timeout_s": HEARTBEAT_TIMEOUT_S},
+            "distributed": {"heartbeat_timeout_s": HEARTBEAT_TIMEOUT_S, "stall_timeout_s": STALL_TIMEOUT_S},
         }
     )
 
@@ -187,14 +190,17 @@ class Job:
         survivors = [code for rank, code in enumerate(codes) if len(codes) == 1 or rank != broken]
         if any(code == 0 for code in survivors):
             wrong.append(f"exit codes {codes}")
+        for rank in range(ranks):
+            if not (report / f"pid.{rank}").exists():
+                continue
+            pid = int((report / f"pid.{rank}").read_text())
+            if rank != broken and not _within(2, lambda pid=pid: not _runs(pid)):
+                wrong.append(f"rank {rank} was left running")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        for rank in range(ranks):
-            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-                os.kill(int((report / f"pid.{rank}").read_text()), signal.SIGKILL)
-                if rank != broken:
-                    wrong.append(f"rank {rank} was left running")
         for process in self.processes:
             process.wait()
         return wrong
@@ -202,6 +208,14 @@ class Job:
     def _ended(self, but: int | None = None) -> bool:
         several = len(self.processes) > 1
         return all(p.poll() is not None for rank, p in enumerate(self.processes) if not several or rank != but)
+
+
+def _runs(pid: int) -> bool:
+    """True for a process that has not ended; one that waits to be reaped has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _within(seconds: float, condition) -> bool:

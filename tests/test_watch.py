@@ -26,6 +26,7 @@ def exits(monkeypatch):
 
     monkeypatch.setattr(watch.os, "_exit", codes.append)
     monkeypatch.setattr(watch, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "BEAT_SECONDS", 0.1)
     monkeypatch.setattr(watch, "Watch", Kept)
     yield codes
     for each in made:
@@ -52,8 +53,8 @@ def together(ranks, act):
         return list(pool.map(lambda rank: act(rank, gather_of(rank)), range(ranks)))
 
 
-def joined(ranks, timeout_s=30.0):
-    return together(ranks, lambda rank, gather: watch.join(rank, ["127.0.0.1"], gather, timeout_s))
+def joined(ranks, timeout_s=30.0, stall_timeout_s=300.0):
+    return together(ranks, lambda rank, gather: watch.join(rank, ["127.0.0.1"], gather, timeout_s, stall_timeout_s))
 
 
 def until(condition):
@@ -108,7 +109,7 @@ def test_a_rank_that_fails_says_why_and_ends_itself(exits, capsys):
 def mute(rank, gather):
     """Joins, and is never heard of again."""
     if rank == 0:
-        return watch.join(0, ["127.0.0.1"], gather, 0.5)
+        return watch.join(0, ["127.0.0.1"], gather, 0.5, 300.0)
     invitation = gather({})[0]
     connection = watch._connect(rank, **invitation)
     gather({"host": "elsewhere", "joined": True})
@@ -140,7 +141,7 @@ def test_the_main_thread_that_asks_for_the_cause_ends_the_process_itself(exits, 
 def test_strangers_are_not_let_in(exits):
     def act(rank, gather):
         if rank == 0:
-            return watch.join(0, ["127.0.0.1"], gather, 30.0)
+            return watch.join(0, ["127.0.0.1"], gather, 30.0, 300.0)
         invitation = gather({})[0]
         forged = {**invitation, "token": "0" * 32}
         strangers = [watch._connect(rank, **forged) for _ in range(2)]
@@ -153,7 +154,7 @@ def test_strangers_are_not_let_in(exits):
     first, (own, strangers) = together(2, act)
     assert list(first._peers) == [1]
     until(lambda: all(stranger.recv(1) == b"" for stranger in strangers))
-    assert own.recv(100).startswith(b'{"doing": "starting"}')
+    assert own.recv(100).startswith(b'{"doing": "starting", "progress": 0}')
     assert first.where() == "rank 1 (h) is starting"
 
 
@@ -167,3 +168,25 @@ def test_an_endless_line_ends_the_connection(exits, capsys):
     together(2, act)
     until(lambda: exits == [EXIT_PEER_FAILED])
     assert "rank 1 (elsewhere) died starting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_rank_that_keeps_the_others_waiting_is_found(exits, capsys, behind):
+    ranks = joined(3, stall_timeout_s=1.0)
+    for number, rank in enumerate(ranks):
+        rank.doing("in epoch 1, step 4, reading images")
+        if number != behind:
+            rank.doing("in epoch 1, step 4")
+    until(lambda: exits == [EXIT_PEER_FAILED] * 3)
+    said = capsys.readouterr().err
+    for number in range(3):
+        cause = f"all wait for rank {behind} ({HOST}), in epoch 1, step 4, reading images, for 1 s"
+        assert f"error: rank {number} stops: {cause}" in said
+
+
+def test_ranks_at_one_and_the_same_long_work_do_not_hang(exits):
+    ranks = joined(2, stall_timeout_s=0.5)
+    for rank in ranks:
+        rank.doing("in epoch 1, step 1")  # compiling, perhaps
+    time.sleep(1.5)
+    assert exits == []

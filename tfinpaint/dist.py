@@ -133,13 +133,25 @@ class World:
             variables: Keras variables, in the same order on every rank.
         """
         if self.size > 1:
+            import tensorflow as tf
+
+            _arrive()
             shared = [v.value for v in variables if "seed_generator" not in v.path]
-            self._hvd.broadcast_variables(shared, root_rank=0)
+
+            # Numbered, not named after the variables as broadcast_variables does: Keras numbers optimizers by how many
+            # a process has made, and ranks that made different numbers would wait for each other for ever.
+            @tf.function(autograph=False)
+            def from_first() -> list[Any]:
+                return [self._hvd.broadcast(v, root_rank=0, name=f"variable_{n}") for n, v in enumerate(shared)]
+
+            for variable, value in zip(shared, from_first(), strict=True):
+                variable.assign(value)
 
     def average_variables(self, variables: Sequence[Any]) -> None:
         """Replace each floating-point Keras variable by its mean over the ranks (batch-norm statistics)."""
         floats = [v for v in variables if v.dtype.startswith("float")]
         if self.size > 1 and floats:
+            _arrive()
             means = self._hvd.grouped_allreduce([v.value for v in floats], op=self._hvd.Average, name="variables")
             for variable, mean in zip(floats, means, strict=True):
                 variable.assign(mean)
@@ -148,6 +160,7 @@ class World:
         """Element-wise sum over the ranks, in float64."""
         if self.size == 1:
             return np.asarray(values, np.float64)
+        _arrive()
         return self._hvd.allreduce(np.asarray(values, np.float64), op=self._hvd.Sum, name="sum").numpy()
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -159,6 +172,7 @@ class World:
         """The JSON-able values of all ranks, in rank order, on every rank."""
         if self.size == 1:
             return [value]
+        _arrive()
         sent = np.frombuffer(json.dumps(value).encode(), np.uint8)
         lengths = self._hvd.allgather(np.array([len(sent)]), name="gather_lengths").numpy()
         received = self._hvd.allgather(sent, name="gather").numpy().tobytes()
@@ -223,7 +237,8 @@ def start(settings: Distributed, folder: Path | None = None) -> World:
     world = World(hvd, settings)
     _pin_gpu(world)
     if hvd and world.size > 1:
-        _watch = watch.join(world.rank, _addresses(world), world.gather, settings.heartbeat_timeout_s)
+        timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
+        _watch = watch.join(world.rank, _addresses(world), world.gather, *timeouts)
         log.info(_described(world, hvd, list(environment)))
     return world
 
@@ -238,7 +253,8 @@ def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded:
         "HOROVOD_FUSION_THRESHOLD": str(settings.fusion_threshold_mb * 2**20),
         "HOROVOD_CYCLE_TIME": f"{settings.cycle_time_ms or (5 if crowded else 1):g}",
         "HOROVOD_CACHE_CAPACITY": str(settings.cache_capacity),
-        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(settings.stall_timeout_s),
+        # Its own check comes second: the heartbeats know more, and end the ranks where it only says so.
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(max(2 * settings.stall_timeout_s, 120)),
     }
     if crowded:  # a rank that waits must not spin on the core that another rank computes on
         found["OMPI_MCA_mpi_yield_when_idle"] = "1"
@@ -284,6 +300,12 @@ def start_alone(settings: Distributed) -> None:
 _watch: watch.Watch | None = None  # of this process, once it has joined others
 
 
+def _arrive() -> None:
+    """Count a collective that all ranks come to, so that one that does not is found."""
+    if _watch:
+        _watch.advance()
+
+
 def tell_failure(reason: str) -> None:
     """Let the other ranks know that this one ends, and why; they end too."""
     if _watch:
@@ -299,7 +321,8 @@ def failure_elsewhere(error: BaseException) -> str | None:
         return None
     where = _watch.where()
     cause = _watch.cause(BROKEN_SECONDS)
-    return cause or f"a reduction over the ranks failed: {str(error).splitlines()[0]}; {where}"
+    words = next((line for line in str(error).splitlines() if "horovod" in line.lower()), type(error).__name__)
+    return cause or f"a reduction over the ranks failed: {words.strip()}; {where}"
 
 
 def leave() -> None:

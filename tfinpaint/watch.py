@@ -1,9 +1,11 @@
-"""Heartbeats between ranks: each learns within seconds, and by name, that another has died, stopped or failed.
+"""Heartbeats between ranks: each learns, and by name, that another has died, stopped, failed or fallen behind.
 
 The collectives do not tell. Under MPI, a rank that is stopped leaves the others waiting inside MPI for ever: Horovod's
-stall check runs between reductions and never gets its turn. Under Gloo they see that some connection was closed. So
-every rank holds a TCP connection to rank 0, on which both send a line of JSON a second. Rank 0 passes on what it
-learns, and every rank that still runs ends with the cause. On a single host only the loopback interface is used.
+stall check runs between reductions and never gets its turn. Under Gloo they see that some connection was closed. Of a
+rank that hangs while it reads, Horovod says that it shuts down, and a step with many reductions waits on. So every rank
+holds a TCP connection to rank 0, on which both send a line of JSON a second: what they are at, and how far they are.
+Rank 0 passes on what it learns, and every rank that still runs ends with the cause. On a single host only the loopback
+interface is used.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class _Peer:
     host: str
     connection: socket.socket
     doing: str = "starting"
+    progress: int = 0
     silent_s: float = 0.0
+    idle_s: float = 0.0
     received: bytearray = field(default_factory=bytearray)
 
     def __str__(self) -> str:
@@ -63,24 +67,40 @@ class _Peer:
 
 
 class Watch:
-    """This rank's end of the heartbeats: rank 0 watches all others, each of them watches rank 0."""
+    """This rank's end of the heartbeats: rank 0 watches all others, each of them watches rank 0.
 
-    def __init__(self, rank: int, peers: Sequence[_Peer], timeout_s: float) -> None:
+    Ranks do the same things in the same order and count them. One that has done less than others, all of whom have
+    come to rest, keeps them waiting.
+    """
+
+    def __init__(self, rank: int, peers: Sequence[_Peer], timeout_s: float, stall_timeout_s: float) -> None:
+        """
+        Args:
+            timeout_s: silence after which a rank counts as lost, seconds.
+            stall_timeout_s: rest of all ranks after which one that is behind counts as hanging, seconds.
+        """
         self._rank, self._timeout_s = rank, timeout_s
         self._peers = {peer.rank: peer for peer in peers}
         self._beat_s = min(BEAT_SECONDS, timeout_s / 4)
+        self._stall_timeout_s = max(stall_timeout_s, 3 * self._beat_s)  # what is known of others is a beat old
         self._selector = selectors.DefaultSelector()
         for peer in peers:
             self._selector.register(peer.connection, selectors.EVENT_READ, peer)
-        self._doing = "starting"
+        self._doing, self._progress, self._idle_s = "starting", 0, 0.0
         self._cause = ""
         self._known, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
     def doing(self, what: str) -> None:
-        """Say what this rank is at; it is what the others tell should it die."""
+        """Say what this rank is at; it is what the others tell should it die. Every rank says the same things."""
         self._doing = what
+        self.advance()
+
+    def advance(self) -> None:
+        """Count one more thing that this rank has come to, such as a collective."""
+        self._progress += 1
+        self._idle_s = 0.0
 
     def where(self) -> str:
         """What the ranks that this one watches were last seen at."""
@@ -116,33 +136,53 @@ class Watch:
             if (now := time.monotonic()) >= next_beat:
                 next_beat = now + self._beat_s
                 for peer in list(self._peers.values()):
-                    peer.send(doing=self._doing)
+                    peer.send(doing=self._doing, progress=self._progress)
             for key, _ in self._selector.select(self._beat_s / 2):
                 self._listen_to(key.data)
             # Where this process itself was stopped, the others' silence meanwhile does not count.
             passed = min(time.monotonic() - last, self._beat_s)
             last = time.monotonic()
+            self._idle_s += passed
             for peer in list(self._peers.values()):
+                peer.idle_s += passed
                 peer.silent_s += passed
                 if peer.silent_s > self._timeout_s:
                     self._conclude(
-                        peer,
                         f"{peer} has not been heard of for {self._timeout_s:g} s: it is stopped, or its host cannot be "
                         f"reached; last seen {peer.doing}",
+                        peer,
                     )
+            if self._rank == 0:
+                self._look_for_a_hanging_rank()
+
+    def _look_for_a_hanging_rank(self) -> None:
+        peers = list(self._peers.values())
+        least = min([self._progress, *(peer.progress for peer in peers)])
+        most = max([self._progress, *(peer.progress for peer in peers)])
+        if least == most or min([self._idle_s, *(peer.idle_s for peer in peers)]) <= self._stall_timeout_s:
+            return
+        behind = [f"{peer}, {peer.doing}" for peer in peers if peer.progress == least]
+        if self._progress == least:
+            behind = [f"rank 0 ({socket.gethostname()}), {self._doing}", *behind]
+        self._conclude(
+            f"all wait for {'; '.join(behind)}, for {self._stall_timeout_s:g} s: its file system or device may hang. "
+            "Where it only is slow, raise distributed.stall_timeout_s"
+        )
 
     def _listen_to(self, peer: _Peer) -> None:
         messages = peer.receive()
         for message in messages or ():
             peer.doing = message.get("doing", peer.doing)
+            if message.get("progress", peer.progress) != peer.progress:
+                peer.progress, peer.idle_s = message["progress"], 0.0
             if "leaving" in message:
                 return self._forget(peer)
             if "failed" in message:
-                return self._conclude(peer, f"{peer} failed {peer.doing}: {message['failed']}")
+                return self._conclude(f"{peer} failed {peer.doing}: {message['failed']}", peer)
             if "cause" in message:
-                return self._conclude(peer, message["cause"])
+                return self._conclude(message["cause"], peer)
         if messages is None:
-            self._conclude(peer, f"{peer} died {peer.doing}, without a word (killed, crashed or out of memory)")
+            self._conclude(f"{peer} died {peer.doing}, without a word (killed, crashed or out of memory)", peer)
         return None
 
     def _forget(self, peer: _Peer) -> None:
@@ -150,11 +190,12 @@ class Watch:
             self._selector.unregister(peer.connection)
         self._peers.pop(peer.rank, None)
 
-    def _conclude(self, source: _Peer, cause: str) -> None:
-        """Pass the cause on; end this process unless its main thread is at that already."""
+    def _conclude(self, cause: str, source: _Peer | None = None) -> None:
+        """Pass the cause on to all but its source; end this process unless its main thread is at that already."""
         if self._known.is_set():
             return
-        self._forget(source)
+        if source:
+            self._forget(source)
         self._cause = cause
         self._known.set()
         for peer in self._peers.values():
@@ -170,13 +211,19 @@ def stopping(rank: int, cause: str) -> str:
     return "\n".join(f"error: rank {rank} stops: {line}" for line in cause.splitlines())
 
 
-def join(rank: int, addresses: Sequence[str], gather: Callable[[Any], list[Any]], timeout_s: float) -> Watch:
+def join(
+    rank: int,
+    addresses: Sequence[str],
+    gather: Callable[[Any], list[Any]],
+    timeout_s: float,
+    stall_timeout_s: float,
+) -> Watch:
     """Connect all ranks to rank 0; every rank calls this.
 
     Args:
         addresses: of this host, at which rank 0 listens for the others; loopback alone where all share a host.
         gather: gives every rank the JSON-able values of all.
-        timeout_s: silence after which a rank counts as lost, seconds.
+        timeout_s, stall_timeout_s: of `Watch`.
     """
     listener, token = _listen(addresses) if rank == 0 else (None, "")
     invitation = gather(
@@ -189,7 +236,7 @@ def join(rank: int, addresses: Sequence[str], gather: Callable[[Any], list[Any]]
         peers = _accept(listener, token, awaited)
     else:
         peers = [_Peer(0, hosts[0]["host"], own)] if own else []
-    return Watch(rank, peers, timeout_s)
+    return Watch(rank, peers, timeout_s, stall_timeout_s)
 
 
 def _listen(addresses: Sequence[str]) -> tuple[socket.socket, str]:

@@ -283,8 +283,9 @@ class Trainer:
         totals = _Totals(self._shares, where)
         before: tf.Tensor | None = None
         for step in range(1, steps + 1):
-            self.world.doing(f"in {where}, step {step}")
+            self.world.doing(f"in {where}, step {step}, reading images")
             batch = next(batches)
+            self.world.doing(f"in {where}, step {step}")
             sums = self._train_step(dict(batch))
             spoilt = sums.pop(SPOILT)
             totals.add(sums, len(batch["inputs"]))

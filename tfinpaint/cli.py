@@ -87,7 +87,7 @@ def guard(command: Callable[[], None]) -> int:
         if isinstance(error, SystemExit):  # argparse has said what is wrong
             raise
         code, message = _explained(error, rank)
-    if rank:
+    if rank and code != EXIT_PEER_FAILED:
         # Rank 0 usually fails for the same reason and says so; its launcher then ends this process before it prints.
         time.sleep(2)
         message = f"rank {rank}: {message}"

@@ -77,6 +77,8 @@ class Cluster:
         algorithm: "ring" over all ranks; "hierarchical": rings within the hosts, then between them; "tree": the same
             with recursive halving and doubling between them.
         cycle_s, fusion_bytes: HOROVOD_CYCLE_TIME, HOROVOD_FUSION_THRESHOLD.
+        coordinator_s_per_rank: what the first rank takes in each cycle to read another one's message; with Horovod's
+            response cache (since 0.16) there are none.
         taken: share of a rank's processor that communication takes from the backward pass: 1 where the same processor
             does both, 0 where network card and copy engines do it.
     """
@@ -90,6 +92,7 @@ class Cluster:
     algorithm: str = "ring"
     cycle_s: float = 0.001
     fusion_bytes: float = 64 * 2**20
+    coordinator_s_per_rank: float = 0.0
     taken: float = 0.0
 
     def local(self, ranks: int) -> int:
@@ -122,10 +125,10 @@ class Cluster:
         return seconds * (self.turns(ranks) if self.taken else 1.0)
 
     def negotiation_s(self, ranks: int) -> float:
-        """Seconds in which the ranks agree on what is ready everywhere: with Horovod's response cache an all-reduce of
-        a few bits, which takes its latency alone."""
-        lap = math.ceil(math.log2(self.hosts(ranks))) * self.between.latency_s
-        return 2 * (lap + math.ceil(math.log2(self.local(ranks))) * self.within.latency_s)
+        """Seconds in which the ranks agree on what is ready everywhere: a message up a tree and one down it again."""
+        up = math.ceil(math.log2(self.hosts(ranks))) * self.between.latency_s
+        up += math.ceil(math.log2(self.local(ranks))) * self.within.latency_s
+        return 2 * up + (ranks - 1) * self.coordinator_s_per_rank
 
 
 def ring_s(size: float, ranks: int, link: Link, reduce_bytes_per_s: float) -> float:

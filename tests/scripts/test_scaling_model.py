@@ -53,6 +53,12 @@ def test_hosts_of_two():
     assert eight == pytest.approx(0.002)  # four hosts: 6 messages against 4
 
 
+def test_agreeing_takes_longer_without_the_response_cache():
+    pairs = replace(FLAT, within=Link(0.0001, math.inf), ranks_per_host=2, cores_per_host=2)
+    assert pairs.negotiation_s(16) == pytest.approx(2 * (3 * 0.001 + 0.0001))
+    assert replace(pairs, coordinator_s_per_rank=0.01).negotiation_s(16) == pytest.approx(0.0062 + 0.15)
+
+
 @pytest.mark.parametrize(("ranks", "seconds"), [(2, 1.0 + 2 * 0.001), (4, 1.5 + 6 * 0.001)])
 def test_nothing_overlaps(ranks, seconds):
     step = model.predict(LATE, FLAT, ranks)
@@ -66,7 +72,7 @@ def test_nothing_overlaps(ranks, seconds):
 
 
 def test_one_rank_communicates_nothing():
-    assert model.predict(LATE, FLAT, 1).efficiency == 1.0
+    assert model.predict(LATE, replace(FLAT, cycle_s=0.7), 1).efficiency == 1.0
 
 
 def test_all_but_the_tail_overlaps():

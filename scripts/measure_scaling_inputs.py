@@ -5,9 +5,10 @@ usage: python scripts/measure_scaling_inputs.py docs/scaling.json [--rounds 3]
 Trains the context encoder (43 M parameters, 64 px, 16 images a rank, one thread a rank) on 1, 2 and 4 ranks in turns,
 each round anew: steps with Horovod beside the same steps without it, so that what the ranks cost each other as
 neighbours is told from what their communication costs. Between two ranks it also times all-reduces of 4 B to 64 MB.
-Others' programs on the machine spoil such figures: each turn's share of the processors that went to them is recorded,
-and the medians written are those of the quietest third of all turns. About 15 minutes on 2 idle cores; needs mpirun
-(scripts/setup brings it).
+Others' programs on the machine spoil such figures. So a step counts for the processor time that the ranks had in it,
+on the processors that they can use, where that is less than the clock says; and the medians written are those of the
+quietest third of all steps, with the share of the processors that others had even then. About 10 minutes on 2 idle
+cores; needs mpirun (scripts/setup brings it).
 """
 
 import argparse
@@ -25,8 +26,8 @@ import numpy as np
 
 SIDE, BATCH = 64, 16  # pixels; images per rank
 RANKS = (1, 2, 4)
-STEPS_PER_TURN, TURNS = 2, 4
-QUIETEST = 1 / 3  # of the turns
+STEPS = 8  # of each kind, on each number of ranks, in each round
+QUIETEST = 1 / 3
 SIZES = [4 * 4**power for power in range(13)]  # bytes, 4 B to 64 MB
 PARTS = 4  # tensors an all-reduce is made of: as in a step, they are copied into Horovod's fusion buffer and out of it
 REPEATS = 20
@@ -87,7 +88,7 @@ def start_world(cycle_time_ms: float | None = None):
 
 
 def time_steps() -> None:
-    """On every rank: turns of the parts of a step, timed; the first one prints them, each with all ranks' figures."""
+    """On every rank: time parts of a step and whole ones, with and without Horovod; the first rank prints them."""
     world = start_world()
     import keras
     import tensorflow as tf
@@ -112,19 +113,38 @@ def time_steps() -> None:
         optimizer.apply(world.average_gradients(forward_backward()), model.trainable_variables)
 
     parts = (forward, forward_backward) if world.size == 1 else ()
-    turns = {f.__name__: tf.function(f, autograph=False) for f in (*parts, step_alone, step)}
-    for turn in turns.values():
-        turn()  # compile
-    for _ in range(TURNS):
-        for name, turn in turns.items():
-            world.sum({"barrier": 0.0})
-            busy, own = busy_seconds(), time.process_time()
-            seconds = [seconds_of(turn) for _ in range(STEPS_PER_TURN)]
-            own, busy = time.process_time() - own, busy_seconds() - busy
-            ranks = world.gather([seconds, own])
-            others = (busy - sum(of_rank for _, of_rank in ranks)) / (sum(seconds) * (os.cpu_count() or 1))
+    kinds = {f.__name__: tf.function(f, autograph=False) for f in (*parts, step_alone, step)}
+    for run in kinds.values():
+        run()  # compiles
+    for _ in range(STEPS):
+        for name, run in kinds.items():
+            taken = {"name": name, **timed(run, world)}
             if world.is_first:
-                print(json.dumps({"name": name, "seconds": [of_rank for of_rank, _ in ranks], "others": others}))
+                print(json.dumps(taken))
+
+
+def timed(run: Callable[[], object], world) -> dict[str, float]:
+    """Run it on all ranks at once.
+
+    Returns:
+        clock_s, by the clock; seconds, what it would have taken without others; others, their share of all processors.
+    """
+    world.sum({"barrier": 0.0})
+    busy, own, begin = busy_seconds(), time.process_time(), time.perf_counter()
+    run()
+    clock, own, busy = time.perf_counter() - begin, time.process_time() - own, busy_seconds() - busy
+    clock, own = np.sum(world.gather([clock, own]), axis=0) / [world.size, 1]
+    processors = os.cpu_count() or 1
+    seconds = undisturbed_s(clock, own, min(world.size, processors))
+    return {"clock_s": clock, "seconds": seconds, "others": max(0.0, busy - own) / (clock * processors)}
+
+
+def undisturbed_s(clock_s: float, processor_s: float, processors: int) -> float:
+    """Seconds without others of what took so much processor time in all, on as many processors as it can use.
+
+    A rank that waits for another one polls, so that undisturbed ranks keep their processors busy all the time.
+    """
+    return min(clock_s, processor_s / processors)
 
 
 def busy_seconds() -> float:
@@ -148,8 +168,7 @@ def time_all_reduces() -> None:
     for size in SIZES:
         tensors = [tf.ones(max(1, size // 4 // PARTS)) for _ in range(PARTS)]
         reduce = tf.function(lambda tensors=tensors: world.average_gradients(tensors), autograph=False)
-        taken = [seconds_of(reduce) for _ in range(REPEATS + 2)]
-        seconds.append(min(taken))
+        seconds.append(min(timed(reduce, world)["seconds"] for _ in range(REPEATS)))
     total, summand = np.ones(2**24, np.float32), np.ones(2**24, np.float32)
     adding = min(seconds_of(lambda: np.add(total, summand, out=total)) for _ in range(REPEATS))
     if world.is_first:
@@ -188,54 +207,48 @@ def fit_link(sizes: list[int], seconds: list[float], reduce_bytes_per_s: float) 
     return latency, 1 / per_byte
 
 
-def quiet_turns(turns: list[dict], name: str) -> list[dict]:
-    """Of the turns of this name, those during which others took least of the processors."""
-    named = sorted((turn for turn in turns if turn["name"] == name), key=lambda turn: turn["others"])
-    return named[: max(1, round(QUIETEST * len(named)))]
-
-
-def median_seconds(turns: list[dict], name: str) -> float:
-    return float(np.median([turn["seconds"] for turn in quiet_turns(turns, name)]))
+def quiet(steps: list[dict], name: str, field: str = "seconds") -> np.ndarray:
+    """What the field says in those steps of this name during which others took least of the processors."""
+    named = sorted((step for step in steps if step["name"] == name), key=lambda step: step["others"])
+    return np.array([step[field] for step in named[: max(1, round(QUIETEST * len(named)))]])
 
 
 def measure(rounds: int) -> dict:
-    turns: dict[int, list[dict]] = {ranks: [] for ranks in RANKS}
+    steps: dict[int, list[dict]] = {ranks: [] for ranks in RANKS}
     reductions = []
     for number in range(rounds):
         for ranks in RANKS:
-            turns[ranks] += on_ranks(ranks, "steps")
-            rate = ranks * BATCH / median_seconds(turns[ranks], "step")
+            steps[ranks] += on_ranks(ranks, "steps")
+            rate = ranks * BATCH / np.median(quiet(steps[ranks], "step"))
             print(f"round {number + 1}: {ranks} rank(s), {rate:.2f} images/s so far", flush=True)
         reductions += on_ranks(2, "all_reduces")
-    forward, both, step = (median_seconds(turns[1], name) for name in ("forward", "forward_backward", "step_alone"))
-    alone = np.array([turn["seconds"] for turn in quiet_turns(turns[1], "step_alone")])
+    names = ("forward", "forward_backward", "step_alone")
+    forward, both, alone = (float(np.median(quiet(steps[1], name))) for name in names)
+    noise = quiet(steps[1], "step_alone")
     reduce_bytes_per_s = max(one["reduce_bytes_per_s"] for one in reductions)
     taken = np.min([one["seconds"] for one in reductions], axis=0).tolist()
     latency_s, bandwidth = fit_link(SIZES, taken, reduce_bytes_per_s)
+    rates = {ranks: ranks * BATCH / quiet(steps[ranks], "step") for ranks in RANKS}
+    by_the_clock = {ranks: ranks * BATCH / quiet(steps[ranks], "step", "clock_s") for ranks in RANKS}
     return {
         "forward_s": forward,
         "backward_s": both - forward,
-        "update_s": step - both,
+        "update_s": alone - both,
         "per_rank_batch": BATCH,
-        "step_noise_sigma": float(alone.std() / alone.mean()),
+        "step_noise_sigma": float(noise.std() / noise.mean()),
         "cores": os.cpu_count(),
-        "neighbour_slowdown": median_seconds(turns[2], "step_alone") / step,
+        "neighbour_slowdown": float(np.median(quiet(steps[2], "step_alone"))) / alone,
         "latency_s": latency_s,
         "bandwidth_bytes_per_s": bandwidth,
         "reduce_bytes_per_s": reduce_bytes_per_s,
-        "measured": {str(ranks): ranks * BATCH / median_seconds(turns[ranks], "step") for ranks in RANKS},
-        "measured_range": {str(ranks): rate_range(turns[ranks], ranks) for ranks in RANKS},
-        "others_share": {str(ranks): quiet_turns(turns[ranks], "step")[-1]["others"] for ranks in RANKS},
-        "all_reduce_s": dict(zip(map(str, SIZES), taken, strict=True)),
+        "measured": {ranks: float(np.median(rate)) for ranks, rate in rates.items()},
+        "measured_range": {ranks: [float(rate.min()), float(rate.max())] for ranks, rate in rates.items()},
+        "measured_by_the_clock": {ranks: float(np.median(rate)) for ranks, rate in by_the_clock.items()},
+        "others_share": {ranks: float(np.median(quiet(steps[ranks], "step", "others"))) for ranks in RANKS},
+        "all_reduce_s": dict(zip(SIZES, taken, strict=True)),
         "gradients": gradients_of(inpainter(SIDE)),
         "networks": networks(),
     }
-
-
-def rate_range(turns: list[dict], ranks: int) -> list[float]:
-    """Lowest and highest images per second of the quiet turns."""
-    rates = [ranks * BATCH / np.mean(turn["seconds"]) for turn in quiet_turns(turns, "step")]
-    return [float(min(rates)), float(max(rates))]
 
 
 def significant(value, digits: int = 4):

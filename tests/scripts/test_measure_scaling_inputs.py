@@ -31,11 +31,15 @@ def test_the_link_is_the_one_with_which_the_model_takes_those_seconds():
     assert measure.fit_link(measure.SIZES, seconds, 2e9) == pytest.approx((0.0002, 500e6), rel=2e-3)
 
 
-def test_the_quietest_third_of_the_turns_counts():
-    turns = [{"name": "step", "others": share, "seconds": [[1 + share, 1 + share]]} for share in (0.9, 0.1, 0.5)]
-    turns += [{"name": "forward", "others": 0.0, "seconds": [[9.0, 9.0]]}]
-    assert measure.median_seconds(turns, "step") == pytest.approx(1.1)
-    assert measure.rate_range(turns, 2) == pytest.approx([2 * 16 / 1.1] * 2)
+def test_the_quietest_third_of_the_steps_counts():
+    steps = [{"name": "step", "others": share, "seconds": 1 + share} for share in (0.9, 0.1, 0.5, 0.2, 0.6, 0.7)]
+    steps += [{"name": "forward", "others": 0.0, "seconds": 9.0}]
+    assert measure.quiet(steps, "step").tolist() == [1.1, 1.2]
+
+
+def test_a_step_counts_for_the_processor_time_that_it_had():
+    assert measure.undisturbed_s(3.0, 4.0, processors=2) == 2.0  # others had the rest of the two processors' 6 s
+    assert measure.undisturbed_s(3.0, 6.2, processors=2) == 3.0  # helper threads: the clock knows better
 
 
 def test_figures_are_shortened_but_counts_are_not():

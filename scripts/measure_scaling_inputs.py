@@ -142,7 +142,8 @@ def timed(run: Callable[[], object], world) -> dict[str, float]:
 def undisturbed_s(clock_s: float, processor_s: float, processors: int) -> float:
     """Seconds without others of what took so much processor time in all, on as many processors as it can use.
 
-    A rank that waits for another one polls, so that undisturbed ranks keep their processors busy all the time.
+    A rank that waits for another one mostly polls, so that undisturbed ranks keep their processors busy; where it
+    sleeps until Horovod's next cycle, that is left out. So where others had much, this is a lower bound.
     """
     return min(clock_s, processor_s / processors)
 

@@ -78,7 +78,7 @@ class Cluster:
             with recursive halving and doubling between them.
         cycle_s, fusion_bytes: HOROVOD_CYCLE_TIME, HOROVOD_FUSION_THRESHOLD.
         coordinator_s_per_rank: what the first rank takes in each cycle to read another one's message; with Horovod's
-            response cache (since 0.16) there are none.
+            response cache (Romero et al., 2022) there are none.
         taken: share of a rank's processor that communication takes from the backward pass: 1 where the same processor
             does both, 0 where network card and copy engines do it.
     """

@@ -7,11 +7,24 @@ PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 # Rows from the bottom; a module may import from lower rows, and from its own package.
 ROWS = [
-    {"errors", "version", "files", "config", "config_transforms", "config_checks", "config_file", "seed_only", "dist"},
+    {
+        "errors",
+        "version",
+        "files",
+        "config",
+        "config_transforms",
+        "config_checks",
+        "config_file",
+        "seed_only",
+        "dist",
+        "machine",
+        "processes",
+        "installation",
+    },
     {"data", "models"},
     {"transfer", "legacy_weights", "checkpoint", "report", "measurements", "baselines", "restoration"},
     {"train", "cli"},
-    {"pretrain", "classify", "prepare", "preview", "predict", "compare", "canary", "__main__", "__init__"},
+    {"pretrain", "classify", "prepare", "preview", "predict", "compare", "canary", "doctor", "__main__", "__init__"},
 ]
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 

@@ -85,14 +85,16 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     world.average_variables([weight, counter])
     yield "average_variables", [weight.numpy().round(3).tolist(), int(counter.numpy())], [[mean], world.rank]
 
-    tiny = 2.0**-40  # lost in float32
-    summed = world.sum_array(np.array([world.rank + tiny, 1.0])).tolist()
-    yield "sum_array", summed, [total + world.size * tiny, world.size]
+    tiny = 2.0**-40  # beside 1, lost in float32
+    summed = world.sum_array(np.array([world.rank, 1.0 + tiny])).tolist()
+    yield "sum_array", summed, [total, world.size + world.size * tiny]
     yield "sum", world.sum({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
 
-    yield "gather", world.gather({"rank": world.rank, "text": "é" * world.rank}), [
-        {"rank": rank, "text": "é" * rank} for rank in ranks
-    ]
+    yield (
+        "gather",
+        world.gather({"rank": world.rank, "text": "é" * world.rank}),
+        [{"rank": rank, "text": "é" * rank} for rank in ranks],
+    )
     yield "from_first", world.from_first(lambda: [world.rank, "first"]), [0, "first"]
     yield "from_first's error", _error_of_first(world), "told by rank 0"
 

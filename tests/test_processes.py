@@ -53,6 +53,18 @@ def test_a_command_that_does_not_end_is_ended_with_its_children(monkeypatch, tmp
     assert not any(map(is_running, children))
 
 
+@pytest.mark.parallel
+def test_ranks_of_a_launcher_are_ended_although_they_heed_nothing(tmp_path):
+    # As horovodrun does it: a shell that ends at once, and mpirun, whose ranks are in process groups of their own.
+    script = f"trap '' TERM; echo $$ >>{tmp_path}/pids; sleep 60; sleep 60"
+    mpirun = 'mpirun --allow-run-as-root --oversubscribe -np 2 sh -c "$0"'
+    code, output = processes.run(["sh", "-c", f"{mpirun}; exit", script], 15)
+    assert code is None, output
+    ranks = [int(line) for line in (tmp_path / "pids").read_text().splitlines()]
+    assert len(ranks) == 2
+    assert not any(map(is_running, ranks))
+
+
 def test_a_child_that_outlives_its_parent_keeps_nobody_waiting():
     code, output = processes.run(["sh", "-c", "sleep 600 & echo started"], 60)
     assert (code, output) == (0, "started\n")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -62,14 +63,25 @@ def run(command: Sequence[str], seconds: float) -> tuple[int | None, str]:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process and its group. A launcher's ranks are in groups of their own: it is given time to end them."""
+    """End a process and its group; mpirun, which horovodrun starts, is given time to end ranks in other groups."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while _is_group(process) and time.monotonic() < deadline:
+            time.sleep(0.05)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _is_group(process: subprocess.Popen) -> bool:
+    """Whether any process of its group is left; a process that has ended and is waited for here is not."""
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def reason(output: str) -> str:

@@ -53,6 +53,7 @@ def test_a_machine_without_limits(root):
 def test_the_tightest_limit_of_the_control_groups_counts(root):
     write(root / "proc/self/cgroup", "0::/slice/job\n")
     write(root / "sys/fs/cgroup/slice/cpu.max", "250000 100000\n")
+    write(root / "sys/fs/cgroup/cpu.max", "400000 100000\n")
     write(root / "sys/fs/cgroup/slice/job/cpu.max", "max 100000\n")
     write(root / "sys/fs/cgroup/slice/memory.max", "max\n")
     write(root / "sys/fs/cgroup/slice/job/memory.max", f"{3 * GIB}\n")

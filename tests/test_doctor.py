@@ -33,7 +33,14 @@ def diagnose(monkeypatch):
     for name in [name for name in os.environ if doctor._LAUNCHER_VARIABLE.fullmatch(name)]:
         monkeypatch.delenv(name)
 
-    def run(imported: Imported = BOTH, here: Machine = HERE, without: str = "", mpirun: bool = True, **says: str):
+    def run(
+        imported: Imported = BOTH,
+        here: Machine = HERE,
+        without: str = "",
+        mpirun: bool = True,
+        address: bool = True,
+        **says: str,
+    ):
         monkeypatch.setattr(machine, "read", lambda: here)
         monkeypatch.setattr(installation, "imported", lambda: imported)
         monkeypatch.setattr(
@@ -46,6 +53,7 @@ def diagnose(monkeypatch):
         monkeypatch.setattr(
             processes, "which", lambda program: f"/bin/{program}" if mpirun or program != "mpirun" else None
         )
+        monkeypatch.setattr(doctor, "has_address", lambda name: address)
         monkeypatch.setattr(doctor, "failure", lambda way: next((says[key] for key in says if key in way.name), None))
         output = io.StringIO()
         healthy = doctor.diagnose(Console(file=output, highlight=False), 2)
@@ -119,6 +127,20 @@ def test_horovod_with_mpi_wants_an_mpirun(diagnose):
     assert not healthy
     assert tried(output) == ["one process", "horovodrun --gloo"]
     assert "there is no mpirun on the PATH" in output
+
+
+def test_gloo_wants_the_machines_own_name_to_resolve(diagnose, monkeypatch):
+    monkeypatch.setattr(doctor.platform, "node", lambda: "e5d901840d35")
+    healthy, output = diagnose(address=False)
+    assert not healthy
+    assert "         Add it to /etc/hosts: 127.0.0.1 e5d901840d35\n" in output
+    healthy, _ = diagnose(Imported(gpus=0, parts={"MPI": True, "Gloo": False, "NCCL": False}), address=False)
+    assert healthy
+
+
+@pytest.mark.parametrize(("name", "found"), [("localhost", True), ("127.0.0.1", True), ("no..such..name", False)])
+def test_a_host_name_has_an_address_or_not(name, found):
+    assert doctor.has_address(name) is found
 
 
 def test_only_what_horovod_was_built_for_is_tried(diagnose):

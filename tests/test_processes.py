@@ -83,6 +83,13 @@ I0000 00:00:1795576013.884669    3253 port.cc:153] oneDNN custom operations are 
 prterun detected that one or more processes exited with non-zero status
 [1,0]<stderr>:error: later
 """
+UNDER_GLOO = """\
+[1]<stdout>:said before
+[1]<stderr>:I0000 00:00:1795576013.884669    3253 port.cc:153] oneDNN custom operations are on.
+[1]<stderr>:Segmentation fault
+Process 1 exit with status code 139.
+RuntimeError: Horovod detected that one or more processes exited with non-zero status
+"""
 AS_ROOT = """\
 --------------------------------------------------------------------------
 prterun has detected an attempt to run as root.
@@ -99,6 +106,7 @@ TRACEBACK = """\
 @pytest.mark.parametrize(
     ("output", "line"),
     [
+        (UNDER_GLOO, "Segmentation fault"),
         (UNDER_MPI, "rank 1: error: canary: 3 rank(s) found each other, expected 2"),
         (AS_ROOT, "prterun has detected an attempt to run as root."),
         (TRACEBACK, "ModuleNotFoundError: No module named 'tensorflow'"),

@@ -125,6 +125,18 @@ def missing(imported: Imported) -> Iterator[Finding]:
             "Horovod was built with MPI, but there is no mpirun on the PATH.",
             "Put the one it was built with there (source .venv/bin/activate, or the cluster's module).",
         )
+    name = platform.node()
+    if imported.parts.get("Gloo") and not has_address(name):
+        yield Finding(
+            f"No address is found for this machine's own name, {name}: Gloo crashes on that.",
+            f"Add it to /etc/hosts: 127.0.0.1 {name}",
+        )
+
+
+def has_address(name: str) -> bool:
+    """Whether a host name resolves; asked in a process of its own, for a resolver may take minutes."""
+    question = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
+    return processes.run([sys.executable, "-c", question, name], installation.QUESTION_SECONDS)[0] == 0
 
 
 def slow(here: Machine, imported: Imported) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from pathlib import Path
 GRACE_SECONDS = 10  # for a launcher to end its ranks
 OUTPUT_LIMIT = 1_000_000  # bytes of a command's output that are looked at
 
-_RANK_PREFIX = re.compile(r"^\[[\d,]+\]<std(out|err)>: ?")
+_RANK_PREFIX = re.compile(r"\[[\d,]+\]<stderr>: ?")
 # Rulers, and what TensorFlow's C++ part tells whenever it is imported.
 _NOISE = re.compile(r"-+|WARNING: All log messages before absl.*|[IW]\d{4} .*|To enable the following instructions.*")
 
@@ -85,8 +85,12 @@ def _is_group(process: subprocess.Popen) -> bool:
 
 
 def reason(output: str) -> str:
-    """The line of a failed command's output that says why: the first error, else the first that says anything."""
-    lines = [_RANK_PREFIX.sub("", line).strip() for line in output.splitlines()]
+    """The line of a failed command's output that says why: the first error, else the first that says anything.
+
+    What the ranks say counts before what their launcher says of them.
+    """
+    told = [line for line in output.splitlines() if _RANK_PREFIX.match(line)] or output.splitlines()
+    lines = [_RANK_PREFIX.sub("", line).strip() for line in told]
     lines = [line for line in lines if line and not _NOISE.fullmatch(line)]
     errors = [line for line in lines if "error:" in line.lower()]
     return (errors or lines or ["it printed nothing"])[0]

@@ -30,9 +30,7 @@ from tfinpaint.version import __version__
 CHECK_SECONDS = 180
 MEMORY_PER_RANK = 2 * 2**30
 
-_LAUNCHER_VARIABLE = re.compile(
-    r"(OMPI_COMM_WORLD|HOROVOD|PMI|PMIX)_(LOCAL_)?(RANK|SIZE)|SLURM_(PROCID|STEP_NUM_TASKS)"
-)
+_LAUNCHER_VARIABLE = re.compile(r"(OMPI_COMM_WORLD|HOROVOD|PMIX?)_(LOCAL_)?(RANK|SIZE)|SLURM_(PROCID|STEP_NUM_TASKS)")
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,8 @@ def versions(imported: Imported) -> Iterator[tuple[str, str]]:
     yield "TensorFlow", installation.version("tensorflow", "tensorflow-cpu") or "missing"
     yield "Keras", installation.version("keras") or "missing"
     horovod = installation.version("horovod")
-    yield (
-        "Horovod",
-        ", ".join([horovod or "missing", *(f"{n} {'yes' if p else 'no'}" for n, p in imported.parts.items())]),
-    )
+    parts = [f"{name} {'yes' if built else 'no'}" for name, built in imported.parts.items()]
+    yield "Horovod", ", ".join([horovod or "missing", *parts])
     if horovod:
         yield "Horovod's MPI", installation.mpi_of_horovod() or "cannot be told"
     yield "mpirun", installation.mpirun() or "missing"
@@ -71,17 +67,11 @@ def versions(imported: Imported) -> Iterator[tuple[str, str]]:
 def facts(here: Machine) -> Iterator[tuple[str, str]]:
     yield "system", here.system
     yield "processor", ", ".join([here.processor, *here.features])
-    yield (
-        "bfloat16",
-        (
-            "in hardware; mixed_bfloat16 is likely faster than float32"
-            if here.computes_in_bfloat16
-            else "not in hardware; mixed_bfloat16 is likely slower than float32"
-        ),
-    )
-    limit = "no limit" if here.core_limit is None else f"time of {here.core_limit:g}"
+    where, speed = ("in hardware", "faster") if here.computes_in_bfloat16 else ("not in hardware", "slower")
+    yield "bfloat16", f"{where}; mixed_bfloat16 is likely {speed} than float32"
+    limit = "no limit" if here.core_limit is None else f"limited to the time of {here.core_limit:g}"
     yield "cores", f"{here.cores}; for this process {here.allowed_cores}, {limit}"
-    limit = "no limit" if here.memory_limit is None else f"limit {_size(here.memory_limit)}"
+    limit = "no limit" if here.memory_limit is None else f"limited to {_size(here.memory_limit)}"
     yield "memory", f"{_size(here.memory)}; {limit}; /dev/shm {_size(here.shared_memory)}"
     gpus = (f"{gpu.name}, {gpu.memory / 1024:.0f} GiB, compute capability {gpu.capability}" for gpu in here.gpus)
     yield "GPUs", "; ".join(gpus) or "none"

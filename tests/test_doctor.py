@@ -175,7 +175,7 @@ def test_what_makes_training_slow_is_a_note(diagnose):
         ({}, 8),
         ({"core_limit": 2.5}, 2),
         ({"allowed_cores": 3}, 3),
-        ({"memory_limit": 9 * GIB}, 4),
+        ({"memory_limit": 11 * GIB}, 3),
         ({"memory": GIB}, 1),
         ({"gpus": (Gpu("a", 1, 8.0),) * 4}, 4),
     ],

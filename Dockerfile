@@ -1,18 +1,74 @@
-# docker build -t tfinpaint . && docker run --rm tfinpaint horovodrun -np 2 python -m tfinpaint.canary
+# tfinpaint on one or many ranks; docs/docker.md says how the image is used.
+#
+#   docker build -t tfinpaint .
+#   docker run --rm tfinpaint horovodrun -np 2 python -m tfinpaint.canary
+#
+# --build-arg BASE=...      a Debian or Ubuntu with Python 3.10 to 3.13 (default debian:bookworm-slim)
+# --build-arg UID=...       of the user tfinpaint (default 1000)
+# --target sshd             with an SSH server, for the workers of Kubernetes' MPI operator
+#
+# For GPUs (not tried): BASE an image of CUDA's development files and NCCL, EXTRA=gpu, HOROVOD_GPU_OPERATIONS=NCCL.
 ARG BASE=debian:bookworm-slim
-FROM ${BASE}
 
+# What takes minutes, the dependencies and Horovod, is made here without the sources: they change, this stays.
+FROM ${BASE} AS dependencies
 # A proxy's certificate bundle for pip, where there is one.
 ARG PIP_CERT
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates g++ openssh-client python3 python3-venv \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates g++ python3 python3-venv \
  && rm -rf /var/lib/apt/lists/*
-
-RUN useradd --create-home --shell /bin/bash tfinpaint && install -d -o tfinpaint /opt/tfinpaint
-USER tfinpaint
 WORKDIR /opt/tfinpaint
-COPY --chown=tfinpaint . .
-# Builds Horovod and checks it with two ranks; the image is not made where they do not train as one.
-RUN TFINPAINT_CACHE=/tmp/tfinpaint-cache scripts/setup && rm -rf /tmp/tfinpaint-cache ~/.cache
-ENV PATH=/opt/tfinpaint/.venv/bin:$PATH
+ARG EXTRA=cpu
+ARG HOROVOD_GPU_OPERATIONS
+COPY requirements.txt setup.py ./
+COPY scripts/setup scripts/patch_horovod.py scripts/
+RUN TFINPAINT_EXTRA=${EXTRA} TFINPAINT_CACHE=/tmp/cache scripts/setup --dependencies \
+ || { tail -n 60 .venv.log; exit 1; }
+# Only building and testing needs these; the headers alone are 0.3 GB.
+RUN .venv/bin/pip uninstall --yes cmake mypy ninja pytest ruff \
+ && rm -r .venv/lib/python3*/site-packages/tensorflow/include
+
+FROM ${BASE} AS tfinpaint
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends openssh-client python3 \
+ && rm -rf /var/lib/apt/lists/*
+ARG UID=1000
+RUN useradd --create-home --shell /bin/bash --uid ${UID} tfinpaint \
+ && install -d -o tfinpaint -g tfinpaint /opt/tfinpaint/runs
+WORKDIR /opt/tfinpaint
+ENV PATH=/opt/tfinpaint/.venv/bin:${PATH}
+COPY --from=dependencies /opt/tfinpaint/.venv .venv
+COPY README.md pyproject.toml setup.py ./
+COPY configs configs
+COPY tfinpaint tfinpaint
+# Everything but runs/ belongs to root: what runs in the container cannot change the program.
+RUN pip install --no-deps --no-build-isolation --no-cache-dir --editable . && python -m compileall -q tfinpaint
+USER tfinpaint
+# The image is not made where Horovod lacks a part or two ranks do not train as one.
+RUN horovodrun --check-build \
+ && horovodrun --network-interfaces lo -np 2 python -m tfinpaint.canary --ranks 2
 CMD ["tfinpaint", "--help"]
+ARG VERSION
+ARG REVISION
+LABEL org.opencontainers.image.title="tfinpaint" \
+      org.opencontainers.image.description="Pretrain an image encoder without labels by inpainting, on many ranks" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+FROM tfinpaint AS sshd
+USER root
+# The keys are mounted at ~/.ssh when the container starts (the MPI operator does that; every worker has the same),
+# so host keys are not checked against a list. The port needs no root. A session gets no ENV of the image: hence SetEnv.
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends openssh-server \
+ && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_* \
+ && printf '%s\n' "Port 2222" "HostKey /home/tfinpaint/.ssh/id_rsa" "AuthorizedKeysFile .ssh/authorized_keys" \
+      "StrictModes no" "UsePAM no" "PasswordAuthentication no" "PidFile none" "SetEnv PATH=${PATH}" \
+      >/etc/ssh/sshd_config.d/tfinpaint.conf \
+ && printf '%s\n' "Host *" "  Port 2222" "  StrictHostKeyChecking no" "  UserKnownHostsFile /dev/null" \
+      "  LogLevel ERROR" >/etc/ssh/ssh_config.d/tfinpaint.conf
+USER tfinpaint
+CMD ["/usr/sbin/sshd", "-De"]
+
+# The last stage is what is built where no --target is named.
+FROM tfinpaint

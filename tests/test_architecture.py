@@ -18,11 +18,14 @@ ROWS = [
         "seed_only",
         "dist",
         "watch",
+        "machine",
+        "processes",
+        "installation",
     },
     {"data", "models"},
     {"transfer", "legacy_weights", "checkpoint", "report", "measurements", "baselines", "restoration"},
     {"train", "cli"},
-    {"pretrain", "classify", "prepare", "preview", "predict", "compare", "canary", "__main__", "__init__"},
+    {"pretrain", "classify", "prepare", "preview", "predict", "compare", "canary", "doctor", "__main__", "__init__"},
 ]
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 

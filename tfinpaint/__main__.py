@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary")
+COMMANDS = ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary", "doctor")
 
 
 def main() -> int:

@@ -2,12 +2,14 @@
 
 usage: horovodrun -np 2 python -m tfinpaint.canary
 
-Exits 0 and prints one line when gradients are really averaged and the weights are equal to the last byte.
+Exits 0 and prints one line when every collective gives the right numbers, gradients are really averaged and the
+weights are equal to the last byte.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,7 @@ def check(world: dist.World) -> str:
     """Run the check on every rank.
 
     Raises:
-        UserError: a gradient was not the mean over the ranks, or the weights differ.
+        UserError: a collective gave wrong numbers, or the weights differ.
     """
     import keras
     import tensorflow as tf
@@ -30,9 +32,9 @@ def check(world: dist.World) -> str:
     from tfinpaint.models.losses import of_targets
     from tfinpaint.train.loop import Trainer
 
-    ranks_mean = world.average_gradients([tf.constant([float(world.rank)])])[0].numpy()[0]
-    if ranks_mean != (world.size - 1) / 2:
-        raise UserError(f"canary: the mean of the ranks 0..{world.size - 1} came out as {ranks_mean}")
+    for name, found, expected in collectives(world):
+        if found != expected:
+            raise UserError(f"canary: {name} over {world.size} rank(s) gave {found}, expected {expected}")
 
     keras.utils.set_random_seed(world.rank)  # different initial weights: the broadcast has to mend them
     model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
@@ -50,7 +52,62 @@ def check(world: dist.World) -> str:
     ]
     trainer.train_steps(iter(batches), STEPS)
     trainer.check_in_step()
-    return f"canary: {world.size} rank(s), gradients averaged, weights equal to the last byte"
+    return f"canary: {world.size} rank(s), gradients averaged, weights equal to the last byte, every collective right"
+
+
+def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
+    """Call every collective, with values that differ by rank: its name, what it gave and what it has to give.
+
+    All are multiples of a half, or sums that are exact in any order; only averages, which Horovod forms by a product
+    with 1 / ranks, are rounded.
+    """
+    import keras
+    import tensorflow as tf
+
+    ranks = range(world.size)
+    mean, total = sum(ranks) / world.size, float(sum(ranks))
+
+    gradients = [tf.constant([float(world.rank)]), tf.fill((2, 1), world.rank + 0.5)]
+    averaged = [gradient.numpy().round(3).tolist() for gradient in world.average_gradients(gradients)]
+    yield "average_gradients", averaged, [[mean], [[mean + 0.5], [mean + 0.5]]]
+
+    yield "sum_tensor", world.sum_tensor(tf.constant([float(world.rank), 1.0])).numpy().tolist(), [total, world.size]
+
+    weight, counter = keras.Variable([world.rank + 1.0]), keras.Variable(world.rank, dtype="int64")
+    seeds = keras.random.SeedGenerator(world.rank).state
+    own_seeds = seeds.numpy().tolist()
+    world.broadcast([weight, counter, seeds])
+    received = [weight.numpy().tolist(), int(counter.numpy()), seeds.numpy().tolist()]
+    yield "broadcast", received, [[1.0], 0, own_seeds]
+
+    weight.assign([float(world.rank)])
+    counter.assign(world.rank)
+    world.average_variables([weight, counter])
+    yield "average_variables", [weight.numpy().round(3).tolist(), int(counter.numpy())], [[mean], world.rank]
+
+    tiny = 2.0**-40  # beside 1, lost in float32
+    summed = world.sum_array(np.array([world.rank, 1.0 + tiny])).tolist()
+    yield "sum_array", summed, [total, world.size + world.size * tiny]
+    yield "sum", world.sum({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
+
+    yield (
+        "gather",
+        world.gather({"rank": world.rank, "text": "é" * world.rank}),
+        [{"rank": rank, "text": "é" * rank} for rank in ranks],
+    )
+    yield "from_first", world.from_first(lambda: [world.rank, "first"]), [0, "first"]
+    yield "from_first's error", _error_of_first(world), "told by rank 0"
+
+
+def _error_of_first(world: dist.World) -> str:
+    def fail() -> None:
+        raise UserError(f"told by rank {world.rank}")
+
+    try:
+        world.from_first(fail)
+    except UserError as error:
+        return str(error)
+    return "no error"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

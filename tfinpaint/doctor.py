@@ -1,0 +1,225 @@
+"""Tell what this machine and installation are, and whether ranks find each other here under every launcher.
+
+usage: python -m tfinpaint.doctor
+
+Exits 0 where one process trains and, if Horovod is installed, several ranks do under every launcher that it was built
+for; otherwise 1, with a remedy for each problem. The lines can be pasted into a bug report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+
+from tfinpaint import cli, dist, installation, machine, processes
+from tfinpaint.errors import UserError
+from tfinpaint.installation import Imported
+from tfinpaint.machine import Machine
+from tfinpaint.version import __version__
+
+CHECK_SECONDS = 180
+MEMORY_PER_RANK = 3 * 2**30  # the demo takes 2.2 GiB, with 32 images of 32 px per rank
+
+_LAUNCHER_VARIABLE = re.compile(r"(OMPI_COMM_WORLD|HOROVOD|PMIX?)_(LOCAL_)?(RANK|SIZE)|SLURM_(PROCID|STEP_NUM_TASKS)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to mend. Training works in spite of a mere note."""
+
+    what: str
+    remedy: str
+    is_note: bool = False
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of starting ranks: what a user types before `python -m`, and the command that tries it on loopback."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def versions(imported: Imported) -> Iterator[tuple[str, str]]:
+    """Labels and values, as those of `facts`."""
+    yield "tfinpaint", __version__
+    yield "Python", f"{platform.python_version()}, {sys.executable}"
+    yield "TensorFlow", installation.version("tensorflow", "tensorflow-cpu") or "missing"
+    yield "Keras", installation.version("keras") or "missing"
+    horovod = installation.version("horovod")
+    parts = [f"{name} {'yes' if built else 'no'}" for name, built in imported.parts.items()]
+    yield "Horovod", ", ".join([horovod or "missing", *parts])
+    if horovod:
+        yield "Horovod's MPI", installation.mpi_of_horovod() or "cannot be told"
+    yield "mpirun", installation.mpirun() or "missing"
+
+
+def facts(here: Machine) -> Iterator[tuple[str, str]]:
+    yield "system", here.system
+    yield "processor", ", ".join([here.processor, *here.features])
+    where, speed = ("in hardware", "faster") if here.computes_in_bfloat16 else ("not in hardware", "slower")
+    yield "bfloat16", f"{where}; mixed_bfloat16 is likely {speed} than float32"
+    limit = "no limit" if here.core_limit is None else f"limited to the time of {here.core_limit:g}"
+    yield "cores", f"{here.cores}; for this process {here.allowed_cores}, {limit}"
+    limit = "no limit" if here.memory_limit is None else f"limited to {_size(here.memory_limit)}"
+    yield "memory", f"{_size(here.memory)}; {limit}; /dev/shm {_size(here.shared_memory)}"
+    gpus = (f"{gpu.name}, {gpu.memory / 1024:.0f} GiB, compute capability {gpu.capability}" for gpu in here.gpus)
+    yield "GPUs", "; ".join(gpus) or "none"
+    yield "launcher", launcher(os.environ)
+    ranks = sensible_ranks(here)
+    why = "one per GPU" if here.gpus else f"a core and {_size(MEMORY_PER_RANK)} of memory each"
+    yield "ranks here", f"up to {ranks} ({why}); {dist.threads_per_rank(ranks)} thread(s) each where there are {ranks}"
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def launcher(variables: Mapping[str, str]) -> str:
+    """What the launcher of this process told it."""
+    told = sorted(name for name in variables if _LAUNCHER_VARIABLE.fullmatch(name))
+    return " ".join(f"{name}={variables[name]}" for name in told) or "none"
+
+
+def sensible_ranks(here: Machine) -> int:
+    """One rank per GPU; without GPUs as many as find a core and memory."""
+    return len(here.gpus) or max(1, min(here.usable_cores, here.usable_memory // MEMORY_PER_RANK))
+
+
+def missing(imported: Imported) -> Iterator[Finding]:
+    """What of the installation keeps training from working."""
+    horovod = installation.version("horovod")
+    if not installation.version("tensorflow", "tensorflow-cpu"):
+        yield Finding("TensorFlow is not installed.", "scripts/setup, or: pip install -e .[cpu] (or .[gpu])")
+    elif imported.gpus is None:
+        yield Finding(f"TensorFlow cannot be imported: {imported.error}", "rm -r .venv, then scripts/setup")
+    elif horovod and not imported.parts:
+        yield Finding(
+            f"Horovod cannot be imported: {imported.error}",
+            "Build it for this TensorFlow: rm -r .venv, then scripts/setup",
+        )
+    elif not horovod:
+        yield Finding("Horovod is not installed: there is one rank only.", "scripts/setup builds it.", is_note=True)
+    if imported.parts.get("MPI") and not processes.which("mpirun"):
+        yield Finding(
+            "Horovod was built with MPI, but there is no mpirun on the PATH.",
+            "Put the one it was built with there (source .venv/bin/activate, or the cluster's module).",
+        )
+    name = platform.node()
+    if imported.parts.get("Gloo") and not has_address(name):
+        yield Finding(
+            f"No address is found for this machine's own name, {name}: Gloo crashes on that.",
+            f"Add it to /etc/hosts: 127.0.0.1 {name}",
+        )
+
+
+def has_address(name: str) -> bool:
+    """Whether a host name resolves; asked in a process of its own, for a resolver may take minutes."""
+    question = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
+    return processes.run([sys.executable, "-c", question, name], installation.QUESTION_SECONDS)[0] == 0
+
+
+def slow(here: Machine, imported: Imported) -> Iterator[Finding]:
+    """What lets training work, but slower than it could."""
+    if here.usable_cores < here.allowed_cores:
+        yield Finding(
+            f"TensorFlow starts threads for {here.allowed_cores} cores, but has the time of {here.core_limit:g}.",
+            f"export TF_NUM_INTRAOP_THREADS={here.usable_cores} (divided by the ranks), or bind it to cores.",
+            is_note=True,
+        )
+    if here.gpus and imported.gpus == 0:
+        yield Finding("TensorFlow does not see the GPUs.", "Install its GPU build: pip install -e .[gpu]", is_note=True)
+    if len(here.gpus) > 1 and imported.parts.get("NCCL") is False:
+        yield Finding(
+            "Horovod was built without NCCL: gradients go through the processors' memory.",
+            "Build it with HOROVOD_GPU_OPERATIONS=NCCL.", is_note=True,
+        )  # fmt: skip
+
+
+def ways(parts: Mapping[str, bool], ranks: int) -> Iterator[Way]:
+    """One process, and every launcher that Horovod was built for and that is installed."""
+    canary = (sys.executable, "-m", "tfinpaint.canary", "--ranks")
+    yield Way("one process", (*canary, "1"))
+    horovodrun, mpirun = processes.which("horovodrun"), processes.which("mpirun")
+    has_mpi = parts.get("MPI") and mpirun
+    for option, usable in (("--mpi", has_mpi), ("--gloo", parts.get("Gloo"))):
+        if horovodrun and usable:
+            options = (option, "--network-interfaces", "lo", "-np", str(ranks))
+            yield Way(f"horovodrun {option} -np {ranks}", (horovodrun, *options, *canary, str(ranks)))
+    if mpirun and has_mpi:
+        root = ("--allow-run-as-root",) if os.geteuid() == 0 else ()  # Open MPI refuses root otherwise
+        typed = (*root, "--oversubscribe", "-np", str(ranks))
+        command = (mpirun, *typed, "--mca", "btl_tcp_if_include", "lo", *canary, str(ranks))
+        yield Way(f"mpirun {' '.join(typed)}", command)
+
+
+def failure(way: Way) -> str | None:
+    """Run the canary: why it failed in one line, or None where the ranks train as one."""
+    try:
+        code, output = processes.run(way.command, CHECK_SECONDS)
+    except OSError as error:
+        return f"cannot be started: {error.strerror}"
+    if code is None:
+        return f"not finished after {CHECK_SECONDS} s, ended"
+    return processes.reason(output) if code else None
+
+
+def diagnose(console: Console, ranks: int) -> bool:
+    """Print all of it, each line as soon as it is known; True where nothing keeps training from working."""
+
+    def show(label: str, value: str, width: int = 15, style: str = "bold") -> None:
+        console.print(f"[{style}]{escape(label):{width}}[/]{escape(value)}", soft_wrap=True)
+
+    here = machine.read()
+    for label, value in facts(here):
+        show(label, value)
+    with console.status("importing TensorFlow and Horovod"):
+        imported = installation.imported()
+    for label, value in versions(imported):
+        show(label, value)
+    findings = [*missing(imported), *slow(here, imported)]
+    tried = list(ways(imported.parts, ranks)) if imported.gpus is not None and not dist.launched() else []
+    for way in tried:
+        begin = time.monotonic()
+        with console.status(way.name):
+            why = failure(way)
+        width = max(len(other.name) for other in tried) + 2
+        show(way.name, f"{why or 'works'} ({time.monotonic() - begin:.0f} s)", width, "red" if why else "green")
+        if why:
+            findings.append(Finding(f"{way.name}: {why}", f"See all that it prints: {shlex.join(way.command)}"))
+    if dist.launched():
+        show("ranks", "not tried, as a launcher started this process: run the doctor without one")
+    for finding in findings:
+        console.print(f"{'note' if finding.is_note else 'problem':8} {escape(finding.what)}", soft_wrap=True)
+        console.print(f"         {escape(finding.remedy)}", soft_wrap=True)
+    return all(finding.is_note for finding in findings)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    healthy = True
+
+    def command() -> None:
+        nonlocal healthy
+        parser = argparse.ArgumentParser(prog="tfinpaint doctor", description=__doc__.splitlines()[0])
+        parser.add_argument("--ranks", type=int, default=2, help="how many ranks to try (default 2)")
+        parsed = parser.parse_args(arguments)
+        if parsed.ranks < 2:
+            raise UserError(f"--ranks {parsed.ranks}: two or more, one process is tried anyway")
+        if dist.launched_rank() == 0:
+            healthy = diagnose(Console(highlight=False), parsed.ranks)
+
+    return cli.guard(command) or int(not healthy)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

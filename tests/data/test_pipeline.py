@@ -7,8 +7,8 @@ from conftest import write_images
 
 from tfinpaint.config import Config, Data
 from tfinpaint.data import pipeline, recipes, sources
+from tfinpaint.data.decode import Reading
 from tfinpaint.data.pipeline import Chain, Images, Shard
-from tfinpaint.data.sources import Reading
 
 CONFIG = Config.model_validate(
     {

@@ -16,16 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tfinpaint.config_transforms import Transform
+from tfinpaint.data.decode import Reading, UnreadableImageError, read_image
 from tfinpaint.data.digits import write_digits
-from tfinpaint.data.sources import (
-    Reading,
-    UnreadableImageError,
-    is_hidden,
-    is_image,
-    path_hash,
-    read_image,
-    walk_files,
-)
+from tfinpaint.data.sources import path_hash
+from tfinpaint.data.tree import is_hidden, is_image, walk_files
 from tfinpaint.errors import UserError
 
 _CHECK = Reading((Transform(resize=[32, 32]),))  # small, so that JPEG files are decoded fast
@@ -115,7 +109,7 @@ def _open_source(source: Path) -> Iterator[tuple[list[str], ReadFile]]:
             _check_size((source / name).stat().st_size)
             return (source / name).read_bytes()
 
-        yield walk_files(source), read_file
+        yield list(walk_files(source)), read_file
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             members = {PurePosixPath(info.filename).as_posix(): info for info in archive.infolist()}

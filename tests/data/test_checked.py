@@ -5,7 +5,7 @@ import pytest
 from conftest import write_images
 
 from tfinpaint.config_transforms import Transform
-from tfinpaint.data import cache, checked, sources
+from tfinpaint.data import arrays, cache, checked, sources, threads
 from tfinpaint.data.decode import Reading
 
 READING = Reading((Transform(resize=[8, 8]),))
@@ -16,7 +16,7 @@ def decoded(tmp_path, monkeypatch):
     """The paths that were decoded, of a cache that is used for folders of any size."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "LEAST_REMEMBERED", 1)
-    monkeypatch.setattr(checked, "_BLOCK", 3)
+    monkeypatch.setattr(threads, "BLOCK", 3)
     found: list[str] = []
 
     def find(listing, indices, reading):
@@ -97,4 +97,4 @@ def test_damaged_memory_is_forgotten(root, decoded, tmp_path):
     file.write_bytes(contents[:-3] + bytes(3))
     assert len(check(root, decoded)[1]) == 11
     assert file.read_bytes() == contents
-    assert cache.load(file, {"keys": np.uint64})["keys"].shape == (11,)
+    assert arrays.load(file, {"keys": np.uint64})["keys"].shape == (11,)

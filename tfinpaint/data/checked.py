@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import PIL
 
-from tfinpaint.data import cache
+from tfinpaint.data import arrays, cache
 from tfinpaint.data.decode import Reading
 from tfinpaint.data.sources import Listing, find_unreadable
-from tfinpaint.data.threads import in_threads
+from tfinpaint.data.threads import in_threads_by_blocks
 
-_BLOCK = 1024  # files that a thread looks at in one go
 _UNKNOWN = 0  # the key of a file that cannot be looked at: never remembered
 
 
@@ -37,18 +35,14 @@ def find_unreadable_once(listing: Listing, shard: int, indices: Sequence[int], r
     bad = find_unreadable(listing, [indices[place] for place in to_check], reading)
     if len(bad) < len(to_check):
         keys[np.searchsorted(indices, sorted(bad))] = _UNKNOWN
-        cache.store(path.with_suffix(f".{shard}.npy"), {"keys": np.sort(keys[keys != _UNKNOWN])})
+        cache.remember(path.with_suffix(f".{shard}.npy"), {"keys": np.sort(keys[keys != _UNKNOWN])})
     return bad
 
 
 def _keys(listing: Listing, indices: Sequence[int]) -> np.ndarray:
     """uint64 [indices]: 64 bits that differ between files, and before and after a file has changed."""
-
-    def of_block(first: int) -> Iterable[int]:
-        return [_key(listing, index) for index in indices[first : first + _BLOCK]]
-
-    blocks = in_threads(of_block, range(0, len(indices), _BLOCK))
-    return np.fromiter(chain.from_iterable(blocks), np.uint64, len(indices))
+    keys = in_threads_by_blocks(lambda index: _key(listing, index), indices)
+    return np.fromiter(keys, np.uint64, len(indices))
 
 
 def _key(listing: Listing, index: int) -> int:
@@ -63,7 +57,7 @@ def _are_known(keys: np.ndarray, path: Path) -> np.ndarray:
     """bool [keys]: which of them any rank has found readable."""
     known = np.zeros(len(keys), bool)
     for part in sorted(path.parent.glob(f"{path.stem}.*.npy")):
-        found = cache.load(part, {"keys": np.uint64})
+        found = arrays.load(part, {"keys": np.uint64})
         if found and len(found["keys"]):
             places = np.searchsorted(found["keys"], keys)
             known |= found["keys"][np.minimum(places, len(found["keys"]) - 1)] == keys

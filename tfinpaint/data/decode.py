@@ -13,6 +13,8 @@ from tfinpaint.config_transforms import Transform, shape_after
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image is a bad image
 
+MAX_FILE_BYTES = 256 * 2**20  # a single image larger than this is not packed, nor read from an archive
+
 
 class UnreadableImageError(Exception):
     """A file that should be an image and cannot be decoded. The message is the reason, without the path."""
@@ -39,6 +41,9 @@ class Reading:
         """(height, width) in pixels of every image, None where they keep their own."""
         height, width, _ = shape_after(self.steps, self.channels)
         return (height, width) if height and width else None
+
+
+CHECK = Reading((Transform(resize=[32, 32]),))  # whether a file can be decoded; small, so that JPEG files are fast
 
 
 def read_image(path: str | os.PathLike[str] | IO[bytes], reading: Reading) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tfinpaint.data import cache
+from tfinpaint.data import arrays, cache
 from tfinpaint.data.names import Names
 from tfinpaint.data.tree import is_image, walk_files
 
@@ -108,11 +108,11 @@ def _store(path: Path, index: Index) -> bool:
         index.images.text, index.images.starts, np.array([index.others]),
         index.folders.text, index.folders.starts, index.times,
     )  # fmt: skip
-    return cache.store(path, dict(zip(_DTYPES, values, strict=True)))
+    return cache.remember(path, dict(zip(_DTYPES, values, strict=True)))
 
 
 def _load(path: Path) -> Index | None:
-    found = cache.load(path, _DTYPES)
+    found = arrays.load(path, _DTYPES)
     if not found or len(found["others"]) != 1:
         return None
     images, folders = Names(found["text"], found["starts"]), Names(found["folder_text"], found["folder_starts"])

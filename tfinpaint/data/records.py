@@ -19,12 +19,12 @@ import zlib
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tfinpaint.data.decode import UnreadableImageError
+from tfinpaint.data.decode import MAX_FILE_BYTES, UnreadableImageError
 from tfinpaint.data.names import Names
 from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.threads import in_threads
@@ -32,9 +32,9 @@ from tfinpaint.errors import UserError
 
 INDEX = "records.json"
 NAMES, NAME_STARTS, PLACES = "names.npy", "name_starts.npy", "places.npy"
-VERSION = 1
+FORMAT: Literal["tfinpaint records"] = "tfinpaint records"
+VERSION: Literal[1] = 1
 MAX_INDEX_BYTES = 64 * 2**20  # of records.json; a hundred bytes a shard
-MAX_IMAGE_BYTES = 256 * 2**20
 OPEN_SHARDS = 128  # open at the same time, in a process
 
 # little-endian: an image's first byte in its shard, number of bytes, zlib.crc32 of them
@@ -64,8 +64,8 @@ class Contents(_Section):
         arrays: the index's other files, by name.
     """
 
-    format: str = Field("tfinpaint records", pattern="^tfinpaint records$")
-    version: int = Field(VERSION, ge=VERSION, le=VERSION)
+    format: Literal["tfinpaint records"]
+    version: Literal[1]
     images: int = Field(ge=1, lt=2**32)
     classes: list[str]
     shards: list[Shard]
@@ -213,8 +213,8 @@ def _check_places(contents: Contents, names: Names, places: np.ndarray) -> None:
     for shard in contents.shards:
         inside = places[first : first + shard.images]
         first += shard.images
-        if (inside["bytes"] > MAX_IMAGE_BYTES).any():
-            raise ValueError(f"an image of {inside['bytes'].max()} bytes in {shard.name}, at most {MAX_IMAGE_BYTES}")
+        if (inside["bytes"] > MAX_FILE_BYTES).any():
+            raise ValueError(f"an image of {inside['bytes'].max()} bytes in {shard.name}, at most {MAX_FILE_BYTES}")
         # begin + bytes might overflow
         if (inside["begin"] > shard.bytes).any() or (inside["begin"] + inside["bytes"] > shard.bytes).any():
             raise ValueError(f"an image beyond the end of {shard.name}")
@@ -239,13 +239,6 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     return digest.hexdigest()
-
-
-def find_records(root: Path) -> list[Path]:
-    """The folders of records that a folder is or holds."""
-    return [
-        folder for folder in (root, *sorted(path for path in root.glob("*") if path.is_dir())) if is_records(folder)
-    ]
 
 
 def verify_records(root: Path) -> tuple[int, int]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+BLOCK = 1024  # items of little work that a thread is given at once
 AHEAD = 8  # items a thread that have been begun and whose results are not used yet
 
 
@@ -24,3 +25,12 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
         while begun:
             yield begun.popleft().result()
             begun.extend(pool.submit(function, item) for item in islice(left, 1))
+
+
+def in_threads_by_blocks(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """As `in_threads`, for functions that take microseconds, such as a look at a file's size."""
+
+    def of_block(first: int) -> list[Result]:
+        return [function(item) for item in items[first : first + BLOCK]]
+
+    return chain.from_iterable(in_threads(of_block, range(0, len(items), BLOCK)))

@@ -244,9 +244,9 @@ def test_a_huge_records_json_is_not_read(copy, monkeypatch):
         sources.list_images(copy)
 
 
-def open_files(folder: Path) -> int:
+def open_shards(folder: Path) -> int:
     targets = [os.path.realpath(os.path.join("/proc/self/fd", name)) for name in os.listdir("/proc/self/fd")]
-    return sum(target.startswith(f"{folder}/") for target in targets)
+    return sum(target.startswith(f"{folder}/images-") for target in targets)
 
 
 def test_open_files_are_bounded_and_closed(made, copy, monkeypatch):
@@ -257,12 +257,12 @@ def test_open_files_are_bounded_and_closed(made, copy, monkeypatch):
     opened = []
     for row, contents in zip(rows, threads.in_threads(found.read, rows), strict=True):
         assert contents == expected[row]
-        opened.append(open_files(copy))
+        opened.append(open_shards(copy))
     assert 2 <= max(opened) <= 2 + len(os.sched_getaffinity(0))  # one more for each thread that still reads
-    assert open_files(copy) == 2
+    assert open_shards(copy) == 2
     del found
     gc.collect()
-    assert open_files(copy) == 0
+    assert open_shards(copy) == 0
 
 
 def test_an_index_costs_its_names_and_24_bytes_an_image(made):

@@ -260,10 +260,16 @@ def load_images(listing: Listing, indices: Sequence[int], reading: Reading) -> n
         uint8 array [len(indices), height, width, channels]; a list of arrays where images keep their own sizes.
 
     Raises:
-        UnreadableImageError: see `read_image`; `find_unreadable` has weeded those out before.
+        UserError: an image cannot be read, although `find_unreadable` or an earlier run has seen that it can.
     """
-    decoded = in_threads(lambda index: read_image(listing.open(index), reading), indices)
-    decoded = tell_progress(decoded, len(indices), f"Loading the images of {listing.root}")
+
+    def load(index: int) -> np.ndarray:
+        try:
+            return read_image(listing.open(index), reading)
+        except UnreadableImageError as error:
+            raise UserError(f"unusable since it was checked: {listing.place(index)}: {error}") from None
+
+    decoded = tell_progress(in_threads(load, indices), len(indices), f"Loading the images of {listing.root}")
     if reading.size is None:
         return list(decoded)
     images = np.empty((len(indices), *reading.size, reading.channels), np.uint8)

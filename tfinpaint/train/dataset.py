@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Batches:
     """The batches of a tf.data chain, from its beginning at each iteration.
 
-    Iterating raises UserError where an image can no longer be read, although it was looked at when the run began.
+    Iterating raises UserError where an image can no longer be read, although it could when it was checked.
     """
 
     def __init__(self, batches: tf.data.Dataset, sources: Sequence[Images]) -> None:
@@ -39,7 +39,7 @@ class Batches:
             yield from self._batches
         except tf.errors.OpError:
             if failed := [line for images in self._sources for line in images.failed]:
-                raise UserError(f"unusable since the run began: {failed[0]}") from None
+                raise UserError(f"unusable since it was checked: {failed[0]}") from None
             raise
 
 

@@ -1,5 +1,6 @@
 """Walking trees in order, and the index of a folder that is kept until a directory changes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -193,3 +194,18 @@ def test_processes_that_start_together_do_no_harm(tmp_path, cached):
     assert [process.wait(120) for process in processes] == [0] * 4
     assert len(index.list_folder(root).images) == 500
     assert [path.suffix for path in cached.iterdir()] == [".npy"]
+
+
+@pytest.mark.slow
+def test_what_an_image_costs_a_rank_is_bounded():
+    script = Path(__file__).parents[2] / "scripts" / "bench_index.py"
+    command = [sys.executable, script, "--images", "1000000", "--ranks", "2", "--files", "2000"]
+    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    bytes_of = {line["what"]: line.get("peak_bytes_per_image") for line in lines}
+    # With 5 million images and one rank, 39; two ranks share some of it. Tuples of strings and numbers take over 200.
+    assert 10 < bytes_of["all of a rank's start and first pass"] < 60
+    assert bytes_of["list and write the index"] < 60
+    index_mib = next(line["mib"] for line in lines if line["what"].startswith("the index"))
+    assert index_mib == pytest.approx(1e6 * (len("class_00000/image_00000000.jpg") + 8) / 2**20, abs=0.1)

@@ -15,6 +15,7 @@ from tfinpaint.data.decode import Reading
 from tfinpaint.data.sources import Listing, find_unreadable
 from tfinpaint.data.threads import in_threads_by_blocks
 
+_BLOCK = 2**16  # keys looked up at once
 _UNKNOWN = 0  # the key of a file that cannot be looked at: never remembered
 
 
@@ -31,11 +32,12 @@ def find_unreadable_once(listing: Listing, shard: int, indices: Sequence[int], r
     if not path or len(listing) < cache.LEAST_REMEMBERED:
         return find_unreadable(listing, indices, reading)
     keys = _keys(listing, indices)
-    to_check = np.flatnonzero(~_are_known(keys, path)).tolist()
-    bad = find_unreadable(listing, [indices[place] for place in to_check], reading)
+    to_check = np.asarray(indices)[~_are_known(keys, path)]
+    bad = find_unreadable(listing, to_check, reading)
     if len(bad) < len(to_check):
-        keys[np.searchsorted(indices, sorted(bad))] = _UNKNOWN
-        cache.remember(path.with_suffix(f".{shard}.npy"), {"keys": np.sort(keys[keys != _UNKNOWN])})
+        good = keys[~np.isin(indices, list(bad)) & (keys != _UNKNOWN)] if bad else keys[keys != _UNKNOWN]
+        good.sort()
+        cache.remember(path.with_suffix(f".{shard}.npy"), {"keys": good})
     return bad
 
 
@@ -58,7 +60,10 @@ def _are_known(keys: np.ndarray, path: Path) -> np.ndarray:
     known = np.zeros(len(keys), bool)
     for part in sorted(path.parent.glob(f"{path.stem}.*.npy")):
         found = arrays.load(part, {"keys": np.uint64})
-        if found and len(found["keys"]):
-            places = np.searchsorted(found["keys"], keys)
-            known |= found["keys"][np.minimum(places, len(found["keys"]) - 1)] == keys
+        if not found or not len(found["keys"]):
+            continue
+        for first in range(0, len(keys), _BLOCK):
+            asked = keys[first : first + _BLOCK]
+            places = np.searchsorted(found["keys"], asked)
+            known[first : first + _BLOCK] |= found["keys"][np.minimum(places, len(found["keys"]) - 1)] == asked
     return known

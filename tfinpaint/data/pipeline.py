@@ -136,10 +136,12 @@ def pass_order(examples: int, batch_size: int, shard: Shard, seed: int, epoch: t
         return tf.argsort(keys)
 
     # A lane at a time, and int32 until the end: with millions of examples the many steps of `shuffle` would take more
-    # memory than everything else. (And oneDNN's transpose complains about int64 on older CPUs.)
+    # memory than everything else.
     order = tf.map_fn(_as_it_is(shuffle), lanes, parallel_iterations=1, fn_output_signature=tf.int32)
-    order = tf.transpose(order[:, : steps_per_pass(examples, batch_size)])
-    return lanes + batch_size * tf.cast(order, tf.int64)
+    # The transpose, written as a gather: oneDNN's transpose complains about integers on older CPUs.
+    steps = tf.range(steps_per_pass(examples, batch_size))
+    places = steps[:, None] + tf.range(tf.shape(lanes)[0])[None, :] * tf.shape(rounds)[0]
+    return lanes + batch_size * tf.cast(tf.gather(tf.reshape(order, [-1]), places), tf.int64)
 
 
 def train_batches(

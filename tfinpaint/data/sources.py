@@ -127,13 +127,15 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None, tag: st
     names = list(classes) if classes is not None else found
     if unknown := [name for name in found if name not in names]:
         raise UserError(f"{root}: class {', '.join(unknown)} is not among the training classes: {', '.join(names)}")
-    inside = np.flatnonzero(number_of >= 0)
-    if not len(inside):
+    inside = number_of >= 0
+    outside = len(inside) - int(np.count_nonzero(inside))
+    if outside == len(inside):
         raise UserError(f"{root}: no images found; expected one folder of images per class")
     index = {name: i for i, name in enumerate(names)}
-    labels = np.array([index[name] for name in numbers], np.int32)[number_of[inside]]
-    outside = len(paths) - len(inside)
-    return Listing(root, paths.select(inside) if outside else paths, labels, tuple(names), stray + outside, records)
+    if outside:
+        paths, number_of = paths.select(np.flatnonzero(inside)), number_of[inside]
+    labels = np.array([index[name] for name in numbers], np.int32)[number_of]
+    return Listing(root, paths, labels, tuple(names), stray + outside, records)
 
 
 def has_class_folders(root: Path) -> bool:
@@ -235,7 +237,7 @@ def path_hash(seed: int, path: str) -> str:
     return hashlib.sha256(f"{seed}/{path}".encode()).hexdigest()
 
 
-def find_unreadable(listing: Listing, indices: Sequence[int], reading: Reading) -> dict[int, str]:
+def find_unreadable(listing: Listing, indices: Sequence[int] | np.ndarray, reading: Reading) -> dict[int, str]:
     """Decode these images once and name the bad ones.
 
     Returns:
@@ -244,7 +246,7 @@ def find_unreadable(listing: Listing, indices: Sequence[int], reading: Reading) 
 
     def check(index: int) -> tuple[int, str] | None:
         try:
-            read_image(listing.open(index), reading)
+            read_image(listing.open(int(index)), reading)
         except UnreadableImageError as error:
             return int(index), str(error)
         return None

@@ -87,6 +87,22 @@ def test_pairs_are_matched_by_name_in_the_inputs_order(tmp_path):
         sources.pair_by_name(inputs, tmp_path / "y")
 
 
+def test_partners_are_found_wherever_they_stand_in_the_order(tmp_path):
+    stems = ["a", "a-1", "a.b", "a0", "b/a", "b/a.x", "b.c/a", "b0", "c", "c.d", "c.d.e", "z"]
+    for folder, endings in (("x", ["png", "jpg", "webp"]), ("y", ["bmp", "png", "tiff", "jpg", "gif"])):
+        for number, stem in enumerate(stems):
+            path = tmp_path / folder / f"{stem}.{endings[number % len(endings)]}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (tmp_path / "y" / "a.b.c.png").touch()
+    inputs = sources.list_images(tmp_path / "x")
+    pairs = sources.pair_by_name(inputs, tmp_path / "y")
+    assert [path.rpartition(".")[0] for path in pairs.paths] == [path.rpartition(".")[0] for path in inputs.paths]
+    assert sorted(path.rpartition(".")[0] for path in pairs.paths) == sorted(stems)
+    back = inputs.select(range(len(inputs) - 1, -1, -1))  # where the guess is bad
+    assert list(sources.pair_by_name(back, tmp_path / "y").paths) == list(pairs.paths)[::-1]
+
+
 def test_a_tag_tells_where_the_class_name_is(tmp_path):
     write_images(tmp_path / "set" / "one" / "training", {"cat": 2, "dog": 1})
     write_images(tmp_path / "set" / "two" / "training", {"cat": 1})

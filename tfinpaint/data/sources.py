@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -181,13 +181,14 @@ def pair_by_name(inputs: Listing, root: Path) -> Listing:
     """
     targets = list_images(root)
     chosen = np.empty(len(inputs), np.int64)
-    missing, twice = [], []
+    missing, twice, near = [], [], 0
     for index, path in enumerate(inputs.paths):
-        partners = _partners(path, targets.paths)
+        partners = _partners(path, targets.paths, near)
         if not partners:
             missing.append(path)
             continue
         chosen[index] = partners[0]
+        near = partners[0] + 1
         if len(partners) > 1:
             twice.append(" and ".join(targets.paths[i] for i in partners))
     if missing:
@@ -197,18 +198,30 @@ def pair_by_name(inputs: Listing, root: Path) -> Listing:
     return replace(targets, paths=targets.paths.select(chosen), labels=inputs.labels, classes=inputs.classes)
 
 
-def _partners(path: str, targets: Names) -> Sequence[int]:
-    """Where among sorted paths the path itself is; without it, those that differ in nothing but the ending."""
-    place = bisect_left(targets, path)
+def _partners(path: str, targets: Names, near: int) -> Sequence[int]:
+    """Where among sorted paths the path itself is; without it, those that differ in nothing but the ending.
+
+    Args:
+        near: a guess where that is, to save time.
+    """
+    place = _place(path, targets, near)
     if place < len(targets) and targets[place] == path:
         return [place]
     stem = _without_ending(path)
-    places = range(bisect_left(targets, f"{stem}."), bisect_left(targets, f"{stem}/"))  # "/" comes next after "."
+    places = range(_place(f"{stem}.", targets, near), _place(f"{stem}/", targets, near))  # "/" comes next after "."
     return [place for place in places if _without_ending(targets[place]) == stem]
 
 
+def _place(path: str, targets: Names, near: int) -> int:
+    """`bisect_left`, which is quick where the guess is good."""
+    first, last = max(0, near - 2), min(len(targets), near + 2)
+    if (first == 0 or targets[first] < path) and (last == len(targets) or path <= targets[last]):
+        return bisect_left(targets, path, first, last)
+    return bisect_left(targets, path)
+
+
 def _without_ending(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix(""))
+    return path.rpartition(".")[0]
 
 
 def _listed(head: str, names: Sequence[str]) -> str:

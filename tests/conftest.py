@@ -1,6 +1,7 @@
 """Fixtures that write small real files: folders of images, configurations for the tiny model."""
 
 import os
+import zipfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -24,6 +25,19 @@ def write_images(root: Path, counts: dict[str, int], size: tuple[int, int] = (20
             pixels = np.clip(colour + generator.normal(0, 25, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{i:03}.png")
     return root
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """All files below a folder, path -> contents."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def zipped(folder: Path, archive: Path, prefix: str) -> Path:
+    """A zip of a folder's files, their paths preceded by `prefix`."""
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, contents in tree(folder).items():
+            file.writestr(f"{prefix}{name}", contents)
+    return archive
 
 
 def write_config(path: Path, task: str, data: Path, **changes: object) -> Path:

@@ -230,6 +230,62 @@ def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, t
     assert "training: 24 images\n" in output
 
 
+@pytest.fixture
+def packed(images, tmp_path) -> Path:
+    """The images as records, made by the command."""
+    output = succeed("prepare", images / "training", tmp_path / "packed" / "training", "--records", "--no-split")
+    assert output == f"{tmp_path / 'packed' / 'training'}: 24 images, 0 unreadable\n"
+    succeed("prepare", images / "testing", tmp_path / "packed" / "testing", "--records", "--no-split")
+    return tmp_path / "packed"
+
+
+@pytest.mark.parametrize("task", ["pretrain", "classify"])
+def test_records_train_as_the_files_that_they_were_made_of(images, packed, tmp_path, task):
+    losses = {}
+    for name, folder in (("files", images), ("records", packed)):
+        config = write_config(
+            tmp_path / name / "c.yaml", task, folder, num_epochs=1, steps_per_epoch=2, data__preload=False
+        )
+        output = succeed(task, "--config", config)
+        assert f"{folder / 'training'}: 24 images" in output
+        losses[name] = [record["loss"] for record in records(tmp_path / name / "run")]
+    assert losses["files"] == losses["records"]
+
+
+def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monkeypatch):
+    config = write_config(tmp_path / "c.yaml", "pretrain", packed, num_epochs=1, data__preload=False)
+    shard = packed / "training" / "images-00000-of-00001.tfrecord"
+    contents = bytearray(shard.read_bytes())
+    contents[-700] ^= 1
+    shard.write_bytes(contents)
+    where = f"{shard} record 23 (warm/010.png): the bytes are not those that were written (checksum); see"
+    assert f"error: {where}" in refuse("pretrain", "--config", config)
+    # As where an earlier run has found the images readable: damage shows when it is come across.
+    monkeypatch.setattr("tfinpaint.train.dataset.find_unreadable_once", lambda *arguments: {})
+    error = refuse("pretrain", "--config", config, "--overwrite")
+    assert error.startswith(f"error: unusable since it was checked: {where}")
+    assert error.count("\n") == 1
+    assert f"error: {shard}: the bytes are not those that were written (SHA-256)" in refuse(
+        "prepare", "--verify", packed
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("x",), ("x", "y", "--no-split"), ("x", "y", "--records", "--no-split", "--seed", "1"), ("x", "y", "--verify")],
+)
+def test_options_of_prepare_that_do_not_go_together(arguments):
+    assert "prepare: error: " in refuse("prepare", *arguments)
+
+
+def test_records_are_prepared_and_verified_by_command(images, tmp_path):
+    output = succeed("prepare", images / "training", tmp_path / "dest", "--records", "--test-fraction", "0.2")
+    assert output.endswith("dest: 19 training and 5 testing images in 2 classes, 0 unreadable\n")
+    size = (tmp_path / "dest" / "testing" / "images-00000-of-00001.tfrecord").stat().st_size
+    verified = succeed("prepare", "--verify", tmp_path / "dest").splitlines()
+    assert verified[1] == f"{tmp_path / 'dest' / 'testing'}: 5 images, {size} bytes, as they were written"
+
+
 @pytest.mark.parametrize(
     ("counts", "message"),
     [

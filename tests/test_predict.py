@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from tfinpaint import checkpoint, predict
 from tfinpaint.checkpoint import Contents, Header, Restoration
 from tfinpaint.config_transforms import Transform
-from tfinpaint.data.sources import Reading, read_image
+from tfinpaint.data.decode import Reading, read_image
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.inpaint import build_inpainter

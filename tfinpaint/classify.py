@@ -86,7 +86,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         recipe = recipes.classification(config, labels=True, augment=True)
         training = dataset.open_data(run, recipe, listing, minimum=run.batch_size)
     if data.test_input_path:
-        labels = bool(data.testing_tag or sources.class_folders(data.test_input_path))
+        labels = bool(data.testing_tag) or sources.has_class_folders(data.test_input_path)
         if labels:
             listing = sources.list_class_folders(data.test_input_path, classes, tag=data.testing_tag)
         elif not classes:

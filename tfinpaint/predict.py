@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from tfinpaint import cli, dist, restoration
 from tfinpaint.config import Distributed
-from tfinpaint.data import sources
+from tfinpaint.data import decode
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ def _read(path: Path, channels: int) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder, not an image' if path.is_dir() else 'no such file'}")
     try:
-        return sources.read_image(path, sources.Reading(channels=channels))
-    except sources.UnreadableImageError as error:
+        return decode.read_image(path, decode.Reading(channels=channels))
+    except decode.UnreadableImageError as error:
         raise UserError(f"{path}: {error}") from None
 
 

@@ -1,6 +1,7 @@
-"""Split a folder or zip of class folders into training/ and testing/.
+"""Split a folder or zip of class folders into training/ and testing/, or pack images into records.
 
-usage: python -m tfinpaint.prepare SOURCE DEST [--test-fraction 0.1] [--seed 0]
+usage: python -m tfinpaint.prepare SOURCE DEST [--test-fraction 0.1] [--seed 0] [--records [--no-split]]
+       python -m tfinpaint.prepare --verify RECORDS
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint import cli
+from tfinpaint import cli, dist
+from tfinpaint.config import Distributed
 from tfinpaint.data import prepare
 
 
@@ -18,11 +20,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = argparse.ArgumentParser(prog="tfinpaint prepare", description=__doc__.splitlines()[0])
         parser.add_argument("source", type=Path, help="folder of class folders, a zip of one, or `digits`")
-        parser.add_argument("dest", type=Path, help="folder to make; gets training/<class>/ and testing/<class>/")
-        parser.add_argument("--test-fraction", type=float, default=0.1, help="share of each class for testing/")
-        parser.add_argument("--seed", type=int, default=0, help="which images go to testing/")
+        parser.add_argument(
+            "dest", type=Path, nargs="?", help="folder to make; gets training/<class>/ and testing/<class>/"
+        )
+        parser.add_argument("--test-fraction", type=float, help="share of each class for testing/ (0.1)")
+        parser.add_argument("--seed", type=int, help="which images go to testing/ (0)")
+        parser.add_argument(
+            "--records", action="store_true",
+            help="pack the images into TFRecord shards; the same command goes on where one was interrupted",
+        )  # fmt: skip
+        parser.add_argument(
+            "--no-split", action="store_true", help="with --records: all images, with or without classes, into DEST"
+        )
+        parser.add_argument("--verify", action="store_true", help="compare the records in SOURCE with their checksums")
         parsed = parser.parse_args(arguments)
-        report = prepare.prepare(parsed.source, parsed.dest, test_fraction=parsed.test_fraction, seed=parsed.seed)
+        split = {key: value for key in ("test_fraction", "seed") if (value := getattr(parsed, key)) is not None}
+        if parsed.verify:
+            if parsed.dest or parsed.records or parsed.no_split or split:
+                parser.error("--verify takes a folder and nothing else")
+            print("\n".join(prepare.verify(parsed.source)))
+            return
+        if parsed.dest is None:
+            parser.error("DEST is missing")
+        if parsed.no_split and (split or not parsed.records):
+            parser.error("--no-split goes with --records, without --test-fraction and --seed")
+        if parsed.records:
+            dist.start_alone(Distributed())
+        if parsed.no_split:
+            report: prepare.Report | prepare.PackReport = prepare.pack(parsed.source, parsed.dest)
+        else:
+            run = prepare.prepare_records if parsed.records else prepare.prepare
+            report = run(parsed.source, parsed.dest, **split)
         print("\n".join(report.lines()))
 
     return cli.guard(command)

@@ -107,7 +107,7 @@ def _check_output(config: Config, output: Path) -> None:
 def _counted(listing: Listing, targets: Listing | None) -> str:
     images = f"{len(listing)} image{'s' * (len(listing) != 1)}"
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
-    stray = f", {len(listing.stray)} other files passed over" if listing.stray else ""
+    stray = f", {listing.stray} other files passed over" if listing.stray else ""
     return f"{listing.root}: {images}{pairs}{stray}"
 
 
@@ -132,8 +132,8 @@ def _draw_batch(
         if len(bad) > config.data.max_bad_images:
             head = f"{len(bad)} unusable among the images to show, data.max_bad_images allows"
             raise UserError("\n".join([f"{head} {config.data.max_bad_images}; mend or remove them:", *bad]))
-        good = [i for i in range(len(listing)) if i not in found]
-        if not good:
+        good = np.delete(np.arange(len(listing)), sorted(found))
+        if not len(good):
             raise UserError(f"{listing.root}: no readable image is left")
         listing, targets = listing.select(good), targets.select(good) if targets else None
     shown = spread(len(listing), images)
@@ -155,7 +155,7 @@ def _unreadable(recipe: Recipe, listing: Listing, targets: Listing | None, indic
 
     sides = [(listing, recipe.images)] + ([(targets, recipe.targets)] if targets and recipe.targets else [])
     return {
-        index: f"{files.absolute(index)}: {reason}"
+        index: f"{files.place(index)}: {reason}"
         for files, chain in sides
         for index, reason in find_unreadable(files, indices, chain.reading).items()
     }

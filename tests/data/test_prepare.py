@@ -5,22 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_images
+from conftest import tree, write_images, zipped
 from PIL import Image
 
 from tfinpaint.data.prepare import prepare
 from tfinpaint.errors import UserError
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def zipped(folder: Path, archive: Path, prefix: str) -> Path:
-    with zipfile.ZipFile(archive, "w") as file:
-        for name, contents in tree(folder).items():
-            file.writestr(f"{prefix}{name}", contents)
-    return archive
 
 
 def test_split_is_stratified_complete_and_the_files_are_copied_as_they_are(tmp_path):

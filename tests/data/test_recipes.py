@@ -10,8 +10,8 @@ from conftest import write_images
 from tfinpaint.config import Config
 from tfinpaint.config_transforms import MASKS
 from tfinpaint.data import erasing, masks, pipeline, recipes, sources
+from tfinpaint.data.decode import Reading, read_image
 from tfinpaint.data.pipeline import Images, Shard
-from tfinpaint.data.sources import Reading
 from tfinpaint.data.transforms import Keys
 
 HEIGHT, WIDTH = 16, 24
@@ -226,5 +226,5 @@ def test_evaluation_holds_the_images_of_the_files_and_the_same_masks_each_time(l
     ((_, second),) = batches(listing, config, Shard(), training=False)
     for name in first[0]:
         assert np.array_equal(np.concatenate([b[name] for b in first]), np.concatenate([b[name] for b in second]))
-    files = [sources.read_image(listing.absolute(i), Reading()) for i in range(len(listing))]
+    files = [read_image(listing.open(i), Reading()) for i in range(len(listing))]
     assert np.array_equal(np.concatenate([batch["originals"] for batch in first]), np.stack(files) / np.float32(255))

@@ -11,8 +11,8 @@ from PIL import Image
 from tfinpaint.config import Config
 from tfinpaint.config_transforms import MASKS, Transform
 from tfinpaint.data import pipeline, recipes, sources, transforms
+from tfinpaint.data.decode import Reading, read_image
 from tfinpaint.data.pipeline import Images, Shard
-from tfinpaint.data.sources import Reading
 from tfinpaint.data.transforms import Keys
 
 RAMP = np.array([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]) / 15  # a grey image, 4 x 4
@@ -237,7 +237,7 @@ def test_images_of_different_sizes_one_at_a_time(tmp_path, preload):
     batch = next(iter(pipeline.evaluation_batches(images, batch_size=6, seed=0, prepare=recipe.prepare)))
     for index, found in enumerate(batch["inputs"].numpy()):
         # Without the random steps: normalise, swap channels, resize, which Pillow does to a channel of floats alike.
-        pixels = np.asarray(Image.open(listing.absolute(index)).convert("RGB"), np.float32) / 127.5 - 1
+        pixels = np.asarray(Image.open(listing.open(index)).convert("RGB"), np.float32) / 127.5 - 1
         channels = [Image.fromarray(pixels[..., 2 - c]).resize((16, 24), Image.Resampling.BILINEAR) for c in range(3)]
         assert np.allclose(found, np.stack(channels, axis=2), atol=1e-5)
     recipe = recipes.classification(config, labels=True, augment=True)
@@ -319,6 +319,6 @@ def test_patches_are_cut_from_input_and_target_alike(tmp_path):
     own, other = batch(separate=False), batch(separate=True)
     assert np.array_equal(own["mask"], other["mask"])
     assert np.array_equal(own["inputs"], other["inputs"])
-    whole = np.stack([sources.read_image(pairs.absolute(i), Reading()) for i in range(4)]) / np.float32(255)
+    whole = np.stack([read_image(pairs.open(i), Reading()) for i in range(4)]) / np.float32(255)
     assert np.allclose(other["targets"], whole * other["mask"])
     assert not np.allclose(own["targets"], other["targets"])

@@ -212,6 +212,20 @@ def test_ranks_that_see_different_files_are_told(tmp_path):
     assert "the ranks see different files there" in done.stdout + done.stderr
 
 
+def test_two_ranks_read_records_as_files_(images, tmp_path):
+    for side in ("training", "testing"):
+        done = launch("prepare", images / side, tmp_path / "packed" / side, "--records", "--no-split", ranks=1)
+        assert done.returncode == 0, done.stderr
+    losses = []
+    for name, folder in (("files", images), ("records", tmp_path / "packed")):
+        config = write_config(tmp_path / name / "c.yaml", "pretrain", folder, num_epochs=1, data__preload=False)
+        done = launch("pretrain", "--config", config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert losses[0] == losses[1]
+
+
 @pytest.fixture
 def seed_folder(natural_images, tmp_path) -> Path:
     """The tutorial's four files, and 20 + 4 of each class of its images beside them."""

@@ -1,12 +1,16 @@
-"""The images that a run shows: each one once, spread over the set, whatever their number."""
+"""The images of a run: its sample, and what is said where one cannot be read any more."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import write_images
 
 from tfinpaint.config import Config
-from tfinpaint.data import recipes, sources
+from tfinpaint.data import prepare, recipes, sources
 from tfinpaint.data.pipeline import Images, Shard
+from tfinpaint.errors import UserError
 from tfinpaint.train.dataset import DataSet
 
 CONFIG = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, {"center": {}}]}})
@@ -21,3 +25,40 @@ def test_a_sample_is_spread_and_repeats_no_image(tmp_path, images, shown):
     opened = Images.open(listing, Shard(), recipe.images, preload=True)
     sample = DataSet(CONFIG, opened, None, recipe).sample(6)["originals"].numpy()
     assert np.array_equal(sample, opened.pixels.numpy()[shown] / np.float32(255))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_image_that_breaks_during_a_run_is_told_in_one_line(tmp_path, packed):
+    root = write_images(tmp_path / "x", {"a": 8})
+    if packed:
+        prepare.pack(root, root := tmp_path / "r")
+    listing = sources.list_images(root)
+    recipe = recipes.inpainting(CONFIG, separate=False, augment=True)
+    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"batch_size": 4, "test_batch_size": 4})})
+    data = DataSet(config, Images.open(listing, Shard(), recipe.images, preload=False), None, recipe)
+    assert len(list(data.batches_from(0).take(3))) == 3
+    assert len(list(data.evaluation_batches())) == 2
+    file = root / ("images-00000-of-00001.tfrecord" if packed else "a/003.png")
+    contents = bytearray(file.read_bytes())
+    middle = int(listing.records._places[3]["begin"]) + 300 if packed else 300
+    contents[middle : middle + 4] = b"evil"
+    file.write_bytes(contents)
+    place = f"{file} record 3 (a/003.png): the bytes are not" if packed else f"{file}: "
+    for use in (
+        lambda: list(data.batches_from(0).take(3)),
+        lambda: list(data.evaluation_batches()),
+        lambda: data.sample(8),
+    ):
+        with pytest.raises(UserError) as caught:
+            use()
+        assert str(caught.value).startswith(f"unusable since it was checked: {place}")
+        assert "\n" not in str(caught.value)
+
+
+def test_errors_of_other_kinds_are_not_hidden(tmp_path):
+    listing = sources.list_images(write_images(tmp_path / "x", {"a": 8}))
+    recipe = recipes.inpainting(CONFIG, separate=False, augment=True)
+    broken = replace(recipe, prepare=lambda batch: {"x": tf.debugging.assert_less(batch["images"], -1.0)} and batch)
+    data = DataSet(CONFIG, Images.open(listing, Shard(), recipe.images, preload=False), None, broken)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(data.evaluation_batches())

@@ -9,14 +9,15 @@ the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config_transforms import Transform, shape_after
 from tfinpaint.data import stateless, transforms
-from tfinpaint.data.sources import Listing, Reading, load_images, read_image
+from tfinpaint.data.decode import Reading, UnreadableImageError, read_image
+from tfinpaint.data.sources import Listing, load_images
 from tfinpaint.data.transforms import Keys, Numbered
 
 Batch = Mapping[str, tf.Tensor]
@@ -79,12 +80,14 @@ class Images:
         chain: what is done to each image.
         pixels: when preloaded, uint8 tensor [share, height, width, channels], or a list of arrays where the images
             keep their own sizes; else None (files are read as they are needed).
+        failed: what could not be read, with the reason: an exception loses its type on its way through TensorFlow.
     """
 
     listing: Listing
     shard: Shard
     chain: Chain
     pixels: tf.Tensor | list[np.ndarray] | None
+    failed: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, listing: Listing, shard: Shard, chain: Chain, preload: bool) -> Images:
@@ -103,7 +106,11 @@ class Images:
     def decode(self, index: int) -> np.ndarray:
         """uint8 [height, width, channels] of one image of this rank's share."""
         if self.pixels is None:
-            return read_image(self.listing.absolute(index), self.chain.reading)
+            try:
+                return read_image(self.listing.open(index), self.chain.reading)
+            except UnreadableImageError as error:
+                self.failed.append(f"{self.listing.place(index)}: {error}")
+                raise
         return self.pixels[index // self.shard.count]
 
 
@@ -120,15 +127,21 @@ def pass_order(examples: int, batch_size: int, shard: Shard, seed: int, epoch: t
     """
     lanes = tf.range(shard.index, batch_size, shard.count, dtype=tf.int64)
     rounds = tf.range(-(-examples // batch_size), dtype=tf.int64)
-    ids = lanes[:, None] + rounds[None, :] * batch_size
-    keys = stateless.random_bits(seed, stateless.ORDER, epoch, ids)
-    keys = tf.cast(tf.bitwise.right_shift(keys, tf.constant(1, tf.uint64)), tf.int64)
-    keys = tf.where(ids < examples, keys, tf.int64.max)  # places beyond the last example sort to the end
-    shuffled = tf.gather(ids, tf.argsort(keys, axis=1), batch_dims=1)
+
+    def shuffle(lane: tf.Tensor) -> tf.Tensor:
+        ids = lane + rounds * batch_size
+        keys = stateless.random_bits(seed, stateless.ORDER, epoch, ids)
+        keys = tf.cast(tf.bitwise.right_shift(keys, tf.constant(1, tf.uint64)), tf.int64)
+        keys = tf.where(ids < examples, keys, tf.int64.max)  # places beyond the last example sort to the end
+        return tf.argsort(keys)
+
+    # A lane at a time, and int32 until the end: with millions of examples the many steps of `shuffle` would take more
+    # memory than everything else.
+    order = tf.map_fn(_as_it_is(shuffle), lanes, parallel_iterations=1, fn_output_signature=tf.int32)
+    # The transpose, written as a gather: oneDNN's transpose complains about integers on older CPUs.
     steps = tf.range(steps_per_pass(examples, batch_size))
-    # The transpose, written as a gather: oneDNN's transpose complains about int64 on older CPUs.
     places = steps[:, None] + tf.range(tf.shape(lanes)[0])[None, :] * tf.shape(rounds)[0]
-    return tf.gather(tf.reshape(shuffled, [-1]), places)
+    return lanes + batch_size * tf.cast(tf.gather(tf.reshape(order, [-1]), places), tf.int64)
 
 
 def train_batches(
@@ -176,9 +189,9 @@ def evaluation_batches(
     The epoch that `prepare` sees is always 0, so what it draws at random is the same at every evaluation.
     """
     share = batch_size // images.shard.count
-    ids = np.array(images.shard.indices(len(images.listing)), np.int64)
+    ids = images.shard.indices(len(images.listing))
     return (
-        tf.data.Dataset.from_tensor_slices(ids)
+        tf.data.Dataset.range(ids.start, ids.stop, ids.step)
         .batch(share)
         .map(_as_it_is(lambda row: (tf.constant(0, tf.int64), row)))
         .apply(lambda rows: _with_pixels(rows, images, targets, seed, share))

@@ -1,40 +1,30 @@
-"""A folder or zip of class folders -> training/<class>/ and testing/<class>/: stratified, seeded, checked."""
+"""A folder or zip of images -> training/ and testing/ as files, or the same, or the whole of it, as records."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import io
+import json
 import os
 import shutil
-import zipfile
-import zlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-from tfinpaint.config_transforms import Transform
-from tfinpaint.data.digits import write_digits
-from tfinpaint.data.sources import (
-    Reading,
-    UnreadableImageError,
-    is_hidden,
-    is_image,
-    path_hash,
-    read_image,
-    walk_files,
-)
+import numpy as np
+
+from tfinpaint.data import packing, records
+from tfinpaint.data.names import Names
+from tfinpaint.data.origin import DIGITS, Origin, open_origin
+from tfinpaint.data.packing import Packing
+from tfinpaint.data.progress import tell_progress
+from tfinpaint.data.split import SIDES, split_classes
+from tfinpaint.data.threads import in_threads_by_blocks
+from tfinpaint.data.tree import is_hidden, is_image
 from tfinpaint.errors import UserError
-
-_CHECK = Reading((Transform(resize=[32, 32]),))  # small, so that JPEG files are decoded fast
-DIGITS = "digits"  # the name of the data set that needs no download
-MAX_FILE_BYTES = 256 * 2**20  # a single image larger than this, unpacked, is not read
-
-ZIP_ENCRYPTED = 0x1  # bit of a member's general purpose flags (APPNOTE.TXT, section 4.4.4)
-
-ReadFile = Callable[[str], bytes]
+from tfinpaint.files import write_json
 
 
 @dataclass(frozen=True)
@@ -54,14 +44,34 @@ class Report:
 
     def lines(self) -> list[str]:
         training, testing = (sum(pair[i] for pair in self.counts.values()) for i in (0, 1))
-        lines = [f"Unreadable, left out: {path}: {reason}" for path, reason in self.bad]
-        lines += [f"{name:>16}  {train:6} training  {test:5} testing" for name, (train, test) in self.counts.items()]
-        passed = f", {len(self.stray)} other files passed over" if self.stray else ""
         return [
-            *lines,
+            *_left_out(self.bad),
+            *(f"{name:>16}  {train:6} training  {test:5} testing" for name, (train, test) in self.counts.items()),
             f"{self.dest}: {training} training and {testing} testing images in {len(self.counts)} classes"
-            f"{passed}, {len(self.bad)} unreadable",
+            f"{_passed_over(len(self.stray))}, {len(self.bad)} unreadable",
         ]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What `pack` did; attributes as those of `Report`."""
+
+    dest: Path
+    images: int
+    stray: int
+    bad: tuple[tuple[str, str], ...]
+
+    def lines(self) -> list[str]:
+        counted = f"{self.images} images{_passed_over(self.stray)}, {len(self.bad)} unreadable"
+        return [*_left_out(self.bad), f"{self.dest}: {counted}"]
+
+
+def _left_out(bad: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"Unreadable, left out: {path}: {reason}" for path, reason in bad]
+
+
+def _passed_over(stray: int) -> str:
+    return f", {stray} other files passed over" if stray else ""
 
 
 def prepare(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int = 0) -> Report:
@@ -79,59 +89,214 @@ def prepare(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int =
         UserError: no such source, no class folders, a class with fewer than two images, `dest` is in use, or it
             cannot be written.
     """
+    _check_fraction(test_fraction)
+    dest = _check_dest(source, dest)
+    partial = _partial(dest)
+    if (partial / _PROGRESS / _PLAN).exists():
+        raise UserError(f"{partial}: holds unfinished records; finish them with --records, or remove that folder")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with open_origin(source, partial / DIGITS) as origin:
+            _refuse_empty_classes(source)
+            split = split_classes(origin, test_fraction, seed)
+            _copy(origin, split.sides, partial)
+        shutil.rmtree(partial / DIGITS, ignore_errors=True)
+        _put_in_place(partial, dest)
+    except OSError as error:
+        raise UserError(f"{dest}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Report(dest, split.counts, split.stray, split.bad)
+
+
+def _copy(origin: Origin, sides: dict[str, list[tuple[str, str]]], dest: Path) -> None:
+    files = [(path, dest / side / name) for side in SIDES for path, name in sides[side]]
+    for path, target in tell_progress(files, len(files), f"Copying {origin.path}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(origin.read(path))
+
+
+def prepare_records(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int = 0) -> Report:
+    """As `prepare`, with records in `dest/training` and `dest/testing` (`data.records`) in place of files.
+
+    Where it was interrupted, the same call goes on after the last finished shard, and leaves the same bytes.
+
+    Raises:
+        UserError: as `prepare`; or `dest` was begun with other arguments, or from a source that has changed since.
+    """
+    _check_fraction(test_fraction)
+
+    def plan(origin: Origin) -> Plan:
+        _refuse_empty_classes(source)
+        split = split_classes(origin, test_fraction, seed)
+        packings = {}
+        for side in SIDES:
+            pairs = sorted(split.sides[side], key=lambda pair: pair[1])
+            sources = [path for path, _ in pairs]
+            sizes = np.array([origin.state(path)[0] for path in sources], np.int64)
+            packings[side] = Packing(Names.of(name for _, name in pairs), Names.of(sources), sizes, checked=True)
+        return packings, {"counts": split.counts, "stray": split.stray, "bad": split.bad}
+
+    dest, facts, _ = _write_records(source, dest, {"test_fraction": test_fraction, "seed": seed}, plan)
+    counts = {name: (training, testing) for name, (training, testing) in facts["counts"].items()}
+    return Report(dest, counts, tuple(facts["stray"]), tuple((path, reason) for path, reason in facts["bad"]))
+
+
+def pack(source: Path, dest: Path) -> PackReport:
+    """Write all images of a folder or zip file into one folder of records, under the paths that they have.
+
+    Class folders need not be there; where they are, they are classes as they were. Goes on like `prepare_records`.
+
+    Raises:
+        UserError: no such source, no images in it, `dest` is in use, or was begun with other arguments or from a source
+            that has changed since, or cannot be written.
+    """
+
+    def plan(origin: Origin) -> Plan:
+        images, states = _look_at_images(origin)
+        packing = Packing(images, images, np.ascontiguousarray(states[:, 0]), checked=False)
+        return {"": packing}, {"images": len(images), "stray": len(origin.names) - len(images)}
+
+    dest, facts, bad = _write_records(source, dest, {"test_fraction": None, "seed": None}, plan)
+    return PackReport(dest, facts["images"] - len(bad), facts["stray"], tuple(bad))
+
+
+def verify(folder: Path) -> list[str]:
+    """Read the records in a folder, or in the folders in it, and compare all with the checksums.
+
+    Returns:
+        A line for each folder of records.
+
+    Raises:
+        UserError: there are none, or they are damaged.
+    """
+    found = [path for path in (folder, *(folder / side for side in SIDES)) if records.is_records(path)]
+    if not found:
+        raise UserError(f"{folder}: no records there, nor in training/ or testing/; expected {records.INDEX}")
+    lines = []
+    for path in found:
+        images, size = records.verify_records(path)
+        lines.append(f"{path}: {images} images, {size} bytes, as they were written")
+    return lines
+
+
+Plan = tuple[dict[str, Packing], dict[str, Any]]  # (folder in the destination -> what is in it, facts for the report)
+_PROGRESS, _PLAN = ".progress", "plan.json"
+
+
+def _write_records(
+    source: Path, dest: Path, arguments: dict[str, Any], make_plan: Callable[[Origin], Plan]
+) -> tuple[Path, dict[str, Any], list[tuple[str, str]]]:
+    """Plan, or find the plan of an earlier start; write what is missing; put it in place.
+
+    Returns:
+        (destination, the plan's facts, (path in the source, reason) of each image that could not be packed).
+    """
+    from tfinpaint.data.pack import write_records  # TensorFlow takes seconds to load
+
+    dest = _check_dest(source, dest)
+    partial = _partial(dest)
+    progress = partial / _PROGRESS
+    bad = []
+    try:
+        progress.mkdir(parents=True, exist_ok=True)
+        with _locked(progress):
+            try:
+                with open_origin(source, progress / DIGITS) as origin:
+                    given = {"source": str(source.resolve()), "shard_bytes": packing.SHARD_BYTES, **arguments}
+                    given["files"] = _fingerprint(origin)
+                    packings, facts = _plan(progress, given, lambda: make_plan(origin))
+                    for name, part in packings.items():
+                        bad += write_records(partial / name, progress / f"shards_{name}", part, origin.read)
+                _put_in_place(partial, dest)
+                shutil.rmtree(dest / _PROGRESS)
+            finally:
+                if not (progress / _PLAN).exists():  # nothing to go on with
+                    shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"{dest}: cannot be written: {error.strerror or error}; what was finished is kept in {partial}, and "
+            "the same command goes on with it"
+        ) from None
+    return dest, facts, bad
+
+
+def _plan(progress: Path, given: dict[str, Any], make: Callable[[], Plan]) -> Plan:
+    """The plan of an earlier start with the same arguments, or a new one."""
+    path = progress / _PLAN
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if begun is None:
+        packings, facts = make()
+        for name, part in packings.items():
+            part.store(progress / f"plan_{name}.npy")
+        write_json(path, {"given": given, "parts": list(packings), "facts": facts})
+        return packings, facts
+    for name, value in given.items():
+        if (before := begun["given"].get(name)) != value:
+            change = "its images have changed since" if name == "files" else f"{name} was {before} and is {value}"
+            raise UserError(
+                f"{progress.parent}: holds unfinished records of other arguments ({change}); start with those, or "
+                "remove that folder"
+            )
+    loaded = {name: Packing.load(progress / f"plan_{name}.npy") for name in begun["parts"]}
+    packings = {name: part for name, part in loaded.items() if part}
+    if len(packings) < len(loaded):
+        raise UserError(f"{progress}: is damaged; remove {progress.parent} and start anew")
+    return packings, begun["facts"]
+
+
+def _look_at_images(origin: Origin) -> tuple[Names, np.ndarray]:
+    """(names of the images, int64 [images, 2]: size and mark of each)."""
+    are_images = np.fromiter(map(is_image, origin.names), bool, len(origin.names))
+    images = Names.of(origin.names.select(np.flatnonzero(are_images)))
+    if not images:
+        raise UserError(f"{origin.path}: no images found")
+    states = np.empty((len(images), 2), np.int64)
+    for place, state in enumerate(in_threads_by_blocks(origin.state, images)):
+        states[place] = state
+    return images, states
+
+
+def _fingerprint(origin: Origin) -> str:
+    """Changes when an image is added, removed, renamed or changed."""
+    images, states = _look_at_images(origin)
+    return f"{images.digest()} {hashlib.sha256(states.tobytes()).hexdigest()}"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder.parent}: another process is packing there") from None
+        yield
+
+
+def _check_fraction(test_fraction: float) -> None:
     if not 0 < test_fraction < 1:
         raise UserError(f"--test-fraction {test_fraction}: expected a share between 0 and 1, such as 0.1")
+
+
+def _check_dest(source: Path, dest: Path) -> Path:
+    """The destination, absolute, which is free."""
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UserError(f"{dest}: already exists; remove it or name another folder")
     dest = dest.resolve()
     if source.is_dir() and dest.is_relative_to(source.resolve()):
         raise UserError(f"{dest}: lies inside {source}; name a folder elsewhere")
-    partial = dest.with_name(f".{dest.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        if str(source) == DIGITS and not source.exists():
-            source = write_digits(partial / DIGITS)
-        with _open_source(source) as (names, read):
-            _refuse_empty_classes(source)
-            report = _split(source, names, read, partial, test_fraction, seed)
-        shutil.rmtree(partial / DIGITS, ignore_errors=True)
-        if dest.exists():
-            dest.rmdir()
-        partial.rename(dest)
-    except OSError as error:
-        raise UserError(f"{dest}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return Report(dest, *report)
+    return dest
 
 
-@contextmanager
-def _open_source(source: Path) -> Iterator[tuple[list[str], ReadFile]]:
-    """(POSIX names of all files in the source, function that reads one)."""
-    if source.is_dir():
+def _partial(dest: Path) -> Path:
+    return dest.with_name(f".{dest.name}.partial")
 
-        def read_file(name: str) -> bytes:
-            _check_size((source / name).stat().st_size)
-            return (source / name).read_bytes()
 
-        yield walk_files(source), read_file
-    elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            members = {PurePosixPath(info.filename).as_posix(): info for info in archive.infolist()}
-            members = {name: info for name, info in members.items() if not info.is_dir()}
-            if any(info.flag_bits & ZIP_ENCRYPTED for info in members.values()):
-                raise UserError(f"{source}: the archive is encrypted; unpack it and give the folder")
-
-            def read_member(name: str) -> bytes:
-                _check_size(members[name].file_size)
-                return archive.read(members[name])
-
-            yield list(members), read_member
-    elif source.exists():
-        raise UserError(f"{source}: expected a folder or a zip file of class folders")
-    else:
-        raise UserError(f"{source}: no such folder or zip file")
+def _put_in_place(partial: Path, dest: Path) -> None:
+    if dest.exists():
+        dest.rmdir()
+    partial.rename(dest)
 
 
 def _refuse_empty_classes(source: Path) -> None:
@@ -141,88 +306,3 @@ def _refuse_empty_classes(source: Path) -> None:
     for folder, subfolders, files in os.walk(source):
         if not files and not subfolders and not is_hidden(os.path.basename(folder)):  # noqa: PTH119
             raise UserError(f"{folder}: class folder without images; fill it or remove it")
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise UnreadableImageError(f"{size} bytes, more than {MAX_FILE_BYTES}")
-
-
-def _split(
-    source: Path, names: Sequence[str], read: ReadFile, dest: Path, test_fraction: float, seed: int
-) -> tuple[dict[str, tuple[int, int]], tuple[str, ...], tuple[tuple[str, str], ...]]:
-    paths = sorted(PurePosixPath(name) for name in names)
-    paths = [path for path in paths if not any(is_hidden(part) for part in path.parts)]
-    images = [path for path in paths if is_image(path.name)]
-    root = _class_root(source, images)
-    members = [path for path in images if path.parent.parent == root and len(path.parts) == len(root.parts) + 2]
-    digests, bad = _check(members, read)
-    by_class: dict[str, list[PurePosixPath]] = {path.parent.name: [] for path in members}
-    for path in digests:
-        by_class[path.parent.name].append(path)
-    if len(by_class) < 2:
-        raise UserError(f"{source}: found one class only ({', '.join(by_class)}); a classifier needs at least two")
-    counts = {}
-    for name, files in sorted(by_class.items()):
-        tests = _sort_for_split(files, digests, test_fraction, seed)
-        if tests is None:
-            lines = [f"{path}: {reason}" for path, reason in bad if PurePosixPath(path).parent.name == name]
-            problem = f"{source}: class {name} has {len(files)} readable image(s); a split needs 2 different ones"
-            raise UserError("\n".join([problem, *lines]))
-        for side, chosen in (("testing", files[:tests]), ("training", files[tests:])):
-            folder = dest / side / name
-            folder.mkdir(parents=True)
-            for path in chosen:
-                (folder / path.name).write_bytes(read(str(path)))
-        counts[name] = (len(files) - tests, tests)
-    used = set(members)
-    return counts, tuple(str(path) for path in paths if path not in used), bad
-
-
-def _sort_for_split(
-    files: list[PurePosixPath], digests: dict[PurePosixPath, str], test_fraction: float, seed: int
-) -> int | None:
-    """Put a class's files into random order; the first so many, which is returned, are for testing.
-
-    Copies of one file stand together, and the boundary never falls between them. None where nothing can be split.
-    """
-    files.sort(key=lambda path: (path_hash(seed, digests[path]), path.name))
-    wanted = max(1, round(test_fraction * len(files)))
-    boundaries = [i for i in range(1, len(files)) if digests[files[i]] != digests[files[i - 1]]]
-    return min(boundaries, key=lambda i: abs(i - wanted), default=None)
-
-
-def _class_root(source: Path, images: Sequence[PurePosixPath]) -> PurePosixPath:
-    """The folder whose subfolders are the classes. The same data twice in a source (Kaggle's archive) is taken once."""
-    below: dict[PurePosixPath, set[tuple[str, str]]] = defaultdict(set)
-    for path in images:
-        if len(path.parts) >= 2:
-            below[path.parent.parent].add((path.parent.name, path.name))
-    if not below:
-        raise UserError(f"{source}: no class folders with images; expected {source.name}/<class>/<image>")
-    # An image beside class folders makes their parent look like a class: that is no root but a stray image.
-    below = {root: found for root, found in below.items() if not all(root / name in below for name, _ in found)}
-    roots = sorted(below, key=lambda root: (len(root.parts), root))
-    if any(below[root] != below[roots[0]] for root in roots[1:]):
-        found = ", ".join(str(root) for root in roots[:5])
-        raise UserError(f"{source}: class folders at several places ({found}); give one of them as SOURCE")
-    return roots[0]
-
-
-def _check(
-    paths: Sequence[PurePosixPath], read: ReadFile
-) -> tuple[dict[PurePosixPath, str], tuple[tuple[str, str], ...]]:
-    """Decode every file once: (digest of each good file's contents, (path, reason) of each bad one)."""
-
-    def check(path: PurePosixPath) -> tuple[str, str]:
-        try:
-            contents = read(str(path))
-            read_image(io.BytesIO(contents), _CHECK)
-        except (UnreadableImageError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            return "", str(error)
-        return hashlib.sha256(contents).hexdigest(), ""
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        results = dict(zip(paths, pool.map(check, paths), strict=True))
-    good = {path: digest for path, (digest, _) in results.items() if digest}
-    return good, tuple((str(path), reason) for path, (digest, reason) in results.items() if not digest)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from tfinpaint.config import Config
 from tfinpaint.config_transforms import shape_after
 from tfinpaint.data import erasing, masks, transforms
+from tfinpaint.data.decode import Reading
 from tfinpaint.data.pipeline import Batch, Chain, divide
-from tfinpaint.data.sources import Reading
 from tfinpaint.data.targets import make_targets, normalize_cells, pixel_weights
 from tfinpaint.data.transforms import Keys, Numbered
 

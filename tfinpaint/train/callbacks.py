@@ -7,14 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tensorflow as tf
-
 from tfinpaint import checkpoint
 from tfinpaint.checkpoint import Contents, Header
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.build import contents, describe
-from tfinpaint.train.dataset import DataSet
+from tfinpaint.train.dataset import Batches, DataSet
 from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
 from tfinpaint.train.progress import RunProgress
 from tfinpaint.train.run import Run, begin
@@ -26,7 +24,7 @@ def train(
     run: Run,
     trainer: Trainer,
     data: DataSet,
-    test_batches: tf.data.Dataset | None,
+    test_batches: Batches | None,
     *,
     steps: int,
     classes: tuple[str, ...] = (),
@@ -75,7 +73,7 @@ def train(
 
 
 def evaluate(
-    run: Run, trainer: Trainer, test_batches: tf.data.Dataset | None, *, draw: Callable[[MetricsLog], None]
+    run: Run, trainer: Trainer, test_batches: Batches | None, *, draw: Callable[[MetricsLog], None]
 ) -> MetricsLog:
     """What `train` does where there is nothing to train on: score once, as epoch 0, and draw.
 
@@ -95,9 +93,7 @@ def evaluate(
     return metrics
 
 
-def _settle(
-    run: Run, trainer: Trainer, batches_from: Callable[[int], tf.data.Dataset], steps: int
-) -> Callable[[], None]:
+def _settle(run: Run, trainer: Trainer, batches_from: Callable[[int], Batches], steps: int) -> Callable[[], None]:
     """How batch-norm statistics are made ready for inference at each epoch's end.
 
     Frozen batch-norms are settled here and now, after a transfer: the statistics that came with the weights are those

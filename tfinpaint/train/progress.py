@@ -8,6 +8,7 @@ import time
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfinpaint import dist, measurements
+from tfinpaint.data.progress import duration
 from tfinpaint.train.loop import ReadLoss, Result
 
 PLAIN_INTERVAL_SECONDS = 15.0
@@ -68,7 +69,7 @@ class RunProgress:
         if not self._done or self._done >= self._total:
             return ""
         seconds = (time.monotonic() - self._begin) / self._done * (self._total - self._done)
-        return f"  {_duration(seconds)} left"
+        return f"  {duration(seconds)} left"
 
     def _print(self, line: str) -> None:
         self._printed = time.monotonic()
@@ -82,9 +83,3 @@ def _figures(prefix: str, result: Result) -> list[str]:
     """All but the many measurements, of which one is enough to follow a run by."""
     hidden = set(measurements.NAMES) - {measurements.HEADLINE}
     return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -84,7 +84,7 @@ def start_world(cycle_time_ms: float | None = None):
     from tfinpaint import dist
     from tfinpaint.config import Distributed
 
-    return dist.start(**Distributed().model_dump() | {"cycle_time_ms": cycle_time_ms})
+    return dist.start(Distributed(cycle_time_ms=cycle_time_ms))
 
 
 def time_steps() -> None:

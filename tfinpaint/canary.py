@@ -71,7 +71,9 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     averaged = [gradient.numpy().round(3).tolist() for gradient in world.average_gradients(gradients)]
     yield "average_gradients", averaged, [[mean], [[mean + 0.5], [mean + 0.5]]]
 
-    yield "sum_tensor", world.sum_tensor(tf.constant([float(world.rank), 1.0])).numpy().tolist(), [total, world.size]
+    mine = tf.constant([float(world.rank), 1.0])
+    yield "sum_tensor", world.sum_tensor(mine, "canary_sum").numpy().tolist(), [total, world.size]
+    yield "mean_tensor", world.mean_tensor(mine, "canary_mean").numpy().round(3).tolist(), [round(mean, 3), 1.0]
 
     weight, counter = keras.Variable([world.rank + 1.0]), keras.Variable(world.rank, dtype="int64")
     seeds = keras.random.SeedGenerator(world.rank).state

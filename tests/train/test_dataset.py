@@ -10,8 +10,15 @@ from conftest import write_images
 from tfinpaint.config import Config
 from tfinpaint.data import prepare, recipes, sources
 from tfinpaint.data.pipeline import Images, Shard
+from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.train.dataset import DataSet
+from tfinpaint.train.run import Run
+
+
+def run_of(config: Config) -> Run:
+    return Run(config, World(), "inpainter", None, None)
+
 
 CONFIG = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, {"center": {}}]}})
 
@@ -23,7 +30,7 @@ def test_a_sample_is_spread_and_repeats_no_image(tmp_path, images, shown):
     listing = sources.list_images(write_images(tmp_path, {"a": images}))
     recipe = recipes.inpainting(CONFIG, separate=False, augment=False)
     opened = Images.open(listing, Shard(), recipe.images, preload=True)
-    sample = DataSet(CONFIG, opened, None, recipe).sample(6)["originals"].numpy()
+    sample = DataSet(run_of(CONFIG), opened, None, recipe).sample(6)["originals"].numpy()
     assert np.array_equal(sample, opened.pixels.numpy()[shown] / np.float32(255))
 
 
@@ -35,7 +42,7 @@ def test_an_image_that_breaks_during_a_run_is_told_in_one_line(tmp_path, packed)
     listing = sources.list_images(root)
     recipe = recipes.inpainting(CONFIG, separate=False, augment=True)
     config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"batch_size": 4, "test_batch_size": 4})})
-    data = DataSet(config, Images.open(listing, Shard(), recipe.images, preload=False), None, recipe)
+    data = DataSet(run_of(config), Images.open(listing, Shard(), recipe.images, preload=False), None, recipe)
     assert len(list(data.batches_from(0).take(3))) == 3
     assert len(list(data.evaluation_batches())) == 2
     file = root / ("images-00000-of-00001.tfrecord" if packed else "a/003.png")
@@ -59,6 +66,6 @@ def test_errors_of_other_kinds_are_not_hidden(tmp_path):
     listing = sources.list_images(write_images(tmp_path / "x", {"a": 8}))
     recipe = recipes.inpainting(CONFIG, separate=False, augment=True)
     broken = replace(recipe, prepare=lambda batch: {"x": tf.debugging.assert_less(batch["images"], -1.0)} and batch)
-    data = DataSet(CONFIG, Images.open(listing, Shard(), recipe.images, preload=False), None, broken)
+    data = DataSet(run_of(CONFIG), Images.open(listing, Shard(), recipe.images, preload=False), None, broken)
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(data.evaluation_batches())

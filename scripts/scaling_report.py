@@ -5,6 +5,7 @@ usage: python scripts/scaling_report.py [docs/scaling.json]
 Beside the fields that scaling_model.py tells, the file has
     measured_by_the_clock, others_share: {"1": ..., "2": ..., "4": ...}, images/s by the clock, and the share of the
         processors that others had meanwhile; "measured" is without others
+    measured_range: {"1": [lowest, highest], ...}, of the steps whose median "measured" is
     networks: {name: {"macs_per_image": multiply-adds of the forward pass, "gradients": [[bytes, ready share], ...]}},
         of this project's network ("inpainter", at 128 px) and of those in PUBLISHED
 """
@@ -117,10 +118,11 @@ def _machine_table(inputs: Inputs, raw: dict) -> str:
     ]
     for ranks, measured, predicted in scaling_model.calibration(inputs):
         step = predict(inputs.job, inputs.cluster(ranks_per_host=ranks), ranks)
+        low, high = raw["measured_range"][str(ranks)]
         communication_s = step.communication_s + step.negotiation_s
         rows.append(
             f"| {ranks} | {raw['measured_by_the_clock'][str(ranks)]:.1f} | {raw['others_share'][str(ranks)]:.0%} "
-            f"| {measured:.1f} | {predicted:.1f} | {predicted / measured - 1:+.1%} "
+            f"| {measured:.1f} ({low:.1f} to {high:.1f}) | {predicted:.1f} | {predicted / measured - 1:+.1%} "
             f"| {step.compute_s:.2f} | {communication_s:.2f} | {step.waiting_s:.2f} |"
         )
     return "\n".join(rows)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfinpaint import dist
+from tfinpaint.config import Distributed
 from tfinpaint.errors import UserError
 
 
@@ -57,11 +58,21 @@ def test_ranks_are_known_before_horovod_is(monkeypatch, environment, rank, size,
 
 
 @pytest.mark.parametrize(
-    ("bound", "machine", "ranks", "threads"), [(8, 8, 2, 4), (2, 2, 4, 1), (1, 8, 4, 1), (3, 8, 1, 3), (8, 8, 1, 8)]
+    ("bound", "cores", "limit", "ranks", "threads"),
+    [
+        (8, 8, None, 2, 4),
+        (2, 2, None, 4, 1),
+        (1, 8, None, 4, 1),
+        (3, 8, None, 1, 3),
+        (8, 8, None, 1, 8),
+        (8, 8, 4.0, 2, 2),  # a container with half of the machine
+        (8, 8, 0.5, 2, 1),
+    ],
 )
-def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, bound, machine, ranks, threads):
+def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, bound, cores, limit, ranks, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)))
-    monkeypatch.setattr(os, "cpu_count", lambda: machine)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(dist.machine, "core_limit", lambda: limit)
     assert dist.threads_per_rank(ranks) == threads
 
 
@@ -87,3 +98,26 @@ def test_importing_tensorflow_through_start_is_quiet():
     code = "from tfinpaint import cli, dist; from tfinpaint.config import Distributed; dist.start(Distributed())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_neighbours_are_divided_into_groups_of_about_equal_size():
+    assert dist.divide("abcdef", [1, 1, 1, 1, 1, 1], 3) == [["a", "b"], ["c", "d"], ["e", "f"]]
+    assert dist.divide("abc", [1, 1, 100], 2) == [["a", "b"], ["c"]]
+    assert dist.divide("ab", [3, 5], 8) == [["a"], ["b"]]  # no empty groups
+    assert dist.divide("abcd", [0, 0, 0, 0], 2) == [["a", "b", "c", "d"]]
+
+
+def test_horovod_reads_the_settings_of_the_configuration(tmp_path):
+    settings = Distributed(fusion_threshold_mb=2, cycle_time_ms=2.5, cache_capacity=7, stall_timeout_s=90)
+    found = dist._horovod_environment(settings, tmp_path, crowded=False)
+    assert found == {
+        "HOROVOD_FUSION_THRESHOLD": "2097152",
+        "HOROVOD_CYCLE_TIME": "2.5",
+        "HOROVOD_CACHE_CAPACITY": "7",
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "180",
+    }
+    crowded = dist._horovod_environment(Distributed(timeline=True, autotune=True), tmp_path / "run", crowded=True)
+    assert (crowded["HOROVOD_CYCLE_TIME"], crowded["OMPI_MCA_mpi_yield_when_idle"]) == ("5", "1")
+    assert crowded["HOROVOD_TIMELINE"] == str(tmp_path / "run" / "timeline.json")
+    assert (crowded["HOROVOD_AUTOTUNE"], crowded["HOROVOD_AUTOTUNE_LOG"]) == ("1", str(tmp_path / "run/autotune.csv"))
+    assert (tmp_path / "run").is_dir()  # Horovod makes no folders

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint import watch
+from tfinpaint import machine, watch
 from tfinpaint.config import Distributed
 from tfinpaint.errors import UserError
 
@@ -54,10 +54,12 @@ def launched() -> bool:
 
 
 def threads_per_rank(local_size: int) -> int:
-    """Cores that this rank may use: those it is bound to, or its share of the machine's."""
+    """Cores that this rank may use: those it is bound to, or its share of the machine's or the container's."""
     bound = len(os.sched_getaffinity(0))
-    machine = os.cpu_count() or bound
-    return bound if bound < machine else max(1, machine // local_size)
+    cores = os.cpu_count() or bound
+    if bound < cores:
+        return bound
+    return max(1, int(min(cores, machine.core_limit() or cores)) // local_size)
 
 
 class World:

@@ -74,7 +74,7 @@ def read(root: Path = Path("/")) -> Machine:
         features=tuple(name.upper() for name in _FEATURES if name in flags),
         cores=os.cpu_count() or 1,
         allowed_cores=len(os.sched_getaffinity(0)),
-        core_limit=min(_core_limits(root), default=None),
+        core_limit=core_limit(root),
         memory=memory,
         memory_limit=min(limits, default=None),
         shared_memory=_size(root / "dev/shm"),
@@ -100,6 +100,11 @@ def _nvidia_smi() -> str:
         return subprocess.run(query, capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
+
+
+def core_limit(root: Path = Path("/")) -> float | None:
+    """Processor time per second, in cores, that the control group allows (a container, a batch job); None: all."""
+    return min(_core_limits(root), default=None)
 
 
 def _core_limits(root: Path) -> Iterator[float]:

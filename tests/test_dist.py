@@ -47,6 +47,10 @@ def test_from_first_gives_the_value_or_the_error():
         ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}, 1, 2, True),
         ({"PMI_RANK": "3", "PMI_SIZE": "8"}, 3, 8, True),
         ({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}, 0, 1, True),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}, 3, 4, True),  # srun
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, 0, 1, False),  # a batch script, which is no rank
+        # mpirun within a batch job
+        ({"SLURM_PROCID": "0", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, 1, 2, True),
     ],
 )
 def test_ranks_are_known_before_horovod_is(monkeypatch, environment, rank, size, launched):
@@ -55,6 +59,24 @@ def test_ranks_are_known_before_horovod_is(monkeypatch, environment, rank, size,
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (dist.launched_rank(), dist.launched_size(), dist.launched()) == (rank, size, launched)
+
+
+@pytest.mark.parametrize(
+    ("environment", "local_size"),
+    [
+        ({}, 1),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, 2),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_GTIDS": "2,3"}, 2),  # srun, two tasks on each of two hosts
+        ({"SLURM_GTIDS": "0,1"}, 1),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_GTIDS": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, 4),
+    ],
+)
+def test_ranks_of_a_host_are_counted_before_horovod_is(monkeypatch, environment, local_size):
+    for name in (*dist._LOCAL_SIZE_VARIABLES, "SLURM_STEP_NUM_TASKS", "SLURM_GTIDS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert dist._launched_local_size() == local_size
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 BROKEN_SECONDS = 5.0  # within which the cause of a broken collective is known, if another rank's death is the cause
 
 # What Open MPI, Horovod's Gloo launcher, other MPIs (PMI) and Slurm's srun tell the processes they start.
-_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "PMIX_RANK")
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
@@ -46,6 +46,13 @@ def launched_rank() -> int:
 def launched_size() -> int:
     """How many processes the launcher started; 1 where there is none. Needs no Horovod."""
     return _from_environment(_SIZE_VARIABLES, 1)
+
+
+def _launched_local_size() -> int:
+    """How many processes the launcher started on this host; 1 where there is none."""
+    if not any(name in os.environ for name in _LOCAL_SIZE_VARIABLES) and "SLURM_STEP_NUM_TASKS" in os.environ:
+        return len(os.environ.get("SLURM_GTIDS", "0").split(","))  # srun's list of the tasks on this host
+    return _from_environment(_LOCAL_SIZE_VARIABLES, 1)
 
 
 def launched() -> bool:
@@ -219,7 +226,7 @@ def start(settings: Distributed, folder: Path | None = None) -> World:
     """
     global _watch
     size = launched_size()
-    local_size = _from_environment(_LOCAL_SIZE_VARIABLES, 1)
+    local_size = _launched_local_size()
     threads = threads_per_rank(local_size)
     _import_tensorflow()
     hvd = None

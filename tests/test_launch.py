@@ -105,10 +105,12 @@ def test_the_manifest_fits_the_image(manifest):
     dockerfile = (ROOT / "Dockerfile").read_text()
     home = re.search(r"^WORKDIR (\S+)$", dockerfile, re.M)[1]
     user = re.search(r"^USER (\S+)$", dockerfile, re.M)[1]
-    name = re.search(r"docker build .*-t (\S+) \.", dockerfile)[1]
+    user_id = re.search(r"^ARG UID=(\d+)$", dockerfile, re.M)[1]
+    target, name = re.search(r"docker build --target (\S+) -t (\S+) \.", (LAUNCH / "mpijob.yaml").read_text()).groups()
+    assert re.search(rf"^FROM \S+ AS {target}$", dockerfile, re.M)
     assert job["spec"]["sshAuthMountPath"] == f"/home/{user}/.ssh"
     for pod in pods(job).values():
-        assert pod["securityContext"]["runAsUser"] == 1000  # the first user that useradd makes
+        assert pod["securityContext"]["runAsUser"] == int(user_id)
         assert [volume["name"] for volume in pod["volumes"]] == ["runs"]
         assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
         for container in pod["containers"] + pod.get("initContainers", []):
@@ -118,11 +120,11 @@ def test_the_manifest_fits_the_image(manifest):
 
 def test_the_launcher_reaches_the_workers_where_they_listen_and_starts_what_exists(manifest):
     launcher, worker = (pod["containers"][0] for pod in pods(manifest[1]).values())
-    ssh = launcher["command"][launcher["command"].index("plm_ssh_args") + 1].split()
-    port = ssh[ssh.index("-p") + 1]
-    assert worker["command"][:4] == ["/usr/sbin/sshd", "-De", "-p", port]
-    assert worker["readinessProbe"]["tcpSocket"]["port"] == int(port)
-    assert f"{manifest[1]['spec']['sshAuthMountPath']}/id_rsa" in worker["command"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert worker["command"] == ["/usr/sbin/sshd", "-De"]
+    ports = re.findall(r"Port (\d+)", dockerfile)  # of the server, and of the client
+    assert ports == [str(worker["readinessProbe"]["tcpSocket"]["port"])] * 2
+    assert f'"HostKey {manifest[1]["spec"]["sshAuthMountPath"]}/id_rsa"' in dockerfile
     program = launcher["command"][launcher["command"].index("python") :]
     assert program[:2] == ["python", "-m"]
     assert (ROOT / f"{program[2].replace('.', '/')}.py").is_file()

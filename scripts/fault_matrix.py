@@ -80,7 +80,8 @@ def inject(fault: str, phase: str, arguments: list[str]) -> int:
 
     def poison(batches):
         for batch in batches:
-            yield {**batch, "inputs": batch["inputs"] * float("nan")} if poisoned else batch
+            # The targets: nan in inputs alone would end at the first ReLU, whose kernel makes a 0 of it.
+            yield {**batch, "targets": batch["targets"] * float("nan")} if poisoned else batch
 
     def init(self, *args, **kwargs):
         trainers.append(self)

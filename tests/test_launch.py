@@ -84,9 +84,9 @@ def test_misfits_finds_what_kubernetes_would_refuse(manifest):
     _, job = manifest
     job["spec"]["slotsPerWorkers"] = 2
     job["spec"]["runPolicy"]["backoffLimit"] = "3"
-    pods(job)["Worker"]["containers"][0]["command"][3] = 2222
+    pods(job)["Launcher"]["containers"][0]["command"][2] = 4
     assert sorted(misfits(job, MPIJOB)) == [
-        "/spec/mpiReplicaSpecs/Worker/template/spec/containers/0/command/3: 2222 is not str",
+        "/spec/mpiReplicaSpecs/Launcher/template/spec/containers/0/command/2: 4 is not str",
         "/spec/runPolicy/backoffLimit: '3' is not int",
         "/spec/slotsPerWorkers: unknown",
     ]

@@ -254,3 +254,25 @@ def test_synchronised_batch_norm_normalises_by_all_ranks_and_keeps_names_weights
     frozen = synchronised(model, PairOfRanks([]))  # asks no other rank
     assert not frozen.layers[0].trainable
     assert np.array_equal(frozen(mine, training=True), model(mine, training=False))
+
+
+def test_weights_that_differ_or_are_not_finite_are_told_by_rank():
+    class Beside(dist.World):
+        """Rank 0 of three; the others' weights are told."""
+
+        def gather(self, value):
+            return [value, *others(value)]
+
+    trainer = Trainer(linear(), None, None, world=Beside())
+    others = lambda mine: [mine, mine]  # noqa: E731
+    trainer.check_in_step()
+    others = lambda mine: [mine, {**mine, "digest": "0" * 64}]  # noqa: E731
+    with pytest.raises(UserError, match="the ranks hold different weights: rank 2 not those of the others"):
+        trainer.check_in_step()
+    others = lambda mine: [{**mine, "finite": False}, mine]  # noqa: E731
+    with pytest.raises(UserError, match=r"the weights of rank 1 are not finite \(inf or nan\)"):
+        trainer.check_in_step()
+    trainer.model.set_weights([np.array([[np.inf], [1.0]], np.float32)])
+    others = lambda mine: []  # noqa: E731
+    with pytest.raises(UserError, match="the weights of rank 0 are not finite"):
+        trainer.check_in_step()

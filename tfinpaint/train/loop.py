@@ -131,14 +131,19 @@ class Trainer:
         """Compare a digest of the weights over the ranks.
 
         Raises:
-            UserError: the ranks hold different weights.
+            UserError: the weights of a rank are not finite, or the ranks hold different ones.
         """
         adversary = self.adversary.discriminator.get_weights() if self.adversary else []
-        weights = [*self.model.get_weights(), *adversary]
-        digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in weights))
-        digests = self.world.gather(digest.hexdigest())
+        weights = [np.asarray(weight) for weight in (*self.model.get_weights(), *adversary)]
+        digest = hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).hexdigest()
+        ranks = self.world.gather({"digest": digest, "finite": all(np.isfinite(weight).all() for weight in weights)})
+        if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
+            raise UserError(f"the weights of {_named(spoilt)} are not finite (inf or nan); go on from a checkpoint")
+        digests = [each["digest"] for each in ranks]
         if len(set(digests)) > 1:
-            raise UserError(f"the ranks hold different weights (digests {', '.join(d[:12] for d in digests)})")
+            usual = max(digests, key=digests.count)
+            others = [rank for rank, digest in enumerate(digests) if digest != usual]
+            raise UserError(f"the ranks hold different weights: {_named(others)} not those of the others")
 
     def _gradients(self, batch: Batch, shares: _Shares) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Sums over these examples; what they add to the gradients of the model's, then the discriminator's loss."""

@@ -30,7 +30,8 @@ CASES: dict[str, dict] = {
     "gradient groups": {"distributed": {"gradient_groups": 4}},
     "sync_batchnorm": {"sync_batchnorm": True},
     "mixed_bfloat16": {"precision": "mixed_bfloat16"},
-    "fp16 compression": {"distributed": {"compression": "fp16"}},
+    "mixed_float16": {"precision": "mixed_float16", "scale_loss": True},
+    "fp16 compression": {"distributed": {"compression": "fp16"}, "scale_loss": True},
 }
 
 
@@ -59,6 +60,7 @@ def train(
     sync_batchnorm: bool = False,
     accumulate_steps: int = 1,
     clip_norm: float | None = None,
+    scale_loss: bool = False,
 ) -> list[np.ndarray]:
     """The weights after so many steps."""
     import keras
@@ -67,7 +69,7 @@ def train(
     from tfinpaint.models.encoder import build_encoder
     from tfinpaint.models.inpaint import build_inpainter
     from tfinpaint.models.losses import build_objective
-    from tfinpaint.train.batchnorm import batchnorm_layers, synchronised
+    from tfinpaint.train.batchnorm import batchnorm_layers, synchronise_batchnorm
     from tfinpaint.train.loop import Trainer
     from tfinpaint.train.optimizers import build_optimizer
 
@@ -75,13 +77,21 @@ def train(
     keras.utils.set_random_seed(0)
     model = build_inpainter(build_encoder("tiny", "before_add", SIDE, SIDE))
     if sync_batchnorm:
-        model = synchronised(model, world)
+        synchronise_batchnorm(model, world)
     else:
         for layer in batchnorm_layers(model, trainable=True):
             layer.trainable = False
     objective = build_objective(Loss(function="BCE"), "sigmoid", by_pixel=masked)
     optimizer = build_optimizer(Optimizer(type="SGD", learning_rate=0.1, momentum=0.9), steps, 1)
-    trainer = Trainer(model, optimizer, objective, world=world, accumulate_steps=accumulate_steps, clip_norm=clip_norm)
+    trainer = Trainer(
+        model,
+        optimizer,
+        objective,
+        world=world,
+        accumulate_steps=accumulate_steps,
+        clip_norm=clip_norm,
+        scale_loss=scale_loss,
+    )
     trainer.synchronise()
     trainer.train_steps(batches(steps, world.rank, world.size), steps)
     trainer.check_in_step()

@@ -80,20 +80,21 @@ def test_ranks_of_a_host_are_counted_before_horovod_is(monkeypatch, environment,
 
 
 @pytest.mark.parametrize(
-    ("bound", "cores", "limit", "ranks", "threads"),
+    ("own", "launchers", "limit", "ranks", "threads"),
     [
         (8, 8, None, 2, 4),
         (2, 2, None, 4, 1),
-        (1, 8, None, 4, 1),
+        (1, 8, None, 4, 1),  # bound to a core by the launcher
         (3, 8, None, 1, 3),
+        (3, 8, None, 2, 3),
         (8, 8, None, 1, 8),
-        (8, 8, 4.0, 2, 2),  # a container with half of the machine
+        (8, 8, 4.0, 2, 2),  # a container with the time of 4 cores
         (8, 8, 0.5, 2, 1),
+        (4, 8, 4.0, 2, 2),
     ],
 )
-def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, bound, cores, limit, ranks, threads):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)))
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, own, launchers, limit, ranks, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(launchers if process else own)))
     monkeypatch.setattr(dist.machine, "core_limit", lambda: limit)
     assert dist.threads_per_rank(ranks) == threads
 
@@ -129,8 +130,10 @@ def test_neighbours_are_divided_into_groups_of_about_equal_size():
     assert dist.divide("abcd", [0, 0, 0, 0], 2) == [["a", "b", "c", "d"]]
 
 
-def test_horovod_reads_the_settings_of_the_configuration(tmp_path):
+def test_horovod_reads_the_settings_of_the_configuration(tmp_path, monkeypatch):
     settings = Distributed(fusion_threshold_mb=2, cycle_time_ms=2.5, cache_capacity=7, stall_timeout_s=90)
+    for name in (*dist._RANK_VARIABLES, *dist._SIZE_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
     found = dist._horovod_environment(settings, tmp_path, crowded=False)
     assert found == {
         "HOROVOD_FUSION_THRESHOLD": "2097152",
@@ -138,8 +141,20 @@ def test_horovod_reads_the_settings_of_the_configuration(tmp_path):
         "HOROVOD_CACHE_CAPACITY": "7",
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "180",
     }
-    crowded = dist._horovod_environment(Distributed(timeline=True, autotune=True), tmp_path / "run", crowded=True)
+    crowded = dist._horovod_environment(Distributed(timeline=True), tmp_path / "run", crowded=True)
     assert (crowded["HOROVOD_CYCLE_TIME"], crowded["OMPI_MCA_mpi_yield_when_idle"]) == ("5", "1")
+    assert crowded["HOROVOD_FUSION_THRESHOLD"] == "4194304"
+    assert dist._horovod_environment(Distributed(), None, crowded=False)["HOROVOD_FUSION_THRESHOLD"] == "67108864"
     assert crowded["HOROVOD_TIMELINE"] == str(tmp_path / "run" / "timeline.json")
-    assert (crowded["HOROVOD_AUTOTUNE"], crowded["HOROVOD_AUTOTUNE_LOG"]) == ("1", str(tmp_path / "run/autotune.csv"))
     assert (tmp_path / "run").is_dir()  # Horovod makes no folders
+    (tmp_path / "run" / "autotune.csv").touch()  # nor does it spare files
+    tuned = dist._horovod_environment(Distributed(autotune=True), tmp_path / "run", crowded=True)
+    assert (tuned["HOROVOD_AUTOTUNE"], tuned["HOROVOD_AUTOTUNE_LOG"]) == ("1", str(tmp_path / "run/autotune_2.csv"))
+    assert not tuned.keys() & {"HOROVOD_FUSION_THRESHOLD", "HOROVOD_CYCLE_TIME", "HOROVOD_CACHE_CAPACITY"}
+
+
+def test_only_errors_of_collectives_are_taken_for_them():
+    assert dist._is_of_horovod(tf.errors.UnknownError(None, None, "Horovod has been shut down"))
+    assert not dist._is_of_horovod(tf.errors.UnknownError(None, None, "out of range"))
+    assert not dist._is_of_horovod(UserError("/data/horovod/images: no images found"))
+    assert not dist._is_of_horovod(OSError(28, "No space left on device", "/runs/horovod/metrics.jsonl"))

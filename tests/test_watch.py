@@ -1,5 +1,6 @@
 """The heartbeats over real loopback connections: several ranks as threads of this process."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -145,16 +146,27 @@ def test_strangers_are_not_let_in(exits):
         invitation = gather({})[0]
         forged = {**invitation, "token": "0" * 32}
         strangers = [watch._connect(rank, **forged) for _ in range(2)]
-        with socket.create_connection(("127.0.0.1", invitation["port"])) as other:
-            other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        silent = [socket.create_connection(("127.0.0.1", invitation["port"])) for _ in range(30)]
+        for words in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"[1]\n",
+            b"[" * 5000,
+            '{"rank": 1, "token": "é"}\n'.encode(),
+            b"{}\n",
+        ):
+            strangers.append(socket.create_connection(("127.0.0.1", invitation["port"])))
+            strangers[-1].sendall(words)
         own = watch._connect(rank, **invitation)
         gather({"host": "h", "joined": True})
-        return own, strangers
+        return own, strangers + silent
 
     first, (own, strangers) = together(2, act)
     assert list(first._peers) == [1]
-    until(lambda: all(stranger.recv(1) == b"" for stranger in strangers))
-    assert own.recv(100).startswith(b'{"doing": "starting", "progress": 0}')
+    for stranger in strangers:
+        stranger.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):  # closed before everything was read
+            assert stranger.recv(1) == b""
+    assert own.recv(100).startswith(b'{"doing": "starting", "progress": 0, "idle_s": ')
     assert first.where() == "rank 1 (h) is starting"
 
 
@@ -190,3 +202,27 @@ def test_ranks_at_one_and_the_same_long_work_do_not_hang(exits):
         rank.doing("in epoch 1, step 1")  # compiling, perhaps
     time.sleep(1.5)
     assert exits == []
+
+
+def test_a_rank_that_has_more_to_do_is_not_taken_for_hanging(exits):
+    ranks = joined(2, stall_timeout_s=0.5)
+    ranks[1].doing("adding up")  # and waits for rank 0
+    for _ in range(15):
+        ranks[0].working()
+        time.sleep(0.1)
+    assert exits == []
+    until(lambda: exits)  # it stops working
+
+
+def test_long_reasons_in_any_script_arrive(exits, capsys):
+    ranks = joined(3)
+    ranks[1].fail("图" * 20_000 + " the end")
+    until(lambda: len(exits) == 2)
+    assert capsys.readouterr().err.count("图 the end") == 2
+
+
+def test_a_rank_that_cannot_connect_is_told(exits, caplog, monkeypatch):
+    monkeypatch.setattr(watch, "_connect", lambda rank, **invitation: None)
+    first, _ = joined(2)
+    assert "No heartbeats of rank 1" in caplog.text
+    assert first.where() == ""

@@ -69,6 +69,8 @@ class Header(BaseModel):
         adversarial: type of the discriminator's optimizer in the configuration; None without a discriminator.
         classes: class names of a classifier, else empty.
         optimizer: its type in the configuration; several have states of the same shapes.
+        loss_scaled: the optimizer's state holds that of a loss scale.
+        lr_factor: by which learning rates were multiplied for the number of ranks.
         batch_size, steps_per_epoch: of the run; they place `step` in the data.
     """
 
@@ -89,6 +91,8 @@ class Header(BaseModel):
     adversarial: str | None = None
     classes: tuple[str, ...] = ()
     optimizer: str | None = None
+    loss_scaled: bool = False
+    lr_factor: float = 1.0
     batch_size: int
     steps_per_epoch: int
 

@@ -46,7 +46,8 @@ def classify(options: cli.Options, world: dist.World) -> None:
     model = build.build_model(build.describe(run, steps=steps, classes=classes), run.network, run.network_name)
     if training:
         trainable.set_trainable(model, config.model.trainable)
-        model = batchnorm.synchronised(model, world) if config.distributed.sync_batchnorm else model
+        if config.distributed.sync_batchnorm:
+            batchnorm.synchronise_batchnorm(model, world)
     transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
         transferred = build.load_by_name(run, config.checkpoints.load, model, whole=training is None)

@@ -285,15 +285,20 @@ class Distributed(Section):
         description="groups of neighbouring layers whose gradients are reduced together, each as soon as backward has "
         "them; null: every tensor by itself, fused as fusion_threshold_mb allows",
     )
-    compression: Literal["fp16"] | None = Field(None, description="fp16: gradients travel as float16; null: float32")
-    fusion_threshold_mb: int = Field(64, ge=0, description="Horovod's tensor-fusion buffer, MiB")
+    compression: Literal["fp16"] | None = Field(
+        None, description="fp16: gradients travel as float16, with dynamic loss scaling; null: float32"
+    )
+    fusion_threshold_mb: int | None = Field(
+        None, ge=0, description="Horovod's tensor-fusion buffer, MiB; null: 4 where ranks share cores, else 64"
+    )
     cycle_time_ms: float | None = Field(
         None, gt=0, description="Horovod's wait between reduction rounds; null: 5 where ranks share cores, else 1"
     )
     cache_capacity: int = Field(1024, ge=0, description="entries of Horovod's response cache; 0: none")
     autotune: bool = Field(
         False,
-        description="let Horovod look for the best fusion and cycle time; its log: autotune.csv in the run folder",
+        description="let Horovod look for the best fusion and cycle time; its log: autotune.csv in the run folder; "
+        "fusion_threshold_mb, cycle_time_ms and cache_capacity are not used then",
     )
     timeline: bool = Field(
         False, description="write Horovod's timeline, timeline.json in the run folder, for chrome://tracing or Perfetto"
@@ -390,6 +395,11 @@ class Config(Section):
     def weighs_pixels(self) -> bool:
         """True where pixels count differently in the loss."""
         return self.mask is not None and (self.loss.target == "masked" or self.loss.overlap > 0)
+
+    @property
+    def scales_loss(self) -> bool:
+        """True where gradients are float16, in backward or on their way: small ones vanish, large ones overflow."""
+        return self.precision == "mixed_float16" or self.distributed.compression == "fp16"
 
     @property
     def output_activation(self) -> Literal["sigmoid", "linear"]:

@@ -61,11 +61,16 @@ def launched() -> bool:
 
 
 def threads_per_rank(local_size: int) -> int:
-    """Cores that this rank may use: those it is bound to, or its share of the machine's or the container's."""
-    bound = len(os.sched_getaffinity(0))
-    cores = os.cpu_count() or bound
-    if bound < cores:
-        return bound
+    """Cores that this rank may use: those its launcher has bound it to, or its share of those of the host's ranks.
+
+    These may be fewer than the machine has: a batch job or a container may be bound, or limited in time, as a whole.
+    """
+    own = os.sched_getaffinity(0)
+    try:
+        bound_alone = own != os.sched_getaffinity(os.getppid())
+    except OSError:  # the parent is somebody else's
+        bound_alone = False
+    cores = len(own) * local_size if bound_alone else len(own)
     return max(1, int(min(cores, machine.core_limit() or cores)) // local_size)
 
 
@@ -96,8 +101,13 @@ class World:
 
     def doing(self, what: str) -> None:
         """Say what this rank is at, such as "in epoch 1, step 3"; the other ranks tell it should this one die."""
-        if _watch:
+        if _watch and self.size > 1:
             _watch.doing(what)
+
+    def working(self) -> None:
+        """Give a sign of work within something of which other ranks may have less to do."""
+        if _watch and self.size > 1:
+            _watch.working()
 
     def average_gradients(self, gradients: Sequence[Any]) -> list[Any]:
         """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA.
@@ -230,12 +240,12 @@ def start(settings: Distributed, folder: Path | None = None) -> World:
     threads = threads_per_rank(local_size)
     _import_tensorflow()
     hvd = None
-    if launched():
+    if size > 1:
         environment = _horovod_environment(settings, folder, crowded=local_size > 1 and threads <= 2)
         for name, value in environment.items():
             os.environ.setdefault(name, value)
         hvd = _import_horovod(size)
-    _limit_threads(threads, local_size)
+    _limit_threads(threads)
     if hvd:
         hvd.init()
         if hvd.size() != size:
@@ -245,7 +255,7 @@ def start(settings: Distributed, folder: Path | None = None) -> World:
             )
     world = World(hvd, settings)
     _pin_gpu(world)
-    if hvd and world.size > 1:
+    if hvd:
         timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
         _watch = watch.join(world.rank, _addresses(world), world.gather, *timeouts)
         log.info(_described(world, hvd, list(environment)))
@@ -259,21 +269,39 @@ def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded:
         crowded: ranks share the cores of a host, so that what one of them burns is missing in another.
     """
     found = {
-        "HOROVOD_FUSION_THRESHOLD": str(settings.fusion_threshold_mb * 2**20),
-        "HOROVOD_CYCLE_TIME": f"{settings.cycle_time_ms or (5 if crowded else 1):g}",
-        "HOROVOD_CACHE_CAPACITY": str(settings.cache_capacity),
         # Its own check comes second: the heartbeats know more, and end the ranks where it only says so.
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(max(2 * settings.stall_timeout_s, 120)),
     }
+    if not settings.autotune:  # it leaves alone what is set
+        # A large tensor that travels alone is not copied: where cores are short, worth more than fewer messages.
+        fusion_mb = (4 if crowded else 64) if settings.fusion_threshold_mb is None else settings.fusion_threshold_mb
+        found |= {
+            "HOROVOD_FUSION_THRESHOLD": str(fusion_mb * 2**20),
+            "HOROVOD_CYCLE_TIME": f"{settings.cycle_time_ms or (5 if crowded else 1):g}",
+            "HOROVOD_CACHE_CAPACITY": str(settings.cache_capacity),
+        }
     if crowded:  # a rank that waits must not spin on the core that another rank computes on
         found["OMPI_MCA_mpi_yield_when_idle"] = "1"
-    if folder and (settings.timeline or settings.autotune) and launched_rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-    if folder and settings.timeline:
-        found["HOROVOD_TIMELINE"] = str(folder / "timeline.json")
-    if folder and settings.autotune:
-        found |= {"HOROVOD_AUTOTUNE": "1", "HOROVOD_AUTOTUNE_LOG": str(folder / "autotune.csv")}
+    if settings.autotune:
+        found["HOROVOD_AUTOTUNE"] = "1"
+    files = {"HOROVOD_TIMELINE": "timeline.json"} if settings.timeline else {}
+    files |= {"HOROVOD_AUTOTUNE_LOG": "autotune.csv"} if settings.autotune else {}
+    if folder and files and launched_rank() == 0:
+        found |= {name: str(_unused(folder, file)) for name, file in files.items()}
     return found
+
+
+def _unused(folder: Path, name: str) -> Path:
+    """A file of this name, numbered where there is one: Horovod writes over files, and makes no folders."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
+    path, number = folder / name, 1
+    while path.exists():
+        number += 1
+        path = (folder / name).with_stem(f"{Path(name).stem}_{number}")
+    return path
 
 
 def _described(world: World, hvd: Any, names: Sequence[str]) -> str:
@@ -326,17 +354,30 @@ def failure_elsewhere(error: BaseException) -> str | None:
 
     When a rank dies, the others' reductions fail with words about connections; what they mean is known a moment later.
     """
-    if _watch is None or not ("horovod" in str(error).lower() or type(error).__name__ == "HorovodInternalError"):
+    if _watch is None or not _is_of_horovod(error):
         return None
     where = _watch.where()
-    cause = _watch.cause(BROKEN_SECONDS)
+    if cause := _watch.cause(BROKEN_SECONDS):
+        return cause
     words = next((line for line in str(error).splitlines() if "horovod" in line.lower()), type(error).__name__)
-    return cause or f"a reduction over the ranks failed: {words.strip()}; {where}"
+    reason = f"a reduction over the ranks failed: {words.strip()}; {where}"
+    _watch.fail(reason)
+    return reason
+
+
+def _is_of_horovod(error: BaseException) -> bool:
+    if type(error).__name__ == "HorovodInternalError":
+        return True
+    return type(error).__module__.startswith("tensorflow.") and "horovod" in str(error).lower()
 
 
 def leave() -> None:
     """Say goodbye to the other ranks: this one has done its work."""
     if _watch:
+        import horovod.tensorflow as hvd
+
+        _watch.doing("ending")
+        hvd.shutdown()  # waits for the others, and therefore while they are watched
         _watch.close()
 
 
@@ -360,8 +401,6 @@ def _import_horovod(size: int) -> Any:
     try:
         import horovod.tensorflow as hvd
     except ImportError as error:
-        if size == 1:
-            return None
         raise UserError(
             f"started as {size} processes, but Horovod cannot be imported ({error}); run scripts/setup, "
             "or start a single process without a launcher"
@@ -369,10 +408,10 @@ def _import_horovod(size: int) -> Any:
     return hvd
 
 
-def _limit_threads(threads: int, local_size: int) -> None:
+def _limit_threads(threads: int) -> None:
     import tensorflow as tf
 
-    if local_size > 1 and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+    if threads < len(os.sched_getaffinity(0)) and "TF_NUM_INTRAOP_THREADS" not in os.environ:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
 

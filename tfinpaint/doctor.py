@@ -131,12 +131,6 @@ def has_address(name: str) -> bool:
 
 def slow(here: Machine, imported: Imported) -> Iterator[Finding]:
     """What lets training work, but slower than it could."""
-    if here.usable_cores < here.allowed_cores:
-        yield Finding(
-            f"TensorFlow starts threads for {here.allowed_cores} cores, but has the time of {here.core_limit:g}.",
-            f"export TF_NUM_INTRAOP_THREADS={here.usable_cores} (divided by the ranks), or bind it to cores.",
-            is_note=True,
-        )
     if here.gpus and imported.gpus == 0:
         yield Finding("TensorFlow does not see the GPUs.", "Install its GPU build: pip install -e .[gpu]", is_note=True)
     if len(here.gpus) > 1 and imported.parts.get("NCCL") is False:

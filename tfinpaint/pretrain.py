@@ -45,7 +45,8 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     training = held_out = None
     if data.input_path:
         trainable.set_trainable(model, config.model.trainable)
-        model = batchnorm.synchronised(model, world) if config.distributed.sync_batchnorm else model
+        if config.distributed.sync_batchnorm:
+            batchnorm.synchronise_batchnorm(model, world)
         training = open_images(run, model, data.input_path, data.target_path, training=True)
     if data.test_input_path:
         held_out = open_images(run, model, data.test_input_path, data.test_target_path, training=False)

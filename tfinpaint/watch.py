@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import logging
 import os
 import secrets
 import selectors
@@ -22,10 +23,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
 JOIN_SECONDS = 10.0  # for connecting to rank 0, all addresses together
+HELLO_BYTES = 256  # of what a rank says first: its number and the token
 GRACE_SECONDS = 3.0  # for the main thread to end by itself, and with more to tell, once another rank has failed
 LONGEST_LINE = 16 * 2**10  # bytes
 EXIT_PEER_FAILED = 3
@@ -49,7 +53,7 @@ class _Peer:
 
     def send(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # a connection that is gone is noticed when it is read
-            self.connection.sendall(json.dumps(message).encode() + b"\n")
+            self.connection.sendall(json.dumps(message, ensure_ascii=False).encode() + b"\n")
 
     def receive(self) -> list[dict[str, Any]] | None:
         """The messages that have come; None at the end of the connection."""
@@ -86,7 +90,8 @@ class Watch:
         self._selector = selectors.DefaultSelector()
         for peer in peers:
             self._selector.register(peer.connection, selectors.EVENT_READ, peer)
-        self._doing, self._progress, self._idle_s = "starting", 0, 0.0
+        self._doing, self._progress = "starting", 0
+        self._signs, self._seen_signs, self._idle_s = 0, 0, 0.0  # of work; written by the main thread, and this one's
         self._cause = ""
         self._known, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -100,17 +105,21 @@ class Watch:
     def advance(self) -> None:
         """Count one more thing that this rank has come to, such as a collective."""
         self._progress += 1
-        self._idle_s = 0.0
+        self._signs += 1
+
+    def working(self) -> None:
+        """Give a sign of work within a long thing, of which other ranks may have more or less to do."""
+        self._signs += 1
 
     def where(self) -> str:
         """What the ranks that this one watches were last seen at."""
-        return "; ".join(f"{peer} is {peer.doing}" for peer in self._peers.values())
+        return "; ".join(f"{peer} is {peer.doing}" for peer in list(self._peers.values()))
 
     def fail(self, reason: str) -> None:
         """Tell the others that this rank ends, and why. The caller ends the process."""
         self._ending.set()
         for peer in list(self._peers.values()):
-            peer.send(failed=reason[-LONGEST_LINE // 2 :], doing=self._doing)
+            peer.send(failed=_shortened(reason), doing=self._doing)
 
     def cause(self, wait_s: float) -> str:
         """Which other rank has failed and how, as soon as it is known; "" where that takes longer.
@@ -130,21 +139,29 @@ class Watch:
             peer.connection.close()
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # without this thread the others would take this rank for lost
+            print(f"rank {self._rank}: the heartbeats have ended: {error!r}", file=sys.stderr, flush=True)
+            self.close()
+
+    def _watch(self) -> None:
         last = time.monotonic()
         next_beat = last
         while not self._known.is_set() and self._peers:
             if (now := time.monotonic()) >= next_beat:
                 next_beat = now + self._beat_s
                 for peer in list(self._peers.values()):
-                    peer.send(doing=self._doing, progress=self._progress)
+                    peer.send(doing=self._doing, progress=self._progress, idle_s=round(self._idle_s, 1))
             for key, _ in self._selector.select(self._beat_s / 2):
                 self._listen_to(key.data)
             # Where this process itself was stopped, the others' silence meanwhile does not count.
             passed = min(time.monotonic() - last, self._beat_s)
             last = time.monotonic()
-            self._idle_s += passed
+            signs = self._signs
+            self._idle_s = self._idle_s + passed if signs == self._seen_signs else 0.0
+            self._seen_signs = signs
             for peer in list(self._peers.values()):
-                peer.idle_s += passed
                 peer.silent_s += passed
                 if peer.silent_s > self._timeout_s:
                     self._conclude(
@@ -165,16 +182,16 @@ class Watch:
         if self._progress == least:
             behind = [f"rank 0 ({socket.gethostname()}), {self._doing}", *behind]
         self._conclude(
-            f"all wait for {'; '.join(behind)}, for {self._stall_timeout_s:g} s: its file system or device may hang. "
-            "Where it only is slow, raise distributed.stall_timeout_s"
+            f"all wait for {'; '.join(behind)}, for {self._stall_timeout_s:g} s: a file system may hang. Where it only "
+            "is slow, raise distributed.stall_timeout_s"
         )
 
     def _listen_to(self, peer: _Peer) -> None:
         messages = peer.receive()
         for message in messages or ():
             peer.doing = message.get("doing", peer.doing)
-            if message.get("progress", peer.progress) != peer.progress:
-                peer.progress, peer.idle_s = message["progress"], 0.0
+            peer.progress = message.get("progress", peer.progress)
+            peer.idle_s = message.get("idle_s", peer.idle_s)
             if "leaving" in message:
                 return self._forget(peer)
             if "failed" in message:
@@ -211,6 +228,11 @@ def stopping(rank: int, cause: str) -> str:
     return "\n".join(f"error: rank {rank} stops: {line}" for line in cause.splitlines())
 
 
+def _shortened(reason: str) -> str:
+    """The end of it, as much as fits into a line with what JSON and the others put around it."""
+    return reason.encode()[-LONGEST_LINE // 4 :].decode(errors="ignore")
+
+
 def join(
     rank: int,
     addresses: Sequence[str],
@@ -234,6 +256,13 @@ def join(
     if listener:
         awaited = {number: found["host"] for number, found in enumerate(hosts) if number and found["joined"]}
         peers = _accept(listener, token, awaited)
+        if missing := sorted(set(range(1, len(hosts))) - {peer.rank for peer in peers}):
+            ranks = ", ".join(f"{number} ({hosts[number]['host']})" for number in missing)
+            here = " or ".join(addresses) or "any IPv4 address"
+            log.warning(
+                f"No heartbeats of rank {ranks}, which cannot connect to {here} of this host: should it be lost, the "
+                "others may wait for ever"
+            )
     else:
         peers = [_Peer(0, hosts[0]["host"], own)] if own else []
     return Watch(rank, peers, timeout_s, stall_timeout_s)
@@ -254,27 +283,48 @@ def _connect(rank: int, addresses: Sequence[str], port: int, token: str) -> sock
 
 
 def _accept(listener: socket.socket, token: str, awaited: dict[int, str]) -> list[_Peer]:
-    """The connections of the awaited ranks, who have all written by now; a stranger's is closed."""
+    """The connections of the awaited ranks; a stranger's is closed, whatever it says or does not say."""
     peers: dict[int, _Peer] = {}
+    heard: dict[socket.socket, bytes] = {}
     deadline = time.monotonic() + JOIN_SECONDS
-    with listener:
-        listener.settimeout(1.0)
+    with listener, selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
         while len(peers) < len(awaited) and time.monotonic() < deadline:
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                connection, _ = listener.accept()
-                connection.settimeout(1.0)
-                hello = json.loads(_first_line(connection))
-                rank = hello["rank"]
-                if hmac.compare_digest(str(hello["token"]), token) and rank in awaited:
+            for key, _ in selector.select(0.2):
+                if key.fileobj is listener:
+                    connection, _ = listener.accept()
+                    connection.settimeout(1.0)
+                    heard[connection] = b""
+                    selector.register(connection, selectors.EVENT_READ)
+                    continue
+                connection = cast(socket.socket, key.fileobj)
+                byte = _next_byte(connection)
+                heard[connection] += byte
+                if byte not in (b"", b"\n") and len(heard[connection]) < HELLO_BYTES:
+                    continue
+                selector.unregister(connection)
+                rank = _rank_of(heard.pop(connection), token)
+                if rank in awaited and rank not in peers:
                     peers[rank] = _Peer(rank, awaited[rank], connection)
                 else:
                     connection.close()
+    for connection in heard:
+        connection.close()
     return list(peers.values())
 
 
-def _first_line(connection: socket.socket) -> bytes:
-    """Up to the first newline and no further: what follows is for the heartbeats."""
-    line = b""
-    while not line.endswith(b"\n") and len(line) < LONGEST_LINE and (byte := connection.recv(1)):
-        line += byte
-    return line
+def _next_byte(connection: socket.socket) -> bytes:
+    """One at a time: what follows the first line is for the heartbeats. b"" at the end."""
+    try:
+        return connection.recv(1)
+    except OSError:
+        return b""
+
+
+def _rank_of(hello: bytes, token: str) -> int | None:
+    try:
+        said = json.loads(hello)
+        known = hmac.compare_digest(str(said["token"]).encode(), token.encode())
+        return int(said["rank"]) if known else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

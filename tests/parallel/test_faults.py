@@ -27,16 +27,17 @@ def pictures(matrix, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("launcher", "ranks", "fault", "phase"),
+    ("launcher", "ranks", "fault", "phase", "first"),
     [
-        ("bare", 3, "kill", "evaluation"),
-        ("mpirun", 2, "stop", "training"),
-        ("bare", 2, "exception", "saving"),
-        ("gloo", 2, "nan", "training"),
+        ("bare", 3, "kill", "evaluation", False),
+        ("bare", 2, "stop", "saving", True),
+        ("mpirun", 2, "hang", "training", False),
+        ("bare", 2, "exception", "saving", False),
+        ("gloo", 2, "nan", "training", False),
     ],
 )
-def test_every_survivor_ends_and_the_cause_is_named(matrix, pictures, tmp_path, launcher, ranks, fault, phase):
-    wrong, output, _ = matrix.run_case(launcher, ranks, fault, phase, tmp_path / "case", pictures)
+def test_every_survivor_ends_and_the_cause_is_named(matrix, pictures, tmp_path, launcher, ranks, fault, phase, first):
+    wrong, output, _ = matrix.run_case(launcher, ranks, fault, phase, tmp_path / "case", pictures, first=first)
     assert wrong == [], output
 
 

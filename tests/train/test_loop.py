@@ -10,7 +10,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronised
+from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
 from tfinpaint.train.loop import Trainer, fit
 
 squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
@@ -236,24 +236,32 @@ class PairOfRanks(dist.World):
         return (value + next(self.others)) / 2
 
 
-def test_synchronised_batch_norm_normalises_by_all_ranks_and_keeps_names_weights_and_flags():
+def test_synchronised_batch_norm_normalises_by_all_ranks():
     # Ranks of means 1000 and 1004, far from 0: squares around 0 would lose the variance in float32.
     generator = np.random.default_rng(0)
     mine, its = (generator.normal(mean, 0.5, (50, 1)).astype(np.float32) for mean in (1000, 1004))
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.BatchNormalization(name="norm")])
-    model.layers[0].moving_mean.assign([1001.0])
-    model.layers[0].gamma.assign([3.0])
+    norm = model.layers[0]
+    norm.moving_mean.assign([1001.0])
+    norm.gamma.assign([3.0])
     offset = its.mean() - 1001
-    copy = synchronised(model, PairOfRanks([tf.constant([[offset], [its.var() + offset**2]])]))
+    synchronise_batchnorm(model, PairOfRanks([tf.constant([[offset], [its.var() + offset**2]])]))
     both = np.concatenate([mine, its])
-    outputs = copy(mine, training=True).numpy()
+    outputs = model(mine, training=True).numpy()
     assert np.allclose(outputs, 3 * (mine - both.mean()) / np.sqrt(both.var() + 1e-3), rtol=1e-4, atol=1e-4)
-    assert np.isclose(copy.layers[0].moving_variance.numpy()[0], 0.99 + 0.01 * both.var(), rtol=1e-4)
-    assert [layer.name for layer in copy.layers] == ["norm"]
-    model.layers[0].trainable = False
-    frozen = synchronised(model, PairOfRanks([]))  # asks no other rank
-    assert not frozen.layers[0].trainable
-    assert np.array_equal(frozen(mine, training=True), model(mine, training=False))
+    assert np.isclose(norm.moving_variance.numpy()[0], 0.99 + 0.01 * both.var(), rtol=1e-4)
+    norm.trainable = False
+    expected = model(mine, training=False).numpy()
+    assert np.array_equal(model(mine, training=True), expected)  # frozen, it asks no other rank
+
+
+def test_weights_of_synchronised_batch_norms_are_those_of_plain_ones(tmp_path):
+    # Keras names the groups of a weight file after the layers' classes.
+    plain, synchronised = norm_model(), norm_model()
+    synchronise_batchnorm(synchronised, dist.World())
+    synchronised.save_weights(tmp_path / "s.weights.h5")
+    plain.load_weights(tmp_path / "s.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(plain.get_weights(), synchronised.get_weights(), strict=True))
 
 
 def test_weights_that_differ_or_are_not_finite_are_told_by_rank():
@@ -276,3 +284,23 @@ def test_weights_that_differ_or_are_not_finite_are_told_by_rank():
     others = lambda mine: []  # noqa: E731
     with pytest.raises(UserError, match="the weights of rank 0 are not finite"):
         trainer.check_in_step()
+
+
+def test_gradients_that_overflow_on_their_way_change_no_weight():
+    class Compressing(dist.World):
+        def __init__(self):
+            super().__init__()
+            self.compression = "fp16"
+
+        def average_gradients(self, gradients):
+            return [tf.cast(tf.cast(gradient, tf.float16), tf.float32) for gradient in gradients]
+
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=Compressing(), scale_loss=True)
+    scale = trainer.optimizer.variables[-2]
+    trainer.train_steps(iter([batch([[1e3, 0]], [[0]])]), 1)  # a gradient of 2e6, times 2^15
+    assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
+    assert float(scale) == 2.0**14
+    scale.assign(2.0)
+    with pytest.raises(UserError, match="the gradients of all ranks together, as float16, are not finite"):
+        trainer.train_steps(iter([batch([[1e3, 0]], [[0]])]), 1)
+    assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]

@@ -333,3 +333,10 @@ def test_rates_grow_with_the_ranks_after_a_warmup(scheduler, scaling, steps, exp
         optimizer.iterations.assign(step)
         found.append(float(optimizer.learning_rate))
     assert np.allclose(found, expected, rtol=1e-6)
+
+
+def test_a_scaled_rate_goes_on_where_it_was_saved():
+    # What a checkpoint does on --resume; Keras asks the schedule for its configuration there.
+    section = Optimizer(learning_rate=0.8)
+    optimizer = build_optimizer(section, 10, 4, LrScaling(4.0, 2.0))
+    assert optimizer.get_config()["learning_rate"]["config"] == {"rate": 0.8, "factor": 4.0, "warmup_steps": 20}

@@ -7,6 +7,7 @@ BatchNorm" (arXiv 2105.07576, section 3, PreciseBN): fix the weights, run some t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ import tensorflow as tf
 
 from tfinpaint.dist import World
 
+Moments = Callable[[tf.Tensor, None], tuple[tf.Tensor, tf.Tensor]]
+
 
 def batchnorm_layers(model: keras.Model, *, trainable: bool) -> list[keras.layers.BatchNormalization]:
     """The batch-norm layers that are trained, or those that are frozen."""
@@ -23,41 +26,29 @@ def batchnorm_layers(model: keras.Model, *, trainable: bool) -> list[keras.layer
     return [layer for layer in norms if layer.trainable == trainable]
 
 
-class SynchronisedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch norm that normalises by the mean and variance over the ranks' batches, which have to be equally large.
+def synchronise_batchnorm(model: keras.Model, world: World) -> None:
+    """Let the batch norms of a model, where they are trained, see the batches of all ranks, which are equally large.
 
-    Not under XLA. Keras's own `synchronized` knows the replicas of a tf.distribute strategy alone.
+    Not under XLA. Keras's own `synchronized` knows the replicas of a tf.distribute strategy alone. The layers stay what
+    they are, for Keras names the groups of a weight file after their class.
     """
-
-    mean_over_ranks: Callable[[tf.Tensor, str], tf.Tensor]
-
-    def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        if mask is not None:
-            raise NotImplementedError("masked examples count differently on every rank")
-        mean, variance = super()._moments(inputs, mask)
-        # Squares around a point near the mean, equal on all ranks: around 0 their difference would cancel in float32.
-        origin = tf.cast(self.moving_mean.value, mean.dtype)
-        offset = mean - origin
-        moments = tf.stack([offset, variance + tf.square(offset)])
-        offset, square = tf.unstack(self.mean_over_ranks(moments, f"batchnorm_{self.name}"))
-        return origin + offset, tf.maximum(square - tf.square(offset), 0.0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer._moments = functools.partial(_moments_over_ranks, layer, layer._moments, world)
 
 
-def synchronised(model: keras.Model, world: World) -> keras.Model:
-    """The same model, same names and weights, whose batch norms see the batch of all ranks while they are trained."""
-
-    def clone(layer: keras.Layer) -> keras.Layer:
-        if type(layer) is not keras.layers.BatchNormalization:
-            return type(layer).from_config(layer.get_config())
-        made = SynchronisedBatchNormalization.from_config(layer.get_config())
-        made.mean_over_ranks = world.mean_tensor
-        return made
-
-    copy = keras.models.clone_model(model, clone_function=clone)
-    copy.set_weights(model.get_weights())
-    for made, layer in zip(copy.layers, model.layers, strict=True):
-        made.trainable = layer.trainable
-    return copy
+def _moments_over_ranks(
+    layer: keras.layers.BatchNormalization, own_moments: Moments, world: World, inputs: tf.Tensor, mask: None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and biased variance over the ranks' batches."""
+    assert mask is None, "masked examples would count differently on every rank"
+    mean, variance = own_moments(inputs, mask)
+    # Squares around a point near the mean, equal on all ranks: around 0 their difference would cancel in float32.
+    origin = tf.cast(layer.moving_mean.value, mean.dtype)
+    offset = mean - origin
+    moments = tf.stack([offset, variance + tf.square(offset)])
+    offset, square = tf.unstack(world.mean_tensor(moments, f"batchnorm_{layer.name}"))
+    return origin + offset, tf.maximum(square - tf.square(offset), 0.0)
 
 
 class StatisticsEstimator:

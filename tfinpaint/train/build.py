@@ -57,6 +57,8 @@ def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] =
         adversarial=config.loss.adversarial.optimizer.type if config.loss.adversarial else None,
         classes=classes,
         optimizer=config.optimizer.type,
+        loss_scaled=config.scales_loss,
+        lr_factor=run.lr_scaling.factor if run.lr_scaling else 1.0,
         batch_size=run.batch_size,
         steps_per_epoch=steps,
     )
@@ -242,7 +244,7 @@ def make_trainer(
         model, optimizer, objective, metrics, measure,
         adversary=adversary, judge=judge, world=run.world, jit_compile=_compiles(run.config, run.world.size),
         accumulate_steps=run.config.accumulate_steps, clip_norm=run.config.optimizer.clip_norm,
-        scale_loss=run.config.precision == "mixed_float16",
+        scale_loss=run.config.scales_loss,
     )  # fmt: skip
     if run.resumed:
         saved = run.config.checkpoints.save
@@ -309,6 +311,13 @@ def _make_judge(run: Run) -> Judge | None:
     return Judge(build_features(encoder, section.layer), section.weight)
 
 
+_RESUMED = {  # fields of the header whose names do not tell what to look at
+    "batch_size": "the batch size over all ranks (data.batch_size_per_rank?)",
+    "lr_factor": "the factor of distributed.lr_scaling, which depends on the number of ranks,",
+    "loss_scaled": "loss scaling (precision: mixed_float16, or distributed.compression)",
+}
+
+
 def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:
     """A resumed run must have its model and see its data as before, so far as the checkpoint's header tells.
 
@@ -329,6 +338,7 @@ def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:
                     "another --workdir"
                 )
         elif before != after:
+            name = _RESUMED.get(name, name)
             raise UserError(
                 f"--resume: {name} was {before} and is now {after}; restore it, or start anew in another --workdir"
             )

@@ -57,7 +57,8 @@ class _Shares(NamedTuple):
     scale: tf.Tensor
 
 
-SPOILT = "spoilt"  # beside a step's sums: above 0 at the places of the ranks whose gradients were not finite
+# Beside a step's sums: above 0 at the places of the ranks whose gradients were not finite; whether the step was taken.
+SPOILT, FINITE = "spoilt", "finite"
 
 _NOTHING = of_targets(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
 
@@ -96,7 +97,7 @@ class Trainer:
             jit_compile: compile forward and backward with XLA; the collectives and the update stay outside it.
             accumulate_steps: equal parts in which a batch is computed, one after another.
             clip_norm: largest global norm of the model's gradients; they are scaled down to it.
-            scale_loss: scale it dynamically, for float16.
+            scale_loss: scale it dynamically, where gradients are float16 in backward or on their way.
         """
         self.model, self.optimizer, self.adversary, self.world = model, optimizer, adversary, world
         self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm
@@ -215,17 +216,18 @@ class Trainer:
         gradients = self.world.average_gradients(gradients)
         # The ranks decide as one: what is spoilt on one of them is left out by all.
         finite = tf.reduce_all(spoilt == 0)
+        if self.world.compression:  # what is finite here may have become infinite on its way
+            finite &= _are_finite(gradients)
         tf.cond(
             finite, lambda: self._apply([g / scale for g in gradients] if self._loss_scale else gradients), tf.no_op
         )
         if self._loss_scale:
             self._loss_scale.update(finite)
-        return {**sums, SPOILT: spoilt}
+        return {**sums, SPOILT: spoilt, FINITE: finite}
 
     def _spoilt(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
         """float32 [ranks]: 1 at this rank's place where a gradient of its own is not finite."""
-        finite = tf.math.is_finite(tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
-        return tf.one_hot(self.world.rank, self.world.size) * tf.cast(~finite, tf.float32)
+        return tf.one_hot(self.world.rank, self.world.size) * tf.cast(~_are_finite(gradients), tf.float32)
 
     def _apply(self, gradients: list[tf.Tensor]) -> tf.Operation:
         """Update the weights of model and discriminator by their averaged gradients."""
@@ -286,29 +288,31 @@ class Trainer:
             UserError: a gradient, or the loss, was not finite, on any rank; no such gradient has changed a weight.
         """
         totals = _Totals(self._shares, where)
-        before: tf.Tensor | None = None
+        before: tuple[tf.Tensor, tf.Tensor] | None = None
         for step in range(1, steps + 1):
             self.world.doing(f"in {where}, step {step}, reading images")
             batch = next(batches)
             self.world.doing(f"in {where}, step {step}")
             sums = self._train_step(dict(batch))
-            spoilt = sums.pop(SPOILT)
+            taken = sums.pop(FINITE), sums.pop(SPOILT)
             totals.add(sums, len(batch["inputs"]))
             if on_step:
                 on_step(totals.last_loss)
             # One step late, so that no device waits until its result is read.
-            self._check_gradients(before, f"{where}, step {step - 1}")
-            before = spoilt
-        self._check_gradients(before, f"{where}, step {steps}")
+            if before:
+                self._check_gradients(*before, f"{where}, step {step - 1}")
+            before = taken
+        if before:
+            self._check_gradients(*before, f"{where}, step {steps}")
         return totals.reduce(self.world)
 
-    def _check_gradients(self, spoilt: tf.Tensor | None, where: str) -> None:
-        if spoilt is None or not (ranks := np.flatnonzero(spoilt.numpy()).tolist()):
-            return
-        if self._loss_scale and self._loss_scale.value > 1:
-            return  # the step was left out, and the next ones have a smaller scale
+    def _check_gradients(self, finite: tf.Tensor, spoilt: tf.Tensor, where: str) -> None:
+        if finite or (self._loss_scale and self._loss_scale.value > 1):
+            return  # a step that was left out, before others with a smaller scale
+        ranks = np.flatnonzero(spoilt.numpy()).tolist()
+        whose = _named(ranks) if ranks else "all ranks together, as float16,"
         raise UserError(
-            f"{where}: the gradients of {_named(ranks)} are not finite (inf or nan); they have changed no weight. "
+            f"{where}: the gradients of {whose} are not finite (inf or nan); they have changed no weight. "
             "Lower optimizer.learning_rate or set optimizer.clip_norm, then start anew, or --resume from a checkpoint"
         )
 
@@ -331,6 +335,7 @@ class Trainer:
         totals = _Totals(self._shares, where)
         self.world.doing(f"in {where}")
         for batch in batches:
+            self.world.working()
             sums, outputs = self._test_step(dict(batch))
             totals.add(sums, len(batch["inputs"]))
             if on_batch:
@@ -341,6 +346,10 @@ class Trainer:
         """Average the batch-norm statistics over the ranks, so that all evaluate and save one and the same model."""
         norms = batchnorm_layers(self.model, trainable=True)
         self.world.average_variables([v for norm in norms for v in (norm.moving_mean, norm.moving_variance)])
+
+
+def _are_finite(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.math.is_finite(tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
 
 
 def _named(ranks: Sequence[int]) -> str:

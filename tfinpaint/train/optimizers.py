@@ -10,7 +10,7 @@ out of the classes below. So only Keras's base class is used, without its own we
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -109,6 +109,9 @@ class _Scaled(keras.optimizers.schedules.LearningRateSchedule):
         rate = self._rate(step) if callable(self._rate) else self._rate
         risen = tf.minimum(tf.cast(step, tf.float32) / max(self._warmup_steps, 1), 1.0) if self._warmup_steps else 1.0
         return rate * (1.0 + (self._factor - 1.0) * risen)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self._rate, "factor": self._factor, "warmup_steps": self._warmup_steps}
 
 
 class _Optimizer(keras.optimizers.Optimizer):

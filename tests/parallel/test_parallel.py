@@ -297,3 +297,48 @@ def test_class_weights_and_predictions_of_two_ranks_are_those_of_one(images, tmp
     succeed("classify", "--config", config, *evaluation)
     assert json.loads((tmp_path / "evaluated" / "summary.json").read_text())["test_images"] == 1
     assert (tmp_path / "evaluated" / "predictions" / "predictions.csv").read_text().count("\n") == 2
+
+
+def test_every_option_at_once_resumes_and_transfers(images, tmp_path):
+    changes = {
+        "num_epochs": 2,
+        "steps_per_epoch": 2,
+        "precision": "mixed_float16",
+        "accumulate_steps": 2,
+        "optimizer": {"type": "Adam", "learning_rate": 1e-3, "clip_norm": 1.0},
+        "data__batch_size": 4,
+        "data__batch_size_per_rank": True,
+        "distributed": {
+            "lr_scaling": "linear",
+            "lr_warmup_epochs": 1,
+            "sync_batchnorm": True,
+            "gradient_groups": 3,
+            "compression": "fp16",
+            "timeline": True,
+        },
+    }
+    config = write_config(tmp_path / "pretrain.yaml", "pretrain", images, **changes)
+    run = tmp_path / "pretrained"
+    output = succeed("pretrain", "--config", config, "--workdir", run, "--set", "num_epochs=1")
+    assert "2 ranks over MPI, 1 thread(s) each; " in output
+    assert '"name": "gradients_2"' in (run / "timeline.json").read_text()  # the last of three groups
+    succeed("pretrain", "--config", config, "--workdir", run, "--resume", launcher="gloo")
+    assert (run / "timeline_2.json").exists()
+    checkpoint = run / "model_checkpoints" / "model_checkpoint_2"
+    header = json.loads((checkpoint / "checkpoint.json").read_text())
+    assert (header["batch_size"], header["lr_factor"], header["loss_scaled"]) == (8, 2.0, True)
+    with np.load(checkpoint / "optimizer.npz") as state:
+        iterations, scale = (int(state[name]) for name in ("0", str(len(state) - 2)))
+    assert (iterations, scale) == (4, 2**15)  # no step was left out
+    other = subprocess.run(
+        [sys.executable, "-m", "tfinpaint.pretrain", "--config", config, "--workdir", run, "--resume"],
+        capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
+    )  # fmt: skip
+    assert other.returncode == 2
+    assert "--resume: the batch size over all ranks (data.batch_size_per_rank?) was 8 and is now 4" in other.stderr
+    # Trained on two ranks, in float16, with synchronised batch norms; moved into a plain classifier on one.
+    classifier = write_config(
+        tmp_path / "classify.yaml", "classify", images, num_epochs=1, checkpoints={"load": str(checkpoint)}
+    )
+    alone("classify", "--config", classifier, "--workdir", tmp_path / "classified")
+    assert json.loads((tmp_path / "classified" / "summary.json").read_text())["test_images"] == 7

@@ -190,7 +190,9 @@ def test_a_folder_where_another_process_trains_is_refused(images, tmp_path):
 def test_resuming_with_other_data_steps_is_refused(images, tmp_path, pretrained):
     config = tmp_path / "p" / "pretrain.yaml"
     resume = ("pretrain", "--config", config, "--resume", "--set", "num_epochs=3", "--set")
-    assert "--resume: batch_size was 8 and is now 4" in refuse(*resume, "data.batch_size=4")
+    assert "--resume: the batch size over all ranks (data.batch_size_per_rank?) was 8 and is now 4" in refuse(
+        *resume, "data.batch_size=4"
+    )
     assert "--resume: steps_per_epoch was 3 and is now 2" in refuse(*resume, "steps_per_epoch=2")
 
 

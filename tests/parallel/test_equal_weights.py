@@ -1,4 +1,4 @@
-"""Two ranks end with the weights of one, with every option that could part them."""
+"""Two ranks end with the weights of one: the cases of scripts/equal_weights.py in which the most comes together."""
 
 import json
 import subprocess
@@ -11,19 +11,24 @@ from test_parallel import LAUNCHERS, TIMEOUT_SECONDS
 pytestmark = [pytest.mark.parallel, pytest.mark.slow]
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "equal_weights.py"
-# In bfloat16 and float16 each rank rounds its own gradients, to 8 and 11 bits, before they are averaged.
-BOUNDS = {"mixed_bfloat16": 2e-2, "fp16 compression": 2e-3}
+LARGEST = {
+    "accumulation, clipping, masked loss": 1e-5,
+    "gradient groups": 1e-5,
+    "sync_batchnorm": 5e-4,  # dividing by deviations makes rounding errors grow from step to step
+    # Each rank rounds its own gradients, to 8 and 11 bits, before they are averaged.
+    "mixed_bfloat16": 5e-3,
+    "fp16 compression": 2e-3,
+}
 
 
-@pytest.mark.parametrize("launcher", ["mpirun", "gloo"])
-def test_two_ranks_end_with_the_weights_of_one(launcher):
+def test_two_ranks_end_with_the_weights_of_one():
     done = subprocess.run(
-        [*LAUNCHERS[launcher], "2", sys.executable, SCRIPT], capture_output=True, text=True, timeout=2 * TIMEOUT_SECONDS
-    )
+        [*LAUNCHERS["gloo"], "2", sys.executable, SCRIPT, "--cases", *LARGEST],
+        capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])
     assert (found["ranks"], found["steps"]) == (2, 20)
-    differences = found["largest relative difference"]
-    assert len(differences) == 9
-    for case, difference in differences.items():
-        assert difference <= BOUNDS.get(case, 1e-5), (case, differences)
+    assert found["largest relative difference"].keys() == LARGEST.keys()
+    for case, difference in found["largest relative difference"].items():
+        assert difference <= LARGEST[case], found

@@ -241,14 +241,14 @@ def packed(images, tmp_path) -> Path:
     return tmp_path / "packed"
 
 
-@pytest.mark.parametrize("task", ["pretrain", "classify"])
-def test_records_train_as_the_files_that_they_were_made_of(images, packed, tmp_path, task):
+def test_records_train_as_the_files_that_they_were_made_of(images, packed, tmp_path):
+    """With their classes; pretraining from records: parallel/test_parallel.py."""
     losses = {}
     for name, folder in (("files", images), ("records", packed)):
         config = write_config(
-            tmp_path / name / "c.yaml", task, folder, num_epochs=1, steps_per_epoch=2, data__preload=False
+            tmp_path / name / "c.yaml", "classify", folder, num_epochs=1, steps_per_epoch=2, data__preload=False
         )
-        output = succeed(task, "--config", config)
+        output = succeed("classify", "--config", config)
         assert f"{folder / 'training'}: 24 images" in output
         losses[name] = [record["loss"] for record in records(tmp_path / name / "run")]
     assert losses["files"] == losses["records"]

@@ -317,8 +317,8 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, patches and the choice of labels")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32",
-        description="mixed_bfloat16: compute in bfloat16, weights and gradients in float32; mixed_float16: in float16, "
-        "with dynamic loss scaling, for GPUs without bfloat16",
+        description="mixed_bfloat16, for GPUs: compute in bfloat16, weights and gradients in float32; mixed_float16: "
+        "in float16, with dynamic loss scaling, for GPUs without bfloat16",
     )
     accumulate_steps: int = Field(
         1,

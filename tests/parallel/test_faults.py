@@ -32,8 +32,7 @@ def pictures(matrix, tmp_path_factory):
         ("bare", 3, "kill", "evaluation", False),
         ("bare", 2, "stop", "saving", True),
         ("mpirun", 2, "hang", "training", False),
-        ("bare", 2, "exception", "saving", False),
-        ("gloo", 2, "nan", "training", False),
+        ("gloo", 2, "exception", "saving", False),
     ],
 )
 def test_every_survivor_ends_and_the_cause_is_named(matrix, pictures, tmp_path, launcher, ranks, fault, phase, first):

@@ -147,6 +147,11 @@ def test_horovod_reads_the_settings_of_the_configuration(tmp_path, monkeypatch):
     assert dist._horovod_environment(Distributed(), None, crowded=False)["HOROVOD_FUSION_THRESHOLD"] == "67108864"
     assert crowded["HOROVOD_TIMELINE"] == str(tmp_path / "run" / "timeline.json")
     assert (tmp_path / "run").is_dir()  # Horovod makes no folders
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    other = dist._horovod_environment(Distributed(timeline=True), tmp_path / "other", crowded=True)
+    assert other == crowded | {"HOROVOD_TIMELINE": os.devnull}
+    assert not (tmp_path / "other").exists()
+    monkeypatch.delenv("OMPI_COMM_WORLD_RANK")
     (tmp_path / "run" / "autotune.csv").touch()  # nor does it spare files
     tuned = dist._horovod_environment(Distributed(autotune=True), tmp_path / "run", crowded=True)
     assert (tuned["HOROVOD_AUTOTUNE"], tuned["HOROVOD_AUTOTUNE_LOG"]) == ("1", str(tmp_path / "run/autotune_2.csv"))

@@ -284,11 +284,12 @@ def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded:
         found["OMPI_MCA_mpi_yield_when_idle"] = "1"
     if settings.autotune:
         found["HOROVOD_AUTOTUNE"] = "1"
-    # All ranks, or none: with a timeline they exchange longer messages. Rank 0 alone writes it.
     files = {"HOROVOD_TIMELINE": "timeline.json"} if settings.timeline else {}
     files |= {"HOROVOD_AUTOTUNE_LOG": "autotune.csv"} if settings.autotune else {}
-    if folder and files:
-        found |= {name: str(_unused(folder, file)) for name, file in files.items()}
+    if folder:
+        # Every rank has to be told of a timeline, for which ranks exchange longer messages; rank 0 alone writes it.
+        first = launched_rank() == 0
+        found |= {name: str(_unused(folder, file)) if first else os.devnull for name, file in files.items()}
     return found
 
 

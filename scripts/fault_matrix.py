@@ -42,7 +42,7 @@ SAID = {  # by the survivors; where all end for the same reason, by whoever is f
 }
 # Launchers that end the others at once may leave them no time to speak.
 LAUNCHER_SAID = {
-    "kill": r"exited on signal 9|exit code = -9|exit code -9|status code -9",
+    "kill": r"exited on\s+signal 9|exit code = -9|exit code -9|status code -9",
     "exception": "injected fault",
 }
 DISK_MIB = 160

@@ -267,9 +267,11 @@ def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monk
     error = refuse("pretrain", "--config", config, "--overwrite")
     assert error.startswith(f"error: unusable since it was checked: {where}")
     assert error.count("\n") == 1
-    assert f"error: {shard}: the bytes are not those that were written (SHA-256)" in refuse(
-        "prepare", "--verify", packed
-    )
+    other = packed / "testing" / shard.name
+    other.write_bytes(other.read_bytes()[:-1])
+    error = refuse("prepare", "--verify", packed)
+    for damaged in (shard, other):
+        assert f"{damaged}: the bytes are not those that were written (SHA-256)" in error
 
 
 @pytest.mark.parametrize(

@@ -289,12 +289,15 @@ class Distributed(Section):
         None, description="fp16: gradients travel as float16, with dynamic loss scaling; null: float32"
     )
     fusion_threshold_mb: int | None = Field(
-        None, ge=0, description="Horovod's tensor-fusion buffer, MiB; null: 4 where ranks share cores, else 64"
+        None, ge=0, le=4096, description="Horovod's tensor-fusion buffer, MiB; null: 4 where ranks share cores, else 64"
     )
     cycle_time_ms: float | None = Field(
-        None, gt=0, description="Horovod's wait between reduction rounds; null: 5 where ranks share cores, else 1"
+        None,
+        gt=0,
+        le=1000,
+        description="Horovod's wait between reduction rounds; null: 5 where ranks share cores, else 1",
     )
-    cache_capacity: int = Field(1024, ge=0, description="entries of Horovod's response cache; 0: none")
+    cache_capacity: int = Field(1024, ge=0, le=2**20, description="entries of Horovod's response cache; 0: none")
     autotune: bool = Field(
         False,
         description="let Horovod look for the best fusion and cycle time; its log: autotune.csv in the run folder; "
@@ -304,9 +307,11 @@ class Distributed(Section):
         False, description="write Horovod's timeline, timeline.json in the run folder, for chrome://tracing or Perfetto"
     )
     heartbeat_timeout_s: float = Field(
-        30.0, gt=0, description="seconds without a sign of life from a rank before all others stop"
+        30.0, ge=1, le=86400, description="seconds without a sign of life from a rank before all others stop"
     )
-    stall_timeout_s: int = Field(300, ge=1, description="seconds that a rank may be behind the others before all stop")
+    stall_timeout_s: int = Field(
+        300, ge=1, le=86400, description="seconds that a rank may be behind the others before all stop"
+    )
 
 
 class Config(Section):

@@ -11,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 hosts=${HOSTS:-localhost:2} # host:ranks,host:ranks
 config=${CONFIG:-configs/demo/pretrain.yaml}
+[[ $hosts =~ ^[^:,]+:[0-9]+(,[^:,]+:[0-9]+)*$ ]] || { echo "HOSTS=$hosts: expected host:ranks,host:ranks" >&2; exit 2; }
 ranks=$(tr , '\n' <<<"$hosts" | awk -F: '{ranks += $2} END {print ranks}')
 
 launch=(

@@ -169,15 +169,21 @@ def verify(folder: Path) -> list[str]:
         A line for each folder of records.
 
     Raises:
-        UserError: there are none, or they are damaged.
+        UserError: there are none, or some are damaged; all of these are named.
     """
     found = [path for path in (folder, *(folder / side for side in SIDES)) if records.is_records(path)]
     if not found:
         raise UserError(f"{folder}: no records there, nor in training/ or testing/; expected {records.INDEX}")
-    lines = []
+    lines, damaged = [], []
     for path in found:
-        images, size = records.verify_records(path)
-        lines.append(f"{path}: {images} images, {size} bytes, as they were written")
+        try:
+            images, size = records.verify_records(path)
+        except UserError as error:
+            damaged.append(str(error))
+        else:
+            lines.append(f"{path}: {images} images, {size} bytes, as they were written")
+    if damaged:
+        raise UserError("\n".join(damaged))
     return lines
 
 

@@ -122,7 +122,7 @@ class Records:
         return self._shards[bisect_right(self._ends, row)]
 
 
-_REMEDY = "see what else is damaged with `tfinpaint prepare --verify`, then copy the shard or pack the images again"
+_REMEDY = "see all that is damaged with `tfinpaint prepare --verify`, then copy it or pack the images again"
 
 
 class _Descriptor:
@@ -251,7 +251,6 @@ def verify_records(root: Path) -> tuple[int, int]:
         UserError: a file is damaged or missing; all of them are named.
     """
     contents = _read_contents(root)
-    open_records(root)
 
     def check(shard: Shard) -> str:
         try:
@@ -263,4 +262,5 @@ def verify_records(root: Path) -> tuple[int, int]:
     checks = tell_progress(in_threads(check, contents.shards), len(contents.shards), f"Verifying the shards of {root}")
     if damaged := [line for line in checks if line]:
         raise UserError("\n".join(damaged))
+    open_records(root)
     return contents.images, sum(shard.bytes for shard in contents.shards)

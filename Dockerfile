@@ -20,7 +20,7 @@ RUN apt-get update \
 WORKDIR /opt/tfinpaint
 ARG EXTRA=cpu
 ARG HOROVOD_GPU_OPERATIONS
-COPY requirements.txt setup.py ./
+COPY requirements.txt requirements-gpu.txt setup.py ./
 COPY scripts/setup scripts/patch_horovod.py scripts/
 RUN TFINPAINT_EXTRA=${EXTRA} TFINPAINT_CACHE=/tmp/cache scripts/setup --dependencies \
  || { tail -n 60 .venv.log; exit 1; }

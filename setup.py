@@ -1,4 +1,4 @@
-"""Packaging of tfinpaint. `requirements.txt` holds the exact versions that scripts/setup installs and CI tests."""
+"""Packaging of tfinpaint. `requirements.txt` (with CUDA: `requirements-gpu.txt`) is what scripts/setup installs."""
 
 from pathlib import Path
 

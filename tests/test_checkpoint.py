@@ -1,7 +1,9 @@
 """Checkpoints: whole or not at all, told apart by kind, exact."""
 
+import json
 from types import SimpleNamespace
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tfinpaint.checkpoint import Contents, Header
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.discriminator import build_discriminator
-from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.encoder import MAPS, build_encoder
 from tfinpaint.models.inpaint import build_inpainter, encoder_part
 
 CUT = "conv5_block1_3_bn"
@@ -195,3 +197,78 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
         (path / checkpoint.OPTIMIZER).write_bytes(damaged)
         with pytest.raises(UserError, match="the optimizer state cannot be loaded"):
             checkpoint.restore(path, contents(*trained(2)))
+
+
+def spoiled(path, change):
+    """The weight file of a checkpoint on its own, changed."""
+    alone = path.parent / "x.weights.h5"
+    alone.write_bytes((path / checkpoint.MODEL).read_bytes())
+    with h5py.File(alone, "a") as file:
+        change(file)
+    return alone
+
+
+CONTRADICTIONS = {
+    "side": ({"height": 2**20}, "images of 32 x 1048576"),
+    "no side": ({"width": 0}, "images of 0 x 32"),
+    "channels": ({"target_channels": 2}, "with 3 channels become 2 channels"),
+    "no classes": ({"kind": "classifier"}, "a classifier without classes"),
+    "classes": ({"kind": "classifier", "classes": ["a"] * 40_000}, "5120000 weights of one layer in"),
+    "bottleneck": ({"bottleneck": "channelwise", "height": 512, "width": 512}, "8388608 weights of one layer in"),
+    "missing network": ({"network": "0" * 64, "encoder": None}, "it names a network that is not there"),
+    "no encoder": ({"encoder": None}, "no encoder makes images of 32 x 32"),
+    "stride": ({"height": 33}, "no encoder makes images of 32 x 33"),
+    "resizing": ({"restoration": {"fill": "black", "input_transforms": [{"resize": [8, 8]}]}}, "change more than values"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("saved"), *trained(0))
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_headers_that_cannot_be_true_are_refused_before_anything_is_built(saved, case):
+    changes, expected = CONTRADICTIONS[case]
+    text = json.dumps(header().model_dump(mode="json") | changes)
+    with pytest.raises(UserError, match="its header cannot be true: ") as raised:
+        checkpoint.read_header(spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", text)))
+    assert expected in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_bottleneck_that_the_file_can_hold_is_allowed(saved):
+    text = header(bottleneck="channelwise", kind="inpainter").model_dump_json()
+    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", text))
+    assert checkpoint.read_header(path).bottleneck == "channelwise"
+
+
+@pytest.mark.parametrize("text", [b"[" * 10**5, b"\xff", b"[]", b""])
+def test_a_damaged_network_is_told(saved, text):
+    path = spoiled(saved, lambda file: file.create_dataset("tfinpaint_network", data=np.frombuffer(text, np.uint8)))
+    with pytest.raises(UserError, match=r"x\.weights\.h5: its network is damaged \("):
+        checkpoint.read_network(path)
+
+
+def test_more_than_the_model_holds_is_not_read(saved):
+    model, _ = trained(1)
+    path = spoiled(saved, lambda file: file.create_dataset("extra/vars/0", data=np.ones(2**22, np.float32)))
+    with pytest.raises(
+        UserError, match=r"x\.weights\.h5: the weights cannot be loaded: \d+ bytes in 107 arrays, of a larger"
+    ):
+        checkpoint.load_weights(path, model)
+    linked = spoiled(saved, lambda file: file.__setitem__("extra", h5py.ExternalLink("other.h5", "/")))
+    with pytest.raises(UserError, match=r"x\.weights\.h5: /extra is a link"):
+        checkpoint.load_weights(linked, model)
+
+
+def test_a_name_by_which_keras_would_take_the_file_for_an_archive_is_refused(saved):
+    other = saved.parent / "x.keras"
+    other.write_bytes((saved / checkpoint.MODEL).read_bytes())
+    with pytest.raises(UserError, match=r"expected a name that ends in \.weights\.h5"):
+        checkpoint.load_weights(other, trained(1)[0])
+
+
+def test_the_maps_of_an_encoder_are_those_that_headers_are_checked_with():
+    for name, maps in MAPS.items():
+        assert build_encoder(name, "before_add", 32, 32).output_shape == (None, 1, 1, maps)

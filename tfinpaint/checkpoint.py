@@ -24,10 +24,13 @@ from typing import Any, Literal, get_args
 import h5py
 import keras
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from tfinpaint.config_transforms import Fill, Transform
+from tfinpaint import hdf5
+from tfinpaint.config_transforms import MOST_SIDE, Fill, Transform
 from tfinpaint.errors import UserError
+from tfinpaint.models.encoder import MAPS, STRIDE
+from tfinpaint.models.network_file import MAX_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -245,29 +248,77 @@ def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:
     """What a checkpoint folder or weight file holds.
 
     Raises:
-        UserError: not a checkpoint of this project, or of a kind that is not allowed here.
+        UserError: not a checkpoint of this project, of a kind that is not allowed here, or one whose header cannot be
+            true.
     """
     file = path / MODEL if path.is_dir() else path
     try:
-        with h5py.File(file, "r") as weights:
+        with hdf5.open_file(file) as weights:
             header = Header.model_validate_json(str(weights.attrs[_ATTRIBUTE]))
-    except (OSError, KeyError, RuntimeError, ValidationError):
+            has_network = _NETWORK in weights
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError):  # pydantic's errors are ValueErrors
         what = "a file of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
         raise UserError(
             f"{path}: {what}; expected a folder model_checkpoint_<epoch>, its {ENCODER}, or a Keras 2 file (.h5)"
         ) from None
     if header.kind not in allowed:
         raise UserError(f"{path}: holds the weights of kind {header.kind}; expected: {' or '.join(allowed)}")
+    if wrong := _contradiction(header, has_network, file.stat().st_size):
+        raise UserError(f"{path}: its header cannot be true: {wrong}; copy the checkpoint anew")
     return header
+
+
+def _contradiction(header: Header, has_network: bool, file_bytes: int) -> str | None:
+    """Why no model can be built as a header says, or none whose weights the file could hold; None where one can."""
+    height, width = header.height, header.width
+    if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE) or {header.channels, header.target_channels} - {1, 3}:
+        return f"images of {width} x {height} with {header.channels} channels become {header.target_channels} channels"
+    if header.kind == "classifier" and not header.classes:
+        return "a classifier without classes"
+    if has_network != (header.network is not None):
+        return "it names a network that is not there, or none where there is one"
+    if header.restoration and not all(
+        s.changes_values and not s.is_random for s in header.restoration.input_transforms
+    ):
+        return "restoration.input_transforms change more than values"
+    if has_network:
+        return None  # `models.network` counts the weights
+    if not header.encoder or not header.encoder_output or (header.kind == "inpainter" and (height | width) % STRIDE):
+        return f"no encoder makes images of {width} x {height}"
+    positions, maps = -(-height // STRIDE) * -(-width // STRIDE), MAPS[header.encoder]
+    weights = {"inpainter": maps * positions**2 if header.bottleneck else 0, "encoder": 0}
+    weights["classifier"] = maps * positions * len(header.classes)
+    if 4 * weights[header.kind] > file_bytes:
+        return f"{weights[header.kind]} weights of one layer in {file_bytes} bytes"
+    return None
 
 
 def read_network(path: Path) -> dict[str, Any] | None:
     """The network of a checkpoint folder or weight file; None where the header describes the model.
 
     It is as untrusted as a network file: `models.network.build_network` builds nothing that is not on its list.
+
+    Raises:
+        UserError: it is damaged.
     """
-    with h5py.File(path / MODEL if path.is_dir() else path, "r") as file:
-        return json.loads(file[_NETWORK][()].tobytes()) if _NETWORK in file else None
+    try:
+        with hdf5.open_file(path / MODEL if path.is_dir() else path) as file:
+            if _NETWORK not in file:
+                return None
+            size = file[_NETWORK].size  # of a group: AttributeError
+            if size > MAX_BYTES:
+                raise UserError(f"{path}: its network takes {size} bytes, more than {MAX_BYTES}")
+            network = json.loads(file[_NETWORK][()].tobytes())
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its network is damaged ({_first_line(error)}); copy the checkpoint anew") from None
+    if not isinstance(network, dict):
+        raise UserError(f"{path}: its network is damaged (not an object); copy the checkpoint anew")
+    return network
+
+
+def most_weights(path: Path) -> int:
+    """How many weights a checkpoint folder or weight file can hold, by its size."""
+    return (path / MODEL if path.is_dir() else path).stat().st_size // 4
 
 
 def load_weights(path: Path, model: keras.Model) -> None:
@@ -293,10 +344,32 @@ def restore(path: Path, contents: Contents) -> None:
 
 
 def _load_weights(file: Path, model: keras.Model) -> None:
+    if not file.name.endswith("weights.h5"):  # Keras decides by the name, and would read the same bytes as an archive
+        raise UserError(f"{file}: the weights cannot be loaded: expected a name that ends in .weights.h5")
     try:
+        with hdf5.open_file(file) as weights:
+            _check_sizes(weights, model)
         model.load_weights(file)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"{file}: the weights cannot be loaded: {str(error).splitlines()[0]}") from None
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        raise UserError(f"{file}: the weights cannot be loaded: {_first_line(error)}") from None
+
+
+def _check_sizes(weights: h5py.File, model: keras.Model) -> None:
+    """Names and shapes are compared by Keras, which reads an array before. Raises ValueError."""
+    stored: list[int] = []
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and name != _NETWORK:
+            stored.append(item.nbytes)
+
+    weights.visititems(add)
+    wanted = [int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in model.variables]
+    if stored and (max(stored) > max(wanted, default=0) or sum(stored) > sum(wanted)):
+        raise ValueError(f"{sum(stored)} bytes in {len(stored)} arrays, of a larger model than this one")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _restore_optimizer(file: Path, optimizer: keras.Optimizer) -> None:

@@ -26,7 +26,8 @@ class Section(BaseModel):
 
 
 Positive = Annotated[int, Field(ge=1)]
-Size = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+MOST_SIDE = 2**13  # of an image as a network sees it, pixels: 0.8 GB as float32
+Size = Annotated[list[Annotated[int, Field(ge=1, le=MOST_SIDE)]], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareRange = Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=2, max_length=2)]
 PerChannel = float | list[float]

@@ -3,12 +3,11 @@
 Keras 3 loads such files by name too, but does not tell which layers it skipped, and loads a layer by halves where one
 of its weights fits and another does not. With the arrays at hand, the caller can plan, report and copy.
 
-Only numbers that lie in the file itself are read: no link is followed, no pickle and no model description is opened.
+Only numbers that lie in the file itself are read (`hdf5`): no pickle and no model description is opened.
 """
 
 from __future__ import annotations
 
-import math
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tfinpaint import hdf5
 from tfinpaint.errors import UserError
-
-# A few bytes of HDF5 can declare terabytes that are all fill value. Deflate shrinks a thousandfold at best.
-MAX_EXPANSION, SMALL = 2000, 2**20
 
 
 def is_legacy(path: Path) -> bool:
     """Whether the file is HDF5 with a list of layer names, which `.weights.h5` files of Keras 3 have not."""
-    if not path.is_file():
-        return False
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.open_file(path) as file:
             return _weights_group(file) is not None
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError):
+    except (UserError, OSError, RuntimeError, LookupError, ValueError, TypeError):
         return False
 
 
@@ -49,7 +44,7 @@ def read_layers(path: Path) -> dict[str, list[np.ndarray]]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.open_file(path) as file:
             group = _weights_group(file)
             if group is None:
                 raise UserError(f"{path}: is no Keras 2 weight file: it has no layer_names; save the model to .h5 anew")
@@ -86,14 +81,11 @@ def _names(group: h5py.Group, key: str) -> list[str]:
 
 
 def _child(group: h5py.Group, name: str, kind: type) -> Any:
-    """What lies under a name like `conv1/kernel:0`. A link could lead to any file on this machine."""
+    """What lies under a name like `conv1/kernel:0`."""
     child = group
-    for part in name.split("/"):
-        link = child.get(part, getlink=True) if isinstance(child, h5py.Group) and part else None
-        if link is None:
+    for part in name.split("/"):  # h5py would take a name that begins with a slash from the top
+        if not part or not isinstance(child, h5py.Group) or part not in child:
             raise KeyError(f"{name} in {group.name} is missing")
-        if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{name} in {group.name} is a link, and links are not followed")
         child = child[part]
     if not isinstance(child, kind):
         raise ValueError(f"{name} in {group.name} is not a {kind.__name__.lower()}")
@@ -101,12 +93,4 @@ def _child(group: h5py.Group, name: str, kind: type) -> Any:
 
 
 def _array(group: h5py.Group, name: str) -> np.ndarray:
-    dataset = _child(group, name, h5py.Dataset)
-    if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{dataset.name} lies in another file, and other files are not read")
-    if dataset.dtype.kind not in "fiu" or dataset.shape is None:
-        raise ValueError(f"{dataset.name} holds {dataset.dtype}, not numbers")
-    size = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if size > SMALL + MAX_EXPANSION * dataset.id.get_storage_size():
-        raise ValueError(f"{dataset.name} claims {size} bytes and does not hold them")
-    return dataset[()] if dataset.shape else np.asarray(dataset[()])
+    return np.asarray(_child(group, name, h5py.Dataset)[()])

@@ -246,7 +246,7 @@ def load_network(path: Path) -> tuple[Header, restoration.Network]:
             f"{path}: its network was not trained to restore images: that takes a mask in data.transforms of "
             "tfinpaint.pretrain and the images themselves as targets"
         )
-    model = build.build_model(header, checkpoint.read_network(path), str(path))
+    model = build.build_model(header, checkpoint.read_network(path), str(path), checkpoint.most_weights(path))
     checkpoint.load_weights(path, model)
     steps, view = tuple(enumerate(trained.input_transforms)), (None, header.height, header.width)
 

@@ -373,8 +373,8 @@ def test_files_that_are_no_networks(tmp_path):
     with pytest.raises(UserError, match="is not JSON"):
         read_network(path)
     with path.open("wb") as file:
-        file.truncate(65 * 2**20)
-    with pytest.raises(UserError, match="is larger than 64 MB"):
+        file.truncate(5 * 2**20)
+    with pytest.raises(UserError, match="is larger than 4 MiB"):
         read_network(path)
 
 
@@ -382,3 +382,57 @@ def test_the_docs_name_every_layer():
     page = " ".join((Path(__file__).parents[2] / "docs" / "configuration.md").read_text().split())
     known = page.partition("these layers are known: ")[2].partition(". `trainable")[0]
     assert known.split(", ") == sorted(LAYERS)
+
+
+# What a few bytes could ask for.
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("Dense", {"units": 10**9}),
+        ("Dense", {"units": 10**30}),
+        ("Conv2D", {"filters": 2, "kernel_size": [10**6, 10**6], "padding": "same"}),
+        ("SeparableConv2D", {"filters": 2, "kernel_size": 1, "depth_multiplier": 10**9}),
+        ("DepthwiseConv2D", {"kernel_size": 1, "depth_multiplier": 10**9}),
+        ("Conv2DTranspose", {"filters": 10**9, "kernel_size": 1}),
+    ],
+)
+def test_too_many_weights_are_refused_before_they_are_made(name, config):
+    assert f"layer big ({name}): with this layer the network has more than 268435456 weights" in refused(
+        image(), layer(name, "big", "image", **config)
+    )
+
+
+def test_weights_of_all_layers_together_are_counted():
+    network = read_network([image(), layer("Dense", "a", "image", units=5), layer("Dense", "b", "a", units=5)])
+    model = build_network(network, most_weights=50)
+    assert model.count_params() == 3 * 5 + 5 + 5 * 5 + 5
+    assert all("add_weight" not in vars(each) for each in model.layers)
+    with pytest.raises(UserError, match=r"layer b \(Dense\): with this layer the network has more than 49 weights"):
+        build_network(network, most_weights=49)
+
+
+def test_too_large_images_within_a_network_are_refused():
+    assert "layer big (UpSampling2D): makes 192000000000000 numbers of one image" in refused(
+        image(), layer("UpSampling2D", "big", "image", size=[10**6, 10**6])
+    )
+
+
+def test_too_many_layers_and_references_are_refused():
+    assert "2001 layers, at most 2000" in refused(*[image(f"i{n}") for n in range(2001)])
+    many = layer("Add", "sum", *["image"] * 10_001)
+    assert "layers take 10001 outputs of others, at most 10000" in refused(image(), many)
+
+
+def test_names_that_spoil_a_message_are_refused():
+    assert "its name must be a text, not 'a\\n\\x1b[31m'" in refused(image("a\n\x1b[31m"))
+    assert "layer 1 must be an object with class_name" in refused(layer("Dense\nerror: x", "d"))
+
+
+def test_what_names_code_builds_nothing_but_the_layer(tmp_path):
+    named = {"module": "os", "registered_name": "evil>Dense", "build_config": {"input_shape": [10**9]}}
+    dense = layer("Dense", "d", "image", units=2) | named
+    assert type(build_network(read_network([image(), dense])).get_layer("d")) is layers.Dense
+    for name in ("Lambda", "TFOpLambda", "Functional", "Sequential", "Model", "TextVectorization"):
+        assert f"layer x ({name}): this class is not supported" in refused(image(), layer(name, "x", "image"))

@@ -10,6 +10,8 @@ OUTPUT_LAYERS = {
     "resnet50": {"before_add": "conv5_block3_3_bn", "after_relu": "conv5_block3_out"},
     "tiny": {"before_add": "conv5_block1_3_bn", "after_relu": "conv5_block1_out"},
 }
+STRIDE = 32  # pixels of the image from one position of the output to the next
+MAPS = {"resnet50": 2048, "tiny": 128}  # channels of the output
 
 
 def build_encoder(encoder: str, output: str, height: int, width: int, channels: int = 3) -> keras.Model:

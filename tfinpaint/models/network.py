@@ -8,6 +8,7 @@ module walks the layers by itself and leaves Keras's own loader, which follows `
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import keras
@@ -50,6 +51,9 @@ PARTS: dict[str, dict[str, Any]] = {
     },
 }
 
+MOST_WEIGHTS = 2**28  # 1 GiB as float32; VGG19 has half of that
+MOST_OUTPUTS = 2**28  # numbers that a layer makes of one image
+
 ANY = object()
 # Keys that Keras 2 writes and Keras 3 refuses, with the values under which leaving them out changes nothing.
 _UNUSED_KERNEL = {"kernel_initializer": ANY, "kernel_regularizer": (None,), "kernel_constraint": (None,)}
@@ -63,7 +67,7 @@ DROPPED: dict[str, dict[str, Any]] = {
 }
 
 
-def build_network(network: dict[str, Any], origin: str = "layers") -> keras.Model:
+def build_network(network: dict[str, Any], origin: str = "layers", most_weights: int = MOST_WEIGHTS) -> keras.Model:
     """Build what `read_network` returned, with new weights.
 
     The layers follow the global dtype policy, whatever the description says, so that `precision` decides; the output
@@ -72,20 +76,23 @@ def build_network(network: dict[str, Any], origin: str = "layers") -> keras.Mode
     Args:
         network: from `read_network`.
         origin: the file's name, for messages.
+        most_weights: a network that has more is refused before memory is taken for them.
 
     Returns:
         Model of one input [batch, ...] and one float32 output [batch, ...].
 
     Raises:
-        UserError: a class or value that is not allowed, or arguments that Keras refuses, with the layer's name.
+        UserError: a class or value that is not allowed, arguments that Keras refuses, or too many weights, with the
+            layer's name.
     """
     network = canonical(network, origin)
     by_name = {layer["name"]: layer for layer in network["layers"]}
     (input_name, *_), (output_name, output_call, _) = network["input_layers"][0], network["output_layers"][0]
-    made = {}
+    made, budget = {}, _Budget(min(most_weights, MOST_WEIGHTS))
     for name, layer in by_name.items():  # in the file's order, in which the seeds of new weights are drawn
         with blamed_on(layer, origin):
             made[name] = _make_layer(layer, {"dtype": "float32"} if name == output_name else {})
+            budget.watch(made[name])
     tensors: dict[Call, keras.KerasTensor] = {}
     for name, call in call_order(network["layers"], origin):
         layer = by_name[name]
@@ -97,10 +104,37 @@ def build_network(network: dict[str, Any], origin: str = "layers") -> keras.Mode
             if layer["class_name"] not in MERGES and len(inputs) != 1:
                 raise ValueError(f"takes one input, not {len(inputs)}")
             tensors[name, call] = made[name](inputs if layer["class_name"] in MERGES else inputs[0])
+            if (outputs := math.prod(side or 1 for side in tensors[name, call].shape)) > MOST_OUTPUTS:
+                raise ValueError(f"makes {outputs} numbers of one image, at most {MOST_OUTPUTS}")
+    budget.release()
     try:
         return keras.Model(made[input_name].output, tensors[output_name, output_call], name="network")
     except ValueError as error:
         raise UserError(f"{origin}: {output_name} cannot be computed from the input {input_name} alone") from error
+
+
+class _Budget:
+    """Counts the weights of layers before they are made: a few bytes of a description can ask for terabytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self._watched: list[keras.Layer] = []
+
+    def watch(self, layer: keras.Layer) -> None:
+        add_weight = layer.add_weight
+
+        def counted(shape: Any = None, *arguments: Any, **options: Any) -> Any:
+            self._left -= math.prod(shape or ())
+            if self._left < 0:
+                raise ValueError(f"with this layer the network has more than {self._most} weights")
+            return add_weight(shape, *arguments, **options)
+
+        layer.add_weight = counted
+        self._watched.append(layer)
+
+    def release(self) -> None:
+        for layer in self._watched:
+            del layer.add_weight  # the class's own is left
 
 
 def output_activation(network: dict[str, Any]) -> str:

@@ -16,7 +16,9 @@ from typing import Any
 
 from tfinpaint.errors import UserError
 
-MAX_BYTES = 64 * 2**20  # ResNet50 takes 0.2 MB; a bigger file is something else
+MAX_BYTES = 4 * 2**20  # ResNet50 takes 0.2 MB; in memory, JSON takes up to thirty times its size
+MOST_LAYERS = 2000  # ResNet152 has 560
+MOST_REFERENCES = 10_000  # to layers, from inbound_nodes
 SHAPE_KEYS = ("batch_shape", "batch_input_shape", "shape", "input_shape")
 
 Layer = dict[str, Any]
@@ -52,7 +54,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         if not path.is_file():
             raise UserError(f"{path}: there is no such file; `layers` names a Keras network in JSON")
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: is larger than {MAX_BYTES >> 20} MB; `layers` names a Keras network in JSON")
+            raise UserError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; `layers` names a Keras network in JSON")
         document = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
@@ -66,7 +68,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         return document
     if document["class_name"] not in ("Model", "Functional"):
         raise UserError(
-            f"{path}: class_name is {document['class_name']!r}, must be Model or Functional; write it with "
+            f"{path}: class_name is {document['class_name']!r:.80}, must be Model or Functional; write it with "
             "keras.Model(model.inputs, model.outputs).to_json()"
         )
     if not isinstance(document.get("config"), dict):
@@ -82,12 +84,16 @@ def canonical(config: dict[str, Any], origin: str) -> dict[str, Any]:
     listed = config.get("layers")
     if not isinstance(listed, list) or not listed:
         raise UserError(f"{origin}: `layers` must be a list of at least one layer")
+    if len(listed) > MOST_LAYERS:
+        raise UserError(f"{origin}: {len(listed)} layers, at most {MOST_LAYERS} can be built")
     found: list[Layer] = []
     for position, item in enumerate(listed, start=1):
         found += _canonical_layer(item, position, found[-1]["name"] if found else None, origin)
     for name, count in Counter(layer["name"] for layer in found).items():
         if count > 1:
             raise UserError(f"{origin}: {count} layers are called {name!r}; give each its own name")
+    if (references := sum(len(node) for layer in found for node in layer["inbound_nodes"])) > MOST_REFERENCES:
+        raise UserError(f"{origin}: layers take {references} outputs of others, at most {MOST_REFERENCES}")
     calls = call_order(found, origin)
     consumed = {(ref[0], ref[1]) for layer in found for node in layer["inbound_nodes"] for ref in node}
     entries = [layer["name"] for layer in found if layer["class_name"] == "InputLayer"]
@@ -104,14 +110,18 @@ def canonical(config: dict[str, Any], origin: str) -> dict[str, Any]:
 
 def _canonical_layer(item: Any, position: int, before: str | None, origin: str) -> list[Layer]:
     """One layer; with an InputLayer in front where a list begins without one but gives the shape."""
-    if not isinstance(item, dict) or not isinstance(item.get("class_name"), str):
+    if (
+        not isinstance(item, dict)
+        or not isinstance(item.get("class_name"), str)
+        or not item["class_name"].isprintable()
+    ):
         raise UserError(f"{origin}: layer {position} must be an object with class_name and config")
     class_name, config = item["class_name"], item.get("config", {})
     if not isinstance(config, dict):
         raise UserError(f"{origin}: layer {position} ({class_name}): config must be an object")
     name = item.get("name", config.get("name", f"{class_name.lower()}_{position}"))
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{origin}: layer {position} ({class_name}): its name must be a text, not {name!r}")
+    if not isinstance(name, str) or not name or not name.isprintable():  # it stands in messages
+        raise UserError(f"{origin}: layer {position} ({class_name}): its name must be a text, not {name!a:.80}")
     layer: Layer = {"class_name": class_name, "name": name, "config": config, "inbound_nodes": []}
     with blamed_on(layer, origin):
         if "inbound_nodes" in item:

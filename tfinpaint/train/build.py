@@ -21,7 +21,7 @@ from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
 from tfinpaint.models.inpaint import build_inpainter, encoder_part
 from tfinpaint.models.losses import PerExample, build_objective
-from tfinpaint.models.network import build_network
+from tfinpaint.models.network import MOST_WEIGHTS, build_network
 from tfinpaint.models.network import output_activation as network_output_activation
 from tfinpaint.models.perceptual import build_features
 from tfinpaint.train.joint import Adversary, Judge
@@ -77,18 +77,21 @@ def _digest(network: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest()
 
 
-def build_model(header: Header, network: dict[str, Any] | None, origin: str = "layers") -> keras.Model:
+def build_model(
+    header: Header, network: dict[str, Any] | None, origin: str = "layers", most_weights: int = MOST_WEIGHTS
+) -> keras.Model:
     """The model that a header describes, with random weights.
 
     Args:
         network: of a model that was built from a network file, else None.
         origin: the network's file, for messages.
+        most_weights: of a network, as `models.network.build_network` takes it.
 
     Raises:
         UserError: the network cannot be built, or takes or gives other shapes than the header's.
     """
     if network is not None:
-        model = build_network(network, origin)
+        model = build_network(network, origin, most_weights)
         _check_shapes(model, header)
         return model
     assert header.encoder
@@ -199,7 +202,7 @@ def _read_weights(run: Run, path: Path, whole: bool) -> tuple[str, LayerWeights]
             raise UserError(f"{path}: its {name} is {stored}, {where}{name} is {configured}")
     if whole and header.network != (_digest(run.network) if run.network else None):
         log.warning(f"{path} was trained with another network file: names and shapes fit, what lies between may not")
-    source = build_model(header, checkpoint.read_network(path), str(path))
+    source = build_model(header, checkpoint.read_network(path), str(path), checkpoint.most_weights(path))
     checkpoint.load_weights(path, source)
     return header.kind, transfer.layer_weights(source)
 

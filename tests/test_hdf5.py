@@ -1,0 +1,128 @@
+"""Only plain arrays of numbers pass, and each thing that is refused is refused by its own name."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from tfinpaint import hdf5
+from tfinpaint.errors import UserError
+
+ONES = np.ones((4, 8), np.float32)
+
+
+def write(path, change=lambda file: None):
+    with h5py.File(path, "w") as file:
+        file["layers/conv1/vars/0"] = ONES
+        file["scalar"] = np.int64(3)
+        file["none"] = np.zeros((0, 3), np.float32)
+        file.create_dataset("compact", data=ONES, chunks=(2, 8))
+        file["layers"].attrs["name"] = "ein Name, länger als 64 KiB" + "x" * 2**17
+        file.attrs["layer_names"] = [b"conv1", b"dense_1"]
+        change(file)
+    return path
+
+
+def test_plain_arrays_pass(tmp_path):
+    with hdf5.open_file(write(tmp_path / "w.h5")) as file:
+        assert np.array_equal(file["layers/conv1/vars/0"], ONES)
+        assert (file["scalar"][()], file["none"].shape) == (3, (0, 3))
+
+
+def deep(file):
+    for _ in range(hdf5.MOST_LEVELS):
+        file = file.create_group("g")
+
+
+def many(file):
+    for number in range(hdf5.MOST_OBJECTS):
+        file.create_group(str(number))
+
+
+def attributes(file):
+    for number in range(hdf5.MOST_ATTRIBUTES + 1):
+        file.attrs[f"a{number}"] = 1
+
+
+def huge_attribute(file):
+    space = h5py.h5s.create_simple((2**22,))
+    h5py.h5a.create(file["scalar"].id, b"huge", h5py.h5t.IEEE_F64LE, space)
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((3,), np.float32)
+    layout[:] = h5py.VirtualSource("other.h5", "secret", (3,))
+    file.create_virtual_dataset("x", layout)
+
+
+REFUSED = {
+    "external link": (lambda f: f.__setitem__("x", h5py.ExternalLink("other.h5", "/secret")), "/x is a link"),
+    "soft link": (lambda f: f.__setitem__("x", h5py.SoftLink("/scalar")), "/x is a link"),
+    "dangling link": (lambda f: f.__setitem__("layers/x", h5py.SoftLink("/nowhere")), "/layers/x is a link"),
+    "group in itself": (lambda f: f["layers"].__setitem__("x", f["layers"]), "/layers/x has two names, or holds itself"),
+    "two names": (lambda f: f.__setitem__("x", f["layers/conv1/vars/0"]), "has two names"),
+    "external storage": (lambda f: f.create_dataset("x", (3,), "f4", external=[("other.h5", 0, 12)]), "/x lies in another file"),
+    "virtual": (virtual, "/x lies in another file"),
+    "type of its own": (lambda f: f.__setitem__("x", np.dtype("f8")), "/x is a type of its own"),
+    "text": (lambda f: f.__setitem__("x", "text"), "/x holds object, not numbers"),
+    "references": (lambda f: f.create_dataset("x", (1,), h5py.ref_dtype), "/x holds object, not numbers"),
+    "records": (lambda f: f.create_dataset("x", (1,), [("a", "f4")]), "not numbers"),
+    "opaque": (lambda f: f.create_dataset("x", data=np.void(b"code")), "not numbers"),
+    "deflate": (lambda f: f.create_dataset("x", data=ONES, compression="gzip"), "/x is compressed or filtered"),
+    "checksum": (lambda f: f.create_dataset("x", data=ONES, fletcher32=True), "/x is compressed or filtered"),
+    "never written": (lambda f: f.create_dataset("x", (2**40,), "f4", chunks=(1024,)), "/x claims 4398046511104 bytes"),
+    "fill value": (lambda f: f.create_dataset("x", (2**20,), "f4", fillvalue=1), "/x claims 4194304 bytes"),
+    "deep": (deep, "more than 32 levels"),
+    "attributes": (attributes, "/ has more than 1000 attributes"),
+    "huge attribute": (huge_attribute, "the attribute huge of /scalar is larger than 16 MiB"),
+    "attribute of references": (lambda f: f.attrs.create("x", f["scalar"].ref, dtype=h5py.ref_dtype), "attribute x of / is neither"),
+    "ugly name": (lambda f: f.__setitem__("a\nb", h5py.SoftLink("/")), r"/a\nb is a link"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_weights_do_not_need_is_refused(tmp_path, case):
+    change, expected = REFUSED[case]
+    write(tmp_path / "other.h5", lambda file: file.__setitem__("secret", np.ones(3, np.float32)))
+    libver = {"libver": "latest"} if case in ("attributes", "huge attribute") else {}
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w", **libver) as file:
+        file["scalar"] = 3
+        file["layers/conv1/vars/0"] = ONES
+        change(file)
+    with pytest.raises(UserError) as raised, hdf5.open_file(path):
+        pass
+    assert expected in str(raised.value)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_too_many_objects_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "MOST_OBJECTS", 50)
+    with pytest.raises(UserError, match="more than 50 groups and arrays"), hdf5.open_file(write(tmp_path / "w", many)):
+        pass
+
+
+def test_arrays_that_share_the_same_bytes_count_each(tmp_path):
+    """Headers may name the same bytes of the file again and again, and be read again and again."""
+    path = write(tmp_path / "w.h5", lambda file: file.create_dataset("y", data=np.ones(2**16, np.float32)))
+    with h5py.File(path, "a") as file:
+        file.create_dataset("z", data=np.full(2**16, 2, np.float32))
+        first, second = (file[name].id.get_offset() for name in "yz")
+    contents = path.read_bytes()
+    shorter = contents[:second]
+    for before, after in ((second, first), (len(contents), second)):  # the address of z's numbers; the end of the file
+        shorter = shorter.replace(before.to_bytes(8, "little"), after.to_bytes(8, "little"))
+    path.write_bytes(shorter)
+    with pytest.raises(UserError, match="/z claims 262144 bytes and does not hold them"), hdf5.open_file(path):
+        pass
+
+
+def test_what_is_no_hdf5_file_is_an_error_of_the_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo.h5")
+    (tmp_path / "text.h5").write_text("text")
+    (tmp_path / "cut.h5").write_bytes(write(tmp_path / "whole.h5").read_bytes()[:-100])
+    for name in ("fifo.h5", "text.h5", "cut.h5", "absent.h5"):
+        with pytest.raises(OSError), hdf5.open_file(tmp_path / name):  # noqa: PT011 (h5py words them)
+            pass

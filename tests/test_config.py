@@ -542,3 +542,38 @@ def test_shapes_are_known_from_the_steps(steps, shape):
     config = Config.model_validate({"data": {"transforms": steps}})
     assert config.input_shape == shape
     assert (config.target_shape[:2], config.target_channels) == (shape[:2], 3)
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+HOSTILE = {
+    "aliases of aliases": (BOMB, r"config.yaml:6: not valid YAML: more than 50000 values, those that aliases"),
+    "merged aliases": (BOMB.replace("[", "{<<: [").replace("]", "]}").replace("x, x", "{k: 1}"), "more than 50000 values"),
+    "alias of itself": ("layers: &a [*a]", r"config.yaml:1: not valid YAML: \*a stands for nothing"),
+    "levels": ("a: " + "[" * 10**5, "config.yaml:1: not valid YAML: more than 64 levels"),
+    "digits": ("seed: " + "1:" * 10**5 + "1", r"config.yaml:1: .* a value of 200001 characters; write it in quotes"),
+    "digits by tag": ('seed: !!int "' + "1:" * 10**5 + '1"', "a value of 200001 characters"),
+    "size": ("#" * (4 * 2**20 + 1), "config.yaml: is larger than 4 MiB"),
+    "code": ("a: !!python/object/apply:os.system [touch canary]", "could not determine a constructor for the tag"),
+    "null character": ("seed: 1\0", "config.yaml: not valid YAML: unacceptable character #x0000"),
+    "list for key": ("? [1]\n: 2", "config.yaml:1: a key is a list"),
+    "line break in key": ('"a\\nb": 1', "config.yaml:1: a key is a list, a mapping or no text"),
+    "image side": ("data: {transforms: [{resize: [32, 9999]}]}", "resize.1: input should be less than or equal to 8192"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path, case):
+    text, expected = HOSTILE[case]
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=expected) as raised:
+        load_config(path)
+    assert "\n" not in str(raised.value)
+    assert not Path("canary").exists()
+
+
+def test_aliases_and_a_byte_order_mark_are_read(tmp_path):
+    text = "data: {transforms: [{resize: &size [32, 32]}], input_transforms: [{center_crop: *size}]}\n"
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8-sig")
+    config = load_config(tmp_path / "config.yaml")
+    assert config.data.input_transforms[0].center_crop == config.data.transforms[0].resize == [32, 32]

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,9 +17,43 @@ from pydantic import BaseModel, ValidationError
 from tfinpaint import seed_only
 from tfinpaint.config import Config, ConfigError
 
+MAX_BYTES = 4 * 2**20  # a configuration with a ResNet50 written out in it takes 0.3 MB
+MOST_VALUES = 50_000  # mappings, lists, keys and values; each takes half a kilobyte while it is read
+MOST_LEVELS = 64
+MOST_CHARACTERS = 1024  # of a value without quotes: a number of a million digits takes hours
+
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3)."""
+    """SafeLoader with limits, which reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._values = self._levels = 0
+        self._sizes: dict[str, int] = {}  # anchor -> values below it; an alias stands for them all
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias and event.anchor not in self._sizes:
+            raise _problem(event, f"*{event.anchor} stands for nothing that was written before")
+        before = self._values
+        self._values += self._sizes[event.anchor] if is_alias else 1
+        self._levels += 1
+        if self._values > MOST_VALUES:
+            raise _problem(event, f"more than {MOST_VALUES} values, those that aliases repeat among them")
+        if self._levels > MOST_LEVELS:
+            raise _problem(event, f"more than {MOST_LEVELS} levels")
+        if isinstance(event, yaml.ScalarEvent) and not event.implicit[1] and len(event.value) > MOST_CHARACTERS:
+            raise _problem(event, f"a value of {len(event.value)} characters; write it in quotes")
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        if not is_alias and event.anchor:
+            self._sizes[event.anchor] = self._values - before
+        return node
+
+
+def _problem(event: yaml.Event, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=cast(yaml.Mark, event.start_mark))
 
 
 _Loader.add_implicit_resolver(
@@ -66,7 +100,9 @@ def dump_config(config: Config) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, which no configuration is")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -83,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error) or "not readable"
+        problem = getattr(error, "problem", None) or " ".join(str(error).split()) or "not readable"
         raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(raw).__name__}")
@@ -100,6 +136,8 @@ def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int],
     seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or not key.value.isprintable():
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: a key is a list, a mapping or no text")
             here = (*location, key.value)
             if here in lines:
                 raise ConfigError(f"{path}:{key.start_mark.line + 1}: {_dotted(here)} is given twice")
@@ -175,7 +213,7 @@ def _override_value(location: Location, text: str, override: str) -> Any:
             return None
         return _absolute(Path.cwd(), text, _dotted(location)) if location in _INPUT_PATHS else text
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
 

@@ -1,6 +1,9 @@
 """Preparation: split, strays, bad files, archives, refusals; and the digits."""
 
+import os
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +108,85 @@ def test_different_class_roots_are_refused_with_their_names(tmp_path):
 def test_names_in_an_archive_cannot_lead_out_of_the_destination(tmp_path):
     source = write_images(tmp_path / "source", {"a": 3, "b": 3})
     archive = zipped(source, tmp_path / "x.zip", "../../outside/")
-    with pytest.raises(UserError, match="no class folders"):
+    with pytest.raises(UserError, match=r"outside/\w/000\.png' leads out of the folder"):
         prepare(archive, tmp_path / "deep" / "dest")
     assert not (tmp_path / "outside").exists()
+
+
+def packed(path, change):
+    """A zip of two classes, with one member more, or changed."""
+    with zipfile.ZipFile(zipped(write_images(path.parent / "source", {"a": 4, "b": 4}), path, "set/"), "a") as file:
+        change(file)
+    return path
+
+
+def member(name="set/a/x.png", contents=b"x", mode=0, method=zipfile.ZIP_DEFLATED, **fields):
+    def add(file):
+        info = zipfile.ZipInfo(name)
+        info.external_attr, info.compress_type = mode << 16, method
+        file.writestr(info, contents)
+        for key, value in fields.items():  # in the central directory alone
+            setattr(file.getinfo(name), key, value)
+
+    return add
+
+
+def overlapping(file):
+    first, second = file.infolist()[:2]
+    second.header_offset = first.header_offset + 1
+    file.comment = b"so that the directory is written anew"
+
+
+UNTRUSTED = {
+    "absolute": (member("/etc/a/x.png"), "'/etc/a/x.png' leads out of the folder"),
+    "backslashes": (member("..\\..\\a\\x.png"), "leads out of the folder"),
+    "drive": (member("C:\\a\\x.png"), "leads out of the folder"),
+    "link": (member(mode=0o120777, contents=b"/etc/passwd"), "'set/a/x.png' is a link or a device"),
+    "device": (member(mode=0o020666), "is a link or a device"),
+    "encrypted": (member(flag_bits=1), "is encrypted"),
+    "lzma": (member(method=zipfile.ZIP_LZMA), "is compressed in an unusual way"),
+    "control characters": (member("set/a/\x1b[2J.png"), r"'set/a/\x1b[2J.png' is a name with control characters"),
+    "twice": (member("set//a/000.png"), "'set//a/000.png' is there twice"),
+    "bomb": (member(contents=bytes(2**27)), "bytes, more than 250 times its size"),
+    "absurd size": (member(file_size=2**62), "would expand to 46"),
+    "overlap": (overlapping, ".png' overlap; copy it anew"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNTRUSTED)
+def test_archives_that_no_one_makes_of_images_are_refused(tmp_path, case):
+    change, expected = UNTRUSTED[case]
+    archive = packed(tmp_path / "x.zip", change)
+    with pytest.raises(UserError) as raised:
+        prepare(archive, tmp_path / "dest")
+    assert expected in str(raised.value)
+    assert str(raised.value).startswith(f"{archive}: ")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "dest").exists()
+
+
+def test_a_member_is_unpacked_no_further_than_it_says(tmp_path):
+    contents = bytes(2**26)
+    archive = packed(tmp_path / "x.zip", member(contents=contents, file_size=100, CRC=zlib.crc32(contents[:100])))
+    tracemalloc.start()
+    assert prepare(archive, tmp_path / "dest").bad == (("set/a/x.png", "not an image"),)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_damaged_directory_of_an_archive_is_told(tmp_path):
+    archive = packed(tmp_path / "x.zip", lambda file: None)
+    contents = archive.read_bytes()
+    archive.write_bytes(contents.replace(b"PK\1\2", b"PK\1\3", 1))
+    with pytest.raises(UserError, match=r"x\.zip: is damaged or no zip file \("):
+        prepare(archive, tmp_path / "dest")
+
+
+def test_pipes_and_devices_in_a_folder_are_no_images(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
+    os.mkfifo(source / "a" / "pipe.png")
+    (source / "a" / "zero.png").symlink_to("/dev/zero")
+    assert prepare(source, tmp_path / "dest").bad == (("a/pipe.png", "not a file"), ("a/zero.png", "not a file"))
 
 
 def test_digits_are_the_1797_scans(tmp_path):

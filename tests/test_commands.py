@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 from conftest import write_config, write_images, write_training_and_testing
 
-from tfinpaint import __main__, compare, measurements
+from tfinpaint import __main__, checkpoint, compare, measurements
 from tfinpaint.errors import UserError
 from tfinpaint.train import run
 
@@ -102,6 +103,20 @@ def test_pretrain_leaves_everything_behind(pretrained):
         "model_checkpoint_1",
         "model_checkpoint_2",
     ]
+
+
+def test_one_process_listens_nowhere(images, tmp_path, monkeypatch):
+    own, found = psutil.Process(), []
+    save = checkpoint.save
+
+    def look_and_save(*arguments):
+        found.append({each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN})
+        return save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", look_and_save)
+    before = {each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN}
+    succeed("pretrain", "--config", write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1))
+    assert found == [before]
 
 
 def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):

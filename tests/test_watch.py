@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from tfinpaint import watch
@@ -139,6 +140,28 @@ def test_the_main_thread_that_asks_for_the_cause_ends_the_process_itself(exits, 
     assert joined(2)[0].cause(wait_s=0.2) == ""  # nothing has happened there
 
 
+def test_rank_0_listens_where_it_says_and_nowhere_else(exits):
+    own = psutil.Process()
+
+    def listening():
+        return {tuple(each.laddr) for each in own.net_connections("inet") if each.status == psutil.CONN_LISTEN}
+
+    def act(rank, gather):
+        if rank == 0:
+            return watch.join(0, ["127.0.0.1", "127.0.0.2", "192.0.2.1"], gather, 30.0, 300.0)  # the last is not here
+        addresses = gather({})[0]["addresses"]
+        while_joining = listening()
+        gather({"host": "h", "joined": False})
+        return {tuple(address) for address in addresses}, while_joining
+
+    before = listening()
+    first, (told, found) = together(2, act)
+    assert {address for address, _ in told} == {"127.0.0.1", "127.0.0.2"}
+    assert found - before == told
+    assert listening() == before  # once all have come
+    first.close()
+
+
 def test_strangers_are_not_let_in(exits):
     def act(rank, gather):
         if rank == 0:
@@ -146,7 +169,7 @@ def test_strangers_are_not_let_in(exits):
         invitation = gather({})[0]
         forged = {**invitation, "token": "0" * 32}
         strangers = [watch._connect(rank, **forged) for _ in range(2)]
-        silent = [socket.create_connection(("127.0.0.1", invitation["port"])) for _ in range(30)]
+        silent = [socket.create_connection(tuple(invitation["addresses"][0])) for _ in range(30)]
         for words in (
             b"GET / HTTP/1.1\r\n\r\n",
             b"[1]\n",
@@ -154,7 +177,7 @@ def test_strangers_are_not_let_in(exits):
             '{"rank": 1, "token": "é"}\n'.encode(),
             b"{}\n",
         ):
-            strangers.append(socket.create_connection(("127.0.0.1", invitation["port"])))
+            strangers.append(socket.create_connection(tuple(invitation["addresses"][0])))
             strangers[-1].sendall(words)
         own = watch._connect(rank, **invitation)
         gather({"host": "h", "joined": True})

@@ -4,8 +4,8 @@ The collectives do not tell. Under MPI, a rank that is stopped leaves the others
 stall check runs between reductions and never gets its turn. Under Gloo they see that some connection was closed. Of a
 rank that hangs while it reads, Horovod says that it shuts down, and a step with many reductions waits on. So every rank
 holds a TCP connection to rank 0, on which both send a line of JSON a second: what they are at, and how far they are.
-Rank 0 passes on what it learns, and every rank that still runs ends with the cause. On a single host only the loopback
-interface is used.
+Rank 0 passes on what it learns, and every rank that still runs ends with the cause. Rank 0 listens until all have come,
+and at the addresses alone that it tells them: on a single host, that of the loopback interface.
 """
 
 from __future__ import annotations
@@ -247,18 +247,16 @@ def join(
         gather: gives every rank the JSON-able values of all.
         timeout_s, stall_timeout_s: of `Watch`.
     """
-    listener, token = _listen(addresses) if rank == 0 else (None, "")
-    invitation = gather(
-        {"addresses": addresses, "port": listener.getsockname()[1], "token": token} if listener else {}
-    )[0]
+    listeners, token = (_listen(addresses), secrets.token_hex(16)) if rank == 0 else ([], "")
+    invitation = gather({"addresses": [each.getsockname() for each in listeners], "token": token})[0]
     own = None if rank == 0 else _connect(rank, **invitation)
     hosts = gather({"host": socket.gethostname(), "joined": rank == 0 or own is not None})
-    if listener:
+    if rank == 0:
         awaited = {number: found["host"] for number, found in enumerate(hosts) if number and found["joined"]}
-        peers = _accept(listener, token, awaited)
+        peers = _accept(listeners, token, awaited)
         if missing := sorted(set(range(1, len(hosts))) - {peer.rank for peer in peers}):
             ranks = ", ".join(f"{number} ({hosts[number]['host']})" for number in missing)
-            here = " or ".join(addresses) or "any IPv4 address"
+            here = " or ".join(addresses)
             log.warning(
                 f"No heartbeats of rank {ranks}, which cannot connect to {here} of this host: should it be lost, the "
                 "others may wait for ever"
@@ -268,13 +266,17 @@ def join(
     return Watch(rank, peers, timeout_s, stall_timeout_s)
 
 
-def _listen(addresses: Sequence[str]) -> tuple[socket.socket, str]:
-    listener = socket.create_server((addresses[0] if len(addresses) == 1 else "", 0), backlog=1024)
-    return listener, secrets.token_hex(16)
-
-
-def _connect(rank: int, addresses: Sequence[str], port: int, token: str) -> socket.socket | None:
+def _listen(addresses: Sequence[str]) -> list[socket.socket]:
+    """A listener for each address, at a port that is free; an address that is gone meanwhile has none."""
+    listeners = []
     for address in addresses:
+        with contextlib.suppress(OSError):
+            listeners.append(socket.create_server((address, 0), backlog=1024))
+    return listeners
+
+
+def _connect(rank: int, addresses: Sequence[tuple[str, int]], token: str) -> socket.socket | None:
+    for address, port in addresses:
         with contextlib.suppress(OSError):
             connection = socket.create_connection((address, port), timeout=JOIN_SECONDS / len(addresses))
             connection.sendall(json.dumps({"rank": rank, "token": token}).encode() + b"\n")
@@ -282,17 +284,19 @@ def _connect(rank: int, addresses: Sequence[str], port: int, token: str) -> sock
     return None
 
 
-def _accept(listener: socket.socket, token: str, awaited: dict[int, str]) -> list[_Peer]:
+def _accept(listeners: Sequence[socket.socket], token: str, awaited: dict[int, str]) -> list[_Peer]:
     """The connections of the awaited ranks; a stranger's is closed, whatever it says or does not say."""
     peers: dict[int, _Peer] = {}
     heard: dict[socket.socket, bytes] = {}
     deadline = time.monotonic() + JOIN_SECONDS
-    with listener, selectors.DefaultSelector() as selector:
-        selector.register(listener, selectors.EVENT_READ)
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for listener in listeners:
+            selector.register(stack.enter_context(listener), selectors.EVENT_READ)
         while len(peers) < len(awaited) and time.monotonic() < deadline:
             for key, _ in selector.select(0.2):
-                if key.fileobj is listener:
-                    connection, _ = listener.accept()
+                if key.fileobj in listeners:
+                    connection, _ = cast(socket.socket, key.fileobj).accept()
                     connection.settimeout(1.0)
                     heard[connection] = b""
                     selector.register(connection, selectors.EVENT_READ)

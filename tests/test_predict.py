@@ -245,14 +245,9 @@ def test_the_hole_is_where_the_mask_is_light_and_opaque(tmp_path):
     assert predict.read_hole(tmp_path / "turned.png", Path("photo.jpg"), (3, 4)).tolist() == expected
 
 
-def test_a_photo_is_no_attack_however_large_it_is(capsys, tmp_path, run, monkeypatch, recwarn):
+def test_a_photo_that_is_too_large_for_memory_is_told(capsys, tmp_path, run, monkeypatch):
     Image.fromarray(noise(60, 50)).save(tmp_path / "photo.png")
     write_mask(tmp_path / "mask.png", 60, 50)
-    for limit in (2000, 1000):  # Pillow warns above the limit, and refuses above its double
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite")
-        assert limit == Image.MAX_IMAGE_PIXELS
-    assert not [warning for warning in recwarn if issubclass(warning.category, Image.DecompressionBombWarning)]
 
     def fail(*_):
         raise MemoryError
@@ -360,9 +355,9 @@ def test_files_that_cannot_be_used(capsys, tmp_path, run):
         ((run, tmp_path, mask, "--output", tmp_path / "x.png"), f"{tmp_path}: is a folder, not an image"),
         ((run, photo, tmp_path), f"{tmp_path}: is a folder, not an image"),
         ((run, photo, photo), f"{photo}: is the photo itself; the mask is another image, white where to restore it"),
-        ((run, text, mask), f"{text}: not an image"),
-        ((run, photo, text), f"{text}: not an image"),
-        ((run, cut, mask), f"{cut}: image file is truncated"),
+        ((run, text, mask), f"{text}: not an image: text"),
+        ((run, photo, text), f"{text}: not an image: text"),
+        ((run, cut, mask), f"{cut}: truncated: image file is truncated"),
         ((run, photo, large), f"{large}: is 40 x 50 pixels, {photo} is 50 x 40 as displayed; draw the mask at"),
         ((run, photo, tmp_path / "black.png"), f"{tmp_path}/black.png: erases nothing; paint the parts to restore"),
         ((run, photo, tmp_path / "white.png"), f"{tmp_path}/white.png: erases all of {photo}; paint the parts to keep"),

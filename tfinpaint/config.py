@@ -20,6 +20,7 @@ class ConfigError(UserError):
     """A configuration that cannot be used. The message names file, line, key and remedy."""
 
 
+MOST_MPIXELS = 1000.0  # of any image that is read, millions of pixels: as RGB 3 GB
 LEAST_MEASURED_SIDE = 11  # pixels; a smaller image holds no whole window of SSIM
 
 
@@ -64,7 +65,12 @@ class Data(Section):
     )
     testing_tag: str | None = Field(None, min_length=1, description="the same for test_input_path")
     label_fraction: float = Field(1.0, gt=0, le=1, description="share of each class's training images to use")
-    max_bad_images: int = Field(0, ge=0, description="unusable images to skip; one more is an error")
+    max_bad_images: int = Field(
+        0, ge=0, description="unusable images to skip, found before and during training together; one more is an error"
+    )
+    max_image_mpixels: float = Field(
+        200.0, gt=0, le=MOST_MPIXELS, description="millions of pixels; a larger image is unusable, and is not decoded"
+    )
     transforms: list[Transform] = Field(
         default_factory=list, description="steps in order, for input and target alike; a mask last"
     )

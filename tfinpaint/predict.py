@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ FORMATS = {
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True, "exact": True}}
 HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
 MOST_PIXELS = {"JPEG": 65500, "WEBP": 16383}  # along a side
-MOST_PIXELS_READ = 2**30  # of a photo or mask; more would take tens of gigabytes
 OPAQUE_LIGHT = 128  # from this luma and this alpha on, a mask's pixel is the hole
 PLAIN_INTERVAL_SECONDS = 15.0
 
@@ -68,7 +66,7 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
 
     Args:
         checkpoint: checkpoint folder or model.weights.h5 of an inpainter, or a run folder: its newest checkpoint.
-        photo: any image that Pillow reads.
+        photo: a JPEG, PNG, WebP, TIFF, BMP or GIF file.
         mask: an image of the photo's size as displayed; the hole is where it is light and opaque.
         output: its ending names the format.
         overwrite: the output may be there already.
@@ -118,18 +116,6 @@ def _in_percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share <= 0.999 else "more than 99.9 %"
 
 
-@contextmanager
-def _large_images() -> Iterator[None]:
-    """Pillow warns of images that are large for a web page, and refuses larger ones; these are the user's own."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS_READ // 2  # it refuses at twice this
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
 def _check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> None:
     """All that would keep the result from being written, before any work."""
     if output.suffix.lower() not in FORMATS:
@@ -149,9 +135,8 @@ def _check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> N
         raise UserError(f"--output {output}: {error.strerror}") from None
 
 
-@_large_images()
 def read_photo(path: Path) -> Photo:
-    """Read an image of any kind and size.
+    """Read an image of any size, up to `config.MOST_MPIXELS`.
 
     Raises:
         UserError: there is none, or it cannot be decoded.
@@ -162,7 +147,6 @@ def read_photo(path: Path) -> Photo:
     return Photo(pixels, _read_alpha(path), profile, is_first)
 
 
-@_large_images()
 def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
     """bool [height, width], true where a mask is light and opaque.
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from tfinpaint import cli, dist
 from tfinpaint.config import Config, ConfigError
@@ -228,8 +226,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"{parsed.config}: {error}") from None
         if config.data.input_path is None:
             raise ConfigError(f"{parsed.config}: data.input_path is missing: there are no training images to show")
-        # A large image is shrunk like any other; Pillow's warning of it is no news to its owner.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         lines = preview(config, parsed.output, parsed.images)
         print("\n".join([*lines, f"Preview: {parsed.output}"]))
 

@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_looked_at_is_bad_and_never_remembered(root, decod
     for _ in range(2):
         bad = checked.find_unreadable_once(listing, 0, range(11), READING)
         assert list(bad) == [7]
-        assert "No such file" in bad[7]
+        assert bad[7] == "missing: no such file"
 
 
 def test_damaged_memory_is_forgotten(root, decoded, tmp_path):

@@ -1,5 +1,8 @@
 """Decoding: every mode to RGB, rotation, resizing, masks, bad files."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,11 +51,110 @@ def test_floating_point_pixels_are_refused_not_blackened(tmp_path):
         decode.read_image(tmp_path / "float.tiff", resized(4, 4))
 
 
-def test_a_decompression_bomb_is_a_bad_file(tmp_path, monkeypatch):
-    Image.new("RGB", (40, 40)).save(tmp_path / "big.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(decode.UnreadableImageError, match="exceeds limit"):
-        decode.read_image(tmp_path / "big.png", resized(8, 8))
+def test_what_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch, recwarn):
+    Image.new("1", (20000, 15000)).save(tmp_path / "large.png")  # 300 million pixels, for which Pillow has an error
+    monkeypatch.setattr(decode, "_pixels", lambda file, reading: pytest.fail("decoded"))
+    for limit, words in ((200.0, "data.max_image_mpixels allows 200"), (299.9, "data.max_image_mpixels allows 299.9")):
+        with pytest.raises(decode.UnreadableImageError) as caught:
+            decode.read_image(tmp_path / "large.png", decode.Reading(max_mpixels=limit))
+        assert str(caught.value) == f"oversized: 20000 x 15000 is 300 Mpixel, {words}"
+    monkeypatch.setattr(decode, "_pixels", lambda file, reading: "decoded")
+    for limit in (300.0, None):
+        assert decode.read_image(tmp_path / "large.png", decode.Reading(max_mpixels=limit)) == "decoded"
+    monkeypatch.setattr(decode, "MOST_MPIXELS", 299.0)
+    with pytest.raises(decode.UnreadableImageError, match=r"is 300 Mpixel, at most 299$"):
+        decode.read_image(tmp_path / "large.png", decode.Reading())
+    monkeypatch.setattr(decode, "MOST_FILE_BYTES", 100)
+    with pytest.raises(decode.UnreadableImageError, match=r"^oversized: \d+ bytes, at most 100$"):
+        decode.read_image(tmp_path / "large.png", decode.Reading())
+    assert not recwarn.list
+
+
+def reason(path) -> str:
+    with pytest.raises(decode.UnreadableImageError) as caught:
+        decode.read_image(path, resized(8, 8))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "bmp", "gif"])
+def test_a_truncated_file_is_named_so_wherever_it_is_cut(tmp_path, ending):
+    path = tmp_path / f"x.{ending}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    assert decode.read_image(path, resized(8, 8)).shape == (8, 8, 3)
+    for kept in (24, 64, len(whole) // 2, len(whole) - 40):
+        path.write_bytes(whole[:kept])
+        assert reason(path).startswith("truncated")
+    path.write_bytes(b"")
+    assert reason(path) == "empty: 0 bytes"
+    path.unlink()
+    assert reason(path) == "missing: no such file"
+
+
+def test_damage_that_is_no_truncation_is_told_apart(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8)).save(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[300:304] = b"evil"
+    path.write_bytes(damaged)
+    assert reason(path).startswith("damaged: ")
+
+
+@pytest.mark.parametrize(
+    ("contents", "what"),
+    [
+        (b"<!DOCTYPE html>\n<title>404</title>", "an HTML page"),
+        (b"\xef\xbb\xbf  <HTML>", "an HTML page"),
+        (b'<?xml version="1.0"?><svg xmlns="x"/>', "an SVG drawing"),
+        (b"<?xml version='1.0'?><Error>NoSuchKey</Error>", "an XML document"),
+        (b"rate limit exceeded\n", "text"),
+        ("größer ".encode() * 60 + "ß".encode() * 100, "text"),  # cut within a character
+        (b"PK\x03\x04" + bytes(60), "a zip archive"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, whose file was not fetched"),
+        (bytes(4096), "nothing but zero bytes"),
+        (b"\0\0\0\x20ftypavif" + bytes(30), "an AVIF image"),
+        (b"\0\0\0\x20ftypisom" + bytes(30), "a video"),
+        (b"\x01\xfe\x02\xff" * 20, ""),
+    ],
+)
+def test_what_is_no_image_is_named_by_its_contents(tmp_path, contents, what):
+    (tmp_path / "x.jpg").write_bytes(contents)
+    assert reason(tmp_path / "x.jpg") == f"not an image{': ' if what else ''}{what}"
+
+
+def test_an_image_under_another_images_ending_is_read_as_what_it_is(tmp_path):
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "x.jpg", "PNG")
+    assert decode.read_image(tmp_path / "x.jpg", resized(8, 8)).tolist() == [[[1, 2, 3]] * 8] * 8
+
+
+def test_formats_that_nobody_asked_for_are_not_decoded(tmp_path):
+    for kind in ("PPM", "ICO", "TGA"):
+        Image.new("RGB", (16, 16)).save(tmp_path / "x.png", kind)
+        assert reason(tmp_path / "x.png").startswith("not an image")
+
+
+@pytest.mark.parametrize(("number", "loud"), [(errno.EIO, False), (errno.EACCES, False), (errno.EMFILE, True)])
+def test_only_what_is_the_files_fault_makes_it_a_bad_one(tmp_path, monkeypatch, number, loud):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("builtins.open", fail)
+    if loud:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            decode.read_image(tmp_path / "x.png", resized(8, 8))
+    else:
+        assert reason(tmp_path / "x.png") == f"unreadable: {os.strerror(number)}"
+
+
+def test_want_of_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    monkeypatch.setattr(decode, "_pixels", fail)
+    with pytest.raises(MemoryError):
+        decode.read_image(tmp_path / "x.png", resized(8, 8))
 
 
 def test_reading_grey_and_cropping(tmp_path):

@@ -130,8 +130,8 @@ def test_bad_images_are_named_and_left_out_of_a_tree(source, tmp_path):
     (source / "b" / "notes.txt").write_bytes(b"text")
     report = pack_tree(source, tmp_path / "dest")
     assert report.lines() == [
-        "Unreadable, left out: a/003.png: not an image",
-        "Unreadable, left out: b/005.png: not an image",
+        "Unreadable, left out: a/003.png: empty: 0 bytes",
+        "Unreadable, left out: b/005.png: not an image: text",
         f"{tmp_path / 'dest'}: 24 images, 1 other files passed over, 2 unreadable",
     ]
     listing = sources.list_class_folders(tmp_path / "dest")

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import warnings
 from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from tfinpaint.config import MOST_MPIXELS
 from tfinpaint.config_transforms import Transform, shape_after
+from tfinpaint.data.contents import LOOKED_AT, begins_as, what_it_is
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no other decoder is ever reached, whatever a file claims
+MAX_FILE_BYTES = 256 * 2**20  # a single image larger than this is not packed, nor read from an archive
+MOST_FILE_BYTES = 2**32  # of any file that is read; a TIFF cannot have more
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image is a bad image
+# The limit that users set is looked at here. Pillow's own warns of large photographs; it remains for what a decoder
+# allocates before its image's size is known here.
+Image.MAX_IMAGE_PIXELS = int(MOST_MPIXELS * 10**6)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata, without the file's name
 
-MAX_FILE_BYTES = 256 * 2**20  # a single image larger than this is not packed, nor read from an archive
+_OF_THE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class UnreadableImageError(Exception):
     """A file that should be an image and cannot be decoded. The message is the reason, without the path."""
+
+
+def is_of_the_process(error: BaseException) -> bool:
+    """True where a file could not be read for want of descriptors or memory: that is no fault of the file."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_PROCESS)
 
 
 @dataclass(frozen=True)
@@ -29,12 +47,14 @@ class Reading:
         channels: 3 (RGB) or 1 (luma, or a mask's values).
         is_mask: pixels are integers: they are neither scaled nor interpolated.
         classes: values of a mask are 0 to classes - 1; None: anything goes.
+        max_mpixels: `data.max_image_mpixels`; None: MOST_MPIXELS, for what has no configuration.
     """
 
     steps: tuple[Transform, ...] = ()
     channels: int = 3
     is_mask: bool = False
     classes: int | None = None
+    max_mpixels: float | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -46,39 +66,99 @@ class Reading:
 CHECK = Reading((Transform(resize=[32, 32]),))  # whether a file can be decoded; small, so that JPEG files are fast
 
 
-def read_image(path: str | os.PathLike[str] | IO[bytes], reading: Reading) -> np.ndarray:
+def read_image(source: str | os.PathLike[str] | IO[bytes], reading: Reading) -> np.ndarray:
     """Decode a file (by path, or opened), resize and crop it.
 
-    A resize is bilinear and anti-aliased: when shrinking, the triangle filter widens to cover all source pixels.
-    EXIF rotation is applied; grey, palette, alpha and CMYK images become RGB.
+    The contents count, not the ending: a PNG file named .jpg is read as what it is. A resize is bilinear and
+    anti-aliased: when shrinking, the triangle filter widens to cover all source pixels. EXIF rotation is applied; grey,
+    palette, alpha and CMYK images become RGB.
 
     Returns:
         uint8 array [height, width, channels]: RGB or luma, 0 to 255; or a mask's integers.
 
     Raises:
-        UnreadableImageError: the file is missing, empty, truncated, oversized, smaller than a crop, or not an image.
+        UnreadableImageError: the file is missing, empty, truncated, damaged, not an image, oversized, smaller than a
+            crop, or may not be read.
+        OSError, MemoryError: the process has no more descriptors or memory.
     """
     try:
-        with Image.open(path) as file:
-            if reading.is_mask and file.format == "JPEG":
-                raise UnreadableImageError("a mask in JPEG has not kept its integers; save masks as PNG")
-            first = reading.steps[0].resize if reading.steps else None
-            if file.format == "JPEG" and first and not reading.is_mask:
-                # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
-                file.draft("RGB" if reading.channels == 3 else "L", (2 * first[0], 2 * first[1]))
-            image = ImageOps.exif_transpose(file)
-            image = _to_mask(image) if reading.is_mask else _to_rgb(image).convert(_MODES[reading.channels])
-            for step in reading.steps:
-                image = _resized(image, step, reading)
-            pixels = np.asarray(image).reshape(image.height, image.width, reading.channels)
-            if reading.classes and pixels.max() >= reading.classes:
-                raise UnreadableImageError(f"the value {pixels.max()} is no class: there are {reading.classes}")
-            return pixels
-    except (MemoryError, UnreadableImageError):
+        if not isinstance(source, str | os.PathLike):
+            return _decode(source, reading)
+        # Opened here: of a file that it opens itself, Pillow maps some kinds, and dies with one that is cut meanwhile.
+        with open(source, "rb") as stream:  # noqa: PTH123
+            return _decode(stream, reading)
+    except UnreadableImageError:
         raise
     except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise UnreadableImageError(reason or type(error).__name__) from None
+        if is_of_the_process(error):
+            raise
+        raise UnreadableImageError(_in_words(error)) from None
+
+
+def _decode(stream: IO[bytes], reading: Reading) -> np.ndarray:
+    size = stream.seek(0, os.SEEK_END)
+    if not size:
+        raise UnreadableImageError("empty: 0 bytes")
+    if size > MOST_FILE_BYTES:
+        raise UnreadableImageError(f"oversized: {size} bytes, at most {MOST_FILE_BYTES}")
+    stream.seek(0)
+    head = stream.read(LOOKED_AT)
+    # Of a WebP file that is cut, Pillow says no more than that it cannot decode it.
+    if begins_as(head) == "WebP" and (length := int.from_bytes(head[4:8], "little") + 8) > size:
+        raise UnreadableImageError(f"truncated: {size} of {length} bytes")
+    try:
+        file = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise UnreadableImageError(_unidentified(head)) from None
+    with file:
+        _check_pixels(file, reading)
+        return _pixels(file, reading)
+
+
+def _unidentified(head: bytes) -> str:
+    if name := begins_as(head):
+        return f"truncated or damaged: begins as {name}"
+    found = what_it_is(head)
+    return f"not an image: {found}" if found else "not an image"
+
+
+def _check_pixels(file: Image.Image, reading: Reading) -> None:
+    """Refuse what is too large, before any of it is decoded."""
+    mpixels, limit = file.width * file.height / 1e6, reading.max_mpixels or MOST_MPIXELS
+    if mpixels > limit:
+        allowed = f"data.max_image_mpixels allows {limit:g}" if reading.max_mpixels else f"at most {limit:g}"
+        raise UnreadableImageError(f"oversized: {file.width} x {file.height} is {mpixels:.6g} Mpixel, {allowed}")
+
+
+def _pixels(file: Image.Image, reading: Reading) -> np.ndarray:
+    if reading.is_mask and file.format == "JPEG":
+        raise UnreadableImageError("a mask in JPEG has not kept its integers; save masks as PNG")
+    first = reading.steps[0].resize if reading.steps else None
+    if file.format == "JPEG" and first and not reading.is_mask:
+        # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
+        file.draft("RGB" if reading.channels == 3 else "L", (2 * first[0], 2 * first[1]))
+    image = ImageOps.exif_transpose(file)
+    image = _to_mask(image) if reading.is_mask else _to_rgb(image).convert(_MODES[reading.channels])
+    for step in reading.steps:
+        image = _resized(image, step, reading)
+    pixels = np.asarray(image).reshape(image.height, image.width, reading.channels)
+    if reading.classes and pixels.max() >= reading.classes:
+        raise UnreadableImageError(f"the value {pixels.max()} is no class: there are {reading.classes}")
+    return pixels
+
+
+def _in_words(error: Exception) -> str:
+    """Why a file could not be read, the kind of fault first."""
+    if isinstance(error, FileNotFoundError):
+        return "missing: no such file"
+    if isinstance(error, OSError) and error.errno:
+        return f"unreadable: {error.strerror}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"oversized: more than {2 * MOST_MPIXELS:g} Mpixel"
+    words = str(error) or type(error).__name__
+    if isinstance(error, EOFError) or "truncated" in words.lower():
+        return f"truncated: {words}"
+    return f"damaged: {words}"
 
 
 _MODES = {1: "L", 3: "RGB"}

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import DTypeLike
 
 from tfinpaint.data import arrays, records
-from tfinpaint.data.decode import CHECK, read_image
+from tfinpaint.data.decode import CHECK, is_of_the_process, read_image
 from tfinpaint.data.names import Names
 from tfinpaint.data.origin import ReadFile
 from tfinpaint.data.packing import Packing
@@ -88,6 +88,8 @@ def _load(packing: Packing, image: int, read: ReadFile) -> tuple[bytes, str]:
         if not packing.checked:
             read_image(io.BytesIO(contents), CHECK)
     except UNREADABLE as error:
+        if is_of_the_process(error):
+            raise
         return b"", str(error)
     if len(contents) != packing.sizes[image]:
         raise UserError(f"{source}: has {len(contents)} bytes, {packing.sizes[image]} when packing began")

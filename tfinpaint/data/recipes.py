@@ -131,11 +131,12 @@ def image_to_image(config: Config, *, targets: bool, augment: bool, classes: int
 
 
 def _input_reading(config: Config) -> Reading:
-    return Reading(channels=config.input_channels)
+    return Reading(channels=config.input_channels, max_mpixels=config.data.max_image_mpixels)
 
 
 def _target_reading(config: Config) -> Reading:
-    return Reading(channels=config.target_channels, is_mask=config.data.target_is_mask)
+    data = config.data
+    return Reading(channels=config.target_channels, is_mask=data.target_is_mask, max_mpixels=data.max_image_mpixels)
 
 
 def _as_targets(images: tf.Tensor, config: Config) -> tf.Tensor:

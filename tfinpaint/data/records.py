@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tfinpaint.data.decode import MAX_FILE_BYTES, UnreadableImageError
+from tfinpaint.data.decode import MAX_FILE_BYTES, UnreadableImageError, is_of_the_process
 from tfinpaint.data.names import Names
 from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.threads import in_threads
@@ -96,11 +96,14 @@ class Records:
 
         Raises:
             UnreadableImageError: they are not what was written.
+            OSError: the process has no more descriptors or memory.
         """
         place = self._places[row]
         try:
             contents = self._open(self._root / self._shard_of(row).name).read(int(place["bytes"]), int(place["begin"]))
         except OSError as error:
+            if is_of_the_process(error):
+                raise
             raise UnreadableImageError(f"the shard cannot be read: {error.strerror}; {_REMEDY}") from None
         if len(contents) < place["bytes"]:
             raise UnreadableImageError(f"the shard ends too early; {_REMEDY}")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfinpaint.data.decode import CHECK, UnreadableImageError, read_image
+from tfinpaint.data.decode import CHECK, UnreadableImageError, is_of_the_process, read_image
 from tfinpaint.data.origin import Origin, ReadFile
 from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.sources import path_hash
@@ -117,6 +117,8 @@ def _check(source: Path, paths: Sequence[str], read: ReadFile) -> tuple[dict[str
             contents = read(path)
             read_image(io.BytesIO(contents), CHECK)
         except UNREADABLE as error:
+            if is_of_the_process(error):
+                raise
             return "", str(error)
         return hashlib.sha256(contents).hexdigest(), ""
 

@@ -17,7 +17,7 @@ from conftest import write_config, write_images, write_training_and_testing
 
 from tfinpaint import __main__, checkpoint, compare, measurements
 from tfinpaint.errors import UserError
-from tfinpaint.train import run
+from tfinpaint.train import dataset, run
 
 
 def tfinpaint(*arguments: str | Path) -> SimpleNamespace:
@@ -242,9 +242,59 @@ def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, t
     error = refuse("pretrain", "--config", config, "--set", "data.max_bad_images=1")
     assert "error: 2 unusable images, data.max_bad_images allows 1" in error
     assert all(str(path) in error for path in bad)
+    listed = tmp_path / "run" / "bad_images.txt"
+    assert f"(listed in {listed})" in error
+    expected = [["checked", str(path), "truncated or damaged: begins as JPEG"] for path in bad]
+    assert [line.split("\t") for line in listed.read_text().splitlines()] == expected
     output = succeed("pretrain", "--config", config, "--set", "data.max_bad_images=2", "--overwrite")
+    assert [line.split("\t") for line in listed.read_text().splitlines()] == expected  # of this start alone
     assert all(f"Skipping unusable image {path}: " in output for path in bad)
     assert "training: 24 images\n" in output
+
+
+def test_an_image_that_goes_bad_in_training_is_replaced_as_in_a_run_that_is_resumed(images, tmp_path, monkeypatch):
+    """One start of two epochs, beside one that was stopped after the first and checks all images anew."""
+    gone = images / "training" / "warm" / "003.png"
+    changes = {"data__preload": False, "data__max_bad_images": 2, "num_epochs": 2}
+    broken = ("Unusable since it was checked, another image is in its place: ", f"{gone}: truncated: ")
+    weights, check = [], dataset.find_unreadable_once
+    (images / "training" / "cold" / "000.png").write_text("bad from the beginning")
+    whole = gone.read_bytes()
+
+    def check_then_break(*arguments):
+        found = check(*arguments)
+        gone.write_bytes(whole[:100])
+        return found
+
+    for name, starts in (("one", 1), ("two", 2)):
+        config = write_config(tmp_path / name / "c.yaml", "classify", images, **changes)
+        gone.write_bytes(whole)
+        with monkeypatch.context() as patch:
+            patch.setattr("tfinpaint.train.dataset.find_unreadable_once", check_then_break)
+            output = succeed("classify", "--config", config, *(("--set", "num_epochs=1") if starts == 2 else ()))
+        assert output.count("".join(broken)) == 1
+        if starts == 2:
+            output = succeed("classify", "--config", config, "--resume")
+            assert f"{images / 'training'}: 23 images" in output
+            assert output.count("".join(broken)) == 1
+        assert "1 images are unusable since they were checked, 1 were before, of at most 2" in output
+        lines = (tmp_path / name / "run" / "bad_images.txt").read_text().splitlines()
+        assert sorted(line.split("\t")[:2] for line in lines) == [
+            ["checked", str(images / "training" / "cold" / "000.png")], ["epoch 1", str(gone)],
+        ]  # fmt: skip
+        with h5py.File(
+            tmp_path / name / "run" / "model_checkpoints" / "model_checkpoint_2" / "model.weights.h5"
+        ) as file:
+            found = []
+            file.visititems(lambda _, item, found=found: found.append(item[()]) if hasattr(item, "shape") else None)
+            weights.append(found)
+    assert all(np.array_equal(one, two) for one, two in zip(*weights, strict=True))
+    gone.write_bytes(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr("tfinpaint.train.dataset.find_unreadable_once", check_then_break)
+        error = refuse("classify", "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
+    assert f"error: unusable since it was checked: {gone}: truncated" in error
+    assert "(bad images: 1 before, 1 since; data.max_bad_images 1)" in error
 
 
 @pytest.fixture

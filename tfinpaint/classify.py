@@ -85,7 +85,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         classes = listing.classes
         listing = sources.take_fraction(listing, data.label_fraction, config.seed)
         recipe = recipes.classification(config, labels=True, augment=True)
-        training = dataset.open_data(run, recipe, listing, minimum=run.batch_size)
+        training = dataset.open_data(run, recipe, listing, training=True)
     if data.test_input_path:
         labels = bool(data.testing_tag) or sources.has_class_folders(data.test_input_path)
         if labels:
@@ -96,7 +96,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
             listing = replace(sources.list_images(data.test_input_path), classes=tuple(classes))
             log.info(f"{data.test_input_path}: no class folders, hence predictions only")
         recipe = recipes.classification(config, labels=labels, augment=False)
-        held_out = dataset.open_data(run, recipe, listing, minimum=1)
+        held_out = dataset.open_data(run, recipe, listing, training=False)
     return training, held_out
 
 

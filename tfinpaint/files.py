@@ -10,7 +10,7 @@ def write_text(path: Path, text: str) -> None:
     """Write under a temporary name beside `path`, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # of names that are no UTF-8
     partial.replace(path)
 
 

@@ -103,7 +103,7 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
     if separate or config.mask:
         build.check_output_shape(run, model)
     partners = sources.pair_by_name(listing, targets) if separate and targets else None
-    return dataset.open_data(run, recipe, listing, partners, minimum=run.batch_size if training else 1)
+    return dataset.open_data(run, recipe, listing, partners, training=training)
 
 
 def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baselines | None, test_images: int) -> None:

@@ -1,7 +1,9 @@
 """The chains: the same global batches for any number of ranks, every example counted, resume at any step."""
 
+import errno
 import hashlib
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -90,7 +92,7 @@ def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
         return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=recipe.prepare).take(3))
 
     for kept, read in zip(batches(True), batches(False), strict=True):
-        assert sorted(kept) == ["inputs", "mask", "originals", "targets"]
+        assert sorted(kept) == ["examples", "inputs", "mask", "originals", "targets"]
         for key in kept:
             assert np.array_equal(kept[key], read[key])
         assert kept["inputs"].dtype == tf.float32
@@ -126,3 +128,95 @@ def test_labels_go_with_their_images(listing):
     for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare).take(3):
         red, blue = batch["inputs"].numpy().mean(axis=(1, 2))[:, [0, 2]].T
         assert np.array_equal(blue > red, batch["targets"].numpy() == 1)  # class b is blue
+
+
+def broken(listing, *names):
+    """The same listing, in which some files were cut."""
+    for name in names:
+        path = listing.root / name
+        path.write_bytes(path.read_bytes()[:200])
+    return listing
+
+
+def labelled(listing, shard, failures, steps):
+    """(example, label, inputs) of every image of some training batches, with random steps."""
+    random = [{"random_horizontal_flip": 0.5}, {"random_rotate": 30.0}]
+    config = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, *random]}})
+    recipe = recipes.classification(config, labels=True, augment=True)
+    images = Images.open(listing, shard, recipe.images, False)
+    batches = pipeline.train_batches(
+        images, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare, failures=failures
+    ).take(steps)
+    rows = [zip(b["examples"].numpy(), b["targets"].numpy(), b["inputs"].numpy(), strict=True) for b in batches]
+    return [(int(example), int(label), image) for row in rows for example, label, image in row]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_image_that_goes_bad_gives_its_place_to_the_next_of_the_share(listing, count):
+    shard = Shard(0, count)
+    before = labelled(listing, shard, None, 6)
+    whole = {(example, step // (16 // count)): image for step, (example, _, image) in enumerate(before)}
+    # Examples 22, and 0 which comes after it; of two ranks, 22 and 0 and 2 are neighbours in the share of rank 0.
+    bad = {22: 1, 0: 1} if count == 1 else {22: 2, 0: 2}
+    broken(listing, "b/010.png", "a/000.png")
+    failures = pipeline.Failures(limit=5, before=3)
+    after = labelled(listing, shard, failures, 6)
+    assert [example for example, *_ in after] == [bad.get(example, example) for example, *_ in before]
+    assert sorted(failures.found) == [0, 22]
+    assert failures.found[22][0] == f"{listing.root}/b/010.png"
+    for step, (example, label, image) in enumerate(after):
+        assert label == (example >= 12)
+        if (example, step // (16 // count)) in whole:  # random steps are those of the example that is there
+            assert np.array_equal(image, whole[example, step // (16 // count)])
+
+
+def test_more_bad_images_than_allowed_end_the_batches(listing):
+    broken(listing, "a/001.png", "a/002.png")
+    failures = pipeline.Failures(limit=4, before=3)
+    with pytest.raises(tf.errors.OpError):
+        labelled(listing, Shard(), failures, 12)
+    assert failures.are_too_many
+    assert sorted(failures.found) == [1, 2]
+    assert "(bad images: 3 before, 2 since; data.max_bad_images 4)" in failures.explained()
+
+
+def test_a_share_without_a_readable_image_ends_the_batches(listing):
+    broken(listing, *listing.paths)
+    failures = pipeline.Failures(limit=100)
+    with pytest.raises(tf.errors.OpError):
+        labelled(listing, Shard(), failures, 1)
+    assert len(failures.found) == 23
+
+
+def test_evaluation_replaces_no_image(listing):
+    recipe = recipes.inpainting(CONFIG, separate=False, augment=False)
+    images = Images.open(broken(listing, "a/001.png"), Shard(), recipe.images, False)
+    failures = pipeline.Failures()
+    with pytest.raises(tf.errors.OpError):
+        list(pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=recipe.prepare, failures=failures))
+    assert failures.explained().startswith(f"unusable since it was checked: {listing.root}/a/001.png: truncated")
+
+
+def test_a_target_that_goes_bad_takes_its_input_with_it(listing, tmp_path):
+    targets = sources.pair_by_name(listing, write_images(tmp_path / "y", {"a": 12, "b": 11}))
+    broken(targets, "b/003.png")
+    sides = [Images.open(files, Shard(), CHAIN, False) for files in (listing, targets)]
+    failures = pipeline.Failures(limit=1)
+    batches = pipeline.train_batches(
+        *sides, batch_size=8, seed=0, first_step=0, prepare=lambda batch: batch, failures=failures
+    )
+    for batch in batches.take(6):
+        assert 15 not in batch["examples"]
+        assert np.array_equal(batch["images"], batch["targets"])  # both have the same seed
+    assert next(iter(failures.found.values()))[0] == f"{targets.root}/b/003.png"
+
+
+def test_want_of_descriptors_is_no_fault_of_an_image(listing, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(pipeline, "read_image", fail)
+    failures = pipeline.Failures(limit=100)
+    with pytest.raises(tf.errors.OpError, match="Too many open files"):
+        labelled(listing, Shard(), failures, 1)
+    assert not failures.found

@@ -8,8 +8,10 @@ the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +22,11 @@ from tfinpaint.data.decode import Reading, UnreadableImageError, read_image
 from tfinpaint.data.sources import Listing, load_images
 from tfinpaint.data.transforms import Keys, Numbered
 
+log = logging.getLogger(__name__)
+
 Batch = Mapping[str, tf.Tensor]
+
+MOST_NAMED = 20  # bad images on the terminal, of a rank
 
 # Steps of a chain are traced as they are: there is no control flow for AutoGraph to convert, and it is slow.
 _as_it_is = tf.autograph.experimental.do_not_convert
@@ -80,14 +86,12 @@ class Images:
         chain: what is done to each image.
         pixels: when preloaded, uint8 tensor [share, height, width, channels], or a list of arrays where the images
             keep their own sizes; else None (files are read as they are needed).
-        failed: what could not be read, with the reason: an exception loses its type on its way through TensorFlow.
     """
 
     listing: Listing
     shard: Shard
     chain: Chain
     pixels: tf.Tensor | list[np.ndarray] | None
-    failed: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, listing: Listing, shard: Shard, chain: Chain, preload: bool) -> Images:
@@ -104,14 +108,73 @@ class Images:
         return Images.open(self.listing.select(indices), Shard(), self.chain, preload=True)
 
     def decode(self, index: int) -> np.ndarray:
-        """uint8 [height, width, channels] of one image of this rank's share."""
+        """uint8 [height, width, channels] of one image of this rank's share.
+
+        Raises:
+            UnreadableImageError: it can no longer be read.
+        """
         if self.pixels is None:
-            try:
-                return read_image(self.listing.open(index), self.chain.reading)
-            except UnreadableImageError as error:
-                self.failed.append(f"{self.listing.place(index)}: {error}")
-                raise
+            return read_image(self.listing.open(index), self.chain.reading)
         return self.pixels[index // self.shard.count]
+
+
+@dataclass
+class Failures:
+    """The examples of a rank's share that can no longer be read, although they could when they were checked.
+
+    In training each has the next readable one of the share in its place, until there are too many. Which one that is
+    depends on the example alone, and not on when a thread comes to it.
+
+    Attributes:
+        limit: `data.max_bad_images`; None: none may fail, as in evaluation, whose figures would be of other images.
+        before: bad images that count as well: found by the check, or by other ranks.
+        found: example -> (its file, the reason).
+    """
+
+    limit: int | None = None
+    before: int = 0
+    found: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def are_too_many(self) -> bool:
+        return bool(self.found) and self.before + len(self.found) > (self.limit or 0)
+
+    def read(self, sides: Sequence[Images], index: int) -> tuple[int, list[np.ndarray]]:
+        """(example, its image on each side) of this example, or of the one in its place. Threads may call it.
+
+        Raises:
+            UnreadableImageError: too many are bad, or all.
+        """
+        shard, total = sides[0].shard, len(sides[0].listing)
+        for candidate in chain(range(index, total, shard.count), range(shard.index, index, shard.count)):
+            if self.are_too_many:
+                break
+            if candidate in self.found:
+                continue
+            pixels = []
+            for side in sides:
+                try:
+                    pixels.append(side.decode(candidate))
+                except UnreadableImageError as error:
+                    self._add(candidate, side.listing.place(candidate), str(error))
+                    break
+            else:
+                return candidate, pixels
+        raise UnreadableImageError("no other image may take its place")
+
+    def _add(self, index: int, place: str, reason: str) -> None:
+        entry = place, reason
+        is_new = self.found.setdefault(index, entry) is entry  # of two threads that come to it, one names it
+        if is_new and not self.are_too_many and len(self.found) <= MOST_NAMED:
+            log.warning(f"Unusable since it was checked, another image is in its place: {place}: {reason}")
+
+    def explained(self) -> str:
+        """The error, in one line, where there are too many."""
+        place, reason = list(self.found.values())[-1]
+        line = f"unusable since it was checked: {place}: {reason}"
+        if self.limit is None:
+            return line
+        return f"{line} (bad images: {self.before} before, {len(self.found)} since; data.max_bad_images {self.limit})"
 
 
 def steps_per_pass(examples: int, batch_size: int) -> int:
@@ -152,6 +215,7 @@ def train_batches(
     seed: int,
     first_step: int,
     prepare: Callable[[Batch], Batch],
+    failures: Failures | None = None,
 ) -> tf.data.Dataset:
     """Endless training batches from global step `first_step` on.
 
@@ -162,7 +226,8 @@ def train_batches(
         seed: of the run.
         first_step: number of steps that a resumed run has already made.
         prepare: from {"images", "labels", "examples", "epoch"}, and "targets" where given, to what the model is
-            trained on.
+            trained on. The batches have its values and "examples", int64, which examples they are.
+        failures: takes up the examples that can no longer be read; None: they are errors.
     """
     steps = steps_per_pass(len(images.listing), batch_size)
     share = batch_size // images.shard.count
@@ -171,22 +236,34 @@ def train_batches(
         rows = pass_order(len(images.listing), batch_size, images.shard, seed, epoch)
         return tf.data.Dataset.from_tensor_slices((tf.fill([steps], epoch), rows))
 
+    def numbered(batch: Batch) -> Batch:
+        return {**prepare(batch), "examples": batch["examples"]}
+
     return (
         tf.data.Dataset.range(first_step // steps, np.iinfo(np.int64).max)
         .flat_map(_as_it_is(order))
         .skip(first_step % steps)  # only integers have been made so far: skipping costs nothing
-        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share))
-        .map(_as_it_is(prepare), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share, failures or Failures()))
+        .map(_as_it_is(numbered), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
 def evaluation_batches(
-    images: Images, targets: Images | None = None, *, batch_size: int, seed: int, prepare: Callable[[Batch], Batch]
+    images: Images,
+    targets: Images | None = None,
+    *,
+    batch_size: int,
+    seed: int,
+    prepare: Callable[[Batch], Batch],
+    failures: Failures | None = None,
 ) -> tf.data.Dataset:
     """Every example of this rank's share exactly once, in order; the last batch may be smaller.
 
     The epoch that `prepare` sees is always 0, so what it draws at random is the same at every evaluation.
+
+    Args:
+        failures: takes up the example that can no longer be read; it has no limit, so that one is an error.
     """
     share = batch_size // images.shard.count
     ids = images.shard.indices(len(images.listing))
@@ -194,14 +271,14 @@ def evaluation_batches(
         tf.data.Dataset.range(ids.start, ids.stop, ids.step)
         .batch(share)
         .map(_as_it_is(lambda row: (tf.constant(0, tf.int64), row)))
-        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share))
+        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share, failures or Failures()))
         .map(_as_it_is(prepare), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
 def _with_pixels(
-    rows: tf.data.Dataset, images: Images, targets: Images | None, seed: int, share: int
+    rows: tf.data.Dataset, images: Images, targets: Images | None, seed: int, share: int, failures: Failures
 ) -> tf.data.Dataset:
     """(epoch, example indices) -> {"images", perhaps "targets", "labels", "examples", "epoch"}, after the chains."""
     labels = tf.constant(images.listing.labels, tf.int32)
@@ -223,8 +300,18 @@ def _with_pixels(
     def one_by_one(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids))
 
+    def decode(index: np.ndarray) -> tuple[np.ndarray, ...]:
+        example, pixels = failures.read(list(sides.values()), int(index))
+        return np.asarray(example, np.int64), *pixels
+
     def read(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Batch]:
-        return epoch, index, {name: _one_image(side, seed, epoch, index) for name, side in sides.items()}
+        # From here on the example is the one that was read: its number, and so its label and its random numbers.
+        types = [tf.int64, *(tf.uint8 for _ in sides)]
+        example, *pixels = tf.numpy_function(decode, [index], types, stateful=False)
+        example = tf.ensure_shape(example, [])
+        keys = Keys(seed, epoch, example[None])
+        named = zip(sides.items(), pixels, strict=True)
+        return epoch, example, {name: _of_one_size(side, image, keys) for (name, side), image in named}
 
     return (
         rows.flat_map(_as_it_is(one_by_one))
@@ -234,12 +321,10 @@ def _with_pixels(
     )
 
 
-def _one_image(side: Images, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """float32 [height, width, channels] of one example, all of one size from here on."""
+def _of_one_size(side: Images, pixels: tf.Tensor, keys: Keys) -> tf.Tensor:
+    """float32 [height, width, channels] of one example, as decoded before; all of one size from here on."""
     reading = side.chain.reading
-    pixels = tf.numpy_function(lambda i: side.decode(int(i)), [index], tf.uint8, stateful=False)
     pixels = tf.ensure_shape(pixels, [*(reading.size or (None, None)), reading.channels])
-    keys = Keys(seed, epoch, index[None])
     return side.chain.apply(_scaled(pixels[None], side), side.chain.single, keys)[0]
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
 from tfinpaint.data import pipeline
 from tfinpaint.data.checked import find_unreadable_once
-from tfinpaint.data.pipeline import Batch, Images, Shard
+from tfinpaint.data.pipeline import Batch, Chain, Failures, Images, Shard
 from tfinpaint.data.recipes import Recipe
 from tfinpaint.data.sources import Listing
 from tfinpaint.errors import UserError
+from tfinpaint.train import bad_images
 from tfinpaint.train.run import Run
 
 log = logging.getLogger(__name__)
@@ -23,22 +24,22 @@ log = logging.getLogger(__name__)
 class Batches:
     """The batches of a tf.data chain, from its beginning at each iteration.
 
-    Iterating raises UserError where an image can no longer be read, although it could when it was checked.
+    Iterating raises UserError where too many images can no longer be read, although they could when they were checked.
     """
 
-    def __init__(self, batches: tf.data.Dataset, sources: Sequence[Images]) -> None:
-        self._batches, self._sources = batches, sources
+    def __init__(self, batches: tf.data.Dataset, failures: Failures) -> None:
+        self._batches, self._failures = batches, failures
 
     def take(self, count: int) -> Batches:
         """The first batches alone."""
-        return Batches(self._batches.take(count), self._sources)
+        return Batches(self._batches.take(count), self._failures)
 
     def __iter__(self) -> Iterator[Batch]:
         try:
             yield from self._batches
         except tf.errors.OpError:
-            if failed := [line for images in self._sources for line in images.failed]:
-                raise UserError(f"unusable since it was checked: {failed[0]}") from None
+            if self._failures.are_too_many:  # an exception loses its type on its way through TensorFlow
+                raise UserError(self._failures.explained()) from None
             raise
 
 
@@ -48,12 +49,14 @@ class DataSet:
 
     Attributes:
         targets: images to compare outputs with; None for labels, targets cut from the inputs, or none at all.
+        failures: what can no longer be read in training.
     """
 
     run: Run
     images: Images
     targets: Images | None
     recipe: Recipe
+    failures: Failures = field(default_factory=Failures)
 
     def __len__(self) -> int:
         return len(self.images.listing)
@@ -67,21 +70,18 @@ class DataSet:
         """Endless training batches from a global step on."""
         batches = pipeline.train_batches(
             self.images, self.targets, batch_size=self.run.batch_size, seed=self.run.config.seed, first_step=step,
-            prepare=self.recipe.prepare,
+            prepare=self.recipe.prepare, failures=self.failures,
         )  # fmt: skip
-        return Batches(batches, self._sides)
+        return Batches(batches, self.failures)
 
     def evaluation_batches(self) -> Batches:
         """Every example of this rank's share once, in order."""
+        failures = Failures()
         batches = pipeline.evaluation_batches(
             self.images, self.targets, batch_size=self.run.test_batch_size, seed=self.run.config.seed,
-            prepare=self.recipe.prepare,
+            prepare=self.recipe.prepare, failures=failures,
         )  # fmt: skip
-        return Batches(batches, self._sides)
-
-    @property
-    def _sides(self) -> list[Images]:
-        return [self.images, self.targets] if self.targets else [self.images]
+        return Batches(batches, failures)
 
     def sample(self, count: int) -> Batch:
         """A few examples spread over the whole set, as one batch, always the same."""
@@ -98,26 +98,24 @@ class DataSet:
         )  # fmt: skip
 
 
-def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | None = None, *, minimum: int) -> DataSet:
+def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | None = None, *, training: bool) -> DataSet:
     """Check every image once (each rank its share), leave the bad ones out, and make this rank's share readable.
 
     Args:
         targets: the partners of the listing's images, in its order.
-        minimum: number of good images that there must be.
+        training: at least a batch of images must be good, and of those that go bad later some may be replaced.
 
     Raises:
         UserError: more bad images than `data.max_bad_images`, too few images, or ranks that see different folders.
     """
-    world = run.world
+    world, limit = run.world, run.config.data.max_bad_images
     shard = Shard(world.rank, world.size)
     sides = [(listing, recipe.images)] + ([(targets, recipe.targets)] if targets and recipe.targets else [])
-    bad: dict[int, str] = {}
-    for files, chain in sides:
-        if len(set(world.gather(files.paths.digest()))) > 1:
-            raise UserError(f"{files.root}: the ranks see different files there; every host needs the same images")
-        found = find_unreadable_once(files, world.rank, shard.indices(len(files)), chain.reading)
-        bad |= {int(i): f"{files.place(int(i))}: {why}" for part in world.gather(found) for i, why in part.items()}
-    _report_bad(run, bad)
+    bad = _find_bad(run, shard, sides)
+    if training and run.resumed and not run.config.data.preload:
+        gone = set(world.from_first(lambda: bad_images.gone_bad(run.folder)))
+        bad = {i: (place, why) for i, (place, why) in bad.items() if place not in gone}
+    bad_images.report_checked(world, run.folder, [bad[i] for i in sorted(bad)], limit)
     if bad:
         good = np.delete(np.arange(len(listing)), sorted(bad))
         sides = [(files.select(good), chain) for files, chain in sides]
@@ -129,22 +127,28 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     log.info(f"{listing.root}: {count} images{classes}{pairs}{stray}")
     if not count:
         raise UserError(f"{listing.root}: no readable image is left")
-    if count < minimum:
-        raise UserError(f"{listing.root}: {count} images are fewer than a batch; lower data.batch_size {minimum}")
-    return DataSet(run, opened[0], opened[1] if len(opened) > 1 else None, recipe)
+    if training and count < run.batch_size:
+        raise UserError(
+            f"{listing.root}: {count} images are fewer than a batch; lower data.batch_size {run.batch_size}"
+        )
+    failures = Failures(limit, before=len(bad)) if training else Failures()
+    return DataSet(run, opened[0], opened[1] if len(opened) > 1 else None, recipe, failures)
 
 
-def _report_bad(run: Run, bad: dict[int, str]) -> None:
-    limit = run.config.data.max_bad_images
-    lines = [bad[i] for i in sorted(bad)]
-    if len(bad) > limit:
-        more = [f"... and {len(bad) - 20} more"] if len(bad) > 20 else []
-        head = f"{len(bad)} unusable images, data.max_bad_images allows {limit}; mend or remove them:"
-        raise UserError("\n".join([head, *lines[:20], *more]))
-    for line in lines:
-        log.warning(f"Skipping unusable image {line}")
-    if bad:
-        log.warning(f"Skipped {len(bad)} unusable images of at most {limit}")
+def _find_bad(run: Run, shard: Shard, sides: Sequence[tuple[Listing, Chain]]) -> dict[int, tuple[str, str]]:
+    """Index -> (file, reason) of the images that cannot be used or whose targets cannot, over all ranks.
+
+    Raises:
+        UserError: the ranks see different folders.
+    """
+    bad: dict[int, tuple[str, str]] = {}
+    for files, chain in sides:
+        if len(set(run.world.gather(files.paths.digest()))) > 1:
+            raise UserError(f"{files.root}: the ranks see different files there; every host needs the same images")
+        found = find_unreadable_once(files, run.world.rank, shard.indices(len(files)), chain.reading)
+        for part in run.world.gather(found):
+            bad |= {int(i): (files.place(int(i)), why) for i, why in part.items()}
+    return bad
 
 
 def steps_per_epoch(run: Run, data: DataSet) -> int:

@@ -25,6 +25,7 @@ from tfinpaint.files import write_json, write_text
 from tfinpaint.models.network_file import read_network
 from tfinpaint.report.metrics import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
+from tfinpaint.train import bad_images
 from tfinpaint.train.optimizers import LrScaling
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
         if trains and saved and not saved.is_relative_to(folder):  # another run might write there too
             saved.mkdir(parents=True, exist_ok=True)
             _lock(saved)
+        bad_images.begin(folder, resumed=header is not None)
     except FileExistsError as error:
         raise UserError(f"{error.filename}: is a file, not a folder; name another --workdir") from None
     except OSError as error:

@@ -1,0 +1,118 @@
+"""The bad images of a run: named on the terminal, listed whole in a file of the run folder, limited in number.
+
+The file has a line for each: where it was found ("checked", or the epoch of training), the image and the reason, with
+tabs between them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfinpaint.data.pipeline import MOST_NAMED, Failures
+from tfinpaint.dist import World
+from tfinpaint.errors import UserError
+from tfinpaint.files import write_text
+
+log = logging.getLogger(__name__)
+
+FILE = "bad_images.txt"
+_CHECKED = "checked"
+
+Bad = tuple[str, str]  # image, reason
+
+
+def begin(folder: Path, *, resumed: bool) -> None:
+    """Forget what earlier starts have listed; where a run is resumed, all but what went bad during training."""
+    path = folder / FILE
+    kept = [line for line in _lines(path) if not line.startswith(f"{_CHECKED}\t")] if resumed else []
+    if kept:
+        write_text(path, "".join(f"{line}\n" for line in kept))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def gone_bad(folder: Path) -> list[str]:
+    """The images that have gone bad during the training that is resumed.
+
+    They keep their numbers, so that all others keep theirs, and others take their places as before.
+    """
+    return [line.split("\t")[1] for line in _lines(folder / FILE) if not line.startswith(f"{_CHECKED}\t")]
+
+
+def report_checked(world: World, folder: Path, bad: Sequence[Bad], limit: int) -> None:
+    """Name the images that were found to be bad before training; every rank calls this with those of all ranks.
+
+    Raises:
+        UserError: they are more than `data.max_bad_images`.
+    """
+    if not bad:
+        return
+    if world.is_first:
+        _append(folder, _CHECKED, bad)
+    lines = [f"{image}: {reason}" for image, reason in bad]
+    more = [f"... and {len(bad) - MOST_NAMED} more"] if len(bad) > MOST_NAMED else []
+    listed = f"listed in {folder / FILE}"
+    if len(bad) > limit:
+        head = f"{len(bad)} unusable images, data.max_bad_images allows {limit}; mend or remove them ({listed}):"
+        raise UserError("\n".join([head, *lines[:MOST_NAMED], *more]))
+    for line in [*(f"Skipping unusable image {line}" for line in lines[:MOST_NAMED]), *more]:
+        log.warning(line)
+    log.warning(f"Skipped {len(bad)} unusable images of at most {limit}, {listed}")
+
+
+class Watch:
+    """Counts over the ranks what goes bad during training; every rank calls it at the end of each epoch."""
+
+    def __init__(self, world: World, folder: Path, failures: Failures) -> None:
+        """
+        Args:
+            failures: of this rank, with the number of bad images of all ranks that were found before.
+        """
+        self._world, self._folder, self._failures = world, folder, failures
+        self._checked, self._reported, self._since = failures.before, 0, 0
+
+    def __call__(self, epoch: int, *_: object) -> None:
+        """List what is new.
+
+        Raises:
+            UserError: the bad images of all ranks, before and since, are more than `data.max_bad_images`.
+        """
+        failures, limit = self._failures, self._failures.limit or 0
+        mine = list(failures.found.values())
+        new = [tuple(bad) for part in self._world.gather(mine[self._reported :]) for bad in part]
+        self._reported = len(mine)
+        if not new:
+            return
+        self._since += len(new)
+        failures.before = self._checked + self._since - self._reported
+        if self._world.is_first:
+            listed = set(gone_bad(self._folder))  # by the training that is resumed
+            _append(self._folder, f"epoch {epoch}", [bad for bad in new if _plain(bad[0]) not in listed])
+        counts = f"{self._since} images are unusable since they were checked, {self._checked} were before"
+        listed_in = f"listed in {self._folder / FILE}"
+        if self._checked + self._since > limit:
+            lines = [f"{image}: {reason}" for image, reason in new[:MOST_NAMED]]
+            more = [f"... and {len(new) - MOST_NAMED} more"] if len(new) > MOST_NAMED else []
+            head = f"{counts}; data.max_bad_images allows {limit}; mend or remove them ({listed_in}):"
+            raise UserError("\n".join([head, *lines, *more]))
+        log.warning(f"{counts}, of at most {limit}; others are in their places ({listed_in})")
+
+
+def _append(folder: Path, found: str, bad: Sequence[Bad]) -> None:
+    with (folder / FILE).open("a", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(f"{found}\t{_plain(image)}\t{_plain(reason)}\n" for image, reason in bad)
+
+
+def _plain(text: str) -> str:
+    """Without what would end a line or a column."""
+    return " ".join(text.splitlines()).replace("\t", " ")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.split("\n") if line.count("\t") == 2]

@@ -10,7 +10,7 @@ from pathlib import Path
 from tfinpaint import checkpoint
 from tfinpaint.checkpoint import Contents, Header
 from tfinpaint.report.metrics import MetricsLog
-from tfinpaint.train import bad_images
+from tfinpaint.train import bad_images, spoilt
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.build import contents, describe
 from tfinpaint.train.dataset import Batches, DataSet
@@ -55,6 +55,7 @@ def train(
     ]
     if not config.data.preload:  # what is in memory stays good
         observers.insert(0, bad_images.Watch(run.world, run.folder, data.failures))
+    trainer.on_spoilt = spoilt.Keeper(run.folder, run.world.rank, data.images.listing)
     scheduler, optimizer = config.optimizer.lr_scheduler, trainer.optimizer
     if scheduler and scheduler.verbose and optimizer:
         observers.append(lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}"))

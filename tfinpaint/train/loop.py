@@ -23,6 +23,8 @@ from tfinpaint.train.joint import Adversary, Judge
 from tfinpaint.train.loss_scale import LossScale
 
 ReadLoss = Callable[[], float]
+# (batch, its loss, where) of the step that has stopped training -> the file that keeps it, None if there is none
+OnSpoilt = Callable[[Batch, float, str], str | None]
 Measure = Callable[[Batch, tf.Tensor], Mapping[str, tf.Tensor]]  # (batch, outputs) -> float32 [batch] by name
 
 
@@ -57,8 +59,10 @@ class _Shares(NamedTuple):
     scale: tf.Tensor
 
 
-# Beside a step's sums: above 0 at the places of the ranks whose gradients were not finite; whether the step was taken.
-SPOILT, FINITE = "spoilt", "finite"
+# Beside a step's sums: what was not finite, at each rank's place (0, or GRADIENTS, LOSS or both); whether training has
+# been stopped by this step or one before.
+SPOILT, STOPPED = "spoilt", "stopped"
+GRADIENTS, LOSS = 1, 2
 
 _NOTHING = of_targets(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
 
@@ -112,6 +116,9 @@ class Trainer:
         if optimizer is not None:
             optimizer.build(model.trainable_variables)
         self._loss_scale = LossScale(optimizer) if optimizer is not None and scale_loss else None
+        with tf.device("CPU:0"):
+            self._stopped = tf.Variable(False, trainable=False)  # for good: no later step changes anything
+        self.on_spoilt: OnSpoilt | None = None
         # Without AutoGraph, which has nothing to convert here and takes as long as all the rest of the tracing.
         function = functools.partial(tf.function, reduce_retracing=True, autograph=False)
         self._forward_backward = tf.function(self._gradients, jit_compile=jit_compile or None, autograph=False)
@@ -211,23 +218,39 @@ class Trainer:
         if self._objective.weight is not None:
             weight = self.world.sum_tensor(weight, "weight") / self.world.size
         scale = self._loss_scale.value if self._loss_scale else tf.constant(1.0)
+        state = [(variable, tf.identity(variable.value)) for variable in self._state]  # forward changes it
         sums, gradients = self._accumulated(batch, _Shares(weight, images, scale))
-        spoilt = self.world.sum_tensor(self._spoilt(gradients), "spoilt")
+        spoilt = self.world.sum_tensor(self._spoilt(sums, gradients), "spoilt")
         gradients = self.world.average_gradients(gradients)
         # The ranks decide as one: what is spoilt on one of them is left out by all.
         finite = tf.reduce_all(spoilt == 0)
         if self.world.compression:  # what is finite here may have become infinite on its way
             finite &= _are_finite(gradients)
         tf.cond(
-            finite, lambda: self._apply([g / scale for g in gradients] if self._loss_scale else gradients), tf.no_op
+            finite & ~self._stopped,
+            lambda: self._apply([g / scale for g in gradients] if self._loss_scale else gradients),
+            lambda: _put_back(state),
         )
+        hopeless = ~finite
         if self._loss_scale:
-            self._loss_scale.update(finite)
-        return {**sums, SPOILT: spoilt, FINITE: finite}
+            # Half the scale may help gradients, where it can still fall; a loss that is not finite it does not help.
+            hopeless &= (scale / 2 <= 1) | tf.reduce_any(spoilt >= LOSS)
+        self._stopped.assign(self._stopped | hopeless)
+        if self._loss_scale:
+            self._loss_scale.update(finite, unless=tf.identity(self._stopped))
+        return {**sums, SPOILT: spoilt, STOPPED: tf.identity(self._stopped)}
 
-    def _spoilt(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """float32 [ranks]: 1 at this rank's place where a gradient of its own is not finite."""
-        return tf.one_hot(self.world.rank, self.world.size) * tf.cast(~_are_finite(gradients), tf.float32)
+    @property
+    def _state(self) -> list[keras.Variable]:
+        """What a step changes beside the update: batch-norm statistics, the states of seed generators."""
+        models = [self.model, *([self.adversary.discriminator] if self.adversary else [])]
+        return [variable for model in models for variable in model.non_trainable_variables]
+
+    def _spoilt(self, sums: Mapping[str, tf.Tensor], gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+        """float32 [ranks]: at this rank's place what of its own is not finite, GRADIENTS + LOSS."""
+        loss = tf.reduce_all([tf.math.is_finite(sums[name]) for name in self._shares])
+        code = GRADIENTS * tf.cast(~_are_finite(gradients), tf.float32) + LOSS * tf.cast(~loss, tf.float32)
+        return tf.one_hot(self.world.rank, self.world.size) * code
 
     def _apply(self, gradients: list[tf.Tensor]) -> tf.Operation:
         """Update the weights of model and discriminator by their averaged gradients."""
@@ -285,35 +308,49 @@ class Trainer:
             where: what these steps are, for messages.
 
         Raises:
-            UserError: a gradient, or the loss, was not finite, on any rank; no such gradient has changed a weight.
+            UserError: a gradient, or the loss, was not finite, on any rank. Model and optimizer are those after the
+                step before.
         """
         totals = _Totals(self._shares, where)
-        before: tuple[tf.Tensor, tf.Tensor] | None = None
+        before: tuple[int, Batch, tf.Tensor, tf.Tensor] | None = None
         for step in range(1, steps + 1):
             self.world.doing(f"in {where}, step {step}, reading images")
             batch = next(batches)
             self.world.doing(f"in {where}, step {step}")
             sums = self._train_step(dict(batch))
-            taken = sums.pop(FINITE), sums.pop(SPOILT)
+            taken = step, batch, sums.pop(STOPPED), sums.pop(SPOILT)
             totals.add(sums, len(batch["inputs"]))
             if on_step:
                 on_step(totals.last_loss)
             # One step late, so that no device waits until its result is read.
             if before:
-                self._check_gradients(*before, f"{where}, step {step - 1}")
+                self._check_step(totals, *before, where)
             before = taken
         if before:
-            self._check_gradients(*before, f"{where}, step {steps}")
+            self._check_step(totals, *before, where)
         return totals.reduce(self.world)
 
-    def _check_gradients(self, finite: tf.Tensor, spoilt: tf.Tensor, where: str) -> None:
-        if finite or (self._loss_scale and self._loss_scale.value > 1):
-            return  # a step that was left out, before others with a smaller scale
-        ranks = np.flatnonzero(spoilt.numpy()).tolist()
-        whose = _named(ranks) if ranks else "all ranks together, as float16,"
+    def _check_step(
+        self, totals: _Totals, step: int, batch: Batch, stopped: tf.Tensor, spoilt: tf.Tensor, where: str
+    ) -> None:
+        """Raise where this step has stopped training; all ranks do, and have kept their batches before."""
+        if not stopped:
+            return
+        where, codes = f"{where}, step {step}", spoilt.numpy().astype(int)
+        kept = None
+        if self.on_spoilt and codes[self.world.rank]:
+            kept = self.on_spoilt(batch, totals.loss_of(step), where)
+        files = [file for file in self.world.gather(kept) if file]
+        spoilt_gradients, spoilt_losses = (np.flatnonzero(codes & kind).tolist() for kind in (GRADIENTS, LOSS))
+        if spoilt_gradients or not spoilt_losses:
+            whose = _named(spoilt_gradients) if spoilt_gradients else "all ranks together, as float16,"
+            what = f"the gradients of {whose} are"
+        else:
+            what = f"the loss on the images of {_named(spoilt_losses)} is"
         raise UserError(
-            f"{where}: the gradients of {whose} are not finite (inf or nan); they have changed no weight. "
-            "Lower optimizer.learning_rate or set optimizer.clip_norm, then start anew, or --resume from a checkpoint"
+            f"{where}: {what} not finite (inf or nan); model and optimizer are those of the step before. "
+            + (f"Look into {', '.join(files)} with tfinpaint replay. " if files else "")
+            + "Lower optimizer.learning_rate or set optimizer.clip_norm, then start anew, or --resume from a checkpoint"
         )
 
     def evaluate(
@@ -352,6 +389,13 @@ def _are_finite(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.math.is_finite(tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
 
 
+def _put_back(state: Sequence[tuple[keras.Variable, tf.Tensor]]) -> tf.Operation:
+    """Undo what forward has done to variables: a step that is left out leaves nothing behind."""
+    for variable, before in state:
+        variable.assign(before)
+    return tf.no_op()
+
+
 def _named(ranks: Sequence[int]) -> str:
     return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
 
@@ -378,7 +422,11 @@ class _Totals:
             self._after_first = time.perf_counter()
 
     def last_loss(self) -> float:
-        last, count = self._sums[-1], self._counts[-1]
+        return self.loss_of(len(self._sums))
+
+    def loss_of(self, step: int) -> float:
+        """This rank's loss of a step, counted from 1."""
+        last, count = self._sums[step - 1], self._counts[step - 1]
         return self._values({name: float(value) for name, value in last.items()}, count)["loss"]
 
     def reduce(self, world: World) -> Result:

@@ -30,14 +30,15 @@ class LossScale:
         """float32 scalar, a power of two."""
         return tf.convert_to_tensor(self._scale.value)
 
-    def update(self, finite: tf.Tensor) -> None:
+    def update(self, finite: tf.Tensor, unless: tf.Tensor) -> None:
         """Take note of a step.
 
         Args:
             finite: bool scalar, equal on all ranks: the gradients of all ranks were finite.
+            unless: bool scalar: nothing changes any more.
         """
         steps = tf.where(finite, self._finite_steps + 1, 0)
         grows = steps >= GROWTH_STEPS
         factor = tf.where(finite, tf.where(grows, 2.0, 1.0), 0.5)
-        self._scale.assign(tf.maximum(self._scale * factor, 1.0))
-        self._finite_steps.assign(tf.where(grows, 0, steps))
+        self._scale.assign(tf.where(unless, self._scale, tf.maximum(self._scale * factor, 1.0)))
+        self._finite_steps.assign(tf.where(unless, self._finite_steps, tf.where(grows, 0, steps)))

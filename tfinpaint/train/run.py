@@ -25,7 +25,7 @@ from tfinpaint.files import write_json, write_text
 from tfinpaint.models.network_file import read_network
 from tfinpaint.report.metrics import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
-from tfinpaint.train import bad_images
+from tfinpaint.train import bad_images, spoilt
 from tfinpaint.train.optimizers import LrScaling
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ def begin(run: Run) -> None:
         checkpoint.remove(checkpoint.list_checkpoints(saved) if saved else [])
         for name in (METRICS, SUMMARY, REPORT):
             (run.folder / name).unlink(missing_ok=True)
-        for name in (FIGURES, TENSORBOARD):
+        for name in (FIGURES, TENSORBOARD, spoilt.FOLDER):
             shutil.rmtree(run.folder / name, ignore_errors=True)
     write_text(run.folder / RESOLVED_CONFIG, dump_config(run.config))
 

@@ -1,0 +1,104 @@
+"""The batches at which training was stopped because a loss or a gradient was not finite, kept to be looked into."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfinpaint.data.pipeline import Batch
+from tfinpaint.data.sources import Listing
+from tfinpaint.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FOLDER = "spoilt"
+_FACTS = ("loss", "where", "images")  # beside the batch's tensors
+
+
+@dataclass(frozen=True)
+class SpoiltBatch:
+    """A batch of one rank that was kept.
+
+    Attributes:
+        batch: its tensors by name, as the trainer was given them.
+        loss: this rank's loss.
+        where: epoch and step.
+        images: the file of each example.
+    """
+
+    batch: dict[str, np.ndarray]
+    loss: float
+    where: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps one batch of this rank, the last.
+
+    Attributes:
+        listing: what the examples' numbers are the numbers of.
+    """
+
+    run_folder: Path
+    rank: int
+    listing: Listing
+
+    def __call__(self, batch: Batch, loss: float, where: str) -> str | None:
+        """Write `spoilt/epoch_E_step_S_rank_R.npz`, whole or not at all; where that fails, the run's error is enough.
+
+        Returns:
+            The file, None where there is none.
+        """
+        folder, ending = self.run_folder / FOLDER, f"_rank_{self.rank}.npz"
+        path = folder / f"{where.replace(', ', '_').replace(' ', '_')}{ending}"
+        partial = path.with_name(f".{path.name}.partial")
+        arrays: dict[str, Any] = {name: np.asarray(tensor) for name, tensor in batch.items()}
+        images = [self.listing.place(int(example)) for example in arrays["examples"]]
+        facts: dict[str, Any] = {"loss": np.float64(loss), "where": np.str_(where), "images": np.array(images, np.str_)}
+        try:
+            folder.mkdir(exist_ok=True)
+            with partial.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **facts, **arrays)
+            for earlier in folder.glob(f"*{ending}"):
+                earlier.unlink()
+            partial.replace(path)
+        except OSError as error:
+            log.warning(f"{path}: the batch cannot be kept: {error.strerror}")
+            return None
+        return str(path)
+
+
+def load(path: Path) -> SpoiltBatch:
+    """Read what a `Keeper` has written.
+
+    Raises:
+        UserError: it is no such file, or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        images = tuple(arrays["images"].tolist())
+        batch = {name: array for name, array in arrays.items() if name not in _FACTS}
+        if {len(array) for array in batch.values()} != {len(images)} or "inputs" not in batch:
+            raise ValueError("tensors of other lengths")
+        return SpoiltBatch(batch, float(arrays["loss"]), str(arrays["where"]), images)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a batch that a run has kept: {error}") from None
+
+
+def find(run_folder: Path) -> Path:
+    """The batch kept last.
+
+    Raises:
+        UserError: there is none.
+    """
+    kept = sorted((run_folder / FOLDER).glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    if not kept:
+        raise UserError(f"{run_folder / FOLDER}: no batch is kept there; it takes a run that ended as not finite")
+    return kept[-1]

@@ -27,7 +27,19 @@ ROWS = [
     {"data", "models"},
     {"transfer", "legacy_weights", "checkpoint", "report", "measurements", "baselines", "restoration"},
     {"train", "cli"},
-    {"pretrain", "classify", "prepare", "preview", "predict", "compare", "canary", "doctor", "__main__", "__init__"},
+    {
+        "pretrain",
+        "classify",
+        "prepare",
+        "preview",
+        "predict",
+        "compare",
+        "replay",
+        "canary",
+        "doctor",
+        "__main__",
+        "__init__",
+    },
 ]
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 

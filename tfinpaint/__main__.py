@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary", "doctor")
+COMMANDS = ("prepare", "preview", "pretrain", "predict", "classify", "compare", "replay", "canary", "doctor")
 
 
 def main() -> int:

@@ -289,6 +289,23 @@ class Trainer:
             **{name: tf.reduce_sum(values) for name, values in means.items()},
         }
 
+    def examine(self, batch: Batch) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """What a training step computes of a whole batch on this rank alone, without an update.
+
+        Returns:
+            The outputs and every part of the loss, by example; the gradients by the variables' paths.
+        """
+        batch = {name: tf.convert_to_tensor(values) for name, values in batch.items()}
+        weights = self._weights(batch)
+        images = tf.cast(tf.shape(weights)[0], tf.float32)
+        _, gradients = self._gradients(batch, _Shares(tf.reduce_sum(weights), images, tf.constant(1.0)))
+        outputs = self.model(batch["inputs"], training=True)
+        losses, _ = self._losses(batch, outputs)
+        variables = [*self.model.trainable_variables]
+        variables += self.adversary.discriminator.trainable_variables if self.adversary else []
+        named = {variable.path: g.numpy() for variable, g in zip(variables, gradients, strict=True)}
+        return {name: tensor.numpy() for name, tensor in {"outputs": outputs, **losses}.items()}, named
+
     def predict(self, inputs: tf.Tensor) -> np.ndarray:
         """The model's outputs for a batch, in inference mode."""
         return self._predict_step(inputs).numpy()

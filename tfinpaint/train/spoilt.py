@@ -85,8 +85,8 @@ def load(path: Path) -> SpoiltBatch:
             arrays = dict(stored)
         images = tuple(arrays["images"].tolist())
         batch = {name: array for name, array in arrays.items() if name not in _FACTS}
-        if {len(array) for array in batch.values()} != {len(images)} or "inputs" not in batch:
-            raise ValueError("tensors of other lengths")
+        if {len(array) for array in batch.values()} != {len(images)} or not {"inputs", "targets"} <= set(batch):
+            raise ValueError("not the tensors of a batch")
         return SpoiltBatch(batch, float(arrays["loss"]), str(arrays["where"]), images)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a batch that a run has kept: {error}") from None

@@ -1,0 +1,156 @@
+"""Look into the batch at which a run stopped as not finite: where in the network values stop being numbers.
+
+usage: python -m tfinpaint.replay --workdir runs/demo/pretrain [--batch FILE] [--checkpoint FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfinpaint import cli, dist
+from tfinpaint.config import Config
+from tfinpaint.config_file import load_config
+from tfinpaint.errors import UserError
+
+if TYPE_CHECKING:
+    from tfinpaint.train.loop import Trainer
+    from tfinpaint.train.spoilt import SpoiltBatch
+
+MOST_NAMED = 5
+
+
+def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]:
+    """Run a kept batch forward and backward, without an update, and say what is not finite.
+
+    Exactly the step that stopped the run, if the weights are those of then; otherwise, with the weights of the newest
+    checkpoint, what comes of the images themselves.
+
+    Args:
+        workdir: the run folder.
+        batch: a file of its folder `spoilt`; None: the last.
+        weights: a checkpoint folder of the run; None: the newest, or without one random weights as the run's first.
+
+    Returns:
+        The findings, a line each.
+
+    Raises:
+        UserError: the folder holds no run, or no such batch or checkpoint; or the model does not fit them.
+    """
+    from tfinpaint.train import spoilt
+
+    config = _read_config(workdir)
+    found = spoilt.load(batch or spoilt.find(workdir))
+    dist.start_alone(config.distributed)
+    trainer, name = _rebuild(config, weights)
+    head = f"{found.where}: {len(found.images)} images, with {name}; the run's loss was {found.loss:g}"
+    return [head, *_findings(trainer, found)]
+
+
+def _read_config(workdir: Path) -> Config:
+    path = workdir / "config.resolved.yaml"
+    if not path.is_file():
+        raise UserError(f"{workdir}: not a run folder; expected {path.name} there")
+    return load_config(path, workdir=workdir)
+
+
+def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
+    """(the run's trainer, what its weights are)."""
+    import keras
+
+    from tfinpaint import checkpoint
+    from tfinpaint.checkpoint import Kind
+    from tfinpaint.data import sources
+    from tfinpaint.models import trainable
+    from tfinpaint.models.network_file import read_network
+    from tfinpaint.train import build
+    from tfinpaint.train.optimizers import build_optimizer
+    from tfinpaint.train.run import Run
+
+    keras.config.set_dtype_policy(config.precision)
+    keras.utils.set_random_seed(config.seed)
+    kind: Kind = "classifier" if config.data.target_type == "labels" else "inpainter"
+    network = read_network(config.layers) if config.layers is not None else None
+    run = Run(config, dist.World(), kind, None, network)
+    if weights is None and config.checkpoints.save:
+        weights = next(reversed(checkpoint.list_checkpoints(config.checkpoints.save)), None)
+    header = checkpoint.read_header(weights, allowed=(kind,)) if weights else None
+    classes: tuple[str, ...] = header.classes if header else ()
+    if kind == "classifier" and not classes and config.data.input_path:
+        classes = sources.list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
+    model = build.build_model(header or build.describe(run, steps=0, classes=classes), network, run.network_name)
+    trainable.set_trainable(model, config.model.trainable)
+    if header is None and config.checkpoints.load:
+        build.load_by_name(run, config.checkpoints.load, model)
+    steps = (header.steps_per_epoch if header else 0) or 1
+    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
+    trainer = build.make_trainer(run, model, optimizer, steps=steps, scored=True)
+    if weights is None:
+        return trainer, "the weights that a run starts with (there is no checkpoint)"
+    checkpoint.restore(weights, build.contents(run, trainer))
+    return trainer, f"the weights of {weights.name}"
+
+
+def _findings(trainer: Trainer, kept: SpoiltBatch) -> list[str]:
+    import keras
+
+    values, gradients = trainer.examine(kept.batch)
+    given = {name: kept.batch[name] for name in ("inputs", "targets")}
+    lines = [_by_example(name, array, kept.images) for name, array in (given | values).items()]
+    layers = [layer for layer in trainer.model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    probe = keras.Model(trainer.model.input, [layer.output for layer in layers])
+    outputs = probe(kept.batch["inputs"], training=True)
+    lines.append(_by_name("outputs of layers", {layer.name: out for layer, out in zip(layers, outputs, strict=True)}))
+    # Backward comes from the network's end: the first gradients that it spoils are those of the last layers.
+    backward = {path: gradients[path] for path in reversed(gradients)}
+    lines.append(_by_name("gradients, from the network's end", backward))
+    if all(line.endswith(": finite") for line in lines):
+        lines.append("Nothing is spoilt with these weights: the run's own had changed since; lower its learning rate")
+    return lines
+
+
+def _by_example(name: str, array: np.ndarray, images: Sequence[str]) -> str:
+    """A line on an array whose first axis counts the examples."""
+    bad = [image for image, values in zip(images, np.asarray(array), strict=True) if not _is_finite(values)]
+    if not bad:
+        return f"{name}: finite"
+    return f"{name}: not finite in {len(bad)} of {len(images)} images: {_first(bad)}"
+
+
+def _by_name(what: str, arrays: Mapping[str, np.ndarray]) -> str:
+    bad = [name for name, values in arrays.items() if not _is_finite(values)]
+    return f"{what}: not finite in {len(bad)} of {len(arrays)}, first: {_first(bad)}" if bad else f"{what}: finite"
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(np.asarray(values, np.float64)).all())
+
+
+def _first(names: Iterable[str]) -> str:
+    named = list(names)
+    return ", ".join(
+        [*named[:MOST_NAMED], *([f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else [])]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    def command() -> None:
+        parser = argparse.ArgumentParser(prog="tfinpaint replay", description=__doc__.splitlines()[0])
+        parser.add_argument("--workdir", type=Path, required=True, help="run folder")
+        parser.add_argument("--batch", type=Path, help="file of its folder spoilt; default: the last")
+        parser.add_argument("--checkpoint", type=Path, help="checkpoint folder of the run; default: the newest")
+        parsed = parser.parse_args(arguments)
+        if dist.launched_rank():
+            return  # one process looks; under a launcher the others have nothing to do
+        print("\n".join(replay(parsed.workdir, parsed.batch, parsed.checkpoint)))
+
+    return cli.guard(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

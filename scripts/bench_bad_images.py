@@ -6,14 +6,17 @@ usage: python scripts/bench_bad_images.py [--images 2560] [--size 256] [--rounds
 Three data sets of JPEG files, each opened as a run opens it, its check included:
 
 - clean: all good;
-- checked: the share is bad before the check (empty, cut, an HTML page, zeros, 3.6 gigapixels by its header), and left out;
+- checked: the share is bad before the check (empty, cut, an HTML page, zeros, a header of 3.6 gigapixels) and left
+  out;
 - gone: all good when checked, then the share goes bad, and other images take their places.
 
 In each round every set is measured in turn, so that other work on the machine meets all alike: whole passes of the
-input alone, without the first batch; and steps of the tiny network on 64 x 64 pixels, in the first rounds. Prints a JSON
-line a set, with the median and the range over the rounds of its speed relative to the clean set's of the same round, by
-the clock and by this process's own seconds on the processor, which other work disturbs less; and the numbers of bad
-images that were planted, found by the check, and found in training. It ends with an error where these differ.
+input alone, without the first batch; and steps of the tiny network on 64 x 64 pixels, in the first rounds.
+
+Prints a JSON line a set, with the median and the range over the rounds of its speed relative to the clean set's of the
+same round, by the clock and by this process's own seconds on the processor, which other work disturbs less; and the
+numbers of bad images that were planted, found by the check, and found in training. It ends with an error where these
+differ.
 """
 
 import argparse

@@ -157,7 +157,9 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             del batches
             for path, whole in before.items():
                 path.write_bytes(whole)
-    for use, by_kind in speeds.items():
+    uses = ("input", "training") if options.training_rounds else ("input",)
+    for use in uses:
+        by_kind = speeds[use]
         for kind, speed in by_kind.items():
             clean = by_kind["clean"]
             line = {"what": use, "set": kind, "images_per_second": round(statistics.median(speed.by_clock), 1)}

@@ -1,5 +1,6 @@
 """Fixtures that write small real files: folders of images, configurations for the tiny model."""
 
+import json
 import os
 import zipfile
 
@@ -7,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -79,6 +81,60 @@ def write_training_and_testing(folder: Path) -> Path:
     write_images(folder / "data" / "training", {"cold": 13, "warm": 11})
     write_images(folder / "data" / "testing", {"cold": 4, "warm": 3}, seed=1)
     return folder / "data"
+
+
+TIMES = ("seconds", "images_per_second")
+
+
+def write_small(folder: Path, data: Path, **changes: object) -> Path:
+    """A classifier of two layers with all that has a memory: batch norm, dropout, moments, a schedule."""
+    config = {
+        "workdir": str(folder / "run"),
+        "num_epochs": 4,
+        "deterministic": True,
+        "figures_interval": 100,
+        "data": {
+            "input_path": str(data / "training"),
+            "test_input_path": str(data / "testing"),
+            "target_type": "labels",
+            "batch_size": 8,
+            "test_batch_size": 4,
+            "transforms": [{"resize": [16, 16]}, {"random_horizontal_flip": 0.5}],
+        },
+        "optimizer": {"type": "Adam", "learning_rate": 0.01, "lr_scheduler": {"type": "Cosine", "warmup_epochs": 1}},
+        "model": {"batchnorm_batches": 0},
+        "layers": [
+            {
+                "class_name": "Conv2D",
+                "config": {"filters": 4, "kernel_size": 3, "batch_input_shape": [None, 16, 16, 3]},
+            },
+            {"class_name": "BatchNormalization"},
+            {"class_name": "ReLU"},
+            {"class_name": "Dropout", "config": {"rate": 0.5}},
+            {"class_name": "GlobalAveragePooling2D"},
+            {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}},
+        ],
+        **changes,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def outcome(run: Path) -> dict[str, object]:
+    """Everything that must be the same: name of the last checkpoint, all weights and states, metrics but for times."""
+    from tfinpaint.checkpoint import list_checkpoints
+
+    last = list_checkpoints(run / "model_checkpoints")[-1]
+    found: dict[str, object] = {"last": last.name}
+    with h5py.File(last / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()].tobytes()}) if hasattr(item, "shape") else None)
+    with np.load(last / "optimizer.npz", allow_pickle=False) as file:
+        found |= {name: file[name].tobytes() for name in file.files}
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found["metrics"] = [{k: v for k, v in r.items() if k not in TIMES} for r in records]
+    return found
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfinpaint import checkpoint
-from tfinpaint.checkpoint import Contents, Header
+from tfinpaint.checkpoint import Contents, Header, Progress, RankState
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.discriminator import build_discriminator
@@ -20,7 +20,7 @@ CUT = "conv5_block1_3_bn"
 
 
 def header(kind="inpainter", epoch=3, **changes):
-    fields = {"kind": kind, "epoch": epoch, "step": 30, "encoder": "tiny", "encoder_output": "before_add"}
+    fields = {"kind": kind, "epoch": epoch, "step": 10 * epoch, "encoder": "tiny", "encoder_output": "before_add"}
     fields |= {"batch_size": 8, "steps_per_epoch": 10}
     return Header(**(fields | {"height": 32, "width": 32} | changes))
 
@@ -38,8 +38,20 @@ def contents(model, optimizer, **adversary):
     return Contents(model, optimizer, encoder_part(model, CUT), **adversary)
 
 
-def save(folder, model, optimizer, keep=2, **changes):
-    return checkpoint.save(folder, header(**changes), contents(model, optimizer), keep)
+PROGRESS = Progress(
+    records=({"phase": "train", "epoch": 1, "loss": float("inf")},),
+    best_epoch=1,
+    images=7,
+    names=("loss",),
+    ranks=2,
+    own=3,
+)
+RANKS = RankState(np.arange(6.0).reshape(2, 3), np.zeros((2, 4, 1)), np.ones((2, 4), np.int64))
+
+
+def save(folder, model, optimizer, keep=2, best_epoch=None, **changes):
+    progress = PROGRESS.model_copy(update={"best_epoch": best_epoch})
+    return checkpoint.save(folder, header(**changes), progress, RANKS, contents(model, optimizer), keep)
 
 
 def adversary(seed: int):
@@ -66,7 +78,7 @@ def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
 
 def test_a_discriminator_and_its_optimizer_come_back_bit_for_bit(tmp_path):
     mine, theirs = contents(*trained(0), **adversary(0)), contents(*trained(1), **adversary(1))
-    path = checkpoint.save(tmp_path, header(adversarial="RMSprop"), mine, 1)
+    path = checkpoint.save(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, mine, 1)
     checkpoint.restore(path, theirs)
     names = ("model", "optimizer", "discriminator", "discriminator_optimizer")
     for name in names:
@@ -84,7 +96,7 @@ def test_the_encoder_file_loads_into_plain_keras(tmp_path):
     optimizer = keras.optimizers.SGD()
     optimizer.build(model.trainable_variables)
     part = encoder_part(model, "conv5_block3_3_bn")
-    path = checkpoint.save(tmp_path, header(encoder="resnet50"), Contents(model, optimizer, part), 1)
+    path = checkpoint.save(tmp_path, header(encoder="resnet50"), PROGRESS, RANKS, Contents(model, optimizer, part), 1)
     plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
     plain.load_weights(path / checkpoint.ENCODER)
     for layer in (layer for layer in part.layers if layer.weights):
@@ -190,12 +202,12 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
         checkpoint.load_weights(path, build_classifier(build_encoder("tiny", "before_add", 32, 32), 3))
     other = keras.optimizers.RMSprop()
     other.build(model.trainable_variables)
-    with pytest.raises(UserError, match="the state of another optimizer"):
+    with pytest.raises(UserError, match=r"optimizer.npz: holds \d+ arrays, expected \d+|more than the \d+ expected"):
         checkpoint.restore(path, contents(model, other))
     whole = (path / checkpoint.OPTIMIZER).read_bytes()
     for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
         (path / checkpoint.OPTIMIZER).write_bytes(damaged)
-        with pytest.raises(UserError, match="the optimizer state cannot be loaded"):
+        with pytest.raises(UserError, match=r"optimizer\.npz: is damaged or no \.npz file"):
             checkpoint.restore(path, contents(*trained(2)))
 
 

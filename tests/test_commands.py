@@ -71,7 +71,10 @@ def pretrained_once(tmp_path_factory) -> Path:
 def pretrained(images, tmp_path, pretrained_once) -> Path:
     """A copy of the run folder of two epochs of pretraining, with its configuration beside it."""
     write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, outfile="log.txt")
-    return Path(shutil.copytree(pretrained_once, tmp_path / "p" / "run"))
+    run = Path(shutil.copytree(pretrained_once, tmp_path / "p" / "run"))
+    resolved = run / "config.resolved.yaml"  # the same images at another place are other images to a run
+    resolved.write_text(resolved.read_text().replace(str(pretrained_once.parent / "data"), str(images)))
+    return run
 
 
 def test_pretrain_leaves_everything_behind(pretrained):
@@ -202,13 +205,45 @@ def test_a_folder_where_another_process_trains_is_refused(images, tmp_path):
         assert "another process is training there" in refuse("pretrain", "--config", config)
 
 
-def test_resuming_with_other_data_steps_is_refused(images, tmp_path, pretrained):
+def test_a_changed_configuration_is_listed_key_by_key_and_refused_unless_allowed(images, tmp_path, pretrained):
     config = tmp_path / "p" / "pretrain.yaml"
-    resume = ("pretrain", "--config", config, "--resume", "--set", "num_epochs=3", "--set")
-    assert "--resume: the batch size over all ranks (data.batch_size_per_rank?) was 8 and is now 4" in refuse(
-        *resume, "data.batch_size=4"
+    changed = ("num_epochs=3", "data.batch_size=4", "optimizer.learning_rate=0.001", "figures_interval=2")
+    resume = ("pretrain", "--config", config, "--resume", *(x for c in changed for x in ("--set", c)))
+    before = {path: path.stat().st_mtime_ns for path in pretrained.rglob("*.*") if path.name != ".lock"}
+    error = refuse(*resume)
+    listed = [line.removeprefix("error: ") for line in error.splitlines()[1:-1]]
+    # Without a schedule, the length of the run changes nothing that was done; pictures never do.
+    assert listed == ["  data.batch_size: 8 -> 4", "  optimizer.learning_rate: 0.01 -> 0.001"]
+    assert error.endswith("--allow-change data.batch_size --allow-change optimizer.learning_rate\n")
+    assert "data.batch_size: 8" not in refuse(*resume, "--allow-change", "data")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    output = succeed(*resume, "--allow-change", "data", "--allow-change", "optimizer.learning_rate")
+    assert "Changed since the run was stopped: data.batch_size: 8 -> 4\n" in output
+    assert "steps_per_epoch was 3, is 6" in output
+    assert [r["epoch"] for r in records(pretrained)] == [1, 1, 2, 2, 3, 3]
+
+
+def test_the_model_of_a_run_stays_whatever_is_allowed(images, tmp_path, pretrained):
+    resume = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--resume", "--set", "num_epochs=3")
+    other = ("--set", "optimizer.type=SGD", "--allow-change", "optimizer")
+    assert "--resume: optimizer was Adam and is now SGD; restore it, or start anew" in refuse(*resume, *other)
+
+
+def test_other_training_images_are_refused_on_resume(images, tmp_path, pretrained):
+    (images / "training" / "warm" / "000.png").rename(images / "training" / "warm" / "renamed.png")
+    resume = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--resume", "--set", "num_epochs=3")
+    assert "--resume: the 24 training images are not the 24 of before" in refuse(*resume)
+    assert "lets the run go on with what there is" in succeed(*resume, "--set", "data.max_bad_images=1")
+
+
+def test_resume_needs_no_configuration_but_something_to_resume(images, tmp_path, pretrained):
+    output = succeed("pretrain", "--resume", "--workdir", pretrained, "--set", "num_epochs=3")
+    assert "Going on after epoch 2 of 3" in output
+    assert "--config FILE is missing" in refuse("pretrain", "--workdir", pretrained)
+    assert "no such configuration file" in refuse("pretrain", "--resume", "--workdir", tmp_path / "none")
+    assert "--allow-change is for --resume" in refuse(
+        "pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--allow-change", "seed"
     )
-    assert "--resume: steps_per_epoch was 3 and is now 2" in refuse(*resume, "steps_per_epoch=2")
 
 
 def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained):

@@ -136,14 +136,24 @@ def test_the_launcher_reaches_the_workers_where_they_listen_and_starts_what_exis
     assert prepare.endswith(f"python -m tfinpaint.prepare digits {images.parent.relative_to(ROOT)}")
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in LAUNCH.iterdir() if p.suffix in {".sh", ".sbatch"}))
+@pytest.mark.parametrize(
+    "script", sorted(p.name for p in LAUNCH.iterdir() if p.suffix in {".sh", ".sbatch"} and p.stem != "discover_hosts")
+)
 def test_the_scripts_parse_and_name_what_exists(script):
     path = LAUNCH / script
     subprocess.run(["bash", "-n", path], check=True)
     text = path.read_text()
     assert set(re.findall(r"-m tfinpaint\.(\w+)", text)) <= {"canary", "pretrain"}
-    recipe = re.search(r"\$\{CONFIG:-(\S+)\}", text)[1]
-    assert (ROOT / recipe).is_file()
+    if recipe := re.search(r"\$\{CONFIG:-(\S+)\}", text):
+        assert (ROOT / recipe[1]).is_file()
+    else:
+        assert "tfinpaint." not in text  # it starts nothing
+
+
+def test_hosts_of_an_elastic_run_are_the_lines_of_a_file(tmp_path):
+    (tmp_path / "hosts.txt").write_text("# mine\nnode1:4  # a rack away\n\n node2:4\n")
+    done = subprocess.run([LAUNCH / "discover_hosts.sh"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "node1:4\nnode2:4\n"
 
 
 @pytest.mark.parametrize(

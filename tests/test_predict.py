@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tfinpaint import checkpoint, predict
-from tfinpaint.checkpoint import Contents, Header, Restoration
+from tfinpaint.checkpoint import Contents, Header, Progress, RankState, Restoration
 from tfinpaint.config_transforms import Transform
 from tfinpaint.data.decode import Reading, read_image
 from tfinpaint.models.classifier import build_classifier
@@ -36,10 +36,11 @@ def write_checkpoint(
         last.assign(last / (4 * np.ptp(made)))
     optimizer = keras.optimizers.SGD()
     optimizer.build(model.trainable_variables)
-    fields = {"kind": kind, "epoch": epoch, "step": 10, "encoder": "tiny", "encoder_output": "before_add"}
+    fields = {"kind": kind, "epoch": epoch, "step": 10 * epoch, "encoder": "tiny", "encoder_output": "before_add"}
     fields |= {"batch_size": 8, "steps_per_epoch": 10, "height": SIZE, "width": SIZE, "channels": channels}
     fields |= {"target_channels": target_channels, "restoration": Restoration(fill="black")} | changes
-    checkpoint.save(folder, Header(**fields), Contents(model, optimizer, None), None)
+    ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
+    checkpoint.save(folder, Header(**fields), Progress(), ranks, Contents(model, optimizer, None), None)
     return model
 
 

@@ -73,7 +73,7 @@ def test_a_batch_that_is_finite_with_these_weights_is_said_to_be(images, tmp_pat
     assert lines.splitlines()[-1].startswith("Nothing is spoilt with these weights")
 
 
-def test_what_is_no_run_or_no_kept_batch_is_refused(tmp_path):
+def test_what_is_no_run_or_no_kept_batch_is_refused(tmp_path, monkeypatch):
     assert f"{tmp_path}: not a run folder" in refuse("replay", "--workdir", tmp_path)
     with pytest.raises(UserError, match="no batch is kept there"):
         spoilt.find(tmp_path)
@@ -82,6 +82,10 @@ def test_what_is_no_run_or_no_kept_batch_is_refused(tmp_path):
             (tmp_path / name).write_bytes(contents)
         with pytest.raises(UserError, match=f"{name}: not a batch that a run has kept"):
             spoilt.load(tmp_path / name)
+    np.savez_compressed(tmp_path / "bomb.npz", inputs=np.zeros(10**6), images=np.array(["a"]))
+    monkeypatch.setattr(spoilt, "MOST_BYTES", 2**20)
+    with pytest.raises(UserError, match=r"unpacked 80\d+ bytes, a batch has at most 1048576"):
+        spoilt.load(tmp_path / "bomb.npz")
     np.savez(tmp_path / "odd.npz", inputs=np.zeros(3), images=np.array(["a"]), where=np.str_("x"), loss=np.float64(1))
     with pytest.raises(UserError, match="not the tensors of a batch"):
         spoilt.load(tmp_path / "odd.npz")

@@ -249,3 +249,46 @@ def test_a_rank_that_cannot_connect_is_told(exits, caplog, monkeypatch):
     first, _ = joined(2)
     assert "No heartbeats of rank 1" in caplog.text
     assert first.where() == ""
+
+
+def test_in_an_elastic_run_the_heartbeats_break_what_others_wait_in_and_end_only_a_rank_that_hangs(exits):
+    broken = []
+
+    def act(rank, gather):
+        return watch.join(rank, ["127.0.0.1"], gather, 30.0, 1.0, lambda: broken.append(rank))
+
+    ranks = together(3, act)
+    for number, rank in enumerate(ranks):
+        rank.doing("in epoch 1, step 4, reading images")
+        if number != 2:
+            rank.doing("in epoch 1, step 4")
+    until(lambda: sorted(broken) == [0, 1])
+    assert ranks[0].lost
+    assert ranks[1].cause(0).startswith(f"all wait for rank 2 ({HOST})")  # its main thread goes on
+    ranks[0].cause(0)
+    until(lambda: exits == [EXIT_PEER_FAILED])
+    for rank in ranks:
+        rank._thread.join(10)
+    assert exits == [EXIT_PEER_FAILED]  # rank 2 alone
+    assert not any(rank.final for rank in ranks)
+
+
+def test_in_an_elastic_run_a_main_thread_that_does_not_notice_is_ended(exits):
+    ranks = together(2, lambda rank, gather: watch.join(rank, ["127.0.0.1"], gather, 30.0, 1.0, lambda: None))
+    ranks[1].fail("told")
+    until(lambda: ranks[0].lost)
+    assert exits == []
+    until(lambda: exits == [EXIT_PEER_FAILED])  # after the stall time-out
+
+
+def test_a_final_failure_ends_an_elastic_run_too(exits, capsys):
+    broken = []
+    ranks = together(
+        3, lambda rank, gather: watch.join(rank, ["127.0.0.1"], gather, 30.0, 300.0, lambda: broken.append(rank))
+    )
+    ranks[2].fail("image 3 is broken", final=True)
+    until(lambda: exits == [EXIT_PEER_FAILED] * 2)
+    assert ranks[0].final
+    assert ranks[1].final
+    assert broken == []
+    assert f"rank 1 stops: rank 2 ({HOST}) failed starting: image 3 is broken" in capsys.readouterr().err

@@ -90,6 +90,7 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     tiny = 2.0**-40  # beside 1, lost in float32
     summed = world.sum_array(np.array([world.rank, 1.0 + tiny])).tolist()
     yield "sum_array", summed, [total, world.size + world.size * tiny]
+    yield "gather_rows", world.gather_rows(np.array([world.rank, 0.1])).tolist(), [[rank, 0.1] for rank in ranks]
     yield "sum", world.sum({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
 
     yield (
@@ -97,6 +98,8 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
         world.gather({"rank": world.rank, "text": "é" * world.rank}),
         [{"rank": rank, "text": "é" * rank} for rank in ranks],
     )
+    own = np.array([[0.1, world.rank]]) if world.is_first else None
+    yield "array_from_first", world.array_from_first(own).tolist(), [[0.1, 0.0]]
     yield "from_first", world.from_first(lambda: [world.rank, "first"]), [0, "first"]
     yield "from_first's error", _error_of_first(world), "told by rank 0"
 

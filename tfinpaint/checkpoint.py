@@ -1,22 +1,23 @@
 """Checkpoints: written whole or not at all, self-describing, loaded by kind.
 
-A checkpoint is a folder `model_checkpoint_<epoch>` with `model.weights.h5`, `encoder.weights.h5` (both in Keras's own
-format; the encoder file also loads into `keras.applications.ResNet50(include_top=False)`), `optimizer.npz` and
-`checkpoint.json`; after training with a discriminator also `discriminator.weights.h5` and
-`discriminator_optimizer.npz`. The weight files of model and encoder carry the same header as an HDF5 attribute, so they
-can be moved on their own. A model that was built from a network file has no encoder file, and carries its network in
-`model.weights.h5`.
+A checkpoint is a folder `model_checkpoint_<epoch>`, or `model_checkpoint_<epoch>_step_<step>` for one that was made
+within the epoch after it, with `model.weights.h5`, `encoder.weights.h5` (both in Keras's own format; the encoder file
+also loads into `keras.applications.ResNet50(include_top=False)`), `optimizer.npz` and `checkpoint.json`; after training
+with a discriminator also `discriminator.weights.h5` and `discriminator_optimizer.npz`. The weight files of model and
+encoder carry the same header as an HDF5 attribute, so they can be moved on their own. A model that was built from a
+network file has no encoder file, and carries its network in `model.weights.h5`.
+
+So that a run can go on as if it had never stopped, there are also `progress.json`, its metrics so far and what they
+were measured on, and `ranks.npz`, what each rank knows alone. `manifest.json` has the checksums of all files.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,9 +25,9 @@ from typing import Any, Literal, get_args
 import h5py
 import keras
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tfinpaint import hdf5
+from tfinpaint import commits, hdf5, npz
 from tfinpaint.config_transforms import MOST_SIDE, Fill, Transform
 from tfinpaint.errors import UserError
 from tfinpaint.models.encoder import MAPS, STRIDE
@@ -38,10 +39,12 @@ Kind = Literal["inpainter", "classifier", "encoder"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
 DISCRIMINATOR, DISCRIMINATOR_OPTIMIZER = "discriminator.weights.h5", "discriminator_optimizer.npz"
+PROGRESS, RANKS = "progress.json", "ranks.npz"
 _ATTRIBUTE = "tfinpaint"
 _NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
 SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
-_NAME = re.compile(r"model_checkpoint_(\d+)$")
+_NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
+_STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
 
 
 class Restoration(BaseModel):
@@ -62,7 +65,7 @@ class Header(BaseModel):
 
     Attributes:
         kind: "inpainter" (context encoder), "classifier", or "encoder" (the encoder's weights alone).
-        epoch, step: training done, counted from the start of the run.
+        epoch, step: training done, counted from the start of the run: whole epochs, and steps.
         encoder, encoder_output: arguments of `models.encoder.build_encoder`; None for a network of its own.
         network: SHA-256 of that network's definition, else None.
         height, width, channels: of the input images; pixels, 1 or 3.
@@ -99,10 +102,79 @@ class Header(BaseModel):
     batch_size: int
     steps_per_epoch: int
 
+    @property
+    def step_in_epoch(self) -> int:
+        """Steps done of the epoch after `epoch`; all of them where it has not been evaluated yet."""
+        return self.step - self.epoch * self.steps_per_epoch
+
+    @property
+    def folder_name(self) -> str:
+        """Of the checkpoint."""
+        return f"model_checkpoint_{self.epoch}" + (f"_step_{self.step_in_epoch}" if self.step_in_epoch else "")
+
+
+class Progress(BaseModel):
+    """What a run knows when it is saved, besides weights; every rank knows the same.
+
+    Attributes:
+        records: its metrics, as `report.metrics.MetricsLog` has them.
+        best_epoch: the saved epoch with the lowest loss on held-out images; None without any.
+        data: digest of the names of the training images, in their order.
+        images: their number.
+        names: of what the steps of the epoch under way have summed up, see `RankState.sums`.
+        seconds: that these steps took.
+        ranks, own: the rows of `RankState`, and the numbers that `RankState.own` has in each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    records: tuple[dict[str, Any], ...] = ()
+    best_epoch: int | None = None
+    data: str = ""
+    images: int = 0
+    names: tuple[str, ...] = ()
+    seconds: float = 0.0
+    ranks: int = Field(1, ge=1)
+    own: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class RankState:
+    """What each rank knows alone, a row per rank; the last two with a column per step of the epoch under way.
+
+    Attributes:
+        own: float64 [ranks, numbers]: variables in which the ranks differ, one after the other.
+        sums: float64 [ranks, steps, names]: of the loss and the metrics over the images of a step.
+        counts: int64 [ranks, steps]: of these images.
+    """
+
+    own: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class FrozenOptimizer:
+    """The state that an optimizer had at some moment, to be written.
+
+    Attributes:
+        variables: values of its `optimizer_state`.
+    """
+
+    variables: Sequence[np.ndarray]
+
+
+def optimizer_state(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """The variables of an optimizer that training has changed.
+
+    A constant learning rate is a variable too, but the configuration's has the last word; one that a schedule gives,
+    such as that of more ranks, is not.
+    """
+    return [variable for variable in optimizer.variables if variable.name != "learning_rate"]
+
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a checkpoint besides its header.
+    """The weights that go into a checkpoint.
 
     Attributes:
         encoder: the encoder inside `model`, None for a model built from a network file.
@@ -111,11 +183,11 @@ class Contents:
     """
 
     model: keras.Model
-    optimizer: keras.Optimizer
+    optimizer: keras.Optimizer | FrozenOptimizer
     encoder: keras.Model | None
     network: dict[str, Any] | None = None
     discriminator: keras.Model | None = None
-    discriminator_optimizer: keras.Optimizer | None = None
+    discriminator_optimizer: keras.Optimizer | FrozenOptimizer | None = None
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -124,32 +196,42 @@ class Contents:
         return [variable for part in written if part is not None for variable in part.variables]
 
 
-def save(folder: Path, header: Header, contents: Contents, keep: int | None) -> Path:
-    """Write `folder/model_checkpoint_<epoch>` under a temporary name, sync it, rename it; drop all but `keep`.
+def save(
+    folder: Path, header: Header, progress: Progress, ranks: RankState, contents: Contents, keep: int | None
+) -> Path:
+    """Write a checkpoint below `folder`, whole or not at all; then delete older ones.
+
+    What stays: the newest `keep` of epochs, the best one, and of those made within epochs the ones that are among the
+    newest `keep` of all (2 where `keep` is None).
 
     Raises:
         UserError: the folder cannot be written (permissions, disk full); older checkpoints are left as they were.
     """
-    final = folder / f"model_checkpoint_{header.epoch}"
-    partial = folder / f".{final.name}.partial"
+    final = folder / header.folder_name
+
+    def write(partial: Path) -> None:
+        _write(partial, header, contents)
+        (partial / PROGRESS).write_text(progress.model_dump_json() + "\n")
+        np.savez(partial / RANKS, allow_pickle=False, own=ranks.own, sums=ranks.sums, counts=ranks.counts)
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_space(folder, contents.variables)
-        for leftover in folder.glob(".model_checkpoint_*.partial"):
-            shutil.rmtree(leftover)
-        partial.mkdir()
-        _write(partial, header, contents)
-        _sync(partial)
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        _sync_folder(folder)
-        if keep is not None:
-            remove([path for path in list_checkpoints(folder)[:-keep] if path != final])
+        commits.write(final, write)
+        for path in _superfluous(list_checkpoints(folder), keep, progress.best_epoch):
+            if path != final:  # which an abandoned later part of the run must not push out
+                commits.remove(path)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{final}: the checkpoint could not be written: {error.strerror or error}") from None
     return final
+
+
+def _superfluous(checkpoints: Sequence[Path], keep: int | None, best_epoch: int | None) -> list[Path]:
+    epochs = [path for path in checkpoints if place_of(path)[1] == 0]
+    kept = epochs[-keep:] if keep else epochs
+    kept += [path for path in epochs if place_of(path)[0] == best_epoch]
+    kept += list(checkpoints)[-(keep or _STEP_CHECKPOINTS) :]
+    return [path for path in checkpoints if path not in kept]
 
 
 def _check_space(folder: Path, variables: Sequence[keras.Variable]) -> None:
@@ -176,10 +258,13 @@ def _write(folder: Path, header: Header, contents: Contents) -> None:
     (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n")
 
 
-def _write_optimizer(path: Path, optimizer: keras.Optimizer) -> None:
-    store: dict[str, np.ndarray] = {}
-    optimizer.save_own_variables(store)
-    np.savez(path, allow_pickle=False, **store)
+def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | None) -> None:
+    if isinstance(optimizer, FrozenOptimizer):
+        values = optimizer.variables
+    else:
+        assert optimizer is not None
+        values = [variable.numpy() for variable in optimizer_state(optimizer)]
+    np.savez(path, allow_pickle=False, **{str(number): value for number, value in enumerate(values)})
 
 
 def _describe(path: Path, header: Header, network: dict[str, Any] | None = None) -> None:
@@ -189,33 +274,40 @@ def _describe(path: Path, header: Header, network: dict[str, Any] | None = None)
             file[_NETWORK] = np.frombuffer(json.dumps(network).encode(), np.uint8)
 
 
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a folder, oldest epoch first."""
+    """The checkpoints of a folder, oldest first."""
     if not folder.is_dir():
         return []
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
-    return [path for _, path in sorted(found) if (path / HEADER).is_file()]
+    found = [path for path in folder.iterdir() if _NAME.match(path.name) and (path / HEADER).is_file()]
+    return sorted(found, key=place_of)
 
 
-def remove(checkpoints: Iterable[Path]) -> None:
-    """Delete these checkpoint folders."""
-    for path in checkpoints:
-        shutil.rmtree(path)
+def newest_intact(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder that is as it was written; a line is logged for each that is not.
+
+    Returns:
+        None where there are none.
+
+    Raises:
+        UserError: there are, and all of them are damaged.
+    """
+    damaged = []
+    for path in reversed(list_checkpoints(folder)):
+        reason = commits.damage(path)
+        if reason is None:
+            return path
+        damaged.append(f"{path} is damaged: {reason}")
+        log.warning(f"{damaged[-1]}; looking at the one before it")
+    if damaged:
+        raise UserError(f"no checkpoint is left to go on from: {damaged[0]}; start anew with --overwrite")
+    return None
+
+
+def place_of(path: Path) -> tuple[int, int]:
+    """(epoch, step within the next one) of a checkpoint, from its name."""
+    match = _NAME.match(path.name)
+    assert match
+    return int(match[1]), int(match[2] or 0)
 
 
 def find(path: Path) -> Path:
@@ -233,15 +325,11 @@ def find(path: Path) -> Path:
         return path.with_suffix("")
     if path.exists():
         return path
-    if seed_name and (earlier := [other for other in kept if _epoch(other) <= int(seed_name[1])]):
+    if seed_name and (earlier := [other for other in kept if place_of(other) <= (int(seed_name[1]), 0)]):
         log.warning(f"checkpoints.load: {path.stem} is not there; taking {earlier[-1].name}, the newest before")
         return earlier[-1]
     hint = f"; there are {', '.join(other.name for other in kept)}" if kept else ""
     raise UserError(f"checkpoints.load: no such checkpoint: {path}{hint}")
-
-
-def _epoch(path: Path) -> int:
-    return int(path.name.rpartition("_")[2])
 
 
 def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:
@@ -321,6 +409,30 @@ def most_weights(path: Path) -> int:
     return (path / MODEL if path.is_dir() else path).stat().st_size // 4
 
 
+def read_progress(path: Path) -> Progress:
+    """Where the run stood that wrote a checkpoint folder.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return Progress.model_validate_json((path / PROGRESS).read_bytes())
+    except (OSError, ValidationError):
+        raise UserError(f"{path / PROGRESS}: not the progress of a run") from None
+
+
+def read_ranks(path: Path, header: Header, progress: Progress) -> RankState:
+    """What each rank knew when a checkpoint folder with this header and progress was written.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    ranks, steps = progress.ranks, header.step_in_epoch
+    shapes = {"own": (ranks, progress.own), "sums": (ranks, steps, len(progress.names))}
+    expected: npz.Expected = {name: (shape, np.float64) for name, shape in shapes.items()}
+    return RankState(**npz.read(path / RANKS, {**expected, "counts": ((ranks, steps), np.int64)}))
+
+
 def load_weights(path: Path, model: keras.Model) -> None:
     """Fill a model that was built as the file's header says.
 
@@ -372,16 +484,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _restore_optimizer(file: Path, optimizer: keras.Optimizer) -> None:
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = dict(stored)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file}: the optimizer state cannot be loaded: {error}") from None
-    shapes = [tuple(variable.shape) for variable in optimizer.variables]
-    if {name: array.shape for name, array in arrays.items()} != {str(i): shape for i, shape in enumerate(shapes)}:
-        raise UserError(f"{file}: the state of another optimizer; resume with the optimizer of the run")
-    rate = optimizer.get_config()["learning_rate"]
-    optimizer.load_own_variables(arrays)
-    if isinstance(rate, float):  # a constant rate is among the variables; the configuration's has the last word
-        optimizer.learning_rate = rate
+def _restore_optimizer(file: Path, optimizer: keras.Optimizer | FrozenOptimizer | None) -> None:
+    assert isinstance(optimizer, keras.Optimizer), "a frozen state is only written"
+    variables = optimizer_state(optimizer)
+    arrays = npz.read(file, {str(n): (tuple(v.shape), v.dtype) for n, v in enumerate(variables)})
+    for number, variable in enumerate(variables):
+        variable.assign(arrays[str(number)])

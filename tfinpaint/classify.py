@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tfinpaint import cli, dist
+from tfinpaint import cli, dist, elastic
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,20 +29,23 @@ log = logging.getLogger(__name__)
 def classify(options: cli.Options, world: dist.World) -> None:
     """Train and test a classifier as the configuration says; every rank calls this."""
     from tfinpaint.models import losses, trainable
-    from tfinpaint.train import batchnorm, build, dataset
+    from tfinpaint.train import batchnorm, build, dataset, resume
     from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.predict import write_predictions
 
     config, data = options.config, options.config.data
-    run = runs.open_run(config, world, "classifier", resume=options.resume, overwrite=options.overwrite)
+    run = runs.open_run(
+        config, world, "classifier", resume=options.resume, overwrite=options.overwrite,
+        allowed_changes=options.allowed_changes,
+    )  # fmt: skip
     training, held_out = open_images(run)
     known = training or held_out
     assert known is not None  # the configuration was checked
     classes = known.images.listing.classes
     steps = dataset.steps_per_epoch(run, training) if training else 0
-    build.check_same_run(run, steps, classes)
+    resume.check_same_run(run, steps, training, classes)
     model = build.build_model(build.describe(run, steps=steps, classes=classes), run.network, run.network_name)
     if training:
         trainable.set_trainable(model, config.model.trainable)
@@ -155,8 +158,7 @@ def _report(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        options = cli.parse("classify", __doc__.splitlines()[0], arguments)
-        classify(options, dist.start(options.config.distributed, options.config.workdir))
+        elastic.run(classify, cli.parse("classify", __doc__.splitlines()[0], arguments))
 
     return cli.guard(command)
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from tfinpaint import dist
 from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_checks import Task, check_task
-from tfinpaint.config_file import load_config
-from tfinpaint.errors import UserError
+from tfinpaint.config_file import RESOLVED_CONFIG, load_config
+from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.watch import EXIT_PEER_FAILED, stopping
+
+log = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -34,6 +36,7 @@ class Options:
     config: Config
     resume: bool
     overwrite: bool
+    allowed_changes: tuple[str, ...] = ()
 
 
 def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Options:
@@ -43,7 +46,7 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
         UserError: the configuration cannot be used.
     """
     parser = argparse.ArgumentParser(prog=f"tfinpaint {task}", description=description)
-    parser.add_argument("--config", type=Path, required=True, help="YAML or JSON file")
+    parser.add_argument("--config", type=Path, help="YAML or JSON file; --resume can do without, given --workdir")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="override a key of the configuration, such as --set optimizer.learning_rate=1e-4; may be repeated",
@@ -55,37 +58,51 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
         "--resume", action="store_true", help="go on from the run folder's newest checkpoint, or start if there is none"
     )
     existing.add_argument("--overwrite", action="store_true", help="start anew in a run folder that holds a run")
+    parser.add_argument(
+        "--allow-change", action="append", default=[], metavar="KEY", dest="allowed_changes",
+        help="with --resume: let a key of the configuration, or a whole section, differ from before; may be repeated",
+    )  # fmt: skip
     parsed = parser.parse_args(arguments)
     if parsed.app:
         raise UserError(
             f"--app={parsed.app} is an application of the seed tool that is not supported; there are inpainting and "
             "image to image (tfinpaint.pretrain) and classification (tfinpaint.classify)"
         )
-    config = load_config(parsed.config, parsed.overrides, parsed.workdir)
+    path = parsed.config
+    if path is None:
+        if not (parsed.resume and parsed.workdir):
+            raise UserError("--config FILE is missing; only --resume --workdir FOLDER can do without")
+        path = parsed.workdir / RESOLVED_CONFIG
+    if parsed.allowed_changes and not parsed.resume:
+        raise UserError("--allow-change is for --resume")
+    config = load_config(path, parsed.overrides, parsed.workdir)
     try:
         config = check_task(config, task, dist.launched_size())
     except ConfigError as error:
-        raise ConfigError(f"{parsed.config}: {error}") from None
-    return Options(config, parsed.resume, parsed.overwrite)
+        raise ConfigError(f"{path}: {error}") from None
+    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes))
 
 
 def guard(command: Callable[[], None]) -> int:
     """Run a command; turn a failure into one clear line and an exit code on every rank.
 
     Returns:
-        0, or where this is the only rank: 2 for a UserError, 130 for an interrupt, 1 for anything unexpected. With
-        several ranks a failing process ends here at once, after telling the others, which end too, with exit code 3:
-        waiting for them would wait for ever.
+        0, also for a run that was told to stop and is saved. Where this is the only rank: 2 for a UserError, 130 for an
+        interrupt, 1 for anything unexpected. With several ranks a failing process ends here at once, after telling the
+        others, which end too, with exit code 3: waiting for them would wait for ever.
     """
-    rank = dist.launched_rank()
-    _log_to_stdout(rank)
+    log_to_stdout(dist.launched_rank())
     try:
-        command()
+        try:
+            command()
+        except StoppedError as stopped:
+            log.info(str(stopped))
         dist.leave()
         return 0
     except BaseException as error:
         if isinstance(error, SystemExit):  # argparse has said what is wrong
             raise
+        rank = dist.launched_rank()  # an elastic run may have given it another
         code, message = _explained(error, rank)
     if rank and code != EXIT_PEER_FAILED:
         # Rank 0 usually fails for the same reason and says so; its launcher then ends this process before it prints.
@@ -110,7 +127,7 @@ def _explained(error: BaseException, rank: int) -> tuple[int, str]:
     else:
         code, reason = 1, "".join(traceback.format_exception_only(error)).strip()
         message = "".join(traceback.format_exception(error)).strip()
-    dist.tell_failure(reason)
+    dist.tell_failure(reason, final=code != 1)
     return code, message
 
 
@@ -125,7 +142,8 @@ def _in_words(error: BaseException) -> str:
     return str(error)
 
 
-def _log_to_stdout(rank: int) -> None:
+def log_to_stdout(rank: int) -> None:
+    """Log what rank 0 does; of the others only warnings."""
     logging.basicConfig(
         level=logging.INFO if rank == 0 else logging.WARNING,
         format="%(message)s" if rank == 0 else f"rank {rank}: %(message)s",

@@ -27,7 +27,17 @@ LEAST_MEASURED_SIDE = 11  # pixels; a smaller image holds no whole window of SSI
 class Checkpoints(Section):
     save: Path | None = Field(Path("model_checkpoints"), description="folder for checkpoints; null: none are written")
     interval: int = Field(1, ge=1, description="epochs between checkpoints; the last epoch is always saved")
-    keep: int | None = Field(2, ge=1, description="newest checkpoints kept on disk; null: all")
+    interval_steps: int | None = Field(
+        None, ge=1, description="steps between checkpoints within an epoch; null: none for their number"
+    )
+    interval_minutes: float | None = Field(
+        10.0, gt=0, description="minutes after which a checkpoint is due, within an epoch too; null: none for time"
+    )
+    keep: int | None = Field(
+        2,
+        ge=1,
+        description="newest checkpoints kept on disk, besides that of the lowest loss on held-out images; null: all",
+    )
     load: Path | None = Field(None, description="checkpoint folder, weight file, or Keras 2 `.h5` file to start from")
 
 
@@ -326,6 +336,11 @@ class Config(Section):
     outfile: Path | None = Field(None, description="X.txt writes X_train.txt and X_test.txt")
     workdir: Path | None = Field(None, description="run folder; null: FILE_run beside the configuration FILE.yaml")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, patches and the choice of labels")
+    deterministic: bool = Field(
+        False,
+        description="the same bytes from run to run, resumed or not, on the same machine, software and ranks; "
+        "slower on GPUs",
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32",
         description="mixed_bfloat16, for GPUs: compute in bfloat16, weights and gradients in float32; mixed_float16: "

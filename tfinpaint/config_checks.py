@@ -26,8 +26,7 @@ def check_task(config: Config, task: Task, ranks: int) -> Config:
     """
     config = _completed(config, task)
     _check_paths(config)
-    _check_batches(config, ranks)
-    _check_distributed(config, ranks)
+    check_ranks(config, ranks)
     data = config.data
     where = "data.transforms and input_transforms" if data.input_transforms else "data.transforms"
     _check_steps(where, config.input_steps, config.input_channels)
@@ -43,6 +42,29 @@ def _completed(config: Config, task: Task) -> Config:
     data = config.data.model_copy(update={"target_type": config.data.target_type or target_type})
     loss = config.loss.model_copy(update={"function": config.loss.function or function})
     return config.model_copy(update={"data": data, "loss": loss})
+
+
+def check_ranks(config: Config, ranks: int) -> None:
+    """Refuse what cannot work on this many ranks.
+
+    Raises:
+        ConfigError: one line that names the key, what was found and what to do.
+    """
+    _check_batches(config, ranks)
+    _check_distributed(config, ranks)
+
+
+def fitting_ranks(config: Config) -> list[int]:
+    """The numbers of ranks that can share the batches of this configuration."""
+
+    def fits(ranks: int) -> bool:
+        try:
+            _check_batches(config, ranks)
+        except ConfigError:
+            return False
+        return True
+
+    return [ranks for ranks in range(1, max(config.data.batch_size, config.data.test_batch_size) + 1) if fits(ranks)]
 
 
 def _check_batches(config: Config, ranks: int) -> None:

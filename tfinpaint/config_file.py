@@ -62,6 +62,8 @@ _Loader.add_implicit_resolver(
 
 Location = tuple[str | int, ...]
 
+RESOLVED_CONFIG = "config.resolved.yaml"  # in a run folder: what `dump_config` made of its configuration
+
 
 def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None = None) -> Config:
     """Read a YAML or JSON configuration, apply `--set` overrides, validate, and make every path absolute.
@@ -75,6 +77,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
         ConfigError: one line (file, line, key, what was expected, what to do) for each problem found.
     """
     raw, lines = _read(path)
+    if path.name == RESOLVED_CONFIG:
+        _move_outputs(raw, path.resolve().parent)
     raw = _resolve_paths(raw, path.resolve().parent)
     sources: dict[Location, str] = {}
     for override in overrides:
@@ -96,6 +100,60 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
 def dump_config(config: Config) -> str:
     """The configuration as YAML with every default spelled out; `load_config` reads it back equal."""
     return yaml.safe_dump(config.model_dump(mode="json", exclude_unset=False), sort_keys=False)
+
+
+# What a resumed run may change without being asked: where and when it writes, and what gives the same numbers.
+_FREE = (
+    "workdir",
+    "outfile",
+    "figures_interval",
+    "checkpoints.save",
+    "checkpoints.interval",
+    "checkpoints.interval_steps",
+    "checkpoints.interval_minutes",
+    "checkpoints.keep",
+    "data.preload",
+    "data.max_bad_images",
+    "data.test_output_path",
+    "distributed.fusion_threshold_mb",
+    "distributed.cycle_time_ms",
+    "distributed.cache_capacity",
+    "distributed.autotune",
+    "distributed.timeline",
+    "distributed.heartbeat_timeout_s",
+    "distributed.stall_timeout_s",
+)
+
+
+def differences(path: Path, config: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value there, value here) of what makes another run of it.
+
+    Args:
+        path: what `dump_config` wrote; with no such file there are no differences.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if not path.exists():
+        return {}
+    free = {*_FREE, *(() if _has_cosine(config) else ("num_epochs",))}
+    before, now = _flat(_read(path)[0]), _flat(yaml.safe_load(dump_config(config)))
+    keys = [key for key in {**now, **before} if key not in free]
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+
+
+def _has_cosine(config: Config) -> bool:
+    """True where a learning rate depends on the length of the run."""
+    optimizers = [config.optimizer, *([config.loss.adversarial.optimizer] if config.loss.adversarial else [])]
+    return any(each.lr_scheduler is not None and each.lr_scheduler.type == "Cosine" for each in optimizers)
+
+
+def _flat(section: Any, name: str = "") -> dict[str, Any]:
+    """Dotted key -> value; a list is one value."""
+    if not isinstance(section, dict):
+        return {name: section}
+    parts = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in section.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -162,6 +220,22 @@ _INPUT_PATHS: list[Location] = [
 ]
 _OUTPUT_PATHS: list[Location] = [("outfile",), ("checkpoints", "save"), ("data", "test_output_path")]
 _PATHS: list[Location] = [*_INPUT_PATHS, *_OUTPUT_PATHS]
+
+
+def _move_outputs(raw: dict[str, Any], folder: Path) -> None:
+    """Let what a run wrote below its folder be where the folder is now: it may have been moved, or copied."""
+    before = raw.get("workdir")
+    if not isinstance(before, str):
+        return
+    for *sections, key in _OUTPUT_PATHS:
+        section = _descend(raw, sections)
+        if (
+            isinstance(section, dict)
+            and isinstance(section.get(key), str)
+            and Path(section[key]).is_relative_to(before)
+        ):
+            section[key] = str(folder / Path(section[key]).relative_to(before))
+    raw["workdir"] = str(folder)
 
 
 def _resolve_paths(raw: dict[str, Any], base: Path) -> dict[str, Any]:

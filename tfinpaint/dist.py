@@ -14,13 +14,14 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfinpaint import machine, watch
+from tfinpaint import machine, rendezvous, watch
 from tfinpaint.config import Distributed
 from tfinpaint.errors import UserError
 
@@ -103,11 +104,17 @@ class World:
         """Say what this rank is at, such as "in epoch 1, step 3"; the other ranks tell it should this one die."""
         if _watch and self.size > 1:
             _watch.doing(what)
+            _notice_loss()
 
     def working(self) -> None:
         """Give a sign of work within something of which other ranks may have less to do."""
         if _watch and self.size > 1:
             _watch.working()
+            _notice_loss()
+
+    def hosts_changed(self) -> bool:
+        """True on rank 0 alone, once the launcher of an elastic run has told it that hosts have come or gone."""
+        return _hosts_changed.is_set()
 
     def average_gradients(self, gradients: Sequence[Any]) -> list[Any]:
         """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA.
@@ -182,6 +189,17 @@ class World:
         _arrive()
         return self._hvd.allreduce(np.asarray(values, np.float64), op=self._hvd.Sum, name="sum").numpy()
 
+    def gather_rows(self, values: np.ndarray) -> np.ndarray:
+        """float64 [ranks, ...]: the arrays of all ranks, of one shape, on every rank."""
+        rows = np.zeros((self.size, *values.shape))
+        rows[self.rank] = values
+        return self.sum_array(rows)
+
+    def array_from_first(self, values: np.ndarray | None) -> np.ndarray:
+        """float64: rank 0's array on every rank; what the others pass is not looked at."""
+        shape = self.gather(list(values.shape) if values is not None else None)[0]
+        return self.sum_array(values if values is not None and self.is_first else np.zeros(shape))
+
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sum over the ranks of each named value; every rank must pass the same names."""
         names = sorted(values)
@@ -222,6 +240,14 @@ def divide(items: Sequence[Any], sizes: Sequence[int], count: int) -> list[list[
     return [group for group in groups if group]
 
 
+class RankLostError(Exception):
+    """Another rank has died or failed: this one's collectives are broken, or would never end."""
+
+
+class HostsChangedError(Exception):
+    """Raised by all ranks of an elastic run at the same place, where nothing is lost if they start again."""
+
+
 def start(settings: Distributed, folder: Path | None = None) -> World:
     """Join the ranks that the launcher started; divide this host's cores and GPUs among its ranks.
 
@@ -233,19 +259,26 @@ def start(settings: Distributed, folder: Path | None = None) -> World:
 
     Raises:
         UserError: a launcher started several processes but Horovod cannot be imported, or does not see them all.
+        rendezvous.DismissedError: the launcher of an elastic run has no need of this process.
     """
     global _watch
+    elastic = rendezvous.is_elastic()
+    if elastic:  # early: the launcher tells of a change once, and only those who listen
+        _listen_for_changes()
     size = launched_size()
     local_size = _launched_local_size()
     threads = threads_per_rank(local_size)
     _import_tensorflow()
     hvd = None
-    if size > 1:
+    if size > 1 or elastic:
         environment = _horovod_environment(settings, folder, crowded=local_size > 1 and threads <= 2)
         for name, value in environment.items():
             os.environ.setdefault(name, value)
         hvd = _import_horovod(size)
     _limit_threads(threads)
+    if elastic:
+        rendezvous.assemble()
+        size = launched_size()
     if hvd:
         hvd.init()
         if hvd.size() != size:
@@ -254,12 +287,40 @@ def start(settings: Distributed, folder: Path | None = None) -> World:
                 "launcher's; start with horovodrun, or with the mpirun that Horovod was built with"
             )
     world = World(hvd, settings)
-    _pin_gpu(world)
+    _pin_gpu(world, alone=not (world.size > 1 or elastic))
     if hvd:
         timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
-        _watch = watch.join(world.rank, _addresses(world), world.gather, *timeouts)
+        on_loss = _shut_down if elastic else None
+        _watch = watch.join(world.rank, _addresses(world), world.gather, *timeouts, on_loss)
         log.info(_described(world, hvd, list(environment)))
     return world
+
+
+_shutting_down = threading.Lock()
+
+
+def _shut_down() -> None:
+    """End Horovod here, and with it what this and the other ranks wait for in it. Any thread may call this."""
+    import horovod.tensorflow as hvd
+
+    with _shutting_down:
+        hvd.shutdown()
+
+
+_hosts_changed = threading.Event()
+
+
+def _listen_for_changes() -> None:
+    """Have the launcher of an elastic run tell this process of hosts that come or go; it tells rank 0 alone."""
+    from horovod.runner.elastic.worker import WorkerNotificationManager
+
+    class Listener:
+        def on_hosts_updated(self, timestamp: int, result: Any) -> None:
+            _hosts_changed.set()
+
+    manager = WorkerNotificationManager()
+    manager.init()
+    manager.register_listener(Listener())
 
 
 def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded: bool) -> dict[str, str]:
@@ -343,12 +404,23 @@ def _arrive() -> None:
     """Count a collective that all ranks come to, so that one that does not is found."""
     if _watch:
         _watch.advance()
+        _notice_loss()
 
 
-def tell_failure(reason: str) -> None:
-    """Let the other ranks know that this one ends, and why; they end too."""
+def _notice_loss() -> None:
+    """In an elastic run no other thread ends this process when a rank is lost: do not go on to what cannot end."""
+    if _watch and _watch.lost and rendezvous.is_elastic():
+        raise RankLostError
+
+
+def tell_failure(reason: str, *, final: bool = False) -> None:
+    """Let the other ranks know that this one ends, and why; they end too.
+
+    Args:
+        final: those of an elastic run as well, since without this rank the same would happen to them.
+    """
     if _watch:
-        _watch.fail(reason)
+        _watch.fail(reason, final=final)
 
 
 def failure_elsewhere(error: BaseException) -> str | None:
@@ -367,19 +439,28 @@ def failure_elsewhere(error: BaseException) -> str | None:
     return reason
 
 
+def loss_to_survive(error: BaseException) -> str | None:
+    """What has happened, where an elastic run goes on after this error; None where it should end."""
+    if isinstance(error, HostsChangedError):
+        return "Hosts have come or gone"
+    if _watch is None:
+        return "A rank was lost while the ranks joined" if _is_of_horovod(error) else None
+    cause = failure_elsewhere(error)
+    return None if _watch.final else cause
+
+
 def _is_of_horovod(error: BaseException) -> bool:
-    if type(error).__name__ == "HorovodInternalError":
+    if isinstance(error, RankLostError) or type(error).__name__ == "HorovodInternalError":
         return True
-    return type(error).__module__.startswith("tensorflow.") and "horovod" in str(error).lower()
+    shut_down = isinstance(error, ValueError) and "Horovod has not been initialized" in str(error)
+    return shut_down or (type(error).__module__.startswith("tensorflow.") and "horovod" in str(error).lower())
 
 
 def leave() -> None:
     """Say goodbye to the other ranks: this one has done its work."""
     if _watch:
-        import horovod.tensorflow as hvd
-
         _watch.doing("ending")
-        hvd.shutdown()  # waits for the others, and therefore while they are watched
+        _shut_down()  # waits for the others, and therefore while they are watched
         _watch.close()
 
 
@@ -418,11 +499,11 @@ def _limit_threads(threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-def _pin_gpu(world: World) -> None:
+def _pin_gpu(world: World, *, alone: bool) -> None:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus and world.size > 1:
+    if gpus and not alone:
         gpus = [gpus[world.local_rank % len(gpus)]]
         tf.config.set_visible_devices(gpus, "GPU")
     for gpu in gpus:

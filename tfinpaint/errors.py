@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """Something the user can mend. The message says what, where, what was expected and what to do."""
+
+
+class StoppedError(Exception):
+    """Training has stopped as it was asked to, and is saved. The message says where, and how to go on."""

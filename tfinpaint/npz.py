@@ -29,12 +29,15 @@ def read(path: Path, expected: Expected) -> dict[str, np.ndarray]:
     Raises:
         UserError: the file is missing or damaged, or holds other arrays.
     """
-    most = sum(_bytes(shape, dtype) + OVERHEAD_BYTES for shape, dtype in expected.values()) + OVERHEAD_BYTES
+    least = sum(_bytes(shape, dtype) for shape, dtype in expected.values())
+    most = least + OVERHEAD_BYTES * (len(expected) + 1)
     try:
         if not path.is_file():
             raise UserError(f"{path}: there is no such file")
         if path.stat().st_size > most:
             raise UserError(f"{path}: {path.stat().st_size} bytes, more than the {len(expected)} expected arrays take")
+        if path.stat().st_size < least:  # of what somebody says is expected, nothing is allocated either
+            raise ValueError(f"{path.stat().st_size} bytes, the {len(expected)} expected arrays take {least}")
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive, expected)
             return {name: _read_array(path, archive, name, *expected[name]) for name in expected}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfinpaint import cli, dist
+from tfinpaint import cli, dist, elastic
 
 if TYPE_CHECKING:
     import keras
@@ -33,14 +33,17 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
     from tfinpaint import measurements
     from tfinpaint.models import trainable
-    from tfinpaint.train import batchnorm, build, dataset, restorations
+    from tfinpaint.train import batchnorm, build, dataset, restorations, resume
     from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.predict import write_predictions
 
     config, data = options.config, options.config.data
-    run = runs.open_run(config, world, "inpainter", resume=options.resume, overwrite=options.overwrite)
+    run = runs.open_run(
+        config, world, "inpainter", resume=options.resume, overwrite=options.overwrite,
+        allowed_changes=options.allowed_changes,
+    )  # fmt: skip
     model = build.build_model(build.describe(run, steps=0), run.network, run.network_name)
     training = held_out = None
     if data.input_path:
@@ -55,7 +58,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
     steps = dataset.steps_per_epoch(run, training) if training else 0
-    build.check_same_run(run, steps)
+    resume.check_same_run(run, steps, training)
     optimizer = None
     if training:
         optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling)
@@ -139,8 +142,7 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        options = cli.parse("pretrain", __doc__.splitlines()[0], arguments)
-        pretrain(options, dist.start(options.config.distributed, options.config.workdir))
+        elastic.run(pretrain, cli.parse("pretrain", __doc__.splitlines()[0], arguments))
 
     return cli.guard(command)
 

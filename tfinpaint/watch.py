@@ -6,6 +6,9 @@ rank that hangs while it reads, Horovod says that it shuts down, and a step with
 holds a TCP connection to rank 0, on which both send a line of JSON a second: what they are at, and how far they are.
 Rank 0 passes on what it learns, and every rank that still runs ends with the cause. Rank 0 listens until all have come,
 and at the addresses alone that it tells them: on a single host, that of the loopback interface.
+
+In an elastic run the others do not end: the heartbeats break what their main threads wait for, and leave the rest to
+them. Only a rank that hangs must end, so that its launcher can replace it.
 """
 
 from __future__ import annotations
@@ -77,12 +80,22 @@ class Watch:
     come to rest, keeps them waiting.
     """
 
-    def __init__(self, rank: int, peers: Sequence[_Peer], timeout_s: float, stall_timeout_s: float) -> None:
+    def __init__(
+        self,
+        rank: int,
+        peers: Sequence[_Peer],
+        timeout_s: float,
+        stall_timeout_s: float,
+        on_loss: Callable[[], None] | None = None,
+    ) -> None:
         """
         Args:
             timeout_s: silence after which a rank counts as lost, seconds.
             stall_timeout_s: rest of all ranks after which one that is behind counts as hanging, seconds.
+            on_loss: of an elastic run: called from the heartbeats' thread when another rank is lost, to break the
+                collectives that the main thread may wait in. It then has `stall_timeout_s` to ask for the cause.
         """
+        self._on_loss = on_loss
         self._rank, self._timeout_s = rank, timeout_s
         self._peers = {peer.rank: peer for peer in peers}
         self._beat_s = min(BEAT_SECONDS, timeout_s / 4)
@@ -93,6 +106,7 @@ class Watch:
         self._doing, self._progress = "starting", 0
         self._signs, self._seen_signs, self._idle_s = 0, 0, 0.0  # of work; written by the main thread, and this one's
         self._cause = ""
+        self.final = False  # what has happened is no other rank's loss that an elastic run could get over
         self._known, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -115,16 +129,25 @@ class Watch:
         """What the ranks that this one watches were last seen at."""
         return "; ".join(f"{peer} is {peer.doing}" for peer in list(self._peers.values()))
 
-    def fail(self, reason: str) -> None:
-        """Tell the others that this rank ends, and why. The caller ends the process."""
+    def fail(self, reason: str, *, final: bool = False) -> None:
+        """Tell the others that this rank ends, and why. The caller ends the process.
+
+        Args:
+            final: an elastic run should end too: the same would happen to the others.
+        """
         self._ending.set()
         for peer in list(self._peers.values()):
-            peer.send(failed=_shortened(reason), doing=self._doing)
+            peer.send(failed=_shortened(reason), doing=self._doing, final=final)
+
+    @property
+    def lost(self) -> bool:
+        """Another rank has failed."""
+        return self._known.is_set()
 
     def cause(self, wait_s: float) -> str:
         """Which other rank has failed and how, as soon as it is known; "" where that takes longer.
 
-        For a caller whose collective broke, and who ends the process.
+        For a caller whose collective broke, and who ends the process, or starts it again.
         """
         self._ending.set()
         self._known.wait(wait_s)
@@ -178,12 +201,13 @@ class Watch:
         most = max([self._progress, *(peer.progress for peer in peers)])
         if least == most or min([self._idle_s, *(peer.idle_s for peer in peers)]) <= self._stall_timeout_s:
             return
-        behind = [f"{peer}, {peer.doing}" for peer in peers if peer.progress == least]
+        behind = {peer.rank: f"{peer}, {peer.doing}" for peer in peers if peer.progress == least}
         if self._progress == least:
-            behind = [f"rank 0 ({socket.gethostname()}), {self._doing}", *behind]
+            behind = {0: f"rank 0 ({socket.gethostname()}), {self._doing}", **behind}
         self._conclude(
-            f"all wait for {'; '.join(behind)}, for {self._stall_timeout_s:g} s: a file system may hang. Where it only "
-            "is slow, raise distributed.stall_timeout_s"
+            f"all wait for {'; '.join(behind.values())}, for {self._stall_timeout_s:g} s: a file system may hang. "
+            "Where it only is slow, raise distributed.stall_timeout_s",
+            hanging=list(behind),
         )
 
     def _listen_to(self, peer: _Peer) -> None:
@@ -195,9 +219,10 @@ class Watch:
             if "leaving" in message:
                 return self._forget(peer)
             if "failed" in message:
-                return self._conclude(f"{peer} failed {peer.doing}: {message['failed']}", peer)
+                cause = f"{peer} failed {peer.doing}: {message['failed']}"
+                return self._conclude(cause, peer, final=message["final"])
             if "cause" in message:
-                return self._conclude(message["cause"], peer)
+                return self._conclude(message["cause"], peer, final=message["final"], hanging=message["hanging"])
         if messages is None:
             self._conclude(f"{peer} died {peer.doing}, without a word (killed, crashed or out of memory)", peer)
         return None
@@ -207,17 +232,27 @@ class Watch:
             self._selector.unregister(peer.connection)
         self._peers.pop(peer.rank, None)
 
-    def _conclude(self, cause: str, source: _Peer | None = None) -> None:
-        """Pass the cause on to all but its source; end this process unless its main thread is at that already."""
+    def _conclude(
+        self, cause: str, source: _Peer | None = None, *, final: bool = False, hanging: Sequence[int] = ()
+    ) -> None:
+        """Pass the cause on to all but its source; end this process unless its main thread is at that already.
+
+        Args:
+            hanging: the ranks whose main threads will not notice.
+        """
         if self._known.is_set():
             return
         if source:
             self._forget(source)
-        self._cause = cause
+        self._cause, self.final = cause, final
         self._known.set()
         for peer in self._peers.values():
-            peer.send(cause=cause)
-        if not self._ending.wait(GRACE_SECONDS):
+            peer.send(cause=cause, final=final, hanging=hanging)
+        grace_s = GRACE_SECONDS
+        if self._on_loss and not final and self._rank not in hanging and not self._ending.is_set():
+            self._on_loss()
+            grace_s = self._stall_timeout_s
+        if not self._ending.wait(grace_s):
             sys.stdout.flush()
             print(stopping(self._rank, cause), file=sys.stderr, flush=True)
             os._exit(EXIT_PEER_FAILED)
@@ -239,13 +274,14 @@ def join(
     gather: Callable[[Any], list[Any]],
     timeout_s: float,
     stall_timeout_s: float,
+    on_loss: Callable[[], None] | None = None,
 ) -> Watch:
     """Connect all ranks to rank 0; every rank calls this.
 
     Args:
         addresses: of this host, at which rank 0 listens for the others; loopback alone where all share a host.
         gather: gives every rank the JSON-able values of all.
-        timeout_s, stall_timeout_s: of `Watch`.
+        timeout_s, stall_timeout_s, on_loss: of `Watch`.
     """
     listeners, token = (_listen(addresses), secrets.token_hex(16)) if rank == 0 else ([], "")
     invitation = gather({"addresses": [each.getsockname() for each in listeners], "token": token})[0]
@@ -263,7 +299,7 @@ def join(
             )
     else:
         peers = [_Peer(0, hosts[0]["host"], own)] if own else []
-    return Watch(rank, peers, timeout_s, stall_timeout_s)
+    return Watch(rank, peers, timeout_s, stall_timeout_s, on_loss)
 
 
 def _listen(addresses: Sequence[str]) -> list[socket.socket]:

@@ -37,7 +37,7 @@ def test_a_resumed_log_repeats_no_epoch_and_survives_a_cut_line(tmp_path):
         log.add(record("train", epoch, loss=1.0 / epoch))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"phase": "tr')
-    again = MetricsLog(tmp_path, None, enabled=True, first_epoch=3)
+    again = MetricsLog(tmp_path, None, enabled=True, first_epoch=3, records=read_metrics(tmp_path)[:2])
     again.add(record("train", 3, loss=0.5))
     assert [(r["epoch"], r["loss"]) for r in read_metrics(tmp_path)] == [(1, 1.0), (2, 0.5), (3, 0.5)]
 

@@ -11,7 +11,7 @@ from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
-from tfinpaint.train.loop import Trainer, fit
+from tfinpaint.train.loop import Asked, Trainer, fit
 
 squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
 
@@ -358,3 +358,60 @@ def test_gradients_that_overflow_on_their_way_change_no_weight():
     with pytest.raises(UserError, match="the gradients of all ranks together, as float16, are not finite"):
         trainer.train_steps(iter([batch([[1e3, 0]], [[0]])]), 1)
     assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("wished_in", "granted_after"), [(1, [2]), (2, [3]), (4, [])])
+def test_what_is_asked_before_a_step_is_granted_once_after_the_next(wished_in, granted_after):
+    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
+    asks, granted = 0, []
+
+    def ask():
+        nonlocal asks
+        asks += 1
+        return Asked(rejoin=asks >= wished_in and not granted)
+
+    def pause(step, asked, so_far):
+        assert not asked.save
+        if asked.rejoin:
+            granted.append(step)
+
+    example = batch([[1, 0]], [[0]])
+    trainer.train_steps(iter([example] * 4), 4, ask=ask, pause=pause)
+    # In the last step it comes too late: the end of the epoch has means of its own.
+    assert granted == granted_after
+
+
+def test_an_epoch_that_goes_on_adds_up_to_the_same_numbers():
+    examples = [batch([[1, i], [2, 1]], [[0], [i]]) for i in range(5)]
+    whole = Trainer(linear(), keras.optimizers.SGD(0.01), squared, world=dist.World())
+    expected = whole.train_steps(iter(examples), 5)
+    parted = Trainer(linear(), keras.optimizers.SGD(0.01), squared, world=dist.World())
+    kept = {}
+    with pytest.raises(StopIteration):
+        parted.train_steps(iter(examples[:2]), 5, pause=lambda step, _, so_far: kept.update({step: so_far()}))
+    so_far = kept[2]
+    assert (so_far.sums.shape, so_far.counts.tolist()) == ((2, len(so_far.names)), [2, 2])
+    result = parted.train_steps(iter(examples[2:]), 5, so_far=so_far)
+    assert (result.values, result.images) == (expected.values, 10)
+    assert result.seconds > so_far.seconds
+    assert all(
+        a.tobytes() == b.tobytes() for a, b in zip(whole.model.get_weights(), parted.model.get_weights(), strict=True)
+    )
+
+
+def test_what_ranks_know_alone_comes_back_or_is_averaged():
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)])
+    trainer = Trainer(model, keras.optimizers.SGD(), squared, world=dist.World())
+    model.layers[0].moving_mean.assign([1.0, 2.0, 3.0])
+    own = trainer.own_state()
+    assert own.tolist()[:6] == [1, 2, 3, 1, 1, 1]
+    assert len(own) == 8  # and the two numbers of the dropout's seed
+    seed = model.layers[1].seed_generator.state.numpy().tolist()
+    trainer.restore_own_state(np.stack([own, own + 1]))  # of two ranks
+    assert model.layers[0].moving_mean.numpy().tolist() == [1.5, 2.5, 3.5]
+    assert model.layers[1].seed_generator.state.numpy().tolist() == seed
+    trainer.restore_own_state(own[None] + 2)
+    assert model.layers[0].moving_mean.numpy().tolist() == [3, 4, 5]
+    assert model.layers[1].seed_generator.state.numpy().tolist() == [value + 2 for value in seed]
+    with pytest.raises(UserError, match="those of another model"):
+        trainer.restore_own_state(np.zeros((1, 3)))

@@ -14,7 +14,7 @@ RESULT = Result({"loss": 0.5, "accuracy": 0.25}, images=80, seconds=4.0, images_
 def test_plain_lines_tell_place_loss_and_time_left(capsys, monkeypatch):
     now = iter([0.0, 20.0, 20.0, 20.0, 40.0, 40.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    shown = RunProgress(enabled=True, first_epoch=2, num_epochs=3, steps_per_epoch=2)
+    shown = RunProgress(enabled=True, first_step=2, num_epochs=3, steps_per_epoch=2)
     shown.step(2, lambda: 0.75)
     shown.epoch_end(2, RESULT, RESULT)
     assert capsys.readouterr().out.splitlines() == [
@@ -24,7 +24,7 @@ def test_plain_lines_tell_place_loss_and_time_left(capsys, monkeypatch):
 
 
 def test_other_ranks_are_silent_and_never_read_the_loss(capsys):
-    shown = RunProgress(enabled=False, first_epoch=1, num_epochs=1, steps_per_epoch=1)
+    shown = RunProgress(enabled=False, first_step=0, num_epochs=1, steps_per_epoch=1)
     shown.step(1, lambda: pytest.fail("read"))
     shown.epoch_end(1, RESULT, None)
     shown.close()
@@ -36,6 +36,6 @@ def test_no_bar_on_a_launchers_pseudo_terminal(monkeypatch):
     for variable, bar in ((None, True), ("OMPI_COMM_WORLD_SIZE", False), ("HOROVOD_SIZE", False)):
         if variable:
             monkeypatch.setenv(variable, "1")
-        shown = RunProgress(enabled=True, first_epoch=1, num_epochs=1, steps_per_epoch=1)
+        shown = RunProgress(enabled=True, first_step=0, num_epochs=1, steps_per_epoch=1)
         shown.close()
         assert (shown._bar is not None) == bar

@@ -33,19 +33,28 @@ class MetricsLog:
     run finds those of `figures/restorations/` there and shows them on TensorBoard again.
     """
 
-    def __init__(self, workdir: Path, outfile: Path | None, *, enabled: bool, first_epoch: int = 1) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        outfile: Path | None,
+        *,
+        enabled: bool,
+        first_epoch: int = 1,
+        records: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         """
         Args:
             workdir: the run folder.
             outfile: `X.txt` makes `X_train.txt` and `X_test.txt`; None: neither.
-            first_epoch: records and pictures of this epoch and later ones, left by an interrupted run, are dropped.
+            first_epoch: pictures of this epoch and later ones, left by an interrupted run, are dropped.
+            records: of the epochs before; whatever else the folder's files hold is dropped.
         """
         self.records: list[dict[str, Any]] = []
         self._path = workdir / METRICS
         self._outfile = outfile
         self._enabled = enabled
         if enabled:
-            self.records = [record for record in read_metrics(workdir) if record["epoch"] < first_epoch]
+            self.records = [dict(record) for record in records]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
             shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # its epochs are written anew, none twice
             self._board = _Board(workdir / TENSORBOARD)

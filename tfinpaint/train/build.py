@@ -33,8 +33,8 @@ from tfinpaint.transfer import LayerWeights
 log = logging.getLogger(__name__)
 
 
-def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] = ()) -> Header:
-    """The header of this run's model after an epoch of `steps` steps each."""
+def describe(run: Run, *, steps: int, classes: tuple[str, ...] = ()) -> Header:
+    """The header of this run's model before its first step, with `steps` to an epoch."""
     config, model = run.config, run.config.model
     inpainter = run.kind == "inpainter"
     height, width, channels = config.input_shape
@@ -42,8 +42,8 @@ def describe(run: Run, *, steps: int, epoch: int = 0, classes: tuple[str, ...] =
     assert width
     return Header(
         kind=run.kind,
-        epoch=epoch,
-        step=epoch * steps,
+        epoch=0,
+        step=0,
         encoder=None if run.network else model.encoder,
         encoder_output=None if run.network else model.encoder_output,
         network=_digest(run.network) if run.network else None,
@@ -250,10 +250,8 @@ def make_trainer(
         scale_loss=run.config.scales_loss,
     )  # fmt: skip
     if run.resumed:
-        saved = run.config.checkpoints.save
-        assert saved is not None
-        name = f"model_checkpoint_{run.resumed.epoch}"
-        run.world.from_first(lambda: checkpoint.restore(saved / name, contents(run, trainer)))
+        path = run.resumed.path
+        run.world.from_first(lambda: checkpoint.restore(path, contents(run, trainer)))
     trainer.synchronise()
     return trainer
 
@@ -267,14 +265,18 @@ def _compiles(config: Config, ranks: int) -> bool:
 
 def contents(run: Run, trainer: Trainer) -> Contents:
     """What a checkpoint of this run holds."""
-    section, encoder, adversary = run.config.model, None, trainer.adversary
-    if run.network is None:
-        encoder = encoder_part(trainer.model, OUTPUT_LAYERS[section.encoder][section.encoder_output])
+    encoder, adversary = encoder_of(run, trainer.model), trainer.adversary
     if adversary is None:
         return Contents(trainer.model, trainer.optimizer, encoder, run.network)
     return Contents(
         trainer.model, trainer.optimizer, encoder, run.network, adversary.discriminator, adversary.optimizer
     )
+
+
+def encoder_of(run: Run, model: keras.Model) -> keras.Model | None:
+    """The encoder inside a model of this run; None where the model is a network file's."""
+    section = run.config.model
+    return None if run.network else encoder_part(model, OUTPUT_LAYERS[section.encoder][section.encoder_output])
 
 
 def _make_adversary(run: Run, steps: int) -> Adversary | None:
@@ -312,36 +314,3 @@ def _make_judge(run: Run) -> Judge | None:
     encoder = build_model(header.model_copy(update={"height": height, "width": width}), None)
     checkpoint.load_weights(path, encoder)
     return Judge(build_features(encoder, section.layer), section.weight)
-
-
-_RESUMED = {  # fields of the header whose names do not tell what to look at
-    "batch_size": "the batch size over all ranks (data.batch_size_per_rank?)",
-    "lr_factor": "the factor of distributed.lr_scaling, which depends on the number of ranks,",
-    "loss_scaled": "loss scaling (precision: mixed_float16, or distributed.compression)",
-}
-
-
-def check_same_run(run: Run, steps: int, classes: tuple[str, ...] = ()) -> None:
-    """A resumed run must have its model and see its data as before, so far as the checkpoint's header tells.
-
-    Raises:
-        UserError: something has changed.
-    """
-    if run.resumed is None:
-        return
-    now = describe(run, steps=steps, classes=classes)
-    for name in Header.model_fields:
-        before, after = getattr(run.resumed, name), getattr(now, name)
-        if name in ("kind", "epoch", "step"):
-            continue
-        if name == "restoration":
-            if before and before != after:
-                raise UserError(
-                    "--resume: the mask's fill, or data.input_transforms, has changed; restore it, or start anew in "
-                    "another --workdir"
-                )
-        elif before != after:
-            name = _RESUMED.get(name, name)
-            raise UserError(
-                f"--resume: {name} was {before} and is now {after}; restore it, or start anew in another --workdir"
-            )

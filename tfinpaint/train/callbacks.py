@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-from tfinpaint import checkpoint
-from tfinpaint.checkpoint import Contents, Header
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train import bad_images, spoilt
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
-from tfinpaint.train.build import contents, describe
 from tfinpaint.train.dataset import Batches, DataSet
 from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
 from tfinpaint.train.progress import RunProgress
+from tfinpaint.train.resume import restore_ranks
 from tfinpaint.train.run import Run, begin
+from tfinpaint.train.saving import Saver
+from tfinpaint.train.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -32,47 +32,56 @@ def train(
     draw: Callable[[MetricsLog], None],
     add_frame: Callable[[int], None] | None = None,
 ) -> MetricsLog:
-    """Fit, with metrics, checkpoints, pictures and progress at the epoch ends.
+    """Fit, with metrics, pictures and progress at the epoch ends, and checkpoints whenever they are due.
 
     Args:
         test_batches: None for no evaluation.
         steps: per epoch.
         draw: makes the pictures of the run; called on rank 0 every `figures_interval` epochs and at the end.
         add_frame: called with the number of every epoch, on rank 0, before `draw`.
+
+    Raises:
+        StoppedError: a rank was told to stop.
     """
     config, first = run.config, run.world.is_first
     if first:
         begin(run)
-    metrics = MetricsLog(run.folder, config.outfile, enabled=first, first_epoch=run.first_epoch)
+    records = run.resumed.progress.records if run.resumed else ()
+    metrics = MetricsLog(run.folder, config.outfile, enabled=first, first_epoch=run.first_epoch, records=records)
+    so_far = restore_ranks(run, trainer, steps)
     progress = RunProgress(
-        enabled=first, first_epoch=run.first_epoch, num_epochs=config.num_epochs, steps_per_epoch=steps
+        enabled=first, first_step=run.first_step(steps), num_epochs=config.num_epochs, steps_per_epoch=steps
     )
+    stop = StopRequest()
+    saver = Saver(run, trainer, data, metrics, steps=steps, classes=classes, stop=stop)
     observers: list[EpochEnd] = [
         progress.epoch_end,
         _Record(run, metrics),
-        _Save(run, trainer, steps, classes),
         _Draw(run, lambda: draw(metrics), add_frame),
+        saver.epoch_end,
     ]
     if not config.data.preload:  # what is in memory stays good
         observers.insert(0, bad_images.Watch(run.world, run.folder, data.failures))
     trainer.on_spoilt = spoilt.Keeper(run.folder, run.world.rank, data.images.listing)
     scheduler, optimizer = config.optimizer.lr_scheduler, trainer.optimizer
     if scheduler and scheduler.verbose and optimizer:
-        observers.append(lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}"))
-    try:
+        observers.insert(0, lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}"))
+    with stop.listening(), contextlib.closing(progress), contextlib.closing(saver):
         fit(
             trainer,
-            data.batches_from(run.first_step),
+            data.batches_from(run.first_step(steps)),
             test_batches,
             first_epoch=run.first_epoch,
             num_epochs=config.num_epochs,
             steps_per_epoch=steps,
+            so_far=so_far,
             settle=_settle(run, trainer, data.batches_from, steps),
             on_step=progress.step,
+            ask=saver.ask,
+            pause=saver.between_steps,
             on_epoch_end=observers,
         )
-    finally:
-        progress.close()
+        saver.finish()
     return metrics
 
 
@@ -134,32 +143,6 @@ class _Record:
                 "world_size": self.run.world.size,
             }
         )
-
-
-@dataclass
-class _Save:
-    run: Run
-    trainer: Trainer
-    steps: int
-    classes: tuple[str, ...]
-    contents: Contents = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.contents = contents(self.run, self.trainer)
-
-    def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
-        config = self.run.config
-        due = epoch % config.checkpoints.interval == 0 or epoch == config.num_epochs
-        folder = config.checkpoints.save
-        if folder is None or not due:
-            return
-        header = describe(self.run, steps=self.steps, epoch=epoch, classes=self.classes)
-        self.trainer.check_in_step()
-        self.run.world.from_first(lambda: self._write(folder, header))
-
-    def _write(self, folder: Path, header: Header) -> None:
-        path = checkpoint.save(folder, header, self.contents, self.run.config.checkpoints.keep)
-        log.info(f"Saved {path}")
 
 
 @dataclass

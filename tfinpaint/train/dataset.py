@@ -62,6 +62,11 @@ class DataSet:
         return len(self.images.listing)
 
     @property
+    def digest(self) -> str:
+        """Of the names of all images, in their order."""
+        return self.images.listing.paths.digest()
+
+    @property
     def has_targets(self) -> bool:
         """True where there is something to score outputs with."""
         return self.recipe.has_targets

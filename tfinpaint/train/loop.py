@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -45,6 +45,50 @@ class Result:
     images_per_second: float
 
 
+class Asked(NamedTuple):
+    """What a rank asks of all ranks, which do it between the same two steps.
+
+    Attributes:
+        save: a checkpoint.
+        stop: a checkpoint, and the end of the run for now.
+        rejoin: a checkpoint, and the same run with other ranks.
+    """
+
+    save: bool = False
+    stop: bool = False
+    rejoin: bool = False
+
+
+class _Taken(NamedTuple):
+    """A step, of which is not known yet how it went: by itself each tensor waits for the device."""
+
+    step: int
+    batch: Batch
+    stopped: tf.Tensor
+    spoilt: tf.Tensor
+    asked: tf.Tensor
+
+
+@dataclass(frozen=True)
+class EpochSoFar:
+    """The steps done of an epoch, on this rank.
+
+    Attributes:
+        names: of what was summed up; none where that was something else than now.
+        sums: float64 [steps, names], over the images of each step.
+        counts: int64 [steps], of these images.
+        seconds: that they took.
+    """
+
+    names: tuple[str, ...]
+    sums: np.ndarray
+    counts: np.ndarray
+    seconds: float
+
+
+Pause = Callable[[int, Asked, Callable[[], EpochSoFar]], None]  # (steps done of the epoch, what is asked, the epoch)
+
+
 class _Shares(NamedTuple):
     """What the sums over a rank's examples are divided by, and what its loss is multiplied by; float32 scalars.
 
@@ -60,8 +104,8 @@ class _Shares(NamedTuple):
 
 
 # Beside a step's sums: what was not finite, at each rank's place (0, or GRADIENTS, LOSS or both); whether training has
-# been stopped by this step or one before.
-SPOILT, STOPPED = "spoilt", "stopped"
+# been stopped by this step or one before; above 0 at the places of `Asked` that any rank has asked for.
+SPOILT, STOPPED, ASKED = "spoilt", "stopped", "asked"
 GRADIENTS, LOSS = 1, 2
 
 _NOTHING = of_targets(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
@@ -116,6 +160,8 @@ class Trainer:
         if optimizer is not None:
             optimizer.build(model.trainable_variables)
         self._loss_scale = LossScale(optimizer) if optimizer is not None and scale_loss else None
+        self._asked = tf.Variable(tf.zeros(len(Asked._fields)), trainable=False)
+        self._asked_now = self._awaited = Asked()  # what is in that variable; what was asked for and not read yet
         with tf.device("CPU:0"):
             self._stopped = tf.Variable(False, trainable=False)  # for good: no later step changes anything
         self.on_spoilt: OnSpoilt | None = None
@@ -130,10 +176,16 @@ class Trainer:
         state = self.optimizer.variables if self.optimizer is not None else []
         self.world.broadcast([*self.model.variables, *state, *(self.adversary.variables if self.adversary else [])])
         # Dropout draws from these: equal on all ranks, they would drop the same features of the ranks' n-th examples.
-        generators = [v for v in self.model.variables if "seed_generator" in v.path]
+        generators = self._generators
         first = self.world.gather([v.numpy().tolist() for v in generators])[0]
         for generator, (seed, drawn) in zip(generators, first, strict=True):
             generator.assign([(seed + self.world.rank) % 2**32, drawn])
+
+    def place(self, step: int) -> None:
+        """Count `step` updates as done: schedules of learning rates go by their number."""
+        for optimizer in (self.optimizer, self.adversary.optimizer if self.adversary else None):
+            if optimizer is not None:
+                optimizer.iterations.assign(step)
 
     def check_in_step(self) -> None:
         """Compare a digest of the weights over the ranks.
@@ -220,7 +272,8 @@ class Trainer:
         scale = self._loss_scale.value if self._loss_scale else tf.constant(1.0)
         state = [(variable, tf.identity(variable.value)) for variable in self._state]  # forward changes it
         sums, gradients = self._accumulated(batch, _Shares(weight, images, scale))
-        spoilt = self.world.sum_tensor(self._spoilt(sums, gradients), "spoilt")
+        told = self.world.sum_tensor(tf.concat([self._spoilt(sums, gradients), self._asked], axis=0), "told")
+        spoilt, asked = told[: self.world.size], told[self.world.size :]
         gradients = self.world.average_gradients(gradients)
         # The ranks decide as one: what is spoilt on one of them is left out by all.
         finite = tf.reduce_all(spoilt == 0)
@@ -238,7 +291,7 @@ class Trainer:
         self._stopped.assign(self._stopped | hopeless)
         if self._loss_scale:
             self._loss_scale.update(finite, unless=tf.identity(self._stopped))
-        return {**sums, SPOILT: spoilt, STOPPED: tf.identity(self._stopped)}
+        return {**sums, SPOILT: spoilt, STOPPED: tf.identity(self._stopped), ASKED: asked}
 
     @property
     def _state(self) -> list[keras.Variable]:
@@ -316,47 +369,75 @@ class Trainer:
         steps: int,
         on_step: Callable[[ReadLoss], None] | None = None,
         where: str = "training",
+        *,
+        so_far: EpochSoFar | None = None,
+        ask: Callable[[], Asked] = Asked,
+        pause: Pause | None = None,
     ) -> Result:
-        """Take `steps` steps.
+        """Take the steps of an epoch.
 
         Args:
-            batches: this rank's batches, {"inputs": ..., "targets": ...}; every rank must have `steps` of them.
+            batches: this rank's batches, {"inputs": ..., "targets": ...}, as many on every rank as there are steps.
+            steps: of the whole epoch.
             on_step: called after each step with a function that reads this rank's loss; reading waits for the device.
             where: what these steps are, for messages.
+            so_far: the steps of the epoch that an earlier process has done; `batches` begin after them.
+            ask: called before each step for what this rank asks of all of them.
+            pause: called after each step, on every rank with the same.
 
         Raises:
             UserError: a gradient, or the loss, was not finite, on any rank. Model and optimizer are those after the
                 step before.
         """
-        totals = _Totals(self._shares, where)
-        before: tuple[int, Batch, tf.Tensor, tf.Tensor] | None = None
-        for step in range(1, steps + 1):
+        totals = _Totals(self._shares, where, so_far)
+        before: _Taken | None = None
+        for step in range(totals.steps + 1, steps + 1):
             self.world.doing(f"in {where}, step {step}, reading images")
             batch = next(batches)
             self.world.doing(f"in {where}, step {step}")
+            self._ask(ask())
             sums = self._train_step(dict(batch))
-            taken = step, batch, sums.pop(STOPPED), sums.pop(SPOILT)
+            taken = _Taken(step, batch, sums.pop(STOPPED), sums.pop(SPOILT), sums.pop(ASKED))
             totals.add(sums, len(batch["inputs"]))
             if on_step:
                 on_step(totals.last_loss)
             # One step late, so that no device waits until its result is read.
-            if before:
-                self._check_step(totals, *before, where)
+            asked = self._read(totals, before, where) if before else Asked()
             before = taken
+            if pause:
+                pause(step, asked, functools.partial(self._export, totals, taken, where))
         if before:
-            self._check_step(totals, *before, where)
+            self._read(totals, before, where)
         return totals.reduce(self.world)
 
-    def _check_step(
-        self, totals: _Totals, step: int, batch: Batch, stopped: tf.Tensor, spoilt: tf.Tensor, where: str
-    ) -> None:
+    def _export(self, totals: _Totals, taken: _Taken, where: str) -> EpochSoFar:
+        """The epoch with its newest step, once that has turned out well: nothing spoilt is ever saved."""
+        self._check_step(totals, taken, where)
+        return totals.export()
+
+    def _ask(self, wishes: Asked) -> None:
+        """Ask in the coming step, once: what is read a step late would otherwise be granted twice."""
+        asked = Asked(*(wish and not awaited for wish, awaited in zip(wishes, self._awaited, strict=True)))
+        if asked != self._asked_now:
+            self._asked.assign(np.array(asked, np.float32))
+            self._asked_now = asked
+        self._awaited = Asked(*np.logical_or(self._awaited, asked).tolist())
+
+    def _read(self, totals: _Totals, taken: _Taken, where: str) -> Asked:
+        """Check what a step has left, and what was asked for in it."""
+        self._check_step(totals, taken, where)
+        asked = Asked(*(taken.asked.numpy() > 0).tolist())
+        self._awaited = Asked(*(np.array(self._awaited) & ~np.array(asked)).tolist())
+        return asked
+
+    def _check_step(self, totals: _Totals, taken: _Taken, where: str) -> None:
         """Raise where this step has stopped training; all ranks do, and have kept their batches before."""
-        if not stopped:
+        if not taken.stopped:
             return
-        where, codes = f"{where}, step {step}", spoilt.numpy().astype(int)
+        where, codes = f"{where}, step {taken.step}", taken.spoilt.numpy().astype(int)
         kept = None
         if self.on_spoilt and codes[self.world.rank]:
-            kept = self.on_spoilt(batch, totals.loss_of(step), where)
+            kept = self.on_spoilt(taken.batch, totals.loss_of(taken.step), where)
         files = [file for file in self.world.gather(kept) if file]
         spoilt_gradients, spoilt_losses = (np.flatnonzero(codes & kind).tolist() for kind in (GRADIENTS, LOSS))
         if spoilt_gradients or not spoilt_losses:
@@ -398,8 +479,39 @@ class Trainer:
 
     def average_statistics(self) -> None:
         """Average the batch-norm statistics over the ranks, so that all evaluate and save one and the same model."""
+        self.world.average_variables(self._statistics)
+
+    @property
+    def _statistics(self) -> list[keras.Variable]:
+        """Of the batch norms that are trained: within an epoch, each rank has those of its own batches."""
         norms = batchnorm_layers(self.model, trainable=True)
-        self.world.average_variables([v for norm in norms for v in (norm.moving_mean, norm.moving_variance)])
+        return [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
+
+    @property
+    def _generators(self) -> list[keras.Variable]:
+        return [v for v in self.model.variables if "seed_generator" in v.path]
+
+    def own_state(self) -> np.ndarray:
+        """float64 [numbers]: what of the model differs between ranks, and for `restore_own_state` alone."""
+        variables = [*self._statistics, *self._generators]
+        return np.concatenate([np.zeros(0), *(v.numpy().astype(np.float64).ravel() for v in variables)])
+
+    def restore_own_state(self, rows: np.ndarray) -> None:
+        """Take back what each rank knew alone; with other ranks than then, the means of what they knew.
+
+        Args:
+            rows: float64 [ranks then, numbers].
+
+        Raises:
+            UserError: these are the numbers of another model.
+        """
+        own = rows[self.world.rank] if len(rows) == self.world.size else rows.mean(axis=0)
+        variables = self._statistics + (self._generators if len(rows) == self.world.size else [])
+        sizes = [int(np.prod(v.shape)) for v in [*self._statistics, *self._generators]]
+        if sum(sizes) != len(own):
+            raise UserError("the checkpoint's batch-norm statistics are those of another model; start anew")
+        for variable, values in zip(variables, np.split(own, np.cumsum(sizes)[:-1]), strict=False):
+            variable.assign(values.reshape(variable.shape).astype(variable.dtype))
 
 
 def _are_finite(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -423,19 +535,37 @@ class _Totals:
     Args:
         shares: how much each part of the loss, by name, has in the whole.
         where: what the sums are of, for messages.
+        so_far: what an earlier process has summed up.
     """
 
-    def __init__(self, shares: Mapping[str, float], where: str) -> None:
+    def __init__(self, shares: Mapping[str, float], where: str, so_far: EpochSoFar | None = None) -> None:
         self._shares, self._where = shares, where
-        self._sums: list[dict[str, tf.Tensor]] = []
+        self._sums: list[dict[str, Any]] = []
         self._counts: list[int] = []
+        if so_far:
+            self._sums = [dict(zip(so_far.names, row, strict=True)) for row in so_far.sums.tolist()]
+            self._counts = so_far.counts.tolist()
+        self._seconds_before = so_far.seconds if so_far else 0.0
+        self._count_before = len(self._counts)
         self._begin = time.perf_counter()
         self._after_first = self._begin
+
+    @property
+    def steps(self) -> int:
+        return len(self._counts)
+
+    def export(self) -> EpochSoFar:
+        """The sums of each step, not their total: so that the end of the epoch adds up the same numbers."""
+        self._sums = [{name: float(value) for name, value in sums.items()} for sums in self._sums]
+        names = tuple(self._sums[0]) if self._sums else ()
+        rows = np.array([[sums[name] for name in names] for sums in self._sums], np.float64)
+        seconds = self._seconds_before + time.perf_counter() - self._begin
+        return EpochSoFar(names, rows.reshape(self.steps, len(names)), np.array(self._counts, np.int64), seconds)
 
     def add(self, sums: dict[str, tf.Tensor], count: int) -> None:
         self._sums.append(sums)
         self._counts.append(count)
-        if len(self._counts) == 1:
+        if self.steps == self._count_before + 1:
             self._after_first = time.perf_counter()
 
     def last_loss(self) -> float:
@@ -447,7 +577,7 @@ class _Totals:
         return self._values({name: float(value) for name, value in last.items()}, count)["loss"]
 
     def reduce(self, world: World) -> Result:
-        mine = {name: math.fsum(float(sums[name]) for sums in self._sums) for name in (self._sums or [{}])[0]}
+        mine = {name: math.fsum(float(s.get(name, 0.0)) for s in self._sums) for name in (self._sums or [{}])[-1]}
         finite = all(math.isfinite(mine.get(name, 0.0)) for name in self._shares)
         ranks = world.gather({"names": list(mine), "finite": finite})
         if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
@@ -455,14 +585,14 @@ class _Totals:
         names = max((each["names"] for each in ranks), key=len)  # a rank without examples knows no names
         totals = {name: mine.get(name, 0.0) for name in names}
         end = time.perf_counter()  # after the sums were read: that waits for the last step
-        images = sum(self._counts)
-        later = images - self._counts[0] if len(self._counts) > 1 else images
-        began = self._after_first if len(self._counts) > 1 else self._begin
+        images, here = sum(self._counts), self._counts[self._count_before :]
+        later = sum(here[1:]) if len(here) > 1 else sum(here)
+        began = self._after_first if len(here) > 1 else self._begin
         reduced = world.sum({**totals, "images": images, "later": later})
         return Result(
             values=self._values({name: reduced[name] for name in names}, int(reduced["images"])),
             images=int(reduced["images"]),
-            seconds=end - self._begin,
+            seconds=self._seconds_before + end - self._begin,
             images_per_second=reduced["later"] / max(end - began, 1e-9),
         )
 
@@ -486,24 +616,36 @@ def fit(
     first_epoch: int,
     num_epochs: int,
     steps_per_epoch: int,
+    so_far: EpochSoFar | None = None,
     settle: Callable[[], None],
     on_step: Callable[[int, ReadLoss], None] | None = None,
+    ask: Callable[[], Asked] = Asked,
+    pause: Callable[[int, int, Asked, Callable[[], EpochSoFar]], None] | None = None,
     on_epoch_end: Sequence[EpochEnd] = (),
 ) -> None:
     """Train from `first_epoch` to `num_epochs`, evaluating after each epoch.
 
     Args:
-        train_batches: endless, already placed at the first step of `first_epoch`.
+        train_batches: endless, already placed after the last step that was done.
         test_batches: this rank's share of the held-out set, iterated once per epoch; None for no evaluation.
+        so_far: the steps of `first_epoch` that were done before.
         settle: called after the last step of each epoch, before evaluation: makes the batch-norm statistics of all
             ranks equal and fit for inference.
         on_step: called with the epoch and a function that reads the loss.
+        ask, pause: as `Trainer.train_steps` takes them; `pause` gets the epoch first.
         on_epoch_end: called in order on every rank after each epoch.
     """
     iterator = iter(train_batches)
     for epoch in range(first_epoch, num_epochs + 1):
-        step = functools.partial(on_step, epoch) if on_step else None
-        train = trainer.train_steps(iterator, steps_per_epoch, step, f"epoch {epoch}")
+        train = trainer.train_steps(
+            iterator,
+            steps_per_epoch,
+            functools.partial(on_step, epoch) if on_step else None,
+            f"epoch {epoch}",
+            so_far=so_far if epoch == first_epoch else None,
+            ask=ask,
+            pause=functools.partial(pause, epoch) if pause else None,
+        )
         trainer.world.doing(f"in epoch {epoch}, estimating batch-norm statistics")
         settle()
         where = f"epoch {epoch}, evaluation"

@@ -19,13 +19,14 @@ class RunProgress:
     """Shows the steps of a run, the loss and the time left. Silent where `enabled` is false.
 
     Attributes:
-        first_epoch, num_epochs, steps_per_epoch: the run's extent; a resumed run starts at `first_epoch`.
+        first_step, num_epochs, steps_per_epoch: the run's extent; `first_step` steps were done before.
     """
 
-    def __init__(self, *, enabled: bool, first_epoch: int, num_epochs: int, steps_per_epoch: int) -> None:
+    def __init__(self, *, enabled: bool, first_step: int, num_epochs: int, steps_per_epoch: int) -> None:
         self._enabled = enabled
         self._num_epochs, self._steps = num_epochs, steps_per_epoch
-        self._total = max(0, num_epochs - first_epoch + 1) * steps_per_epoch
+        self._before = first_step
+        self._total = max(0, num_epochs * steps_per_epoch - first_step)
         self._done = 0
         self._begin = self._printed = time.monotonic()
         self._bar: Progress | None = None
@@ -49,7 +50,8 @@ class RunProgress:
                 text = f"epoch {epoch}/{self._num_epochs} loss {read_loss():.4f}"
                 self._bar.update(self._task, description=text)
         elif now - self._printed > PLAIN_INTERVAL_SECONDS:
-            place = f"epoch {epoch}/{self._num_epochs} step {(self._done - 1) % self._steps + 1}/{self._steps}"
+            step = (self._before + self._done - 1) % self._steps + 1
+            place = f"epoch {epoch}/{self._num_epochs} step {step}/{self._steps}"
             self._print(f"  {place}  loss {read_loss():.4f}{self._left()}")
 
     def epoch_end(self, epoch: int, train: Result, test: Result | None) -> None:

@@ -14,11 +14,12 @@ from typing import IO, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from tfinpaint import checkpoint
-from tfinpaint.checkpoint import Header, Kind
+from tfinpaint import checkpoint, commits
+from tfinpaint.checkpoint import Header, Kind, Progress
 from tfinpaint.config import Config
-from tfinpaint.config_file import dump_config
+from tfinpaint.config_file import RESOLVED_CONFIG, differences, dump_config
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_json, write_text
@@ -30,9 +31,22 @@ from tfinpaint.train.optimizers import LrScaling
 
 log = logging.getLogger(__name__)
 
-RESOLVED_CONFIG = "config.resolved.yaml"
 SUMMARY = "summary.json"
 REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The checkpoint that a run goes on from.
+
+    Attributes:
+        changes: keys of the configuration that have changed since, as was allowed.
+    """
+
+    path: Path
+    header: Header
+    progress: Progress
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,14 +54,14 @@ class Run:
     """One command's run.
 
     Attributes:
-        resumed: header of the checkpoint that the run goes on from; None for a new run.
+        resumed: the checkpoint that the run goes on from; None for a new run.
         network: definition of the network of `layers`; None for that of the `model` section.
     """
 
     config: Config
     world: World
     kind: Kind
-    resumed: Header | None
+    resumed: Resumed | None
     network: dict[str, Any] | None
 
     @property
@@ -80,36 +94,62 @@ class Run:
 
     @property
     def first_epoch(self) -> int:
-        return self.resumed.epoch + 1 if self.resumed else 1
+        return self.resumed.header.epoch + 1 if self.resumed else 1
 
-    @property
-    def first_step(self) -> int:
-        return self.resumed.step if self.resumed else 0
+    def first_step(self, steps: int) -> int:
+        """Steps done, where an epoch has `steps`: the same share of the epoch under way, should that have changed."""
+        if self.resumed is None:
+            return 0
+        header = self.resumed.header
+        return header.epoch * steps + header.step_in_epoch * steps // header.steps_per_epoch
 
 
-def open_run(config: Config, world: World, kind: Kind, *, resume: bool, overwrite: bool) -> Run:
-    """Make the run folder, or find where the run in it stopped; set precision and seeds.
+def open_run(
+    config: Config,
+    world: World,
+    kind: Kind,
+    *,
+    resume: bool,
+    overwrite: bool,
+    allowed_changes: Sequence[str] = (),
+) -> Run:
+    """Make the run folder, or find where the run in it stopped; set precision, determinism and seeds.
+
+    Args:
+        allowed_changes: keys of the configuration, or sections, that a resumed run may have changed.
 
     Raises:
         UserError: the folder holds a run and neither `resume` nor `overwrite` is set, or cannot be written; or the
             network file cannot be used.
     """
     network = read_network(config.layers) if config.layers is not None else None
-    found = world.from_first(lambda: _open_folder(config, kind, resume, overwrite))
+    found = world.from_first(lambda: _open_folder(config, kind, resume, overwrite, allowed_changes))
     keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
-    run = Run(config, world, kind, Header.model_validate(found) if found else None, network)
-    if run.resumed:
-        log.info(f"Going on after epoch {run.resumed.epoch} of {config.num_epochs} in {run.folder}")
-    else:
-        log.info(f"Run folder: {run.folder}")
-    return run
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if not found:
+        log.info(f"Run folder: {config.workdir}")
+        return Run(config, world, kind, None, network)
+    resumed = Resumed(
+        Path(found["path"]),
+        Header.model_validate(found["header"]),
+        Progress.model_validate(found["progress"]),
+        tuple(found["changes"]),
+    )
+    step = resumed.header.step_in_epoch
+    within = f", and {step} of the {resumed.header.steps_per_epoch} steps of the next," if step else ""
+    log.info(f"Going on after epoch {resumed.header.epoch}{within} of {config.num_epochs} in {config.workdir}")
+    return Run(config, world, kind, resumed, network)
 
 
-def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+def _open_folder(
+    config: Config, kind: Kind, resume: bool, overwrite: bool, allowed_changes: Sequence[str]
+) -> dict[str, Any] | None:
+    """What `Resumed` holds, as JSON can carry it; None for a new run."""
     folder, saved, trains = config.workdir, config.checkpoints.save, config.data.input_path is not None
     assert folder is not None
-    header = None
+    found = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _lock(folder)
@@ -119,19 +159,49 @@ def _open_folder(config: Config, kind: Kind, resume: bool, overwrite: bool) -> d
             _refuse_evaluation(config, checkpoints, resume, overwrite)
         elif not resume:
             _refuse_used(config, kind, checkpoints, overwrite)
-        elif checkpoints:
-            header = checkpoint.read_header(checkpoints[-1], allowed=(kind,))
+        elif saved and (newest := checkpoint.newest_intact(saved)):
+            header, progress = checkpoint.read_header(newest, allowed=(kind,)), checkpoint.read_progress(newest)
+            found = {"path": str(newest), "header": header.model_dump(), "progress": progress.model_dump()}
+            found["changes"] = _changes(config, allowed_changes)
         else:
             log.info(f"There is nothing to resume in {folder}: starting anew")
         if trains and saved and not saved.is_relative_to(folder):  # another run might write there too
             saved.mkdir(parents=True, exist_ok=True)
             _lock(saved)
-        bad_images.begin(folder, resumed=header is not None)
+        if trains and saved and saved.exists():
+            commits.clean(saved)  # what a killed process has left
+        bad_images.begin(folder, resumed=found is not None)
     except FileExistsError as error:
         raise UserError(f"{error.filename}: is a file, not a folder; name another --workdir") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
-    return header.model_dump() if header else None
+    return found
+
+
+def _changes(config: Config, allowed: Sequence[str]) -> list[str]:
+    """The keys that differ from the configuration of the run so far.
+
+    Raises:
+        UserError: there are some that nobody has allowed.
+    """
+    assert config.workdir is not None
+    changed = differences(config.workdir / RESOLVED_CONFIG, config)
+    lines = {key: f"{key}: {before} -> {now}" for key, (before, now) in changed.items()}
+    refused = [key for key in lines if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
+    if refused:
+        flags = " ".join(f"--allow-change {key}" for key in refused)
+        raise UserError(
+            "\n".join(
+                [
+                    f"--resume: the configuration is not that of the run in {config.workdir}:",
+                    *(f"  {lines[key]}" for key in refused),
+                    f"Restore these, name another --workdir, or go on with the new values: {flags}",
+                ]
+            )
+        )
+    for line in lines.values():
+        log.info(f"Changed since the run was stopped: {line}")
+    return list(lines)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -197,11 +267,18 @@ def begin(run: Run) -> None:
     """
     if not run.resumed:
         saved = run.config.checkpoints.save if run.config.data.input_path else None
-        checkpoint.remove(checkpoint.list_checkpoints(saved) if saved else [])
-        for name in (METRICS, SUMMARY, REPORT):
-            (run.folder / name).unlink(missing_ok=True)
+        for path in checkpoint.list_checkpoints(saved) if saved else []:
+            commits.remove(path)
+        (run.folder / METRICS).unlink(missing_ok=True)
         for name in (FIGURES, TENSORBOARD, spoilt.FOLDER):
             shutil.rmtree(run.folder / name, ignore_errors=True)
+    elif run.config.checkpoints.save:
+        for path in checkpoint.list_checkpoints(run.config.checkpoints.save):
+            if checkpoint.place_of(path) > checkpoint.place_of(run.resumed.path):
+                log.warning(f"Damaged: {commits.set_aside(path)}")
+    # Until the run is at its end, it has no result.
+    for name in (SUMMARY, REPORT):
+        (run.folder / name).unlink(missing_ok=True)
     write_text(run.folder / RESOLVED_CONFIG, dump_config(run.config))
 
 

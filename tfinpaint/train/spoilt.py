@@ -17,6 +17,7 @@ from tfinpaint.errors import UserError
 log = logging.getLogger(__name__)
 
 FOLDER = "spoilt"
+MOST_BYTES = 2**33  # of a batch that is read; files of others may unpack to anything
 _FACTS = ("loss", "where", "images")  # beside the batch's tensors
 
 
@@ -81,6 +82,9 @@ def load(path: Path) -> SpoiltBatch:
         UserError: it is no such file, or damaged.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (size := sum(info.file_size for info in archive.infolist())) > MOST_BYTES:
+                raise ValueError(f"unpacked {size} bytes, a batch has at most {MOST_BYTES}")
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
         images = tuple(arrays["images"].tolist())
@@ -88,7 +92,8 @@ def load(path: Path) -> SpoiltBatch:
         if {len(array) for array in batch.values()} != {len(images)} or not {"inputs", "targets"} <= set(batch):
             raise ValueError("not the tensors of a batch")
         return SpoiltBatch(batch, float(arrays["loss"]), str(arrays["where"]), images)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    # MemoryError: an array that says it is larger than its file
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a batch that a run has kept: {error}") from None
 
 

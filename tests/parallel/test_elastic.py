@@ -1,0 +1,48 @@
+"""An elastic run of pretrain: two ranks, one is killed, another host comes, and the run ends as if nothing had been."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_config
+
+pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+
+BIN = Path(sys.executable).parent
+RANK = Path(__file__).with_name("elastic_rank.py")
+TIMEOUT_SECONDS = 240
+
+
+def test_a_run_goes_on_without_its_first_rank_and_then_with_two_again(images, tmp_path):
+    # Names of this machine that Horovod takes for different hosts: the one that lost a rank is not used again.
+    (tmp_path / "hosts").write_text("localhost:1\n127.0.0.1:1\n")
+    script = tmp_path / "discover"
+    script.write_text(f"#!/bin/sh\ncat {tmp_path / 'hosts'}\n")
+    script.chmod(0o755)
+    config = write_config(
+        tmp_path / "p.yaml", "pretrain", images, num_epochs=6, figures_interval=6, data__test_input_path=None
+    )
+    done = subprocess.run(
+        ["horovodrun", "--gloo", "-np", "2", "--min-np", "1", "--max-np", "2", "--host-discovery-script", str(script),
+         "--network-interfaces", "lo", sys.executable, str(RANK), str(tmp_path), "0", "--config", str(config)],
+        capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert "2 rank(s) are now 1: going on from model_checkpoint_2\n" in output
+    assert "1 rank(s) are now 2: going on from model_checkpoint_3_step_2\n" in output
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(record["epoch"], record["world_size"]) for record in records] == [
+        (1, 2), (2, 2), (3, 1), (4, 2), (5, 2), (6, 2),
+    ]  # fmt: skip
+    assert math.isfinite(records[-1]["loss"])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["world_size"], summary["epochs"]) == (2, 6)
+    weights = [path.read_text() for path in tmp_path.glob("weights.*")]
+    assert len(weights) == 2
+    assert weights[0] == weights[1]

@@ -1,0 +1,113 @@
+"""Going on with a run: what must be as it was, what may be another number of ranks, and where in an epoch it stands."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from tfinpaint import checkpoint
+from tfinpaint.checkpoint import Header, RankState
+from tfinpaint.dist import World
+from tfinpaint.errors import UserError
+from tfinpaint.train.build import describe
+from tfinpaint.train.dataset import DataSet
+from tfinpaint.train.loop import EpochSoFar, Trainer
+from tfinpaint.train.run import Resumed, Run
+
+log = logging.getLogger(__name__)
+
+# Fields of the header that may differ: how far the run is, and what its configuration and its ranks say about the data.
+_MAY_DIFFER = {"kind", "epoch", "step", "restoration", "batch_size", "steps_per_epoch", "lr_factor"}
+_NAMED = {"loss_scaled": "loss scaling (precision: mixed_float16, or distributed.compression)"}
+
+
+def check_same_run(run: Run, steps: int, data: DataSet | None, classes: tuple[str, ...] = ()) -> None:
+    """A resumed run must have the model that its checkpoint fits, and train on the same images.
+
+    Args:
+        steps: per epoch.
+        data: what it trains on.
+
+    Raises:
+        UserError: something has changed.
+    """
+    if run.resumed is None:
+        return
+    before, now = run.resumed.header, describe(run, steps=steps, classes=classes)
+    for name in Header.model_fields.keys() - _MAY_DIFFER:
+        then, today = getattr(before, name), getattr(now, name)
+        if then != today:
+            raise UserError(
+                f"--resume: {_NAMED.get(name, name)} was {then} and is now {today}; restore it, or start anew in "
+                "another --workdir"
+            )
+    if data:
+        _check_same_images(run, run.resumed, data)
+    for name in ("batch_size", "steps_per_epoch", "lr_factor"):
+        if getattr(before, name) != getattr(now, name):
+            log.info(f"Changed since the run was stopped: {name} was {getattr(before, name)}, is {getattr(now, name)}")
+
+
+def _check_same_images(run: Run, resumed: Resumed, data: DataSet) -> None:
+    then, section = resumed.progress, run.config.data
+    if then.data == data.digest:
+        return
+    what = f"the {len(data)} training images are not the {then.images} of before"
+    if section.max_bad_images:
+        log.warning(f"--resume: {what}; data.max_bad_images lets the run go on with what there is")
+    elif any(key.startswith("data.") for key in resumed.changes):
+        log.info(f"Changed since the run was stopped: {what}")
+    else:
+        raise UserError(f"--resume: {what} in {section.input_path}; restore them, or start anew in another --workdir")
+
+
+def restore_ranks(run: Run, trainer: Trainer, steps: int) -> EpochSoFar | None:
+    """Give each rank what it knew alone when the run was saved; on other ranks than then, what they knew together.
+
+    Args:
+        trainer: with the weights of the checkpoint.
+        steps: per epoch.
+
+    Returns:
+        The steps done of the epoch under way; None where it has none.
+    """
+    if run.resumed is None:
+        return None
+    path, world, header = run.resumed.path, run.world, run.resumed.header
+    progress = run.resumed.progress
+    world.from_first(lambda: bool(checkpoint.read_ranks(path, header, progress)))  # an error there is one on all ranks
+    state = _share(world, checkpoint.read_ranks(path, header, progress) if world.is_first else None)
+    trainer.restore_own_state(state.own)
+    done = run.first_step(steps) - header.epoch * steps
+    if trainer.optimizer is not None and header.steps_per_epoch != steps:
+        trainer.place(run.first_step(steps))
+    if progress.ranks != world.size:
+        _tell_of_other_ranks(run, progress.ranks)
+    if not done:
+        return None
+    names = progress.names
+    if done != header.step_in_epoch or run.resumed.changes:  # other losses, or other steps: nothing to add up with
+        return EpochSoFar((), np.zeros((done, 0)), np.zeros(done, np.int64), 0.0)
+    sums, counts = state.sums, state.counts
+    if progress.ranks != world.size:  # rank 0 takes over what all of them have summed up
+        sums = sums.sum(axis=0, keepdims=True) * (np.arange(world.size) == 0)[:, None, None]
+        counts = counts.sum(axis=0, keepdims=True) * (np.arange(world.size) == 0)[:, None]
+    return EpochSoFar(names, sums[world.rank], counts[world.rank], progress.seconds)
+
+
+def _share(world: World, state: RankState | None) -> RankState:
+    """Rank 0's on every rank: it alone needs to see the run folder."""
+    own, sums, counts = (
+        world.array_from_first(getattr(state, name) if state else None) for name in ("own", "sums", "counts")
+    )
+    return RankState(own, sums, counts.astype(np.int64))
+
+
+def _tell_of_other_ranks(run: Run, before: int) -> None:
+    now, images = run.world.size, run.batch_size
+    log.info(
+        f"Saved by {before} rank(s), going on with {now}: each computes {images // now} of a step's {images} images"
+        + (", and its batch norms see these alone" if not run.config.distributed.sync_batchnorm else "")
+        + "; the weights will differ from those of an unchanged run by rounding, and by what batch norms see"
+    )

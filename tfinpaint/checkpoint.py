@@ -2,10 +2,11 @@
 
 A checkpoint is a folder `model_checkpoint_<epoch>`, or `model_checkpoint_<epoch>_step_<step>` for one that was made
 within the epoch after it, with `model.weights.h5`, `encoder.weights.h5` (both in Keras's own format; the encoder file
-also loads into `keras.applications.ResNet50(include_top=False)`), `optimizer.npz` and `checkpoint.json`; after training
-with a discriminator also `discriminator.weights.h5` and `discriminator_optimizer.npz`. The weight files of model and
-encoder carry the same header as an HDF5 attribute, so they can be moved on their own. A model that was built from a
-network file has no encoder file, and carries its network in `model.weights.h5`.
+also loads into `keras.applications.ResNet50(include_top=False)`, and is left out within epochs), `optimizer.npz` and
+`checkpoint.json`; after training with a discriminator also `discriminator.weights.h5` and
+`discriminator_optimizer.npz`. The weight files of model and encoder carry the same header as an HDF5 attribute, so they
+can be moved on their own. A model that was built from a network file has no encoder file, and carries its network in
+`model.weights.h5`.
 
 So that a run can go on as if it had never stopped, there are also `progress.json`, its metrics so far and what they
 were measured on, and `ranks.npz`, what each rank knows alone. `manifest.json` has the checksums of all files.
@@ -248,7 +249,7 @@ def _check_space(folder: Path, variables: Sequence[keras.Variable]) -> None:
 def _write(folder: Path, header: Header, contents: Contents) -> None:
     contents.model.save_weights(folder / MODEL)
     _describe(folder / MODEL, header, contents.network)
-    if contents.encoder is not None:
+    if contents.encoder is not None and not header.step_in_epoch:
         contents.encoder.save_weights(folder / ENCODER)
         _describe(folder / ENCODER, header.model_copy(update={"kind": "encoder", "classes": ()}))
     _write_optimizer(folder / OPTIMIZER, contents.optimizer)

@@ -17,7 +17,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfinpaint import checkpoint
 from tfinpaint.checkpoint import Contents, FrozenOptimizer, Header, Progress, RankState, optimizer_state
@@ -172,6 +171,7 @@ class Writer:
         """
         self._live, self._make_copy = live, make_copy
         self._copy: Contents | None = None
+        self._values: dict[str, list[np.ndarray]] = {}
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -182,12 +182,19 @@ class Writer:
             UserError: the checkpoint before this one could not be written.
         """
         self.wait()
-        self._copy = self._copy or self._make_copy(self._live)
-        copy, values = self._copy, _read(self._live)
+        if self._copy is None:
+            self._copy = self._make_copy(self._live)
+            self._values = {n: [np.empty(v.shape, v.dtype) for v in part] for n, part in _states(self._live).items()}
+        copy = self._copy
+        # Into memory that stays: new pages take ten times as long. So would TensorFlow, left to copy what is changed
+        # while a value that was read from it is still in use.
+        for name, part in _states(self._live).items():
+            for variable, value in zip(part, self._values[name], strict=True):
+                np.copyto(value, np.asarray(variable.value.read_value()))
 
         def write() -> None:
             try:
-                path = checkpoint.save(folder, header, progress, ranks, _fill(copy, values), keep)
+                path = checkpoint.save(folder, header, progress, ranks, _fill(copy, self._values), keep)
                 log.log(logging.DEBUG if header.step_in_epoch else logging.INFO, f"Saved {path}")
             except BaseException as error:
                 self._error = error
@@ -212,21 +219,19 @@ class Writer:
             raise error
 
 
-def _read(live: Contents) -> dict[str, list[tf.Tensor]]:
-    """The values of all variables. Nothing is copied yet: TensorFlow does that when a variable is assigned next."""
-    variables = {"model": live.model.variables, "optimizer": optimizer_state(live.optimizer)}
+def _states(live: Contents) -> dict[str, list[keras.Variable]]:
+    """The variables that are saved, by the part of `Contents` that they belong to."""
+    found = {"model": live.model.variables, "optimizer": optimizer_state(live.optimizer)}
     if live.discriminator:
-        variables["discriminator"] = live.discriminator.variables
-        variables["discriminator_optimizer"] = optimizer_state(live.discriminator_optimizer)
-    return {name: [variable.value.read_value() for variable in part] for name, part in variables.items()}
+        found["discriminator"] = live.discriminator.variables
+        found["discriminator_optimizer"] = optimizer_state(live.discriminator_optimizer)
+    return found
 
 
-def _fill(copy: Contents, values: Mapping[str, Sequence[tf.Tensor]]) -> Contents:
+def _fill(copy: Contents, values: Mapping[str, Sequence[np.ndarray]]) -> Contents:
     """Models and optimizers with these values."""
     for model, name in ((copy.model, "model"), (copy.discriminator, "discriminator")):
         for variable, value in zip(model.variables if model else (), values.get(name, ()), strict=True):
             variable.assign(value)
-    states: dict[str, Any] = {
-        n: FrozenOptimizer([v.numpy() for v in values[n]]) for n in values if n.endswith("optimizer")
-    }
+    states: dict[str, Any] = {n: FrozenOptimizer(values[n]) for n in values if n.endswith("optimizer")}
     return replace(copy, **states)

@@ -20,7 +20,8 @@ class ConfigError(UserError):
     """A configuration that cannot be used. The message names file, line, key and remedy."""
 
 
-MOST_MPIXELS = 1000.0  # of any image that is read, millions of pixels: as RGB 3 GB
+MOST_MPIXELS = 1000.0  # that a configuration may allow an image, millions of pixels
+USUAL_MPIXELS = 200.0  # that an image may have where none says otherwise
 LEAST_MEASURED_SIDE = 11  # pixels; a smaller image holds no whole window of SSIM
 
 
@@ -79,7 +80,10 @@ class Data(Section):
         0, ge=0, description="unusable images to skip, found before and during training together; one more is an error"
     )
     max_image_mpixels: float = Field(
-        200.0, gt=0, le=MOST_MPIXELS, description="millions of pixels; a larger image is unusable, and is not decoded"
+        USUAL_MPIXELS,
+        gt=0,
+        le=MOST_MPIXELS,
+        description="millions of pixels; a larger image is unusable, and is not decoded",
     )
     transforms: list[Transform] = Field(
         default_factory=list, description="steps in order, for input and target alike; a mask last"

@@ -2,6 +2,13 @@
 
 import errno
 import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,20 +66,116 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch
             decode.read_image(tmp_path / "large.png", decode.Reading(max_mpixels=limit))
         assert str(caught.value) == f"oversized: 20000 x 15000 is 300 Mpixel, {words}"
     monkeypatch.setattr(decode, "_pixels", lambda file, reading: "decoded")
-    for limit in (300.0, None):
-        assert decode.read_image(tmp_path / "large.png", decode.Reading(max_mpixels=limit)) == "decoded"
-    monkeypatch.setattr(decode, "MOST_MPIXELS", 299.0)
-    with pytest.raises(decode.UnreadableImageError, match=r"is 300 Mpixel, at most 299$"):
-        decode.read_image(tmp_path / "large.png", decode.Reading())
+    assert decode.read_image(tmp_path / "large.png", decode.Reading(max_mpixels=300.0)) == "decoded"
+    for reading in (decode.Reading(), decode.CHECK):  # nothing configures these
+        with pytest.raises(decode.UnreadableImageError, match=r"is 300 Mpixel, at most 200$"):
+            decode.read_image(tmp_path / "large.png", reading)
     monkeypatch.setattr(decode, "MOST_FILE_BYTES", 100)
     with pytest.raises(decode.UnreadableImageError, match=r"^oversized: \d+ bytes, at most 100$"):
         decode.read_image(tmp_path / "large.png", decode.Reading())
     assert not recwarn.list
 
 
-def reason(path) -> str:
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_grey_is_shrunk_before_it_becomes_rgb_and_the_pixels_are_the_same(tmp_path, mode, channels):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 4), np.uint8))
+    (noise if mode in ("LA", "RGBA") else noise.convert("RGB")).convert(mode).save(tmp_path / "x.tif")
+    with Image.open(tmp_path / "x.tif") as image:
+        whole = image.convert("RGB").convert("L" if channels == 1 else "RGB")
+    expected = np.asarray(whole.resize((11, 13), Image.Resampling.BILINEAR)).reshape(13, 11, channels)
+    reading = decode.Reading((Transform(resize=[11, 13]),), channels)
+    assert decode.read_image(tmp_path / "x.tif", reading).tolist() == expected.tolist()
+    unresized = decode.read_image(tmp_path / "x.tif", decode.Reading(channels=channels))
+    assert unresized.tolist() == np.asarray(whole).reshape(37, 53, channels).tolist()
+
+
+PEAK = """
+import sys
+from tfinpaint.data import decode
+def peak():  # of this program; resource's counts from the process that started it
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+before = peak()
+decode.read_image(sys.argv[1], decode.CHECK)
+print(1024 * (peak() - before))
+"""
+
+
+@pytest.mark.parametrize(("mode", "most"), [("1", 2), ("L", 1), ("LA", 5), ("P", 5), ("RGB", 4), ("RGBA", 8)])
+def test_a_look_at_an_image_takes_few_bytes_a_pixel(tmp_path, mode, most):
+    side = 4000
+    Image.new(mode, (side, side)).save(tmp_path / "x.png")
+    done = subprocess.run([sys.executable, "-c", PEAK, tmp_path / "x.png"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < (most + 0.5) * side**2
+
+
+def test_threads_together_decode_so_many_pixels_at_once(tmp_path, monkeypatch):
+    for name, side in (("small", 10), ("large", 20)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
+    Image.new("RGB", (20, 20)).save(tmp_path / "drafted.jpg")
+    Image.new("RGB", (20, 20)).save(tmp_path / "progressive.jpg", progressive=True)
+    monkeypatch.setattr(decode, "_AT_ONCE", decode._Pixels(250))
+    lock, running, seen = threading.Lock(), [], set()
+
+    def decoded(file, reading):
+        with lock:
+            running.append(file.size)
+            seen.add(tuple(running))
+        time.sleep(0.02)
+        with lock:
+            running.remove(file.size)
+        raise ValueError("which gives back its pixels too")
+
+    monkeypatch.setattr(decode, "_decoded", decoded)
+
+    def most_of(name: str) -> int:
+        seen.clear()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: reason(tmp_path / name, resized(2, 2)), range(8)))
+        return max(map(len, seen))
+
+    assert [most_of(name) for name in ("small.png", "large.png", "progressive.jpg")] == [2, 1, 1]
+    assert most_of("drafted.jpg") > 2  # libjpeg decodes it at an eighth
+
+
+def tiff(*entries: tuple[int, int, int], is_big: bool = False) -> bytes:
+    """A deflated grey TIFF file of 16 x 16 pixels with these directory entries more, each (tag, type, value)."""
+    data = zlib.compress(bytes(256))
+    count, entry = ("<Q", "<HHQQ") if is_big else ("<H", "<HHII")
+    head = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) if is_big else struct.pack("<2sHI", b"II", 42, 8)
+    tags = [(256, 4, 16), (257, 4, 16), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1), *entries]
+    at = len(head) + struct.calcsize(count) + struct.calcsize(entry) * (len(tags) + 2) + 8
+    tags += [(324, 4, at), (325, 4, len(data))] if entries else [(273, 4, at), (279, 4, len(data))]
+    packed = b"".join(struct.pack(entry, tag, kind, 1, value) for tag, kind, value in tags)
+    return head + struct.pack(count, len(tags)) + packed + bytes(8) + data
+
+
+@pytest.mark.parametrize("is_big", [False, True])
+def test_the_tiles_of_a_tiff_file_are_held_to_the_limit_too(tmp_path, monkeypatch, is_big):
+    path = tmp_path / "x.tif"
+    for entries in ((), ((322, 4, 16), (323, 3, 16))):
+        path.write_bytes(tiff(*entries, is_big=is_big))
+        assert decode.read_image(path, decode.Reading()).shape == (16, 16, 3)
+    monkeypatch.setattr(decode, "_pixels", lambda file, reading: pytest.fail("decoded"))
+    path.write_bytes(tiff((322, 4, 20000), (323, 4, 15000), is_big=is_big))
+    assert reason(path) == "oversized: a tile of 20000 x 15000 is 300 Mpixel, at most 200"
+    # Pillow passes over what libtiff takes: a number of another type, or in another of two entries.
+    for entries in (((322, 9, 20000), (323, 4, 15000)), ((322, 4, 16), (322, 4, 20000), (323, 4, 15000))):
+        path.write_bytes(tiff(*entries, is_big=is_big))
+        assert reason(path) == "damaged: the size of its tiles is no plain number"
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    assert reason(tmp_path / "pipe.png") == "not an image: a pipe"
+    assert reason(tmp_path / "endless.png") == "not an image: a device"
+    assert reason(tmp_path) == "unreadable: Is a directory"
+
+
+def reason(path, reading=None) -> str:
     with pytest.raises(decode.UnreadableImageError) as caught:
-        decode.read_image(path, resized(8, 8))
+        decode.read_image(path, reading or resized(8, 8))
     return str(caught.value)
 
 
@@ -139,7 +242,7 @@ def test_only_what_is_the_files_fault_makes_it_a_bad_one(tmp_path, monkeypatch, 
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("builtins.open", fail)
+    monkeypatch.setattr("os.open", fail)
     if loud:
         with pytest.raises(OSError, match=os.strerror(number)):
             decode.read_image(tmp_path / "x.png", resized(8, 8))

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import stat
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from tfinpaint.config import MOST_MPIXELS
+from tfinpaint.config import MOST_MPIXELS, USUAL_MPIXELS
 from tfinpaint.config_transforms import Transform, shape_after
+from tfinpaint.data import tiff
 from tfinpaint.data.contents import LOOKED_AT, begins_as, what_it_is
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no other decoder is ever reached, whatever a file claims
@@ -47,7 +53,7 @@ class Reading:
         channels: 3 (RGB) or 1 (luma, or a mask's values).
         is_mask: pixels are integers: they are neither scaled nor interpolated.
         classes: values of a mask are 0 to classes - 1; None: anything goes.
-        max_mpixels: `data.max_image_mpixels`; None: MOST_MPIXELS, for what has no configuration.
+        max_mpixels: `data.max_image_mpixels`; None: USUAL_MPIXELS, for what has no configuration.
     """
 
     steps: tuple[Transform, ...] = ()
@@ -81,12 +87,28 @@ def read_image(source: str | os.PathLike[str] | IO[bytes], reading: Reading) -> 
             crop, or may not be read.
         OSError, MemoryError: the process has no more descriptors or memory.
     """
+    with open_image(source, reading.max_mpixels) as file:
+        return _pixels(file, reading)
+
+
+@contextmanager
+def open_image(source: str | os.PathLike[str] | IO[bytes], max_mpixels: float | None = None) -> Iterator[Image.Image]:
+    """Look into a file (by path, or opened), of which nothing is decoded yet. No image is opened otherwise.
+
+    Args:
+        max_mpixels: as in `Reading`.
+
+    Raises:
+        UnreadableImageError, OSError, MemoryError: as `read_image`, also for what fails while the image is in use.
+    """
     try:
         if not isinstance(source, str | os.PathLike):
-            return _decode(source, reading)
+            with _open(source, max_mpixels) as file:
+                yield file
+            return
         # Opened here: of a file that it opens itself, Pillow maps some kinds, and dies with one that is cut meanwhile.
-        with open(source, "rb") as stream:  # noqa: PTH123
-            return _decode(stream, reading)
+        with open(source, "rb", opener=_without_waiting) as stream, _open(stream, max_mpixels) as file:
+            yield file
     except UnreadableImageError:
         raise
     except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
@@ -95,7 +117,17 @@ def read_image(source: str | os.PathLike[str] | IO[bytes], reading: Reading) -> 
         raise UnreadableImageError(_in_words(error)) from None
 
 
-def _decode(stream: IO[bytes], reading: Reading) -> np.ndarray:
+def _without_waiting(path: str, flags: int) -> int:
+    """Open what should be a file. A pipe would be waited for, and have no end, like some devices."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder, `open` says what it is
+        return descriptor
+    os.close(descriptor)
+    raise UnreadableImageError(f"not an image: {'a pipe' if stat.S_ISFIFO(mode) else 'a device'}")
+
+
+def _open(stream: IO[bytes], max_mpixels: float | None) -> Image.Image:
     size = stream.seek(0, os.SEEK_END)
     if not size:
         raise UnreadableImageError("empty: 0 bytes")
@@ -110,9 +142,16 @@ def _decode(stream: IO[bytes], reading: Reading) -> np.ndarray:
         file = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
         raise UnreadableImageError(_unidentified(head)) from None
-    with file:
-        _check_pixels(file, reading)
-        return _pixels(file, reading)
+    _check_pixels(file.width, file.height, max_mpixels)
+    _check_pixels(*_tile_size(file), max_mpixels, "a tile of ")
+    return file
+
+
+def _tile_size(file: Image.Image) -> tuple[int, int]:
+    """(width, height) in pixels of what is decoded at once, where that is not the image itself."""
+    if isinstance(file, TiffImagePlugin.TiffImageFile) and file.fp:
+        return tiff.tile_size(file.fp, file.tag_v2.offset)
+    return 0, 0
 
 
 def _unidentified(head: bytes) -> str:
@@ -122,29 +161,61 @@ def _unidentified(head: bytes) -> str:
     return f"not an image: {found}" if found else "not an image"
 
 
-def _check_pixels(file: Image.Image, reading: Reading) -> None:
+def _check_pixels(width: int, height: int, max_mpixels: float | None, of: str = "") -> None:
     """Refuse what is too large, before any of it is decoded."""
-    mpixels, limit = file.width * file.height / 1e6, reading.max_mpixels or MOST_MPIXELS
+    mpixels, limit = width * height / 1e6, max_mpixels or USUAL_MPIXELS
     if mpixels > limit:
-        allowed = f"data.max_image_mpixels allows {limit:g}" if reading.max_mpixels else f"at most {limit:g}"
-        raise UnreadableImageError(f"oversized: {file.width} x {file.height} is {mpixels:.6g} Mpixel, {allowed}")
+        allowed = f"data.max_image_mpixels allows {limit:g}" if max_mpixels else f"at most {limit:g}"
+        raise UnreadableImageError(f"oversized: {of}{width} x {height} is {mpixels:.6g} Mpixel, {allowed}")
 
 
 def _pixels(file: Image.Image, reading: Reading) -> np.ndarray:
     if reading.is_mask and file.format == "JPEG":
         raise UnreadableImageError("a mask in JPEG has not kept its integers; save masks as PNG")
-    first = reading.steps[0].resize if reading.steps else None
+    size, first = file.size, reading.steps[0].resize if reading.steps else None
     if file.format == "JPEG" and first and not reading.is_mask:
         # lets libjpeg decode at 1/2, 1/4 or 1/8 of the size
         file.draft("RGB" if reading.channels == 3 else "L", (2 * first[0], 2 * first[1]))
-    image = ImageOps.exif_transpose(file)
-    image = _to_mask(image) if reading.is_mask else _to_rgb(image).convert(_MODES[reading.channels])
+        if not file.info.get("progressive"):  # of a progressive one it keeps all coefficients
+            size = file.size
+    with _AT_ONCE.hold(max(math.prod(size), math.prod(_tile_size(file)))):
+        return _decoded(file, reading)
+
+
+def _decoded(file: Image.Image, reading: Reading) -> np.ndarray:
+    ImageOps.exif_transpose(file, in_place=True)
+    image = _to_mask(file) if reading.is_mask else _to_colours(file, reading.channels)
     for step in reading.steps:
         image = _resized(image, step, reading)
+    image = _in_mode(image, _MODES[reading.channels])
     pixels = np.asarray(image).reshape(image.height, image.width, reading.channels)
     if reading.classes and pixels.max() >= reading.classes:
         raise UnreadableImageError(f"the value {pixels.max()} is no class: there are {reading.classes}")
     return pixels
+
+
+class _Pixels:
+    """So many pixels are decoded at once, by all threads together; an image of more waits until it is alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._free = most
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        taken = min(pixels, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= taken)
+            self._free -= taken
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += taken
+                self._changed.notify_all()
+
+
+_AT_ONCE = _Pixels(int(USUAL_MPIXELS * 1e6))
 
 
 def _in_words(error: Exception) -> str:
@@ -187,10 +258,17 @@ def _to_mask(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(image).astype(np.uint8))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_colours(image: Image.Image, channels: int) -> Image.Image:
+    """As grey as it is, or RGB; luma for one channel. What is grey becomes RGB when it is small."""
     if image.mode.startswith("I;16"):  # convert() would clip 16-bit values, not scale them
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "32-bit"
         raise UnreadableImageError(f"{kind} pixels, whose range is not known; convert it to 8 or 16 bits")
-    return image if image.mode == "L" else image.convert("RGB")
+    if image.mode in ("1", "L", "LA"):
+        return _in_mode(image, "L")
+    return _in_mode(_in_mode(image, "RGB"), _MODES[channels])
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which would copy it

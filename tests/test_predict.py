@@ -15,6 +15,7 @@ from tfinpaint import checkpoint, predict
 from tfinpaint.checkpoint import Contents, Header, Progress, RankState, Restoration
 from tfinpaint.config_transforms import Transform
 from tfinpaint.data.decode import Reading, read_image
+from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.inpaint import build_inpainter
@@ -348,8 +349,10 @@ def test_files_that_cannot_be_used(capsys, tmp_path, run):
         Image.fromarray(np.full((40, 50), value, np.uint8)).save(tmp_path / name)
         Image.fromarray(np.full((1, 1), value, np.uint8)).save(tmp_path / f"dot_{name}")
     write_mask(large, 50, 40)
+    os.mkfifo(tmp_path / "pipe.png")
     before = sorted(tmp_path.iterdir())
     cases = [
+        ((run, tmp_path / "pipe.png", mask), f"{tmp_path}/pipe.png: not an image: a pipe"),
         ((tmp_path / "none", photo, mask), f"{tmp_path}/none: no such checkpoint"),
         ((run, tmp_path / "none.jpg", mask), f"{tmp_path}/none.jpg: no such file"),
         ((run, photo, tmp_path / "none.png"), f"{tmp_path}/none.png: no such file"),
@@ -370,6 +373,25 @@ def test_files_that_cannot_be_used(capsys, tmp_path, run):
     for arguments, message in cases:
         assert message in refuse(capsys, *arguments)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "contents", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n", b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_photo_is_opened_again_as_carefully(tmp_path, monkeypatch, contents):
+    """For its profile and its transparency; another program may have written to it since its pixels were read."""
+    photo = tmp_path / "photo.png"
+    Image.fromarray(noise(8, 8)).save(photo)
+
+    def read(path, reading):
+        pixels = read_image(path, reading)
+        photo.write_bytes(contents)
+        return pixels
+
+    monkeypatch.setattr(predict.decode, "read_image", read)
+    words = "not an image: a PostScript document" if contents.startswith(b"%") else "truncated or damaged"
+    with pytest.raises(UserError, match=f"^{photo}: {words}"):
+        predict.read_photo(photo)
 
 
 def test_outputs_that_cannot_be_used(capsys, tmp_path, run):

@@ -136,13 +136,13 @@ def _check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> N
 
 
 def read_photo(path: Path) -> Photo:
-    """Read an image of any size, up to `config.MOST_MPIXELS`.
+    """Read an image of any size, up to `config.USUAL_MPIXELS`.
 
     Raises:
         UserError: there is none, or it cannot be decoded.
     """
     pixels = _read(path, 3)
-    with Image.open(path) as file:
+    with _opened(path) as file:
         profile, is_first = file.info.get("icc_profile"), getattr(file, "is_animated", False)
     return Photo(pixels, _read_alpha(path), profile, is_first)
 
@@ -178,20 +178,32 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def _read(path: Path, channels: int) -> np.ndarray:
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise UserError(f"{path}: {'is a folder, not an image' if path.is_dir() else 'no such file'}")
-    try:
+    with _in_words(path):
         return decode.read_image(path, decode.Reading(channels=channels))
-    except decode.UnreadableImageError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def _read_alpha(path: Path) -> np.ndarray | None:
     """The opacity of an image that has been read, uint8 [height, width] as displayed; None without transparency."""
-    with Image.open(path) as file:
+    with _opened(path) as file:
         if not file.has_transparency_data or file.mode.startswith("I"):
             return None
         return np.asarray(ImageOps.exif_transpose(file).convert("RGBA").getchannel("A"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with _in_words(path), decode.open_image(path) as file:
+        yield file
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except decode.UnreadableImageError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _luma(pixels: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ REFUSED = {
     "fill value": (lambda f: f.create_dataset("x", (2**20,), "f4", fillvalue=1), "/x claims 4194304 bytes"),
     "deep": (deep, "more than 32 levels"),
     "attributes": (attributes, "/ has more than 1000 attributes"),
-    "huge attribute": (huge_attribute, "the attribute huge of /scalar is larger than 16 MiB"),
+    "huge attribute": (huge_attribute, "the attribute huge of /scalar may be larger than 16 MiB"),
     "attribute of references": (lambda f: f.attrs.create("x", f["scalar"].ref, dtype=h5py.ref_dtype), "attribute x of / is neither"),
     "ugly name": (lambda f: f.__setitem__("a\nb", h5py.SoftLink("/")), r"/a\nb is a link"),
 }  # fmt: skip
@@ -96,6 +96,27 @@ def test_what_weights_do_not_need_is_refused(tmp_path, case):
     assert expected in str(raised.value)
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
+
+
+def test_texts_that_may_all_be_the_same_long_one_are_refused(tmp_path, monkeypatch):
+    """A list of variable length holds places in the file, and 16 bytes of each."""
+    monkeypatch.setattr(hdf5, "MOST_ATTRIBUTE_BYTES", 2**20)
+    path = tmp_path / "w.h5"
+
+    def add(file):
+        file["y"] = np.ones(2**16, np.float32)  # 256 KiB
+        file.attrs["names"] = np.array([f"conv_{i}" for i in range(2000)], "S")
+        file.attrs["single"] = "x" * 2**12
+        file.attrs.create("alone", ["x" * 2**12], dtype=h5py.string_dtype())
+        file.attrs["few"] = ["a", "b"]
+
+    with hdf5.open_file(write(path, add)) as file:
+        assert (len(file.attrs["names"]), list(file.attrs["few"])) == (2000, ["a", "b"])
+    with h5py.File(path, "a") as file:
+        file["y"].attrs["four"] = ["a", "b", "c", "d"]
+    words = "the attribute four of /y, 4 texts of variable length, may be larger than 1 MiB"
+    with pytest.raises(UserError, match=words), hdf5.open_file(path):
+        pass
 
 
 def test_too_many_objects_are_refused(tmp_path, monkeypatch):

@@ -154,6 +154,13 @@ def relink(group, link):
     group["weight_0:0"] = link
 
 
+def lengthen(file):
+    """Names that together are longer than any names, each a text that is no longer than the file."""
+    del file.attrs["layer_names"]
+    for number in range(300):
+        file.attrs[f"layer_names{number}"] = "x" * 60_000
+
+
 def virtual(group, path):
     layout = h5py.VirtualLayout((3,), np.float32)
     layout[:] = h5py.VirtualSource(path, "secret", (3,))
@@ -176,6 +183,9 @@ CHANGES = {
     "absent layer": (lambda f, g, p: f.pop("conv1"), "conv1 in / is missing"),
     "absolute name": (lambda f, g, p: f["conv1"].attrs.__setitem__("weight_names", ["/conv1/conv1/weight_0:0"]), "is missing"),
     "names are numbers": (lambda f, g, p: f.attrs.__setitem__("layer_names", [1, 2]), "not a list of names"),
+    "long names": (lambda f, g, p: lengthen(f), "layer_names of / is longer than names are"),
+    "long name": (lambda f, g, p: f.attrs.__setitem__("layer_names", "x" * 60_000), "Keras 2 weight file ('xxx"),
+    "many names": (lambda f, g, p: f.attrs.__setitem__("layer_names", np.array([b""] * 20_001)), "has more names than"),
 }  # fmt: skip
 
 
@@ -191,6 +201,7 @@ def test_only_numbers_of_this_file_are_read(tmp_path, case):
     assert expected in str(raised.value)
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 500 + len(str(path))
 
 
 def test_a_linked_group_of_weights_is_not_followed(tmp_path):

@@ -19,7 +19,7 @@ from tfinpaint.errors import UserError
 MOST_OBJECTS = 20_000  # groups and arrays; ResNet50 with its decoder has 700
 MOST_LEVELS = 32  # groups within groups; Keras nests six
 MOST_ATTRIBUTES = 1000  # of an object
-MOST_ATTRIBUTE_BYTES = 16 * 2**20  # text of variable length lies elsewhere in the file, and counts as 16
+MOST_ATTRIBUTE_BYTES = 16 * 2**20  # of one attribute, as it may come out
 
 
 @contextmanager
@@ -47,7 +47,7 @@ class _RefusedError(Exception):
 
 
 def _check(file: h5py.File, file_bytes: int) -> None:
-    _check_attributes(file)
+    _check_attributes(file, file_bytes)
     seen = {h5py.h5o.get_info(file.id).addr}
     levels, left = [file], file_bytes
     for _ in range(MOST_LEVELS):
@@ -61,7 +61,7 @@ def _check(file: h5py.File, file_bytes: int) -> None:
                 seen.add(address)
                 if len(seen) > MOST_OBJECTS:
                     raise _RefusedError(f"holds more than {MOST_OBJECTS} groups and arrays")
-                _check_attributes(child)
+                _check_attributes(child, file_bytes)
                 if isinstance(child, h5py.Group):
                     below.append(child)
                 else:
@@ -96,16 +96,22 @@ def _checked_bytes(array: h5py.Dataset, left: int) -> int:
     return size
 
 
-def _check_attributes(item: h5py.Group | h5py.Dataset) -> None:
+def _check_attributes(item: h5py.Group | h5py.Dataset, file_bytes: int) -> None:
     if len(item.attrs) > MOST_ATTRIBUTES:
         raise _RefusedError(f"{_shown(item.name)} has more than {MOST_ATTRIBUTES} attributes")
     for name in item.attrs:
         attribute = item.attrs.get_id(name)
         where = f"the attribute {_shown(name)} of {_shown(item.name)}"
-        if attribute.dtype.kind not in "fiubS" and not h5py.check_string_dtype(attribute.dtype):
+        text = h5py.check_string_dtype(attribute.dtype)
+        if attribute.dtype.kind not in "fiubS" and not text:
             raise _RefusedError(f"{where} is neither text nor numbers")
-        if math.prod(attribute.shape or ()) * attribute.get_type().get_size() > MOST_ATTRIBUTE_BYTES:
-            raise _RefusedError(f"{where} is larger than {MOST_ATTRIBUTE_BYTES >> 20} MiB")
+        count, size = math.prod(attribute.shape or ()), attribute.get_type().get_size()
+        # Texts of variable length lie elsewhere in the file, perhaps all at the same place. Keras writes lists of
+        # names at a fixed length; a single text takes no more than the file.
+        if text and text.length is None and count > 1:
+            where, size = f"{where}, {count} texts of variable length,", file_bytes
+        if count * size > MOST_ATTRIBUTE_BYTES:
+            raise _RefusedError(f"{where} may be larger than {MOST_ATTRIBUTE_BYTES >> 20} MiB")
 
 
 def _shown(name: str) -> str:

@@ -53,7 +53,7 @@ def read_layers(path: Path) -> dict[str, list[np.ndarray]]:
                 layer = _child(group, name, h5py.Group)
                 found[name] = [_array(layer, weight) for weight in _names(layer, "weight_names")]
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path}: is damaged or no Keras 2 weight file ({reason}); copy or save it anew") from error
     return {name: arrays for name, arrays in found.items() if arrays}
 
@@ -73,10 +73,19 @@ def _names(group: h5py.Group, key: str) -> list[str]:
     keys = [key]
     if key not in group.attrs:
         keys = list(takewhile(group.attrs.__contains__, (f"{key}{number}" for number in count())))
-    listed = [name for each in keys for name in np.ravel(group.attrs[each])]
-    names = [name.decode("utf-8") if isinstance(name, bytes) else name for name in listed]
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{key} of {group.name} is not a list of names")
+    names: list[str] = []
+    left = hdf5.MOST_ATTRIBUTE_BYTES  # of all together: each key could be another name of the same long text
+    for each in keys:
+        listed = np.ravel(group.attrs[each])
+        if len(names) + len(listed) > hdf5.MOST_OBJECTS:
+            raise ValueError(f"{key} of {group.name} has more names than a file has groups")
+        for name in listed:
+            text = name.decode("utf-8") if isinstance(name, bytes) else name
+            if not isinstance(text, str):
+                raise ValueError(f"{key} of {group.name} is not a list of names")
+            if (left := left - len(text)) < 0:
+                raise ValueError(f"{key} of {group.name} is longer than names are")
+            names.append(text)
     return names
 
 

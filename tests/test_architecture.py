@@ -89,8 +89,8 @@ def test_horovod_is_imported_in_one_place():
 GUARDED = {
     "Image.open": {"decode.py", "metrics.py", "animation.py"},  # the last two open pictures that the run has made
     "h5py.File": {"hdf5.py", "checkpoint.py", "predictions.py"},  # the last two open what they write
-    "np.load": {"records.py", "spoilt.py"},
-    "zipfile.ZipFile": {"origin.py", "npz.py", "spoilt.py"},
+    "np.load": {"records.py"},
+    "zipfile.ZipFile": {"origin.py", "npz.py"},
     "yaml.load": {"config_file.py"},
 }
 NEVER = {"load_model", "model_from_json", "model_from_config", "enable_unsafe_deserialization", "extract", "extractall"}

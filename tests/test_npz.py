@@ -1,5 +1,6 @@
 """Exactly the arrays that are expected, or one line; and never more memory than they take."""
 
+import copy
 import pickle
 import tracemalloc
 import zipfile
@@ -88,4 +89,42 @@ def test_damaged_files_are_told(tmp_path):
     for contents in (b"", b"PK not a zip", whole[: len(whole) // 2], whole[:-1], spoiled, pickle.dumps(Payload())):
         path.write_bytes(contents)
         assert "is damaged or no .npz file" in refused(path)
+    assert not Path("canary").exists()
+
+
+def test_arrays_that_nobody_expects_are_held_to_the_file(tmp_path):
+    path = tmp_path / "s.npz"
+    names = np.array(["a", "bcd"])
+    np.savez(path, **STATE, names=names)
+    found = npz.read_all(path)
+    assert list(found) == ["0", "1", "2", "names"]
+    assert found["names"].tolist() == ["a", "bcd"]
+    assert np.array_equal(found["1"], STATE["1"])
+
+    def refused_all() -> str:
+        tracemalloc.start()
+        with pytest.raises(UserError, match=f"^{path}: ") as raised:
+            npz.read_all(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        tracemalloc.stop()
+        return str(raised.value)
+
+    member(path, STATE["1"], shape=(2**20, 2**16))
+    assert "'1.npy' claims float32 (1048576, 65536) in 152 bytes" in refused_all()
+    member(path, np.array(""), descr="<U0", shape=(2**40,))
+    assert "claims <U0 (1099511627776,)" in refused_all()
+    np.savez_compressed(path, zeros=np.zeros(10**7))
+    assert "zeros.npy is compressed" in refused_all()
+    np.savez(path, pickle=np.array([Payload()]))
+    assert "Object arrays cannot be loaded" in refused_all()
+    np.savez(path, x=np.zeros(1000))
+    with zipfile.ZipFile(path, "a") as archive:  # more names of the same bytes
+        for number in range(100):
+            info = copy.copy(archive.infolist()[0])
+            info.filename = f"{number}.npy"
+            archive.filelist.append(info)
+        archive.comment = b"so that the directory is written"
+    assert " bytes in " in refused_all()
+    path.unlink()
+    assert "there is no such file" in refused_all()
     assert not Path("canary").exists()

@@ -1,8 +1,9 @@
-"""Arrays of known names, shapes and types out of an uncompressed `.npz` file that others may have written."""
+"""Arrays out of an uncompressed `.npz` file that others may have written."""
 
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,12 @@ from numpy.typing import DTypeLike
 from tfinpaint.errors import UserError
 
 OVERHEAD_BYTES = 4096  # of each array beside its numbers: two zip headers with the name, and numpy's own
+
+# What zipfile raises, and numpy, which reads an array's header as a Python literal.
+_DAMAGED = (
+    OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    TypeError, SyntaxError, tokenize.TokenError, MemoryError,
+)  # fmt: skip
 
 Expected = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
@@ -41,7 +48,29 @@ def read(path: Path, expected: Expected) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive, expected)
             return {name: _read_array(path, archive, name, *expected[name]) for name in expected}
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: is damaged or no .npz file ({reason}); copy it anew") from None
+
+
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file as `numpy.savez` writes it, whatever they are.
+
+    They take no more memory than the file has bytes, whatever it declares, and no pickle is opened.
+
+    Raises:
+        UserError: the file is missing, damaged or compressed.
+    """
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+        with zipfile.ZipFile(path) as archive:
+            _check_stored(path, archive)
+            members = archive.infolist()
+            if (claimed := sum(info.file_size for info in members)) > path.stat().st_size:
+                raise ValueError(f"{claimed} bytes in {path.stat().st_size}")
+            return {info.filename.removesuffix(".npy"): _read_any(archive, info) for info in members}
+    except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: is damaged or no .npz file ({reason}); copy it anew") from None
 
@@ -57,6 +86,10 @@ def _check_members(path: Path, archive: zipfile.ZipFile, expected: Expected) -> 
         raise UserError(
             f"{path}: holds {len(found)} arrays, expected {len(expected)}; they differ in {ascii(other[0])[:80]}"
         )
+    _check_stored(path, archive)
+
+
+def _check_stored(path: Path, archive: zipfile.ZipFile) -> None:
     for info in archive.infolist():
         if info.compress_type != zipfile.ZIP_STORED:
             raise UserError(f"{path}: {info.filename} is compressed; numpy.savez leaves arrays as they are")
@@ -65,12 +98,25 @@ def _check_members(path: Path, archive: zipfile.ZipFile, expected: Expected) -> 
 def _read_array(
     path: Path, archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: DTypeLike
 ) -> np.ndarray:
-    with archive.open(f"{name}.npy") as file:
-        version = npy.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"{name}.npy is of version {version}")
-        found = npy.read_array_header_1_0(file)
+    found = _header(archive, archive.getinfo(f"{name}.npy"))
     if found != (shape, False, np.dtype(dtype)):
         raise UserError(f"{path}: {name} is {found[2]} {found[0]}, expected {np.dtype(dtype)} {shape}")
     with archive.open(f"{name}.npy") as file:
         return npy.read_array(file, allow_pickle=False)
+
+
+def _read_any(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    shape, _, dtype = _header(archive, info)
+    if not dtype.itemsize or _bytes(shape, dtype) > info.file_size:  # of no bytes there could be any number
+        raise ValueError(f"{ascii(info.filename)[:80]} claims {dtype} {shape} in {info.file_size} bytes")
+    with archive.open(info) as file:
+        return npy.read_array(file, allow_pickle=False)
+
+
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether in Fortran's order, type) of an array."""
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{ascii(member.filename)[:80]} is of version {version}")
+        return npy.read_array_header_1_0(file)

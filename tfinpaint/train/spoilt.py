@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfinpaint import npz
 from tfinpaint.data.pipeline import Batch
 from tfinpaint.data.sources import Listing
 from tfinpaint.errors import UserError
@@ -17,7 +17,6 @@ from tfinpaint.errors import UserError
 log = logging.getLogger(__name__)
 
 FOLDER = "spoilt"
-MOST_BYTES = 2**33  # of a batch that is read; files of others may unpack to anything
 _FACTS = ("loss", "where", "images")  # beside the batch's tensors
 
 
@@ -65,7 +64,7 @@ class Keeper:
         try:
             folder.mkdir(exist_ok=True)
             with partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **facts, **arrays)
+                np.savez(file, allow_pickle=False, **facts, **arrays)
             for earlier in folder.glob(f"*{ending}"):
                 earlier.unlink()
             partial.replace(path)
@@ -81,19 +80,14 @@ def load(path: Path) -> SpoiltBatch:
     Raises:
         UserError: it is no such file, or damaged.
     """
+    arrays = npz.read_all(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (size := sum(info.file_size for info in archive.infolist())) > MOST_BYTES:
-                raise ValueError(f"unpacked {size} bytes, a batch has at most {MOST_BYTES}")
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
         images = tuple(arrays["images"].tolist())
         batch = {name: array for name, array in arrays.items() if name not in _FACTS}
         if {len(array) for array in batch.values()} != {len(images)} or not {"inputs", "targets"} <= set(batch):
             raise ValueError("not the tensors of a batch")
         return SpoiltBatch(batch, float(arrays["loss"]), str(arrays["where"]), images)
-    # MemoryError: an array that says it is larger than its file
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a batch that a run has kept: {error}") from None
 
 

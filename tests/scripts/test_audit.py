@@ -1,6 +1,7 @@
 """The audit finds what it is there to find, in lists that are made up."""
 
 import importlib.util
+import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
@@ -62,7 +63,35 @@ def test_known_holes_by_version(package, version, identifiers):
     assert [line.split(" has ")[1].split(" (")[0] for line in lines] == identifiers
 
 
-def test_a_hole_that_nobody_has_mended_is_told_and_no_failure():
-    found = dict(reversed(pair) for pair in audit.check_holes("pillow", "12.3.0", "here"))
+def failing(lines):
+    return [is_mended for is_mended, _ in lines]
+
+
+def test_a_hole_that_nobody_has_mended_is_told_and_no_failure_there_alone():
+    old, new = ({"python_version": version, "python_full_version": f"{version}.0"} for version in ("3.10", "3.11"))
+    found = dict(reversed(pair) for pair in audit.check_holes("pillow", "12.3.0", "here", [old]))
     assert set(found.values()) == {False}
     assert all(line.endswith("; nothing mended where python_version < '3.11'") for line in found)
+    for each in ([new], [old, new]):
+        assert failing(audit.check_holes("pillow", "12.3.0", "here", each)) == [True, True]
+    assert not any("nothing mended" in line for _, line in audit.check_holes("pillow", "12.3.0", "here", [new]))
+    assert failing(audit.check_holes("pillow", "12.3.0", "here")) == [sys.version_info >= (3, 11)] * 2
+
+
+@pytest.mark.parametrize(
+    ("marker", "fails"),
+    [
+        ("; python_full_version < '3.11'", False),
+        ("; python_full_version < '3.12'", True),
+        ("; python_full_version >= '3.11'", True),
+        ("", True),
+    ],
+)
+def test_a_lock_pins_what_has_a_hole_only_where_nothing_is_mended(tmp_path, marker, fails):
+    ((requirement, _),) = lock(tmp_path, f"pillow==12.3.0 {marker}{HASH}\n")
+    assert failing(audit.check_holes("pillow", "12.3.0", "lock", audit.environments(requirement))) == [fails] * 2
+
+
+def test_the_pythons_are_those_of_the_project():
+    text = (Path(__file__).parents[2] / "setup.py").read_text()
+    assert f'python_requires=">={audit.PYTHONS[0]},<3.{int(audit.PYTHONS[-1][2:]) + 1}"' in text

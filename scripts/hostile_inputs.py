@@ -254,8 +254,11 @@ LEFT_OUT = {
 # Images.
 
 
-def png(width: int, height: int, chunks: Sequence[tuple[bytes, bytes]] = (), data: bytes = b"") -> bytes:
-    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+def png(
+    width: int, height: int, chunks: Sequence[tuple[bytes, bytes]] = (), data: bytes = b"", is_bilevel: bool = False
+) -> bytes:
+    depth, colour = (1, 0) if is_bilevel else (8, 2)
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     parts = [header, *chunks, (b"IDAT", zlib.compress(data, 9)), (b"IEND", b"")]
     packed = (
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
@@ -275,22 +278,31 @@ def eps(canary: Path) -> bytes:
     )
 
 
+def tiff(tags: dict[int, int], data: bytes = b"") -> bytes:
+    """A grey TIFF file, whose directory begins at byte 8."""
+    tags = dict(sorted(({258: 8, 262: 1, 277: 1} | tags).items()))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + data
+
+
 def wide_tiff() -> bytes:
-    tags = [
-        (256, 4, 1, 2**31 - 1),
-        (257, 4, 1, 2**31 - 1),
-        (258, 3, 1, 8),
-        (262, 3, 1, 1),
-        (273, 4, 1, 8),
-        (279, 4, 1, 1),
-    ]
-    return (
-        b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags) + bytes(4)
-    )
+    return tiff({256: 2**31 - 1, 257: 2**31 - 1, 273: 8, 279: 1})
+
+
+def tiled_tiff(width: int, height: int) -> bytes:
+    """An image of 16 x 16 pixels that is the corner of one tile."""
+    packing = zlib.compressobj(9)
+    data = b"".join(packing.compress(bytes(width)) for _ in range(height)) + packing.flush()
+    tags = {256: 16, 257: 16, 259: 8, 322: width, 323: height, 324: 0, 325: len(data)}
+    tags[324] = len(tiff(tags))
+    return tiff(tags, data)
 
 
 IMAGES: dict[str, Callable[[Good], bytes]] = {
     "PNG of 2.5 gigapixels": lambda good: png(50_000, 50_000, data=bytes(2**20)),
+    "PNG of 300 megapixels in 37 kB": lambda good: png(
+        20_000, 15_000, data=bytes(15_000 * (1 + 20_000 // 8)), is_bilevel=True
+    ),
     "PNG with a text bomb": lambda good: png(
         32, 32, [(b"zTXt", b"x\0\0" + zlib.compress(bytes(2**27), 9))], bytes(97 * 32)
     ),
@@ -298,6 +310,7 @@ IMAGES: dict[str, Callable[[Good], bytes]] = {
     "PNG without pixels": lambda good: png(32, 32),
     "JPEG cut short": lambda good: jpeg(256)[:700],
     "TIFF of exapixels": lambda good: wide_tiff(),
+    "TIFF of one tile of 300 megapixels": lambda good: tiled_tiff(20_000, 15_000),
     "PostScript": lambda good: eps(good.canaries / "postscript"),
     "pickle": lambda good: payload(good.canaries / "image"),
     "empty": lambda good: b"",
@@ -325,6 +338,21 @@ def pipe(good: Good, folder: Path, out: Path) -> Arguments:
     shutil.copytree(good.images, folder / "images")
     os.mkfifo(folder / "images" / "a" / "x.png")
     return [folder / "images", out / "dest"]
+
+
+def pipe_for(command: str) -> Make:
+    """In place of the first image that a configuration names, which preview shows in any case."""
+
+    def make(good: Good, folder: Path, out: Path) -> Arguments:
+        images = Path(shutil.copytree(good.images, folder / "images"))
+        (images / "a" / "0.png").unlink()
+        os.mkfifo(images / "a" / "0.png")
+        document = config(good, "pretrain" if command == "preview" else command)
+        document["data"]["input_path"] = str(images)
+        to: Arguments = ["--output", out / "preview.png"] if command == "preview" else ["--workdir", out / "run"]
+        return ["--config", write_yaml(folder / "c.yaml", document), *to]
+
+    return make
 
 
 def endless(good: Good, folder: Path, out: Path) -> Arguments:
@@ -578,10 +606,22 @@ def hollow(good: Good, file: h5py.File) -> None:
     file.create_dataset("conv1_conv/w", (2**40,), "f4", chunks=(2**10,))
 
 
+def one_text(good: Good, folder: Path, out: Path) -> Arguments:
+    """3000 names, each a reference to the same text of 60 kB."""
+    names = ["x" * 60_000, *["y"] * 2999]
+    arguments = legacy(lambda good, file: file.attrs.__setitem__("layer_names", names))(good, folder, out)
+    contents = (folder / "x.h5").read_bytes()
+    at = contents.index(struct.pack("<I", 60_000))
+    references = contents[at : at + 16] * len(names)
+    (folder / "x.h5").write_bytes(contents[:at] + references + contents[at + len(references) :])
+    return arguments
+
+
 LEGACY = {
     "external link": legacy(relinked),
     "array that claims terabytes": legacy(hollow),
     "names beyond number": legacy(lambda good, file: file.attrs.__setitem__("layer_names", ["x" * 60] * 1000)),
+    "3000 names that are one text": one_text,
 }
 
 
@@ -624,12 +664,12 @@ OPTIMIZERS = {
 
 def records(change: Callable[[Good, Path, dict[str, Any]], None]) -> Make:
     def make(good: Good, folder: Path, out: Path) -> Arguments:
-        shutil.copytree(good.records, folder / "x")
-        index = folder / "x" / "records.json"
+        shutil.copytree(good.records, folder / "packed")
+        index = folder / "packed" / "records.json"
         contents = json.loads(index.read_text())
-        change(good, folder / "x", contents)
+        change(good, folder / "packed", contents)
         index.write_text(json.dumps(contents))
-        return ["--verify", folder / "x"]
+        return ["--verify", folder / "packed"]
 
     return make
 
@@ -670,14 +710,24 @@ def pickled_names(good: Good, folder: Path, contents: dict[str, Any]) -> None:
     contents["arrays"]["names.npy"] = {"bytes": len(written.getvalue()), "sha256": digest}
 
 
-RECORDS = {
-    "shard elsewhere": records(leading_out),
-    "more images than there are": records(other_count),
-    "names that are a pickle": records(pickled_names),
-    "names that claim terabytes": other_array("names.npy", npy(np.zeros(8, np.uint8), shape=(2**42,))),
-    "places that are no places": other_array("places.npy", npy(np.zeros(8, "<u8"))),
-    "starts beyond the names": other_array("name_starts.npy", npy(np.array([0, 2**60], "<u8"))),
-    "spoilt shard": records(lambda good, folder, contents: next(folder.glob("*.tfrecord")).write_bytes(b"x") and None),
+def spoilt(good: Good, folder: Path, contents: dict[str, Any]) -> None:
+    (folder / contents["shards"][0]["name"]).write_bytes(b"x")
+
+
+RECORDS = {  # with the file that is to be named
+    "shard elsewhere": (records(leading_out), "packed/records.json"),
+    "more images than there are": (records(other_count), "packed/records.json"),
+    "names that are a pickle": (records(pickled_names), "packed/names.npy"),
+    "names that claim terabytes": (
+        other_array("names.npy", npy(np.zeros(8, np.uint8), shape=(2**42,))),
+        "packed/names.npy",
+    ),
+    "places that are no places": (other_array("places.npy", npy(np.zeros(8, "<u8"))), "packed/places.npy"),
+    "starts beyond the names": (
+        other_array("name_starts.npy", npy(np.array([0, 2**60], "<u8"))),
+        "packed/records.json",
+    ),
+    "spoilt shard": (records(spoilt), "packed/images-00000-of-00001.tfrecord"),
 }
 
 
@@ -687,6 +737,8 @@ def cases() -> Iterator[Case]:
     for name, make in LEFT_OUT.items():
         yield Case(f"archive: {name}", "prepare", "prepare", make, "x.png", (0,))
     yield Case("folder: pipe", "prepare", "prepare", pipe, "x.png", (0,))
+    for command in ("preview", "pretrain", "classify"):
+        yield Case(f"images: pipe, {command}", command, command, pipe_for(command), "a/0.png")
     yield Case("folder: endless device", "prepare", "prepare", endless, "x.png", (0,))
     for name, contents in IMAGES.items():
         yield Case(f"image: {name}", "prepare", "prepare", image_for_prepare(contents), "x.png", (0,))
@@ -703,8 +755,8 @@ def cases() -> Iterator[Case]:
         yield Case(f"Keras 2 weights: {name}", "classify", "classify", make, "x.h5")
     for name, make in OPTIMIZERS.items():
         yield Case(f"optimizer: {name}", "pretrain", "pretrain", make, "optimizer.npz")
-    for name, make in RECORDS.items():
-        yield Case(f"records: {name}", "prepare", "verify", make, "")
+    for name, (make, named) in RECORDS.items():
+        yield Case(f"records: {name}", "prepare", "verify", make, named)
 
 
 # Running them.

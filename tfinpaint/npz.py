@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,12 @@ from numpy.typing import DTypeLike
 from tfinpaint.errors import UserError
 
 OVERHEAD_BYTES = 4096  # of each array beside its numbers: two zip headers with the name, and numpy's own
+
+# What zipfile raises, and numpy, which reads an array's header as a Python literal.
+_DAMAGED = (
+    OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    TypeError, SyntaxError, tokenize.TokenError, MemoryError,
+)  # fmt: skip
 
 Expected = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
@@ -41,7 +48,7 @@ def read(path: Path, expected: Expected) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive, expected)
             return {name: _read_array(path, archive, name, *expected[name]) for name in expected}
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: is damaged or no .npz file ({reason}); copy it anew") from None
 

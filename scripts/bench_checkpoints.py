@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for saves in (True, False) if number % 2 else (False, True):
                 begin = time.perf_counter()
                 if saves:
+                    trainer.check_in_step(within_epoch=True)
                     step = header.model_copy(update={"step": number + 1})
                     writer.write(Path(folder), step, progress, ranks, keep=2)
                 trainer.train_steps(iter([batch] * options.steps), options.steps)

@@ -75,8 +75,8 @@ class Report:
 
     Attributes:
         kills, in_saves, runs: of them, those that met a checkpoint being written, and runs from start to end.
-        lost: steps done again after each kill.
-        waited: steps since the moment that the newest checkpoint on disk is of, where one was being written.
+        lost: steps done again after each kill that met no checkpoint being written.
+        lost_in_saves: the same, where a checkpoint was being written.
         unrecoverable: what kept the run from going on.
         unequal: what differed at an end.
     """
@@ -160,12 +160,12 @@ def to_the_end(
         return code == 0
 
 
-def being_written(run: Path) -> set[int]:
-    """The folders, by their inodes, that are not whole."""
+def being_written(run: Path) -> set[tuple[int, int]]:
+    """The folders that are not whole, by inode and by when they last changed: inodes are used again."""
     found = set()
-    for path in (run / "model_checkpoints").glob(".model_checkpoint_*.partial"):
+    for path in (run / "model_checkpoints").glob(f".model_checkpoint_*{commits.WRITING}"):
         with contextlib.suppress(FileNotFoundError):
-            found.add(path.stat().st_ino)
+            found.add((path.stat().st_ino, path.stat().st_mtime_ns))
     return found
 
 

@@ -97,7 +97,7 @@ def write_small(folder: Path, data: Path, **changes: object) -> Path:
             "input_path": str(data / "training"),
             "test_input_path": str(data / "testing"),
             "target_type": "labels",
-            "batch_size": 8,
+            "batch_size": 4,
             "test_batch_size": 4,
             "transforms": [{"resize": [16, 16]}, {"random_horizontal_flip": 0.5}],
         },

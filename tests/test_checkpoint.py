@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfinpaint import checkpoint
+from tfinpaint import checkpoint, commits
 from tfinpaint.checkpoint import Contents, Header, Progress, RankState
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
@@ -39,7 +39,7 @@ def contents(model, optimizer, **adversary):
 
 
 PROGRESS = Progress(
-    records=({"phase": "train", "epoch": 1, "loss": float("inf")},),
+    records=({"phase": "train", "epoch": 1, "loss": float("inf"), "seconds": 1.5, "images_per_second": 2.5},),
     best_epoch=1,
     images=7,
     names=("loss",),
@@ -106,7 +106,7 @@ def test_the_encoder_file_loads_into_plain_keras(tmp_path):
 
 def test_the_newest_are_kept_and_leftovers_removed(tmp_path):
     model, optimizer = trained(0)
-    (tmp_path / ".model_checkpoint_9.partial").mkdir()
+    (tmp_path / f".model_checkpoint_9{commits.WRITING}").mkdir()
     for epoch in (1, 2, 10):
         save(tmp_path, model, optimizer, epoch=epoch)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model_checkpoint_10", "model_checkpoint_2"]
@@ -114,6 +114,61 @@ def test_the_newest_are_kept_and_leftovers_removed(tmp_path):
         "model_checkpoint_2",
         "model_checkpoint_10",
     ]
+
+
+def test_none_stays_that_is_further_than_the_one_saved(tmp_path):
+    model, optimizer = trained(0)
+    for step in (10, 18, 20, 28):
+        save(tmp_path, model, optimizer, keep=3, epoch=step // 10, step=step)
+    save(tmp_path, model, optimizer, keep=3, epoch=1, step=15)  # the run has gone on from an earlier one
+    names = [path.name for path in checkpoint.list_checkpoints(tmp_path)]
+    assert names == ["model_checkpoint_1", "model_checkpoint_1_step_5"]
+
+
+def test_which_checkpoint_is_taken_for_what(tmp_path):
+    model, optimizer = trained(0)
+    for step in (6, 10, 20, 24):
+        save(tmp_path, model, optimizer, keep=None, epoch=step // 10, step=step)
+    assert checkpoint.newest_of_epochs(tmp_path).name == "model_checkpoint_2"
+    assert checkpoint.newest_intact(tmp_path, 3).name == "model_checkpoint_2_step_4"
+    assert checkpoint.newest_intact(tmp_path, 2).name == "model_checkpoint_2"  # the run is to end there
+    (tmp_path / "model_checkpoint_2_step_4" / checkpoint.HEADER).unlink()
+    assert checkpoint.newest_intact(tmp_path, 3).name == "model_checkpoint_2"
+    assert checkpoint.find(tmp_path / "model_checkpoint_1.pt").name == "model_checkpoint_1"
+    for name in ("model_checkpoint_1", "model_checkpoint_2"):
+        commits.remove(tmp_path / name)
+    assert checkpoint.newest_of_epochs(tmp_path).name == "model_checkpoint_2_step_4"
+    with pytest.raises(UserError, match=r"no such checkpoint: .*model_checkpoint_3\.pt"):
+        checkpoint.find(tmp_path / "model_checkpoint_3.pt")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"phase": "../../elsewhere"},
+        {"phase": 1},
+        {"epoch": 1.5},
+        {"loss": "low"},
+        {"accuracy": [1]},
+        {"seconds": None},
+    ],
+)
+def test_records_of_strangers_are_numbers_of_two_phases(tmp_path, record):
+    good = {"phase": "test", "epoch": 2, "loss": 0.5, "seconds": 1, "images_per_second": 2.0}
+    (tmp_path / checkpoint.PROGRESS).write_text(json.dumps({"records": [good]}))
+    assert checkpoint.read_progress(tmp_path).records == (good,)
+    lacking = {name: value for name, value in good.items() if name not in record}
+    for spoilt in [good | record] + ([lacking] if lacking != good else []):
+        (tmp_path / checkpoint.PROGRESS).write_text(json.dumps({"records": [good, spoilt]}))
+        with pytest.raises(UserError, match=r"progress\.json: not the progress of a run"):
+            checkpoint.read_progress(tmp_path)
+
+
+def test_progress_is_a_file_of_bounded_size(tmp_path):
+    with (tmp_path / checkpoint.PROGRESS).open("wb") as file:
+        file.truncate(2**40)  # a terabyte of which nothing is on the disk
+    with pytest.raises(UserError, match=r"progress\.json: missing, or larger than 16 MiB"):
+        checkpoint.read_progress(tmp_path)
 
 
 def test_a_failed_save_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch):

@@ -30,6 +30,11 @@ def test_a_commit_is_what_was_written_and_its_manifest_knows_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
+def endless(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -42,6 +47,9 @@ def test_a_commit_is_what_was_written_and_its_manifest_knows_it(tmp_path):
         (lambda c: (c / commits.MANIFEST).write_text("[" * 10**5), "manifest.json is not readable"),
         (lambda c: (c / commits.MANIFEST).write_text('{"files": {"../x": {}}}'), "names '../x', which is not a file"),
         (lambda c: (c / commits.MANIFEST).write_text('{"files": {"a.txt": 3}}'), "manifest.json is not readable"),
+        (lambda c: endless(c / "a.txt"), "a.txt cannot be read: it is a link, a pipe or a device"),
+        (lambda c: endless(c / commits.MANIFEST), "manifest.json cannot be read: it is a link, a pipe or a device"),
+        (lambda c: ((c / "b.bin").unlink(), (c / "b.bin").symlink_to("/dev/zero")), "b.bin cannot be read: it is a"),
     ],
 )
 def test_damage_is_found_and_named(tmp_path, spoil, said):
@@ -106,6 +114,25 @@ def test_wherever_the_process_ends_the_old_one_or_the_new_one_is_whole(tmp_path,
         assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     assert ends >= 8
     assert kept == {"old", "new"}
+
+
+def test_hidden_folders_of_others_stay(tmp_path):
+    others = [tmp_path / name for name in (".mine.partial", ".old.removed", ".x.replaced", "a.tfinpaint-partial")]
+    for other in others:
+        other.mkdir()
+    (tmp_path / f".one{commits.WRITING}").mkdir()
+    write(tmp_path, "new")
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "one"])
+
+
+def test_what_somebody_still_reads_is_removed_later(tmp_path, monkeypatch):
+    write(tmp_path, "old")
+    with monkeypatch.context() as patches:
+        patches.setattr(os, "rmdir", lambda *_, **__: (_ for _ in ()).throw(OSError(39, "Directory not empty")))
+        commits.remove(tmp_path / "one")
+    assert [path.name for path in tmp_path.iterdir()] == [f".one{commits.REMOVED}"]
+    commits.clean(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_removing_is_never_seen_half_done(tmp_path):

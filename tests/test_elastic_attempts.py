@@ -1,6 +1,8 @@
 """What a command's body sees of an elastic run, without ranks: attempts, options, refusals."""
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,10 +11,13 @@ import pytest
 from conftest import write_config
 
 from tfinpaint import cli, dist, elastic, rendezvous
-from tfinpaint.config import ConfigError
+from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_checks import fitting_ranks
 from tfinpaint.elastic import FRUITLESS_RESTARTS, History
-from tfinpaint.errors import UserError
+from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.train.loop import Asked
+from tfinpaint.train.saving import Saver
+from tfinpaint.train.signals import StopRequest
 
 
 @pytest.fixture
@@ -163,6 +168,37 @@ def test_a_number_of_ranks_that_cannot_share_the_batch_is_refused(options):
     others = vars(History(restarts=1, ranks=4))
     with pytest.raises(UserError, match=r"4 rank\(s\) are now 3: data.batch_size 8 .* numbers that fit: 1, 2, 4$"):
         elastic.agree(History(), Ranks(others, size=3), options.config)
+    with pytest.raises(UserError, match=r"^3 rank\(s\): data.batch_size 8 .* numbers that fit: 1, 2, 4$"):
+        elastic.agree(History(), Ranks(vars(History()), vars(History()), size=3), options.config)
+
+
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGTERM, [True, False]), (signal.SIGUSR1, [True, True])])
+def test_a_rank_that_is_told_to_stop_alone_leaves_and_the_others_go_on(monkeypatch, number, told):
+    """In processes of their own: one of these ends by the signal."""
+    monkeypatch.setattr(rendezvous, "is_elastic", lambda: True)
+
+    def rank(index):
+        stop = StopRequest()
+        with stop.listening():
+            if told[index]:
+                os.kill(os.getpid(), number)
+            saver = Saver.__new__(Saver)
+            names = [signal.Signals(number).name if each else "" for each in told]
+            saver._run = SimpleNamespace(world=SimpleNamespace(gather=lambda own: names), config=Config())
+            saver._stop, saver._writer = stop, None
+            try:
+                saver._end(Asked(stop=True), "in epoch 1, after step 2")
+            except dist.HostsChangedError:
+                os._exit(10)
+            except StoppedError:
+                os._exit(11)
+
+    codes = []
+    for index in range(2):
+        if (child := os.fork()) == 0:
+            rank(index)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert codes == ([11, 11] if all(told) else [-number, 10])
 
 
 @pytest.mark.parametrize(

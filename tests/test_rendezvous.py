@@ -1,6 +1,7 @@
 """What ranks ask of an elastic launcher, with a server on loopback that answers as Horovod's does."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,7 +16,7 @@ class Launcher(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.kept, self.places, self.asked = {}, [], []
+        self.kept, self.places, self.asked, self.forgotten = {}, [], [], []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -30,6 +31,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.kept[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
         self.answer(200)
 
+    def do_DELETE(self):
+        self.server.forgotten.append(self.path)
+        self.server.kept.pop(self.path, None)
+        self.answer(200)
+
     def answer(self, status, body=b""):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -38,6 +44,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+answer = Handler.answer
 
 
 @pytest.fixture
@@ -85,6 +94,17 @@ def test_ranks_that_do_not_come_are_not_waited_for_for_ever(launcher, monkeypatc
     assert len(launcher.asked) == 1
     assert [rendezvous.os.environ[name] for name in rendezvous._PLACE] == ["0", "1", "0", "1", "0", "1"]
     assert "Not all of 2 ranks have come" in caplog.text
+    assert launcher.forgotten == ["/arrived/1"]  # or one that comes late would start with this one alone
+
+
+def test_a_place_is_waited_for_as_long_as_the_launcher_is_there(launcher, monkeypatch):
+    monkeypatch.setattr(rendezvous, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(Handler, "answer", lambda self, *args: (time.sleep(2), answer(self, *args)))
+    place(monkeypatch, "1", "2", "0", "1", "1", "2")
+    launcher.places = ["0,1,0,1,0,1"]
+    assert rendezvous.ask_for_place()["HOROVOD_RANK"] == "0"
+    with pytest.raises(UserError, match="does not answer"):
+        rendezvous._all_are_here()
 
 
 def test_a_process_that_is_not_needed_learns_it(launcher, monkeypatch):

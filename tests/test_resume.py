@@ -8,11 +8,16 @@ import signal
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+import yaml
 from conftest import outcome, write_small, write_training_and_testing
 from test_commands import records, refuse, succeed, tfinpaint
 
 from tfinpaint import commits
 from tfinpaint.checkpoint import list_checkpoints
+from tfinpaint.errors import UserError
+from tfinpaint.train import callbacks
+from tfinpaint.train.loop import Trainer
 from tfinpaint.train.progress import RunProgress
 
 
@@ -28,7 +33,7 @@ def undisturbed(tmp_path_factory) -> Path:
 def at_step(monkeypatch):
     """Call something after a step, counted in this process."""
 
-    def arrange(step: int, act) -> None:
+    def arrange(step: int, act, patches=monkeypatch) -> None:
         taken = RunProgress.step
         count = 0
 
@@ -39,28 +44,46 @@ def at_step(monkeypatch):
             if count == step:
                 act()
 
-        monkeypatch.setattr(RunProgress, "step", counted)
+        patches.setattr(RunProgress, "step", counted)
 
     return arrange
 
 
-@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 4), (signal.SIGUSR1, 6)])
+@pytest.mark.parametrize(
+    ("number", "step", "stopped", "going_on"),
+    [
+        # The step after is the one in which all ranks are told, and the one after that when they know.
+        (signal.SIGTERM, 8, "in epoch 2, after step 4", "1, and 4 of the 6 steps of the next,"),
+        (signal.SIGUSR1, 5, "in epoch 1, after step 6", "0, and 6 of the 6 steps of the next,"),
+        # After the last one of an epoch it comes before the evaluation, which may take long.
+        (signal.SIGUSR1, 12, "in epoch 2, after step 6", "1, and 6 of the 6 steps of the next,"),
+        (signal.SIGTERM, "evaluation 2", "after epoch 2", "2"),
+    ],
+)
 def test_a_run_that_is_told_to_stop_is_saved_there_and_goes_on_to_the_same_bytes(
-    undisturbed, tmp_path, at_step, number, step
+    undisturbed, tmp_path, at_step, monkeypatch, number, step, stopped, going_on
 ):
     handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)]
-    at_step(step, lambda: os.kill(os.getpid(), number))
+    if isinstance(step, int):
+        at_step(step, lambda: os.kill(os.getpid(), number))
+    else:
+        epoch_end = RunProgress.epoch_end
+
+        def ended(self, epoch, *results):
+            if epoch == 2:
+                os.kill(os.getpid(), number)
+            epoch_end(self, epoch, *results)
+
+        monkeypatch.setattr(RunProgress, "epoch_end", ended)
     config = write_small(tmp_path, undisturbed / "data")
     done = tfinpaint("classify", "--config", config)
     assert done.returncode == 0, done.stderr
     where = re.search(r"Stopped (.*), as (\w+) asked; everything is saved, go on with --resume\n", done.stdout)
-    # The step after is the one in which all ranks are told; after the last one of an epoch, its end has the news.
-    expected = {4: "in epoch 2, after step 3", 6: "after epoch 2"}
-    assert where.groups() == (expected[step], signal.Signals(number).name)
+    assert where.groups() == (stopped, signal.Signals(number).name)
     assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)] == handlers
     assert not (tmp_path / "run" / "summary.json").exists()  # a sign that the run is not at its end
     output = succeed("classify", "--resume", "--workdir", tmp_path / "run")
-    assert f"Going on after epoch {'1, and 3 of the 3 steps of the next,' if step == 4 else '2'} of 4" in output
+    assert f"Going on after epoch {going_on} of 4" in output
     assert outcome(tmp_path / "run") == outcome(undisturbed / "run")
     assert (tmp_path / "run" / "summary.json").exists()
 
@@ -70,15 +93,15 @@ def test_checkpoints_are_due_by_steps_and_by_minutes(undisturbed, tmp_path, monk
     write = commits.write
     monkeypatch.setattr(commits, "write", lambda final, files: (made.append(final.name), write(final, files)))
     step, epoch = "model_checkpoint_{}_step_{}".format, "model_checkpoint_{}".format
-    config = write_small(tmp_path, undisturbed / "data", num_epochs=2, checkpoints={"interval_steps": 2, "keep": 1})
+    config = write_small(tmp_path, undisturbed / "data", num_epochs=2, checkpoints={"interval_steps": 4, "keep": 1})
     succeed("classify", "--config", config)
-    assert made == [step(0, 2), epoch(1), step(1, 1), step(1, 3), epoch(2)]
+    assert made == [step(0, 4), epoch(1), step(1, 2), step(1, 6), epoch(2)]
     made.clear()
     always = {"interval_minutes": 1e-9, "interval": 2}
     config = write_small(tmp_path, undisturbed / "data", num_epochs=2, checkpoints=always)
     succeed("classify", "--config", config, "--overwrite")
     # Asked for before a step, granted after the next one: ranks agree on it without waiting for each other.
-    assert made == [step(0, 2), epoch(1), step(1, 2), epoch(2)]
+    assert made == [name for e in (0, 1) for name in (step(e, 2), step(e, 4), step(e, 6), epoch(e + 1))]
 
 
 def test_what_is_kept(undisturbed, tmp_path):
@@ -119,6 +142,122 @@ def test_with_no_intact_checkpoint_nothing_is_started_anew_unasked(undisturbed, 
     assert "no checkpoint is left to go on from: " in error
     assert "start anew with --overwrite" in error
     assert [path.name for path in list_checkpoints(run / "model_checkpoints")] == names
+    for name in names:  # not even their headers can be read
+        os.truncate(run / "model_checkpoints" / name / "model.weights.h5", 100)
+    succeed("classify", "--config", undisturbed / "c.yaml", "--workdir", run, "--overwrite")
+    assert outcome(run) == outcome(undisturbed / "run")
+
+
+def stopped_after(step: int, folder: Path, undisturbed: Path, at_step, **changes) -> Path:
+    """A run that was told to stop two steps before."""
+    with pytest.MonkeyPatch.context() as patches:
+        at_step(step - 2, lambda: os.kill(os.getpid(), signal.SIGTERM), patches)
+        output = succeed("classify", "--config", write_small(folder, undisturbed / "data", **changes))
+    assert f"after step {(step - 1) % 6 + 1}, as SIGTERM asked" in output
+    return folder / "run"
+
+
+def test_changes_are_asked_about_until_a_checkpoint_has_them(undisturbed, tmp_path, at_step):
+    run = stopped_after(10, tmp_path, undisturbed, at_step)
+    shutil.copytree(undisturbed / "data" / "testing", tmp_path / "others")
+    other = ["--set", f"data.input_path={tmp_path / 'others'}"]
+    # Ended before anything was saved: what it had written elsewhere does not count.
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patches:
+            at_step(1, lambda: (_ for _ in ()).throw(UserError("a disaster")), patches)
+            error = refuse("classify", "--resume", "--workdir", run, *other, "--allow-change", "data.input_path")
+        assert "a disaster" in error
+    error = refuse("classify", "--resume", "--workdir", run, *other)
+    assert f"data.input_path: {undisturbed / 'data' / 'training'} -> {tmp_path / 'others'}" in error
+    (run / "config.resolved.yaml").write_text("")  # what a power cut may leave of a file
+    output = succeed("classify", "--config", tmp_path / "c.yaml", "--workdir", run, "--resume")
+    assert "Going on after epoch 1, and 4 of the 6 steps" in output
+    assert outcome(run) == outcome(undisturbed / "run")
+
+
+@pytest.mark.parametrize(("stopped", "then"), [(12, "epoch 3, after step 2"), (10, "epoch 2, after step 2")])
+def test_fewer_steps_in_an_epoch_and_what_was_summed_up(undisturbed, tmp_path, at_step, stopped, then):
+    run = stopped_after(stopped, tmp_path, undisturbed, at_step, checkpoints={"interval_steps": 1})
+    larger = ["--set", "data.batch_size=12", "--allow-change", "data.batch_size"]  # 2 steps, 2 or 1 of which are done
+    with pytest.MonkeyPatch.context() as patches:
+        at_step(1, lambda: os.kill(os.getpid(), signal.SIGTERM), patches)
+        output = succeed("classify", "--resume", "--workdir", run, *larger)
+    assert f"Stopped in {then}" in output
+    # None of the checkpoints of longer epochs is taken for a later one.
+    output = succeed("classify", "--resume", "--workdir", run, *larger)
+    assert f"Going on after epoch {int(then[6]) - 1}, and 2 of the 2 steps of the next, of 4" in output
+    trained, expected = ([r for r in records(folder) if r["phase"] == "train"] for folder in (run, undisturbed / "run"))
+    assert [record["epoch"] for record in trained] == [1, 2, 3, 4]
+    if stopped == 12:
+        assert (trained[1]["loss"], trained[1]["accuracy"]) == (expected[1]["loss"], expected[1]["accuracy"])
+    else:  # 4 steps of 4 images and one of 12
+        hits = trained[1]["accuracy"] * 28
+        assert hits == pytest.approx(round(hits), abs=1e-5)
+
+
+def test_metrics_do_not_depend_on_how_often_an_epoch_was_cut(undisturbed, tmp_path, at_step):
+    run = stopped_after(3, tmp_path, undisturbed, at_step)
+    with pytest.MonkeyPatch.context() as patches:
+        at_step(1, lambda: os.kill(os.getpid(), signal.SIGTERM), patches)
+        output = succeed("classify", "--resume", "--workdir", run)
+    assert "Stopped in epoch 1, after step 6" in output
+    succeed("classify", "--resume", "--workdir", run)
+    assert outcome(run) == outcome(undisturbed / "run")
+
+
+def test_a_run_made_shorter_ends_with_a_model_that_is_ready(undisturbed, tmp_path, at_step):
+    flat = {"optimizer": {"type": "Adam", "learning_rate": 0.01}}
+    run = stopped_after(16, tmp_path, undisturbed, at_step, **flat)
+    output = succeed("classify", "--resume", "--workdir", run, "--set", "num_epochs=2")
+    assert "Going on after epoch 2 of 2" in output
+    assert json.loads((run / "summary.json").read_text())["test_loss"] == records(run)[-1]["loss"]
+    output = succeed("classify", "--resume", "--workdir", run, "--set", "num_epochs=3")
+    assert "Going on after epoch 2, and 4 of the 6 steps of the next, of 3" in output
+
+
+def test_weights_that_are_not_finite_are_never_saved(undisturbed, tmp_path, monkeypatch):
+    update = Trainer._apply
+
+    def spoil(self, gradients):
+        update(self, gradients)
+        first = self.model.trainable_variables[0]
+        first.assign(tf.where(self.optimizer.iterations > 3, float("inf"), first.value))
+        return tf.no_op()
+
+    monkeypatch.setattr(Trainer, "_apply", spoil)
+    config = write_small(tmp_path, undisturbed / "data", checkpoints={"interval_steps": 1})
+    assert "the weights of rank 0 are not finite" in refuse("classify", "--config", config)
+    assert list_checkpoints(tmp_path / "run" / "model_checkpoints")[-1].name == "model_checkpoint_0_step_3"
+
+
+def test_what_goes_bad_keeps_its_number_wherever_the_run_is_cut(undisturbed, tmp_path, at_step):
+    found = []
+    for cut in (None, 3, 9):
+        folder = tmp_path / str(cut)
+        training = Path(shutil.copytree(undisturbed / "data", folder / "data")) / "training"
+        (training / "cold" / "001.png").write_bytes(b"")
+        config = write_small(folder, folder / "data")
+        config.write_text(yaml.safe_dump(merged(yaml.safe_load(config.read_text()), {"data": {"max_bad_images": 4}})))
+
+        def begin_badly(run, begin=callbacks.begin, training=training) -> None:
+            begin(run)
+            (training / "warm" / "002.png").write_bytes(b"")  # after it was checked
+
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setattr(callbacks, "begin", begin_badly)
+            if cut:
+                at_step(cut - 2, lambda: os.kill(os.getpid(), signal.SIGTERM), patches)
+            succeed("classify", "--config", config)
+        succeed("classify", "--config", config, "--resume")
+        found.append(outcome(folder / "run"))
+        lines = (folder / "run" / "bad_images.txt").read_text().splitlines()
+        assert sorted(line.split("/")[-1].split("\t")[0] for line in lines) == ["001.png", "002.png"]
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+def merged(config, changes):
+    return {**config, **{name: {**config[name], **section} for name, section in changes.items()}}
 
 
 def test_a_disk_that_fills_while_training_goes_on_ends_it_with_the_reason(undisturbed, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import h5py
 import keras
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tfinpaint import commits, hdf5, npz
 from tfinpaint.config_transforms import MOST_SIDE, Fill, Transform
@@ -37,6 +37,8 @@ from tfinpaint.models.network_file import MAX_BYTES
 log = logging.getLogger(__name__)
 
 Kind = Literal["inpainter", "classifier", "encoder"]
+Phase = Literal["train", "test"]
+RECORD_KEYS = {"phase", "epoch", "loss", "seconds", "images_per_second"}  # that every record of metrics has
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
 DISCRIMINATOR, DISCRIMINATOR_OPTIMIZER = "discriminator.weights.h5", "discriminator_optimizer.npz"
@@ -46,6 +48,7 @@ _NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too lon
 SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
 _NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
 _STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
+MOST_PROGRESS_BYTES = 16 * 2**20  # 30,000 epochs; Python takes thirty times of it for what others may have written
 
 
 class Restoration(BaseModel):
@@ -83,8 +86,8 @@ class Header(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Kind
-    epoch: int
-    step: int
+    epoch: int = Field(ge=0)
+    step: int = Field(ge=0)
     encoder: Literal["resnet50", "tiny"] | None
     encoder_output: Literal["before_add", "after_relu"] | None
     network: str | None = None
@@ -100,8 +103,8 @@ class Header(BaseModel):
     optimizer: str | None = None
     loss_scaled: bool = False
     lr_factor: float = 1.0
-    batch_size: int
-    steps_per_epoch: int
+    batch_size: int = Field(ge=0)
+    steps_per_epoch: int = Field(ge=0)
 
     @property
     def step_in_epoch(self) -> int:
@@ -119,23 +122,40 @@ class Progress(BaseModel):
 
     Attributes:
         records: its metrics, as `report.metrics.MetricsLog` has them.
+        config: its configuration, as `config_file.as_values` gives it; empty where it is not known.
         best_epoch: the saved epoch with the lowest loss on held-out images; None without any.
         data: digest of the names of the training images, in their order.
         images: their number.
+        listed: digest of the names of all images that were there when the run began.
+        left_out: the places among these of the images that could not be used then.
         names: of what the steps of the epoch under way have summed up, see `RankState.sums`.
         seconds: that these steps took.
         ranks, own: the rows of `RankState`, and the numbers that `RankState.own` has in each.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-    records: tuple[dict[str, Any], ...] = ()
+    records: tuple[dict[str, Phase | int | float], ...] = ()
+    config: dict[str, Any] = {}
     best_epoch: int | None = None
     data: str = ""
     images: int = 0
+    listed: str = ""
+    left_out: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     seconds: float = 0.0
     ranks: int = Field(1, ge=1)
     own: int = Field(0, ge=0)
+
+    @field_validator("records")
+    @classmethod
+    def _are_records(cls, records: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for record in records:
+            numbers = {name: value for name, value in record.items() if name != "phase"}
+            if not record.keys() >= RECORD_KEYS or record["phase"] not in get_args(Phase):
+                raise ValueError("not a record of an epoch's metrics")
+            if not isinstance(record["epoch"], int) or any(isinstance(value, str) for value in numbers.values()):
+                raise ValueError("a record of metrics holds what is no number")
+        return records
 
 
 @dataclass(frozen=True)
@@ -200,10 +220,11 @@ class Contents:
 def save(
     folder: Path, header: Header, progress: Progress, ranks: RankState, contents: Contents, keep: int | None
 ) -> Path:
-    """Write a checkpoint below `folder`, whole or not at all; then delete older ones.
+    """Write a checkpoint below `folder`, whole or not at all; then delete those that it replaces.
 
     What stays: the newest `keep` of epochs, the best one, and of those made within epochs the ones that are among the
-    newest `keep` of all (2 where `keep` is None).
+    newest `keep` of all (2 where `keep` is None). None stays that is further than this one: the run has gone on from
+    an earlier one, or has fewer steps in an epoch now.
 
     Raises:
         UserError: the folder cannot be written (permissions, disk full); older checkpoints are left as they were.
@@ -219,9 +240,11 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         _check_space(folder, contents.variables)
         commits.write(final, write)
-        for path in _superfluous(list_checkpoints(folder), keep, progress.best_epoch):
-            if path != final:  # which an abandoned later part of the run must not push out
-                commits.remove(path)
+        found = list_checkpoints(folder)
+        later = [path for path in found if place_of(path) > place_of(final)]
+        earlier = [path for path in found if path not in later]
+        for path in [*later, *_superfluous(earlier, keep, progress.best_epoch)]:
+            commits.remove(path)
     except OSError as error:
         raise UserError(f"{final}: the checkpoint could not be written: {error.strerror or error}") from None
     return final
@@ -276,15 +299,25 @@ def _describe(path: Path, header: Header, network: dict[str, Any] | None = None)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, oldest first."""
+    """The checkpoints of a folder, oldest first; whether they are whole is not looked at."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if _NAME.match(path.name) and (path / HEADER).is_file()]
-    return sorted(found, key=place_of)
+    return sorted((path for path in folder.iterdir() if _NAME.match(path.name) and path.is_dir()), key=place_of)
 
 
-def newest_intact(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder that is as it was written; a line is logged for each that is not.
+def newest_of_epochs(folder: Path) -> Path | None:
+    """The newest checkpoint that is ready for inference, else one made within an epoch; None where there are none.
+
+    Batch-norm statistics are made ready at the end of an epoch.
+    """
+    found = list_checkpoints(folder)
+    return max(found, key=lambda path: (place_of(path)[1] == 0, place_of(path)), default=None)
+
+
+def newest_intact(folder: Path, num_epochs: int) -> Path | None:
+    """The checkpoint from which a run of so many epochs goes on: the newest that is as it was written.
+
+    A line is logged for each that is not. Of a run that is to end earlier now, none made within a later epoch.
 
     Returns:
         None where there are none.
@@ -294,6 +327,9 @@ def newest_intact(folder: Path) -> Path | None:
     """
     damaged = []
     for path in reversed(list_checkpoints(folder)):
+        epochs, step = place_of(path)
+        if step and epochs >= num_epochs:
+            continue
         reason = commits.damage(path)
         if reason is None:
             return path
@@ -315,7 +351,7 @@ def find(path: Path) -> Path:
     """A checkpoint folder or weight file.
 
     The seed tool's `model_checkpoint_100.pt` finds this project's `model_checkpoint_100`; in its absence, with a
-    warning, the newest one before it: a run that was made shorter ends with another number.
+    warning, the newest one of an epoch before it: a run that was made shorter ends with another number.
 
     Raises:
         UserError: there is none.
@@ -326,9 +362,11 @@ def find(path: Path) -> Path:
         return path.with_suffix("")
     if path.exists():
         return path
-    if seed_name and (earlier := [other for other in kept if place_of(other) <= (int(seed_name[1]), 0)]):
-        log.warning(f"checkpoints.load: {path.stem} is not there; taking {earlier[-1].name}, the newest before")
-        return earlier[-1]
+    for other in reversed(kept):
+        epochs, step = place_of(other)
+        if seed_name and epochs <= int(seed_name[1]) and not step:
+            log.warning(f"checkpoints.load: {path.stem} is not there; taking {other.name}, the newest before")
+            return other
     hint = f"; there are {', '.join(other.name for other in kept)}" if kept else ""
     raise UserError(f"checkpoints.load: no such checkpoint: {path}{hint}")
 
@@ -416,10 +454,15 @@ def read_progress(path: Path) -> Progress:
     Raises:
         UserError: the file is damaged.
     """
+    file = path / PROGRESS
     try:
-        return Progress.model_validate_json((path / PROGRESS).read_bytes())
+        if not file.is_file() or file.stat().st_size > MOST_PROGRESS_BYTES:
+            raise UserError(
+                f"{file}: missing, or larger than {MOST_PROGRESS_BYTES >> 20} MiB; copy the checkpoint anew"
+            )
+        return Progress.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
-        raise UserError(f"{path / PROGRESS}: not the progress of a run") from None
+        raise UserError(f"{file}: not the progress of a run; copy the checkpoint anew") from None
 
 
 def read_ranks(path: Path, header: Header, progress: Progress) -> RankState:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfinpaint import dist
+from tfinpaint import dist, rendezvous
 from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_checks import Task, check_task
 from tfinpaint.config_file import RESOLVED_CONFIG, load_config
@@ -76,8 +76,9 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
     if parsed.allowed_changes and not parsed.resume:
         raise UserError("--allow-change is for --resume")
     config = load_config(path, parsed.overrides, parsed.workdir)
+    ranks = 1 if rendezvous.is_elastic() else dist.launched_size()  # an elastic run looks at each number that it has
     try:
-        config = check_task(config, task, dist.launched_size())
+        config = check_task(config, task, ranks)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes))

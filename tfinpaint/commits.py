@@ -12,14 +12,16 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 MANIFEST = "manifest.json"
 MOST_BYTES = 2**20  # of a manifest
 _BLOCK = 2**20
-# Endings of the hidden names of what is being written, replaced, or removed; none of these is ever read.
-_WRITING, _REPLACED, _REMOVED = ".partial", ".replaced", ".removed"
+# Endings of the hidden names of what is being written, replaced, or removed; none of these is ever read. Whoever uses
+# this program's name in his own is told that it is its own: what ends so is deleted.
+WRITING, REPLACED, REMOVED = (f".tfinpaint-{state}" for state in ("partial", "replaced", "removed"))
 
 
 def write(final: Path, write_files: Callable[[Path], None]) -> None:
@@ -28,9 +30,11 @@ def write(final: Path, write_files: Callable[[Path], None]) -> None:
     Raises:
         OSError: it cannot be written; what stands under this name is left as it was.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    if not final.parent.exists():
+        final.parent.mkdir(parents=True)
+        _sync(final.parent.parent)
     clean(final.parent)
-    partial = _hidden(final, _WRITING)
+    partial = _hidden(final, WRITING)
     partial.mkdir()
     try:
         write_files(partial)
@@ -42,25 +46,27 @@ def write(final: Path, write_files: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if final.exists():
-        final.rename(_hidden(final, _REPLACED))
+        final.rename(_hidden(final, REPLACED))
     partial.rename(final)
     _sync(final.parent)
     clean(final.parent)
 
 
 def remove(commit: Path) -> None:
-    """Delete a commit: from its name first, so that no half of it is ever found under it."""
-    hidden = commit.rename(_hidden(commit, _REMOVED))
-    shutil.rmtree(hidden)
+    """Delete a commit: from its name first, so that no half of it is ever found under it.
+
+    Files that a network file system keeps because somebody reads them are left to the next `clean`.
+    """
+    shutil.rmtree(commit.rename(_hidden(commit, REMOVED)), ignore_errors=True)
 
 
 def clean(folder: Path) -> None:
     """Delete what interrupted writers have left in a folder of commits; what one was about to replace comes back."""
-    for replaced in folder.glob(f".*{_REPLACED}"):
-        final = folder / replaced.name[1 : -len(_REPLACED)]
+    for replaced in folder.glob(f".*{REPLACED}"):
+        final = folder / replaced.name[1 : -len(REPLACED)]
         if not final.exists():
             replaced.rename(final)
-    for ending in (_WRITING, _REPLACED, _REMOVED):
+    for ending in (WRITING, REPLACED, REMOVED):
         for leftover in folder.glob(f".*{ending}"):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -69,13 +75,14 @@ def damage(commit: Path) -> str | None:
     """What is wrong with a commit, None where every file is as it was written. All of it is read."""
     path = commit / MANIFEST
     try:
+        _size(path)
         with path.open("rb") as file:
             files = json.loads(file.read(MOST_BYTES))["files"]
         for name, written in files.items():
             if Path(name).name != name:
                 return f"{MANIFEST} names {name!r}, which is not a file of this folder"
-            if (commit / name).stat().st_size != written["bytes"]:
-                return f"{name} has {(commit / name).stat().st_size} bytes, {written['bytes']} were written"
+            if (size := _size(commit / name)) != written["bytes"]:
+                return f"{name} has {size} bytes, {written['bytes']} were written"
             if _digest(commit / name) != written["sha256"]:
                 return f"{name} is not what was written: its SHA-256 is another"
     except FileNotFoundError as error:
@@ -93,6 +100,14 @@ def set_aside(commit: Path) -> Path:
     if aside.exists():
         shutil.rmtree(aside)
     return commit.rename(aside)
+
+
+def _size(path: Path) -> int:
+    """Of a regular file in bytes; reading a pipe, or what a link leads to, might never end."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(0, "it is a link, a pipe or a device", str(path))
+    return found.st_size
 
 
 def _write_manifest(folder: Path) -> None:

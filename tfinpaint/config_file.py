@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,7 +99,12 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
 
 def dump_config(config: Config) -> str:
     """The configuration as YAML with every default spelled out; `load_config` reads it back equal."""
-    return yaml.safe_dump(config.model_dump(mode="json", exclude_unset=False), sort_keys=False)
+    return yaml.safe_dump(as_values(config), sort_keys=False)
+
+
+def as_values(config: Config) -> dict[str, Any]:
+    """The configuration as JSON has it, with every default spelled out."""
+    return config.model_dump(mode="json", exclude_unset=False)
 
 
 # What a resumed run may change without being asked: where and when it writes, and what gives the same numbers.
@@ -125,21 +130,16 @@ _FREE = (
 )
 
 
-def differences(path: Path, config: Config) -> dict[str, tuple[Any, Any]]:
+def differences(before: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> (value there, value here) of what makes another run of it.
 
     Args:
-        path: what `dump_config` wrote; with no such file there are no differences.
-
-    Raises:
-        ConfigError: the file cannot be read.
+        before: the configuration of the run so far, as `as_values` gave it.
     """
-    if not path.exists():
-        return {}
     free = {*_FREE, *(() if _has_cosine(config) else ("num_epochs",))}
-    before, now = _flat(_read(path)[0]), _flat(yaml.safe_load(dump_config(config)))
-    keys = [key for key in {**now, **before} if key not in free]
-    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+    then, now = _flat(before), _flat(as_values(config))
+    keys = [key for key in {**now, **then} if key not in free]
+    return {key: (then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)}
 
 
 def _has_cosine(config: Config) -> bool:
@@ -158,9 +158,11 @@ def _flat(section: Any, name: str = "") -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
+        with path.open("rb") as file:  # which may be a pipe
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise ConfigError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, which no configuration is")
-        text = path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:

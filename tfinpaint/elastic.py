@@ -104,14 +104,14 @@ def agree(own: History, world: dist.World, config: Config) -> History:
     newest = world.from_first(lambda: newest_commit(config))
     past = History(**max(world.gather(asdict(own)), key=lambda history: history["restarts"]))
     fits = ", ".join(map(str, fitting_ranks(config)))
-    if past.restarts == 0:
-        log.info(f"Elastic: the batches can be shared by {fits} ranks")
-        return History(first=newest, newest=newest, ranks=world.size)
-    change = f"{past.ranks} rank(s) are now {world.size}"
+    change = f"{past.ranks} rank(s) are now {world.size}" if past.restarts else f"{world.size} rank(s)"
     try:
         check_ranks(config, world.size)
     except ConfigError as error:
         raise UserError(f"{change}: {error}; numbers that fit: {fits}") from None
+    if past.restarts == 0:
+        log.info(f"Elastic: the batches can be shared by {fits} ranks")
+        return History(first=newest, newest=newest, ranks=world.size)
     fruitless = past.fruitless + 1 if newest == past.newest else 0
     if fruitless > FRUITLESS_RESTARTS:
         raise UserError(
@@ -139,7 +139,7 @@ def newest_commit(config: Config) -> str | None:
     saved = checkpoint.list_checkpoints(config.checkpoints.save) if config.checkpoints.save else []
     if not saved:
         return None
-    return f"{saved[-1].name} {(saved[-1] / checkpoint.HEADER).stat().st_mtime_ns}"
+    return f"{saved[-1].name} {saved[-1].stat().st_mtime_ns}"
 
 
 def _start_again(history: History, environment: Mapping[str, str]) -> None:

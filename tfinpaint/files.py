@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name beside `path`, then rename."""
+    """Write under a temporary name beside `path`, on to the disk, then rename: a power cut leaves no empty file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # of names that are no UTF-8
+    with partial.open("w", encoding="utf-8", errors="surrogateescape") as file:  # of names that are no UTF-8
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

@@ -215,8 +215,10 @@ def _find(path: Path) -> tuple[Path, list[str]]:
     from tfinpaint import checkpoint
 
     for folder in (path / "model_checkpoints", path):
-        if kept := checkpoint.list_checkpoints(folder):
-            return kept[-1], [f"Taking {kept[-1].name}, the newest of {path}"]
+        if newest := checkpoint.newest_of_epochs(folder):
+            within = checkpoint.place_of(newest)[1]
+            note = "; it was made within an epoch, its batch-norm statistics are not ready for this" if within else ""
+            return newest, [f"Taking {newest.name}, the newest of {path}{note}"]
     return path, []
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import socket
 import threading
 import time
 
@@ -17,7 +18,7 @@ from tfinpaint.errors import UserError
 
 log = logging.getLogger(__name__)
 
-ASSIGNMENT_SECONDS = 900.0  # more than horovodrun --elastic-timeout, after which it gives up by itself
+ANSWER_SECONDS = 30.0
 WARN_SECONDS = 30.0
 ARRIVAL_SECONDS = 120.0  # for a process that was just started to import everything, be it from a slow file system
 POLL_SECONDS = 0.1
@@ -49,6 +50,8 @@ def assemble() -> None:
     """
     while not _all_are_here():
         log.warning(f"Not all of {os.environ['HOROVOD_SIZE']} ranks have come within {ARRIVAL_SECONDS:g} s")
+        # One that comes later must not take this one for waiting still, and start Horovod for nobody.
+        _request("DELETE", f"/arrived/{os.environ['HOROVOD_RANK']}")
         os.environ.update(ask_for_place())
 
 
@@ -72,7 +75,7 @@ def ask_for_place() -> dict[str, str]:
     )
     impatient.start()
     try:
-        _, answer = _request("GET", f"/rank_and_size/{host}:{os.environ['HOROVOD_LOCAL_RANK']}", ASSIGNMENT_SECONDS)
+        _, answer = _request("GET", f"/rank_and_size/{host}:{os.environ['HOROVOD_LOCAL_RANK']}", patient=True)
     finally:
         impatient.cancel()
     place = answer.decode().split(",")
@@ -93,18 +96,27 @@ def _all_are_here() -> bool:
     return True
 
 
-def _request(method: str, path: str, timeout_s: float = 30.0) -> tuple[int, bytes]:
-    """(status, body) of the launcher's answer."""
+def _request(method: str, path: str, *, patient: bool = False) -> tuple[int, bytes]:
+    """(status, body) of the launcher's answer.
+
+    Args:
+        patient: wait for it as long as the launcher and its host are there.
+    """
     host, port = os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"], int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
-    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
     try:
+        connection.connect()
+        if patient:
+            connection.sock.settimeout(None)
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(ANSWER_SECONDS))
         connection.request(method, path, body=b"1" if method == "PUT" else None)
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
-            f"the elastic launcher at {host}:{port} does not answer ({error}): it has ended, or has waited too long "
-            "for ranks; start again with --resume"
+            f"the elastic launcher at {host}:{port} does not answer ({error}): it has ended, or its host cannot be "
+            "reached; start again with --resume"
         ) from None
     finally:
         connection.close()

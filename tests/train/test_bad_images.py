@@ -22,7 +22,8 @@ class BesideAnother(World):
 
 
 def listed(folder):
-    return [line.split("\t") for line in (folder / bad_images.FILE).read_text().splitlines()]
+    text = (folder / bad_images.FILE).read_text(encoding="utf-8", errors="surrogateescape")
+    return [line.split("\t") for line in text.splitlines()]
 
 
 def test_many_bad_images_are_all_listed_and_the_first_are_named(tmp_path, caplog):
@@ -79,9 +80,9 @@ def test_a_resumed_run_remembers_what_went_bad_in_training_and_lists_it_once(tmp
     failures = Failures(limit=9, before=1, found={3: (odd, "empty")})
     bad_images.Watch(World(), tmp_path, failures)(2)
     bad_images.begin(tmp_path, resumed=True)
-    assert bad_images.gone_bad(tmp_path) == [odd]
+    assert listed(tmp_path) == [["epoch 2", odd, "empty"]]
     failures.found[5] = ("/x/c", "empty")
     bad_images.Watch(World(), tmp_path, failures)(4)
-    assert bad_images.gone_bad(tmp_path) == [odd, "/x/c"]
+    assert listed(tmp_path) == [["epoch 2", odd, "empty"], ["epoch 4", "/x/c", "empty"]]
     bad_images.begin(tmp_path, resumed=False)
     assert not (tmp_path / bad_images.FILE).exists()

@@ -9,7 +9,7 @@ from conftest import write_images
 
 from tfinpaint.config import Config
 from tfinpaint.data import prepare, recipes, sources
-from tfinpaint.data.pipeline import Images, Shard
+from tfinpaint.data.pipeline import Failures, Images, Shard
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.train.dataset import DataSet
@@ -54,12 +54,28 @@ def test_an_image_that_breaks_during_a_run_is_told_in_one_line(tmp_path, packed)
     for use in (
         lambda: list(data.batches_from(0).take(3)),
         lambda: list(data.evaluation_batches()),
-        lambda: data.sample(8),
     ):
         with pytest.raises(UserError) as caught:
             use()
         assert str(caught.value).startswith(f"unusable since it was checked: {place}")
         assert "\n" not in str(caught.value)
+    shown = data.sample(8)["originals"].numpy()  # pictures need not be of this one
+    assert np.array_equal(shown[3], shown[4])
+    assert not np.array_equal(shown[2], shown[3])
+
+
+def test_a_share_of_which_nothing_is_left_is_told_in_one_line(tmp_path):
+    root = write_images(tmp_path / "x", {"a": 8})
+    recipe = recipes.inpainting(CONFIG, separate=False, augment=True)
+    images = Images.open(sources.list_images(root), Shard(0, 2), recipe.images, preload=False)
+    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"batch_size": 4})})
+    data = DataSet(run_of(config), images, None, recipe, Failures(limit=100))
+    for number in range(0, 8, 2):
+        (root / "a" / f"{number:03}.png").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"/00[0246].png: empty: 0 bytes \(bad images: 0 before, 4 since; .*; no other can be"
+    ):
+        list(data.batches_from(0).take(1))
 
 
 def test_errors_of_other_kinds_are_not_hidden(tmp_path):

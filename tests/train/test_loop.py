@@ -11,7 +11,7 @@ from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
-from tfinpaint.train.loop import Asked, Trainer, fit
+from tfinpaint.train.loop import Asked, EpochSoFar, Trainer, fit
 
 squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
 
@@ -360,7 +360,7 @@ def test_gradients_that_overflow_on_their_way_change_no_weight():
     assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
 
 
-@pytest.mark.parametrize(("wished_in", "granted_after"), [(1, [2]), (2, [3]), (4, [])])
+@pytest.mark.parametrize(("wished_in", "granted_after"), [(1, [2]), (2, [3]), (4, [4]), (5, [4])])
 def test_what_is_asked_before_a_step_is_granted_once_after_the_next(wished_in, granted_after):
     trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
     asks, granted = 0, []
@@ -377,7 +377,7 @@ def test_what_is_asked_before_a_step_is_granted_once_after_the_next(wished_in, g
 
     example = batch([[1, 0]], [[0]])
     trainer.train_steps(iter([example] * 4), 4, ask=ask, pause=pause)
-    # In the last step it comes too late: the end of the epoch has means of its own.
+    # What is asked too late for the last step is granted after it, before the evaluation.
     assert granted == granted_after
 
 
@@ -397,6 +397,24 @@ def test_an_epoch_that_goes_on_adds_up_to_the_same_numbers():
     assert all(
         a.tobytes() == b.tobytes() for a, b in zip(whole.model.get_weights(), parted.model.get_weights(), strict=True)
     )
+
+
+def test_what_was_summed_up_of_another_loss_stays_where_it_is():
+    trainer = Trainer(
+        linear(),
+        keras.optimizers.SGD(0.01),
+        squared,
+        {"error": lambda targets, outputs: tf.abs(outputs - targets)[:, 0]},
+        world=dist.World(),
+    )
+    before = EpochSoFar(("weight", "reconstruction_loss"), np.array([[2.0, 6.0]]), np.array([2]), 1.0)
+    kept = []
+    trainer.train_steps(
+        iter([batch([[1, 0]], [[0]])]), 2, so_far=before, pause=lambda _, __, so_far: kept.append(so_far())
+    )
+    assert kept[0].names == ("weight", "reconstruction_loss", "error")
+    assert kept[0].sums[0].tolist() == [2.0, 6.0, 0.0]
+    assert kept[0].sums[1, 2] == 1.0
 
 
 def test_what_ranks_know_alone_comes_back_or_is_averaged():

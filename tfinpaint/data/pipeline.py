@@ -129,11 +129,13 @@ class Failures:
         limit: `data.max_bad_images`; None: none may fail, as in evaluation, whose figures would be of other images.
         before: bad images that count as well: found by the check, or by other ranks.
         found: example -> (its file, the reason).
+        are_all: no image of the share can be read.
     """
 
     limit: int | None = None
     before: int = 0
     found: dict[int, tuple[str, str]] = field(default_factory=dict)
+    are_all: bool = False
 
     @property
     def are_too_many(self) -> bool:
@@ -160,6 +162,8 @@ class Failures:
                     break
             else:
                 return candidate, pixels
+        else:
+            self.are_all = True
         raise UnreadableImageError("no other image may take its place")
 
     def _add(self, index: int, place: str, reason: str) -> None:
@@ -174,7 +178,8 @@ class Failures:
         line = f"unusable since it was checked: {place}: {reason}"
         if self.limit is None:
             return line
-        return f"{line} (bad images: {self.before} before, {len(self.found)} since; data.max_bad_images {self.limit})"
+        line += f" (bad images: {self.before} before, {len(self.found)} since; data.max_bad_images {self.limit})"
+        return f"{line}; no other can be read" if self.are_all else line
 
 
 def steps_per_pass(examples: int, batch_size: int) -> int:

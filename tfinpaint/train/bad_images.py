@@ -33,11 +33,8 @@ def begin(folder: Path, *, resumed: bool) -> None:
         path.unlink(missing_ok=True)
 
 
-def gone_bad(folder: Path) -> list[str]:
-    """The images that have gone bad during the training that is resumed.
-
-    They keep their numbers, so that all others keep theirs, and others take their places as before.
-    """
+def _gone_bad(folder: Path) -> list[str]:
+    """The images that are listed as gone bad during training."""
     return [line.split("\t")[1] for line in _lines(folder / FILE) if not line.startswith(f"{_CHECKED}\t")]
 
 
@@ -88,7 +85,7 @@ class Watch:
         self._since += len(new)
         failures.before = self._checked + self._since - self._reported
         if self._world.is_first:
-            listed = set(gone_bad(self._folder))  # by the training that is resumed
+            listed = set(_gone_bad(self._folder))  # by the training that is resumed
             _append(self._folder, f"epoch {epoch}", [bad for bad in new if _plain(bad[0]) not in listed])
         counts = f"{self._since} images are unusable since they were checked, {self._checked} were before"
         listed_in = f"listed in {self._folder / FILE}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
 
 from tfinpaint.data import pipeline
 from tfinpaint.data.checked import find_unreadable_once
+from tfinpaint.data.decode import UnreadableImageError
 from tfinpaint.data.pipeline import Batch, Chain, Failures, Images, Shard
 from tfinpaint.data.recipes import Recipe
 from tfinpaint.data.sources import Listing
@@ -38,7 +39,8 @@ class Batches:
         try:
             yield from self._batches
         except tf.errors.OpError:
-            if self._failures.are_too_many:  # an exception loses its type on its way through TensorFlow
+            # An exception loses its type on its way through TensorFlow.
+            if self._failures.are_too_many or self._failures.are_all:
                 raise UserError(self._failures.explained()) from None
             raise
 
@@ -50,6 +52,8 @@ class DataSet:
     Attributes:
         targets: images to compare outputs with; None for labels, targets cut from the inputs, or none at all.
         failures: what can no longer be read in training.
+        listed: digest of the names of all images that were found.
+        left_out: the places among these of the images that could not be used from the beginning.
     """
 
     run: Run
@@ -57,6 +61,8 @@ class DataSet:
     targets: Images | None
     recipe: Recipe
     failures: Failures = field(default_factory=Failures)
+    listed: str = ""
+    left_out: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images.listing)
@@ -89,9 +95,18 @@ class DataSet:
         return Batches(batches, failures)
 
     def sample(self, count: int) -> Batch:
-        """A few examples spread over the whole set, as one batch, always the same."""
+        """A few examples spread over the whole set, as one batch, always the same while all can be read.
+
+        Raises:
+            UserError: none of them can be read.
+        """
         count = min(count, len(self))
-        chosen = [len(self) * i // count for i in range(count)]
+        sides = [replace(side, shard=Shard(), pixels=None) for side in (self.images, self.targets) if side]
+        failures = Failures(limit=len(self))
+        try:
+            chosen = [failures.read(sides, len(self) * i // count)[0] for i in range(count)]
+        except UnreadableImageError:
+            raise UserError(failures.explained()) from None
         targets = self.targets.select(chosen) if self.targets else None
         return next(
             iter(
@@ -117,12 +132,13 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     shard = Shard(world.rank, world.size)
     sides = [(listing, recipe.images)] + ([(targets, recipe.targets)] if targets and recipe.targets else [])
     bad = _find_bad(run, shard, sides)
-    if training and run.resumed and not run.config.data.preload:
-        gone = set(world.from_first(lambda: bad_images.gone_bad(run.folder)))
-        bad = {i: (place, why) for i, (place, why) in bad.items() if place not in gone}
-    bad_images.report_checked(world, run.folder, [bad[i] for i in sorted(bad)], limit)
-    if bad:
-        good = np.delete(np.arange(len(listing)), sorted(bad))
+    listed = listing.paths.digest() if training else ""
+    left_out = _left_out_before(run, listed) if training else None
+    left_out = tuple(sorted(bad)) if left_out is None else left_out
+    told = sorted(bad) if len(bad) > limit else [i for i in left_out if i in bad]
+    bad_images.report_checked(world, run.folder, [bad[i] for i in told], limit)
+    if left_out:
+        good = np.delete(np.arange(len(listing)), left_out)
         sides = [(files.select(good), chain) for files, chain in sides]
     count = len(sides[0][0])
     opened = [Images.open(files, shard, chain, run.config.data.preload) for files, chain in sides]
@@ -136,8 +152,19 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
         raise UserError(
             f"{listing.root}: {count} images are fewer than a batch; lower data.batch_size {run.batch_size}"
         )
-    failures = Failures(limit, before=len(bad)) if training else Failures()
-    return DataSet(run, opened[0], opened[1] if len(opened) > 1 else None, recipe, failures)
+    failures = Failures(limit, before=len(left_out)) if training else Failures()
+    targets_opened = opened[1] if len(opened) > 1 else None
+    return DataSet(run, opened[0], targets_opened, recipe, failures, listed, left_out)
+
+
+def _left_out_before(run: Run, listed: str) -> tuple[int, ...] | None:
+    """The images that the run which is resumed has left out from its beginning; None where these need not be the same.
+
+    What has gone bad since keeps its number, so that all others keep theirs: training comes to it, and replaces it.
+    """
+    if run.resumed is None or run.config.data.preload or run.resumed.progress.listed != listed:
+        return None
+    return run.resumed.progress.left_out
 
 
 def _find_bad(run: Run, shard: Shard, sides: Sequence[tuple[Listing, Chain]]) -> dict[int, tuple[str, str]]:

@@ -74,7 +74,7 @@ class EpochSoFar:
     """The steps done of an epoch, on this rank.
 
     Attributes:
-        names: of what was summed up; none where that was something else than now.
+        names: of what was summed up.
         sums: float64 [steps, names], over the images of each step.
         counts: int64 [steps], of these images.
         seconds: that they took.
@@ -187,16 +187,22 @@ class Trainer:
             if optimizer is not None:
                 optimizer.iterations.assign(step)
 
-    def check_in_step(self) -> None:
+    def check_in_step(self, *, within_epoch: bool = False) -> None:
         """Compare a digest of the weights over the ranks.
+
+        Args:
+            within_epoch: of those that are trained alone; batch-norm statistics are equal at the ends of epochs.
 
         Raises:
             UserError: the weights of a rank are not finite, or the ranks hold different ones.
         """
-        adversary = self.adversary.discriminator.get_weights() if self.adversary else []
-        weights = [np.asarray(weight) for weight in (*self.model.get_weights(), *adversary)]
-        digest = hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).hexdigest()
-        ranks = self.world.gather({"digest": digest, "finite": all(np.isfinite(weight).all() for weight in weights)})
+        models = [self.model, *([self.adversary.discriminator] if self.adversary else [])]
+        digest, finite = hashlib.sha256(), True
+        for variable in (v for m in models for v in (m.trainable_variables if within_epoch else m.weights)):
+            values = np.ascontiguousarray(variable.value.read_value())
+            digest.update(values.data)
+            finite &= bool(np.isfinite(values).all())
+        ranks = self.world.gather({"digest": digest.hexdigest(), "finite": finite})
         if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
             raise UserError(f"the weights of {_named(spoilt)} are not finite (inf or nan); go on from a checkpoint")
         digests = [each["digest"] for each in ranks]
@@ -406,8 +412,12 @@ class Trainer:
             before = taken
             if pause:
                 pause(step, asked, functools.partial(self._export, totals, taken, where))
-        if before:
-            self._read(totals, before, where)
+        asked = self._read(totals, before, where) if before else Asked()
+        if pause:
+            # What came too late for these steps: the evaluation that follows may take longer than there is time.
+            asked = Asked(*np.any(self.world.gather([[*asked], [*ask()]]), axis=(0, 1)).tolist())
+            if asked.stop or asked.rejoin:
+                pause(steps, asked, totals.export)
         return totals.reduce(self.world)
 
     def _export(self, totals: _Totals, taken: _Taken, where: str) -> EpochSoFar:
@@ -557,8 +567,8 @@ class _Totals:
     def export(self) -> EpochSoFar:
         """The sums of each step, not their total: so that the end of the epoch adds up the same numbers."""
         self._sums = [{name: float(value) for name, value in sums.items()} for sums in self._sums]
-        names = tuple(self._sums[0]) if self._sums else ()
-        rows = np.array([[sums[name] for name in names] for sums in self._sums], np.float64)
+        names = tuple({name: None for sums in reversed(self._sums) for name in sums})  # those of the last step first
+        rows = np.array([[sums.get(name, 0.0) for name in names] for sums in self._sums], np.float64)
         seconds = self._seconds_before + time.perf_counter() - self._begin
         return EpochSoFar(names, rows.reshape(self.steps, len(names)), np.array(self._counts, np.int64), seconds)
 

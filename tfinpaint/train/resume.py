@@ -76,8 +76,9 @@ def restore_ranks(run: Run, trainer: Trainer, steps: int) -> EpochSoFar | None:
         return None
     path, world, header = run.resumed.path, run.world, run.resumed.header
     progress = run.resumed.progress
-    world.from_first(lambda: bool(checkpoint.read_ranks(path, header, progress)))  # an error there is one on all ranks
-    state = _share(world, checkpoint.read_ranks(path, header, progress) if world.is_first else None)
+    read: list[RankState] = []
+    world.from_first(lambda: read.append(checkpoint.read_ranks(path, header, progress)))  # an error is one on all ranks
+    state = _share(world, read[0] if read else None)
     trainer.restore_own_state(state.own)
     done = run.first_step(steps) - header.epoch * steps
     if trainer.optimizer is not None and header.steps_per_epoch != steps:
@@ -86,14 +87,16 @@ def restore_ranks(run: Run, trainer: Trainer, steps: int) -> EpochSoFar | None:
         _tell_of_other_ranks(run, progress.ranks)
     if not done:
         return None
-    names = progress.names
-    if done != header.step_in_epoch or run.resumed.changes:  # other losses, or other steps: nothing to add up with
-        return EpochSoFar((), np.zeros((done, 0)), np.zeros(done, np.int64), 0.0)
     sums, counts = state.sums, state.counts
+    if done != header.step_in_epoch:  # steps of another size: the first of them gets what all have summed up
+        sums, counts = (
+            np.pad(each.sum(axis=1, keepdims=True), [(0, 0), (0, done - 1), *[(0, 0)] * (each.ndim - 2)])
+            for each in (sums, counts)
+        )
     if progress.ranks != world.size:  # rank 0 takes over what all of them have summed up
         sums = sums.sum(axis=0, keepdims=True) * (np.arange(world.size) == 0)[:, None, None]
         counts = counts.sum(axis=0, keepdims=True) * (np.arange(world.size) == 0)[:, None]
-    return EpochSoFar(names, sums[world.rank], counts[world.rank], progress.seconds)
+    return EpochSoFar(progress.names, sums[world.rank], counts[world.rank], progress.seconds)
 
 
 def _share(world: World, state: RankState | None) -> RankState:

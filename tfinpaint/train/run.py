@@ -101,7 +101,7 @@ class Run:
         if self.resumed is None:
             return 0
         header = self.resumed.header
-        return header.epoch * steps + header.step_in_epoch * steps // header.steps_per_epoch
+        return header.epoch * steps + header.step_in_epoch * steps // max(header.steps_per_epoch, 1)
 
 
 def open_run(
@@ -153,23 +153,24 @@ def _open_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _lock(folder)
-        checkpoints = checkpoint.list_checkpoints(saved) if saved else []
         _refuse_foreign(folder)
+        if trains and saved:
+            if not saved.is_relative_to(folder):  # another run might write there too
+                saved.mkdir(parents=True, exist_ok=True)
+                _lock(saved)
+            if saved.is_dir():
+                commits.clean(saved)  # what a killed process has left, before it is looked at
+        checkpoints = checkpoint.list_checkpoints(saved) if saved else []
         if not trains:
             _refuse_evaluation(config, checkpoints, resume, overwrite)
         elif not resume:
             _refuse_used(config, kind, checkpoints, overwrite)
-        elif saved and (newest := checkpoint.newest_intact(saved)):
+        elif saved and (newest := checkpoint.newest_intact(saved, config.num_epochs)):
             header, progress = checkpoint.read_header(newest, allowed=(kind,)), checkpoint.read_progress(newest)
             found = {"path": str(newest), "header": header.model_dump(), "progress": progress.model_dump()}
-            found["changes"] = _changes(config, allowed_changes)
+            found["changes"] = _changes(config, progress.config, allowed_changes)
         else:
             log.info(f"There is nothing to resume in {folder}: starting anew")
-        if trains and saved and not saved.is_relative_to(folder):  # another run might write there too
-            saved.mkdir(parents=True, exist_ok=True)
-            _lock(saved)
-        if trains and saved and saved.exists():
-            commits.clean(saved)  # what a killed process has left
         bad_images.begin(folder, resumed=found is not None)
     except FileExistsError as error:
         raise UserError(f"{error.filename}: is a file, not a folder; name another --workdir") from None
@@ -178,14 +179,13 @@ def _open_folder(
     return found
 
 
-def _changes(config: Config, allowed: Sequence[str]) -> list[str]:
-    """The keys that differ from the configuration of the run so far.
+def _changes(config: Config, before: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:
+    """The keys that differ from the configuration with which the checkpoint was made.
 
     Raises:
         UserError: there are some that nobody has allowed.
     """
-    assert config.workdir is not None
-    changed = differences(config.workdir / RESOLVED_CONFIG, config)
+    changed = differences(before, config) if before else {}
     lines = {key: f"{key}: {before} -> {now}" for key, (before, now) in changed.items()}
     refused = [key for key in lines if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
     if refused:
@@ -232,8 +232,16 @@ def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwr
         )
     if load and saved and saved in load.parents:
         raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
-    if any(checkpoint.read_header(path).kind != kind for path in checkpoints):
+    if any(_kind_of(path) not in (kind, None) for path in checkpoints):
         raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")
+
+
+def _kind_of(path: Path) -> Kind | None:
+    """Of a checkpoint; None where it is too damaged to tell."""
+    try:
+        return checkpoint.read_header(path).kind
+    except UserError:
+        return None
 
 
 def _refuse_evaluation(config: Config, checkpoints: Sequence[Path], resume: bool, overwrite: bool) -> None:
@@ -274,7 +282,7 @@ def begin(run: Run) -> None:
             shutil.rmtree(run.folder / name, ignore_errors=True)
     elif run.config.checkpoints.save:
         for path in checkpoint.list_checkpoints(run.config.checkpoints.save):
-            if checkpoint.place_of(path) > checkpoint.place_of(run.resumed.path):
+            if checkpoint.place_of(path) > checkpoint.place_of(run.resumed.path) and commits.damage(path):
                 log.warning(f"Damaged: {commits.set_aside(path)}")
     # Until the run is at its end, it has no result.
     for name in (SUMMARY, REPORT):

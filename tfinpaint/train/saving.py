@@ -18,8 +18,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfinpaint import checkpoint
+from tfinpaint import checkpoint, rendezvous
 from tfinpaint.checkpoint import Contents, FrozenOptimizer, Header, Progress, RankState, optimizer_state
+from tfinpaint.config_file import as_values
 from tfinpaint.dist import HostsChangedError
 from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.report.metrics import MetricsLog
@@ -55,7 +56,7 @@ class Saver:
             stop: what this process was told.
         """
         self._run, self._trainer, self._metrics, self._stop = run, trainer, metrics, stop
-        self._digest, self._images = data.digest, len(data)
+        self._data, self._digest = data, data.digest
         self._header = describe(run, steps=steps, classes=classes)
         self._saved = run.first_step(steps)  # the step that the newest checkpoint holds
         self._began = time.monotonic()  # of the time to the next one
@@ -81,10 +82,12 @@ class Saver:
 
         Raises:
             StoppedError: a rank was told to stop, and it is saved.
-            HostsChangedError: more or fewer ranks are to go on, and it is saved.
+            HostsChangedError: more or fewer ranks are to go on, and it is saved. A rank of an elastic run that was told
+                to stop alone ends instead, by the signal that has told it.
         """
         every = self._run.config.checkpoints.interval_steps
         if any(asked) or (every and self._at(epoch, step) % every == 0):
+            self._trainer.check_in_step(within_epoch=True)
             self._save(epoch - 1, self._at(epoch, step), so_far())
         self._end(asked, f"in epoch {epoch}, after step {step}")
 
@@ -113,7 +116,7 @@ class Saver:
             self._writer.wait()
 
     def close(self) -> None:
-        """Let a checkpoint that is being written become whole, whatever has happened to training."""
+        """Let a checkpoint that is being written become whole, whatever has happened to training in this process."""
         if self._writer:
             with contextlib.suppress(UserError):  # told already, or training has ended for a reason of its own
                 self._writer.wait()
@@ -137,9 +140,12 @@ class Saver:
         if self._writer:
             progress = Progress(
                 records=tuple(self._metrics.records),
+                config=as_values(self._run.config),
                 best_epoch=self._best,
                 data=self._digest,
-                images=self._images,
+                images=len(self._data),
+                listed=self._data.listed,
+                left_out=self._data.left_out,
                 names=so_far.names,
                 seconds=so_far.seconds,
                 ranks=world.size,
@@ -154,7 +160,11 @@ class Saver:
         self.finish()
         if asked.rejoin:
             raise HostsChangedError
-        names = [name for name in self._run.world.gather(self._stop.name) if name]
+        told = self._run.world.gather(self._stop.name)
+        if rendezvous.is_elastic() and not all(told):  # some machines are taken away, and not the run ended
+            self._stop.obey()
+            raise HostsChangedError
+        names = [name for name in told if name]
         saved = self._run.config.checkpoints.save
         kept = "everything is saved, go on with --resume" if saved else "nothing is saved (checkpoints.save: null)"
         raise StoppedError(f"Stopped {where}, as {names[0]} asked; {kept}")

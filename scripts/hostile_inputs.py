@@ -625,13 +625,24 @@ LEGACY = {
 }
 
 
-# Optimizer states, of a run that is to go on.
+# Checkpoints of a run that is to go on, whose manifest is true.
 
 
-def optimizer(write: Callable[[Good, Path], None]) -> Make:
+def resumed(name: str, write: Callable[[Good, Path], None]) -> Make:
     def make(good: Good, folder: Path, out: Path) -> Arguments:
+        import hashlib
+
         shutil.copytree(good.run, out / "run")
-        write(good, out / "run" / "model_checkpoints" / "model_checkpoint_1" / "optimizer.npz")
+        checkpoint = out / "run" / "model_checkpoints" / "model_checkpoint_1"
+        write(good, checkpoint / name)
+        manifest = checkpoint / "manifest.json"
+        files = json.loads(manifest.read_text())["files"]
+        if (checkpoint / name).is_file():
+            contents = (checkpoint / name).read_bytes()
+            files[name] = {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
+        else:
+            files[name] = {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+        manifest.write_text(json.dumps({"files": files}))
         path = write_yaml(folder / "c.yaml", config(good, "pretrain", num_epochs=2))
         return ["--config", path, "--workdir", out / "run", "--resume"]
 
@@ -649,13 +660,30 @@ def claiming_state(good: Good, path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**20, 2**20)})
 
 
-OPTIMIZERS = {
-    "pickle in it": optimizer(pickled_state),
-    "array that claims terabytes": optimizer(claiming_state),
-    "pickle": optimizer(lambda good, path: path.write_bytes(payload(good.canaries / "state")) and None),
-    "cut in half": optimizer(
-        lambda good, path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]) and None
+def many_records(good: Good, path: Path) -> None:
+    path.write_text('{"records": [' + "{}," * 2**23 + "{}]}")
+
+
+def climbing_records(good: Good, path: Path) -> None:
+    progress = json.loads(path.read_text())
+    progress["records"][0]["phase"] = "../../../elsewhere"
+    path.write_text(json.dumps(progress))
+
+
+RESUMED = {  # with the file
+    "optimizer with a pickle in it": ("optimizer.npz", pickled_state),
+    "optimizer that claims terabytes": ("optimizer.npz", claiming_state),
+    "optimizer that is a pickle": (
+        "optimizer.npz",
+        lambda good, path: path.write_bytes(payload(good.canaries / "state")),
     ),
+    "half of an optimizer": (
+        "optimizer.npz",
+        lambda good, path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    ),
+    "millions of records": ("progress.json", many_records),
+    "records that climb out": ("progress.json", climbing_records),
+    "pipe": ("x.pipe", lambda good, path: os.mkfifo(path)),
 }
 
 
@@ -753,8 +781,8 @@ def cases() -> Iterator[Case]:
         yield Case(f"checkpoint: bits flipped, {seed}", "predict", "predict", raw_weights(flipped(seed)), "", (0, 2))
     for name, make in LEGACY.items():
         yield Case(f"Keras 2 weights: {name}", "classify", "classify", make, "x.h5")
-    for name, make in OPTIMIZERS.items():
-        yield Case(f"optimizer: {name}", "pretrain", "pretrain", make, "optimizer.npz")
+    for name, (file, write) in RESUMED.items():
+        yield Case(f"resumed: {name}", "pretrain", "pretrain", resumed(file, write), file)
     for name, (make, named) in RECORDS.items():
         yield Case(f"records: {name}", "prepare", "verify", make, named)
 

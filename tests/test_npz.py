@@ -128,3 +128,12 @@ def test_arrays_that_nobody_expects_are_held_to_the_file(tmp_path):
     path.unlink()
     assert "there is no such file" in refused_all()
     assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize("header", [b"(", b"{'descr': [}", b"   x\n y", b"{'shape': (1, 'x')}", b"[[]]", b"\xff"])
+def test_headers_that_are_no_headers_are_damage(tmp_path, header):
+    path = tmp_path / "s.npz"
+    np.savez(path, **{key: value for key, value in STATE.items() if key != "1"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("1.npy", b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117) + b"\n" + STATE["1"].tobytes())
+    assert "is damaged or no .npz file" in refused(path)

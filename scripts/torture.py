@@ -146,8 +146,8 @@ def to_the_end(
         leftovers = being_written(run)
         child = Child(report.task, arguments, run.with_suffix(".log"))
         if report.kills < kills:
-            # The time of a whole run from its start, or until something is being written.
-            delay = moments.uniform(0, 0.8 * duration)
+            # Less than half a run from its start, and perhaps until something is being written.
+            delay = moments.uniform(0, 0.45 * duration)
             saving = moments.random() < 1 / 3
             child.let_live(delay, (lambda known=leftovers: being_written(run) - known) if saving else None)
             if child.kill():

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from conftest import write_config, write_images, write_training_and_testing
 
-from tfinpaint import __main__, checkpoint, compare, measurements
+from tfinpaint import __main__, checkpoint, commits, compare, measurements
 from tfinpaint.errors import UserError
 from tfinpaint.train import dataset, run
 
@@ -72,8 +72,12 @@ def pretrained(images, tmp_path, pretrained_once) -> Path:
     """A copy of the run folder of two epochs of pretraining, with its configuration beside it."""
     write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, outfile="log.txt")
     run = Path(shutil.copytree(pretrained_once, tmp_path / "p" / "run"))
-    resolved = run / "config.resolved.yaml"  # the same images at another place are other images to a run
-    resolved.write_text(resolved.read_text().replace(str(pretrained_once.parent / "data"), str(images)))
+    # The same images at another place are other images to a run.
+    for path in [run / "config.resolved.yaml", *run.glob("model_checkpoints/*/progress.json")]:
+        path.write_text(path.read_text().replace(str(pretrained_once.parent / "data"), str(images)))
+    for saved in run.glob("model_checkpoints/*"):
+        (saved / commits.MANIFEST).unlink()
+        commits._write_manifest(saved)
     return run
 
 
@@ -287,47 +291,31 @@ def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, t
     assert "training: 24 images\n" in output
 
 
-def test_an_image_that_goes_bad_in_training_is_replaced_as_in_a_run_that_is_resumed(images, tmp_path, monkeypatch):
-    """One start of two epochs, beside one that was stopped after the first and checks all images anew."""
+def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, tmp_path, monkeypatch):
+    """The same batches where such a run is cut: test_resume.py."""
     gone = images / "training" / "warm" / "003.png"
-    changes = {"data__preload": False, "data__max_bad_images": 2, "num_epochs": 2}
-    broken = ("Unusable since it was checked, another image is in its place: ", f"{gone}: truncated: ")
-    weights, check = [], dataset.find_unreadable_once
     (images / "training" / "cold" / "000.png").write_text("bad from the beginning")
-    whole = gone.read_bytes()
+    whole, check = gone.read_bytes(), dataset.find_unreadable_once
 
     def check_then_break(*arguments):
         found = check(*arguments)
         gone.write_bytes(whole[:100])
         return found
 
-    for name, starts in (("one", 1), ("two", 2)):
-        config = write_config(tmp_path / name / "c.yaml", "classify", images, **changes)
-        gone.write_bytes(whole)
-        with monkeypatch.context() as patch:
-            patch.setattr("tfinpaint.train.dataset.find_unreadable_once", check_then_break)
-            output = succeed("classify", "--config", config, *(("--set", "num_epochs=1") if starts == 2 else ()))
-        assert output.count("".join(broken)) == 1
-        if starts == 2:
-            output = succeed("classify", "--config", config, "--resume")
-            assert f"{images / 'training'}: 23 images" in output
-            assert output.count("".join(broken)) == 1
-        assert "1 images are unusable since they were checked, 1 were before, of at most 2" in output
-        lines = (tmp_path / name / "run" / "bad_images.txt").read_text().splitlines()
-        assert sorted(line.split("\t")[:2] for line in lines) == [
-            ["checked", str(images / "training" / "cold" / "000.png")], ["epoch 1", str(gone)],
-        ]  # fmt: skip
-        with h5py.File(
-            tmp_path / name / "run" / "model_checkpoints" / "model_checkpoint_2" / "model.weights.h5"
-        ) as file:
-            found = []
-            file.visititems(lambda _, item, found=found: found.append(item[()]) if hasattr(item, "shape") else None)
-            weights.append(found)
-    assert all(np.array_equal(one, two) for one, two in zip(*weights, strict=True))
+    monkeypatch.setattr("tfinpaint.train.dataset.find_unreadable_once", check_then_break)
+    config = write_config(
+        tmp_path / "c.yaml", "classify", images, data__preload=False, data__max_bad_images=2, num_epochs=1
+    )
+    output = succeed("classify", "--config", config)
+    assert output.count(f"Unusable since it was checked, another image is in its place: {gone}: truncated: ") == 1
+    assert f"{images / 'training'}: 23 images" in output
+    assert "1 images are unusable since they were checked, 1 were before, of at most 2" in output
+    lines = (tmp_path / "run" / "bad_images.txt").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [
+        ["checked", str(images / "training" / "cold" / "000.png")], ["epoch 1", str(gone)],
+    ]  # fmt: skip
     gone.write_bytes(whole)
-    with monkeypatch.context() as patch:
-        patch.setattr("tfinpaint.train.dataset.find_unreadable_once", check_then_break)
-        error = refuse("classify", "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
+    error = refuse("classify", "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
     assert f"error: unusable since it was checked: {gone}: truncated" in error
     assert "(bad images: 1 before, 1 since; data.max_bad_images 1)" in error
 

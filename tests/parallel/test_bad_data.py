@@ -43,7 +43,8 @@ def pretrain(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_images_that_go_bad_are_counted_over_the_ranks_and_listed_once(images, tmp_path):
-    config = write_config(tmp_path / "c.yaml", "pretrain", images, data__preload=False, data__max_bad_images=2)
+    changes = {"num_epochs": 1, "data__test_input_path": None, "data__preload": False, "data__max_bad_images": 2}
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, **changes)
     whole = {n: (images / "training" / "cold" / f"{n:03}.png").read_bytes() for n in (4, 5)}
     done = pretrain("--config", str(config))
     assert done.returncode == 0, done.stdout + done.stderr

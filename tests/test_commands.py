@@ -75,7 +75,7 @@ def pretrained(images, tmp_path, pretrained_once) -> Path:
     # The same images at another place are other images to a run.
     for path in [run / "config.resolved.yaml", *run.glob("model_checkpoints/*/progress.json")]:
         path.write_text(path.read_text().replace(str(pretrained_once.parent / "data"), str(images)))
-    for saved in run.glob("model_checkpoints/*"):
+    for saved in run.glob("model_checkpoints/model_checkpoint_*"):
         (saved / commits.MANIFEST).unlink()
         commits._write_manifest(saved)
     return run
@@ -107,6 +107,7 @@ def test_pretrain_leaves_everything_behind(pretrained):
     assert summary["measurements"]["network"] == {name: records(pretrained)[3][name] for name in measurements.NAMES}
     assert summary["trainable_parameters"] < summary["parameters"]
     assert sorted(p.name for p in (pretrained / "model_checkpoints").iterdir()) == [
+        ".lock",
         "model_checkpoint_1",
         "model_checkpoint_2",
     ]
@@ -183,7 +184,9 @@ def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrain
     assert "already holds a run; add --resume to go on with it, --overwrite" in refuse("pretrain", "--config", config)
     assert (pretrained / "metrics.jsonl").read_bytes() == before
     succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1")
-    assert [path.name for path in (pretrained / "model_checkpoints").iterdir()] == ["model_checkpoint_1"]
+    assert [path.name for path in checkpoint.list_checkpoints(pretrained / "model_checkpoints")] == [
+        "model_checkpoint_1"
+    ]
 
 
 def test_overwriting_destroys_nothing_before_the_new_run_is_sure_to_start(images, tmp_path, pretrained):
@@ -244,7 +247,8 @@ def test_resume_needs_no_configuration_but_something_to_resume(images, tmp_path,
     output = succeed("pretrain", "--resume", "--workdir", pretrained, "--set", "num_epochs=3")
     assert "Going on after epoch 2 of 3" in output
     assert "--config FILE is missing" in refuse("pretrain", "--workdir", pretrained)
-    assert "no such configuration file" in refuse("pretrain", "--resume", "--workdir", tmp_path / "none")
+    error = refuse("pretrain", "--resume", "--workdir", tmp_path / "none")
+    assert f"{tmp_path}/none: holds no run to go on with (config.resolved.yaml is not there); give --config" in error
     assert "--allow-change is for --resume" in refuse(
         "pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--allow-change", "seed"
     )
@@ -318,6 +322,7 @@ def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, 
     error = refuse("classify", "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
     assert f"error: unusable since it was checked: {gone}: truncated" in error
     assert "(bad images: 1 before, 1 since; data.max_bad_images 1)" in error
+    assert (tmp_path / "run" / "bad_images.txt").read_text().splitlines()[1].startswith(f"epoch 1\t{gone}\t")
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 import yaml
-from conftest import outcome, write_small, write_training_and_testing
+from conftest import outcome, tree, write_small, write_training_and_testing
 from test_commands import records, refuse, succeed, tfinpaint
 
 from tfinpaint import commits
@@ -157,22 +160,73 @@ def stopped_after(step: int, folder: Path, undisturbed: Path, at_step, **changes
     return folder / "run"
 
 
-def test_changes_are_asked_about_until_a_checkpoint_has_them(undisturbed, tmp_path, at_step):
+def test_a_change_is_asked_about_once_and_counts_where_it_is_not_saved_yet(undisturbed, tmp_path, at_step):
     run = stopped_after(10, tmp_path, undisturbed, at_step)
     shutil.copytree(undisturbed / "data" / "testing", tmp_path / "others")
     other = ["--set", f"data.input_path={tmp_path / 'others'}"]
-    # Ended before anything was saved: what it had written elsewhere does not count.
-    for _ in range(2):
-        with pytest.MonkeyPatch.context() as patches:
-            at_step(1, lambda: (_ for _ in ()).throw(UserError("a disaster")), patches)
-            error = refuse("classify", "--resume", "--workdir", run, *other, "--allow-change", "data.input_path")
-        assert "a disaster" in error
+    allowed = ["--allow-change", "data.input_path"]
     error = refuse("classify", "--resume", "--workdir", run, *other)
     assert f"data.input_path: {undisturbed / 'data' / 'training'} -> {tmp_path / 'others'}" in error
+    assert "--allow-change data.path: there is no such key" in refuse(
+        "classify", "--resume", "--workdir", run, *other, *allowed, "--allow-change", "data.path"
+    )
+    # Ended before anything was saved; the second time the folder's own configuration has it.
+    for arguments in ([*other, *allowed], []):
+        with pytest.MonkeyPatch.context() as patches:
+            at_step(1, lambda: (_ for _ in ()).throw(UserError("a disaster")), patches)
+            assert "a disaster" in refuse("classify", "--resume", "--workdir", run, *arguments)
+    original = ["--config", tmp_path / "c.yaml", "--workdir", run]  # what the checkpoint was made with is no change
     (run / "config.resolved.yaml").write_text("")  # what a power cut may leave of a file
-    output = succeed("classify", "--config", tmp_path / "c.yaml", "--workdir", run, "--resume")
+    output = succeed("classify", *original, "--resume")
+    assert "Changed since" not in output
     assert "Going on after epoch 1, and 4 of the 6 steps" in output
     assert outcome(run) == outcome(undisturbed / "run")
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_started_anew_unasked(undisturbed, tmp_path):
+    run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
+    before = tree(run)
+    for remove in (lambda: shutil.rmtree(run / "model_checkpoints"), lambda: (run / "summary.json").unlink()):
+        remove()  # with no result either, it might have been killed before its first checkpoint, but for the folder
+        error = refuse("classify", "--resume", "--workdir", run)
+        assert f"{run} holds a run, and {run}/model_checkpoints none of its checkpoints; bring them back, or" in error
+        assert (run / "metrics.jsonl").read_bytes() == before["metrics.jsonl"]
+    (run / "model_checkpoints").mkdir()
+    (run / "model_checkpoints" / ".lock").touch()
+    assert "There is nothing to resume" in succeed("classify", "--resume", "--workdir", run)
+    assert outcome(run) == outcome(undisturbed / "run")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--overwrite"], ["--resume"]])
+def test_nobody_touches_the_checkpoints_of_a_run_under_way(undisturbed, tmp_path, at_step, arguments):
+    config, errors = write_small(tmp_path, undisturbed / "data"), []
+    folder = f"checkpoints.save={tmp_path / 'run' / 'model_checkpoints'}"
+    other = ["--config", str(config), "--workdir", str(tmp_path / "other"), "--set", folder, *arguments]
+
+    def intrude():
+        folder = tmp_path / "run" / "model_checkpoints"
+        while not (folder / "model_checkpoint_1").exists():
+            time.sleep(0.05)
+        time.sleep(0.5)  # then its writer has cleaned up
+        leftover = folder / f".model_checkpoint_9{commits.WRITING}"
+        leftover.mkdir()
+        command = [sys.executable, "-m", "tfinpaint.classify", *other]
+        errors.append(subprocess.run(command, capture_output=True, text=True).stderr)
+        assert leftover.exists()
+
+    with pytest.MonkeyPatch.context() as patches:
+        at_step(8, intrude, patches)
+        succeed("classify", "--config", config)
+    assert f"{tmp_path / 'run' / 'model_checkpoints'}: another process is training there" in errors[0]
+    assert outcome(tmp_path / "run") == outcome(undisturbed / "run")
+
+
+def test_the_configuration_of_a_run_is_good_for_another_one(undisturbed, tmp_path):
+    resolved = undisturbed / "run" / "config.resolved.yaml"
+    before = tree(undisturbed / "run")
+    succeed("classify", "--config", resolved, "--workdir", tmp_path / "again")
+    assert outcome(tmp_path / "again") == outcome(undisturbed / "run")
+    assert tree(undisturbed / "run") == before
 
 
 @pytest.mark.parametrize(("stopped", "then"), [(12, "epoch 3, after step 2"), (10, "epoch 2, after step 2")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import sys
@@ -73,6 +74,10 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
         if not (parsed.resume and parsed.workdir):
             raise UserError("--config FILE is missing; only --resume --workdir FOLDER can do without")
         path = parsed.workdir / RESOLVED_CONFIG
+        if not path.exists():
+            raise UserError(
+                f"{parsed.workdir}: holds no run to go on with ({path.name} is not there); give --config FILE"
+            )
     if parsed.allowed_changes and not parsed.resume:
         raise UserError("--allow-change is for --resume")
     config = load_config(path, parsed.overrides, parsed.workdir)
@@ -145,6 +150,8 @@ def _in_words(error: BaseException) -> str:
 
 def log_to_stdout(rank: int) -> None:
     """Log what rank 0 does; of the others only warnings."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         level=logging.INFO if rank == 0 else logging.WARNING,
         format="%(message)s" if rank == 0 else f"rank {rank}: %(message)s",

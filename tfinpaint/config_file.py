@@ -77,8 +77,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
         ConfigError: one line (file, line, key, what was expected, what to do) for each problem found.
     """
     raw, lines = _read(path)
-    if path.name == RESOLVED_CONFIG:
-        _move_outputs(raw, path.resolve().parent)
+    if path.name == RESOLVED_CONFIG:  # of a run folder, for that run or for another one
+        _move_outputs(raw, workdir.resolve() if workdir else path.resolve().parent)
     raw = _resolve_paths(raw, path.resolve().parent)
     sources: dict[Location, str] = {}
     for override in overrides:
@@ -140,6 +140,19 @@ def differences(before: Mapping[str, Any], config: Config) -> dict[str, tuple[An
     then, now = _flat(before), _flat(as_values(config))
     keys = [key for key in {**now, **then} if key not in free]
     return {key: (then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)}
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """What `dump_config` wrote into a file, as `as_values` gave it; {} where there is none, or it cannot be read."""
+    try:
+        return _read(path)[0] if path.exists() else {}
+    except ConfigError:
+        return {}
+
+
+def has_key(values: Mapping[str, Any], name: str) -> bool:
+    """True where a configuration has a key, or a section, of this dotted name."""
+    return any(key == name or key.startswith(f"{name}.") for key in _flat(values))
 
 
 def _has_cosine(config: Config) -> bool:

@@ -372,7 +372,9 @@ def _described(world: World, hvd: Any, names: Sequence[str]) -> str:
     controller = "MPI" if hvd.mpi_enabled() else "Gloo"
     here = "" if world.local_size == world.size else f", {world.local_size} of them on this host"
     settings = " ".join(f"{name}={os.environ[name]}" for name in names)
-    return f"{world.size} ranks over {controller}{here}, {world.threads} thread(s) each; {settings}"
+    return (
+        f"{world.size} rank{'s' * (world.size > 1)} over {controller}{here}, {world.threads} thread(s) each; {settings}"
+    )
 
 
 def _addresses(world: World) -> list[str]:

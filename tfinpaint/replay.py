@@ -42,11 +42,11 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
     Raises:
         UserError: the folder holds no run, or no such batch or checkpoint; or the model does not fit them.
     """
+    config = _read_config(workdir)
+    dist.start_alone(config.distributed)
     from tfinpaint.train import spoilt
 
-    config = _read_config(workdir)
     found = spoilt.load(batch or spoilt.find(workdir))
-    dist.start_alone(config.distributed)
     trainer, name = _rebuild(config, weights)
     head = f"{found.where}: {len(found.images)} images, with {name}; the run's loss was {found.loss:g}"
     return [head, *_findings(trainer, found)]

@@ -56,7 +56,7 @@ class _Peer:
 
     def send(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # a connection that is gone is noticed when it is read
-            self.connection.sendall(json.dumps(message, ensure_ascii=False).encode() + b"\n")
+            self.connection.sendall(json.dumps(message, ensure_ascii=False).encode(errors="replace") + b"\n")
 
     def receive(self) -> list[dict[str, Any]] | None:
         """The messages that have come; None at the end of the connection."""
@@ -265,7 +265,7 @@ def stopping(rank: int, cause: str) -> str:
 
 def _shortened(reason: str) -> str:
     """The end of it, as much as fits into a line with what JSON and the others put around it."""
-    return reason.encode()[-LONGEST_LINE // 4 :].decode(errors="ignore")
+    return reason.encode(errors="replace")[-LONGEST_LINE // 4 :].decode(errors="ignore")
 
 
 def join(

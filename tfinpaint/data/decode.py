@@ -28,7 +28,7 @@ MOST_FILE_BYTES = 2**32  # of any file that is read; a TIFF cannot have more
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image is a bad image
 # The limit that users set is looked at here. Pillow's own warns of large photographs; it remains for what a decoder
 # allocates before its image's size is known here.
-Image.MAX_IMAGE_PIXELS = int(MOST_MPIXELS * 10**6)
+Image.MAX_IMAGE_PIXELS = int(MOST_MPIXELS * 10**6) // 2  # it refuses what has more than twice of it
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata, without the file's name
 
@@ -225,7 +225,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"unreadable: {error.strerror}"
     if isinstance(error, Image.DecompressionBombError):
-        return f"oversized: more than {2 * MOST_MPIXELS:g} Mpixel"
+        return f"oversized: more than {MOST_MPIXELS:g} Mpixel, which no configuration allows"
     words = str(error) or type(error).__name__
     if isinstance(error, EOFError) or "truncated" in words.lower():
         return f"truncated: {words}"

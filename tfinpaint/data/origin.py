@@ -95,7 +95,9 @@ def _open_zip(path: Path, archive: zipfile.ZipFile) -> Origin:
     for info in archive.infolist():
         name = PurePosixPath(info.filename).as_posix()
         if wrong := _why_refused(info, name in members):
-            raise UserError(f"{path}: {ascii(info.filename)[:200]} {wrong}; unpack the archive and give the folder")
+            raise UserError(
+                f"{path}: {ascii(info.filename)[:200]} {wrong}; unpack what you trust of it and give the folder"
+            )
         if not info.is_dir():
             members[name] = info
     _check_extent(path, list(members.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.records import Records, is_records, open_records
 from tfinpaint.data.threads import in_threads
 from tfinpaint.errors import UserError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +65,11 @@ class Listing:
         return os.path.join(self.root, self.paths[index])
 
     def place(self, index: int) -> str:
-        """Where an image is found, for messages."""
+        """Where an image is found, for messages: in one line, with no characters that a terminal obeys."""
+        place = os.path.join(self.root, self.paths[index])
         if self.records:
-            return self.records.place(self.paths.row(index))
-        return os.path.join(self.root, self.paths[index])
+            place = self.records.place(self.paths.row(index))
+        return _CONTROL.sub("?", place)
 
     def state(self, index: int) -> str | None:
         """What changes with an image's contents, of little cost; None where that cannot be told."""

@@ -6,6 +6,7 @@ tabs between them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,13 +63,15 @@ def report_checked(world: World, folder: Path, bad: Sequence[Bad], limit: int) -
 class Watch:
     """Counts over the ranks what goes bad during training; every rank calls it at the end of each epoch."""
 
-    def __init__(self, world: World, folder: Path, failures: Failures) -> None:
+    def __init__(self, world: World, folder: Path, failures: Failures, first_epoch: int = 1) -> None:
         """
         Args:
             failures: of this rank, with the number of bad images of all ranks that were found before.
+            first_epoch: of this start of the run.
         """
         self._world, self._folder, self._failures = world, folder, failures
         self._checked, self._reported, self._since = failures.before, 0, 0
+        self._epoch = first_epoch
 
     def __call__(self, epoch: int, *_: object) -> None:
         """List what is new.
@@ -79,7 +82,7 @@ class Watch:
         failures, limit = self._failures, self._failures.limit or 0
         mine = list(failures.found.values())
         new = [tuple(bad) for part in self._world.gather(mine[self._reported :]) for bad in part]
-        self._reported = len(mine)
+        self._reported, self._epoch = len(mine), epoch + 1
         if not new:
             return
         self._since += len(new)
@@ -95,6 +98,14 @@ class Watch:
             head = f"{counts}; data.max_bad_images allows {limit}; mend or remove them ({listed_in}):"
             raise UserError("\n".join([head, *lines, *more]))
         log.warning(f"{counts}, of at most {limit}; others are in their places ({listed_in})")
+
+    def close(self) -> None:
+        """List what this rank has found in an epoch that does not come to its end, as training ends for any reason."""
+        new = list(self._failures.found.values())[self._reported :]
+        with contextlib.suppress(OSError):  # of another host, which may not see the folder: there is an error to tell
+            listed = set(_gone_bad(self._folder))
+            if unlisted := [bad for bad in new if _plain(bad[0]) not in listed]:
+                _append(self._folder, f"epoch {self._epoch}", unlisted)
 
 
 def _append(folder: Path, found: str, bad: Sequence[Bad]) -> None:

@@ -60,13 +60,14 @@ def train(
         _Draw(run, lambda: draw(metrics), add_frame),
         saver.epoch_end,
     ]
+    watch = bad_images.Watch(run.world, run.folder, data.failures, run.first_epoch)
     if not config.data.preload:  # what is in memory stays good
-        observers.insert(0, bad_images.Watch(run.world, run.folder, data.failures))
+        observers.insert(0, watch)
     trainer.on_spoilt = spoilt.Keeper(run.folder, run.world.rank, data.images.listing)
     scheduler, optimizer = config.optimizer.lr_scheduler, trainer.optimizer
     if scheduler and scheduler.verbose and optimizer:
         observers.insert(0, lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}"))
-    with stop.listening(), contextlib.closing(progress), contextlib.closing(saver):
+    with stop.listening(), contextlib.closing(progress), contextlib.closing(watch), contextlib.closing(saver):
         fit(
             trainer,
             data.batches_from(run.first_step(steps)),

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfinpaint import checkpoint, commits
 from tfinpaint.checkpoint import Header, Kind, Progress
 from tfinpaint.config import Config
-from tfinpaint.config_file import RESOLVED_CONFIG, differences, dump_config
+from tfinpaint.config_file import RESOLVED_CONFIG, as_values, differences, dump_config, has_key, read_values
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_json, write_text
@@ -31,6 +31,7 @@ from tfinpaint.train.optimizers import LrScaling
 
 log = logging.getLogger(__name__)
 
+LOCK = ".lock"  # in the folders of runs and of checkpoints
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
@@ -139,7 +140,8 @@ def open_run(
     )
     step = resumed.header.step_in_epoch
     within = f", and {step} of the {resumed.header.steps_per_epoch} steps of the next," if step else ""
-    log.info(f"Going on after epoch {resumed.header.epoch}{within} of {config.num_epochs} in {config.workdir}")
+    done = "" if resumed.header.epoch < config.num_epochs else "; nothing is left to train"
+    log.info(f"Going on after epoch {resumed.header.epoch}{within} of {config.num_epochs} in {config.workdir}{done}")
     return Run(config, world, kind, resumed, network)
 
 
@@ -151,15 +153,16 @@ def _open_folder(
     assert folder is not None
     found = None
     try:
+        str(folder).encode()
         folder.mkdir(parents=True, exist_ok=True)
         _lock(folder)
         _refuse_foreign(folder)
         if trains and saved:
-            if not saved.is_relative_to(folder):  # another run might write there too
-                saved.mkdir(parents=True, exist_ok=True)
-                _lock(saved)
-            if saved.is_dir():
-                commits.clean(saved)  # what a killed process has left, before it is looked at
+            if resume:
+                _refuse_lost(folder, saved)
+            saved.mkdir(parents=True, exist_ok=True)
+            _lock(saved)  # runs in other folders may name it too
+            commits.clean(saved)  # what a killed process has left, before it is looked at
         checkpoints = checkpoint.list_checkpoints(saved) if saved else []
         if not trains:
             _refuse_evaluation(config, checkpoints, resume, overwrite)
@@ -172,6 +175,8 @@ def _open_folder(
         else:
             log.info(f"There is nothing to resume in {folder}: starting anew")
         bad_images.begin(folder, resumed=found is not None)
+    except UnicodeEncodeError:  # which TensorBoard's files could not be written into
+        raise UserError(f"{str(folder)!a}: expected a name in UTF-8; name another --workdir") from None
     except FileExistsError as error:
         raise UserError(f"{error.filename}: is a file, not a folder; name another --workdir") from None
     except OSError as error:
@@ -185,9 +190,15 @@ def _changes(config: Config, before: Mapping[str, Any], allowed: Sequence[str]) 
     Raises:
         UserError: there are some that nobody has allowed.
     """
+    assert config.workdir is not None
+    if unknown := [name for name in allowed if not (has_key(as_values(config), name) or has_key(before, name))]:
+        raise UserError(f"--allow-change {unknown[0]}: there is no such key")
     changed = differences(before, config) if before else {}
     lines = {key: f"{key}: {before} -> {now}" for key, (before, now) in changed.items()}
-    refused = [key for key in lines if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
+    # What an earlier start was allowed to change, and has not come to save yet.
+    written = differences(read_values(config.workdir / RESOLVED_CONFIG), config)
+    asked = [key for key in lines if key in written]
+    refused = [key for key in asked if not any(key == name or key.startswith(f"{name}.") for name in allowed)]
     if refused:
         flags = " ".join(f"--allow-change {key}" for key in refused)
         raise UserError(
@@ -202,6 +213,17 @@ def _changes(config: Config, before: Mapping[str, Any], allowed: Sequence[str]) 
     for line in lines.values():
         log.info(f"Changed since the run was stopped: {line}")
     return list(lines)
+
+
+def _refuse_lost(folder: Path, saved: Path) -> None:
+    """To start anew where a run was is not to go on with it."""
+    has_begun = (folder / RESOLVED_CONFIG).exists()
+    has_ended = (folder / SUMMARY).exists() and not checkpoint.list_checkpoints(saved)
+    if has_begun and (has_ended or not (saved / LOCK).exists()):
+        raise UserError(
+            f"--resume: {folder} holds a run, and {saved} none of its checkpoints; bring them back, or start anew with "
+            "--overwrite"
+        )
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -226,9 +248,10 @@ def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwr
         return
     if not overwrite:
         used = saved if checkpoints else folder if outputs[0].name == METRICS else outputs[0]
+        other = "--workdir" if used and folder and used.is_relative_to(folder) else "--workdir and checkpoints.save"
         raise UserError(
             f"{used} already holds a run; add --resume to go on with it, --overwrite to start it anew, or name another "
-            "folder with --workdir"
+            f"folder with {other}"
         )
     if load and saved and saved in load.parents:
         raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
@@ -258,11 +281,13 @@ _held_locks: list[IO[str]] = []  # open until the process ends, however it ends
 
 
 def _lock(folder: Path) -> None:
-    lock = (folder / ".lock").open("w")
+    lock = (folder / LOCK).open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"{folder}: another process is training there; name another --workdir") from None
+        raise UserError(
+            f"{folder}: another process is training there; name another folder (--workdir, checkpoints.save)"
+        ) from None
     _held_locks.append(lock)
 
 

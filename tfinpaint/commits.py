@@ -24,15 +24,20 @@ _BLOCK = 2**20
 WRITING, REPLACED, REMOVED = (f".tfinpaint-{state}" for state in ("partial", "replaced", "removed"))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for commits, which is there after a power cut, too."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        _sync(folder.parent)
+
+
 def write(final: Path, write_files: Callable[[Path], None]) -> None:
     """Make the folder `final` of what `write_files` writes into the folder it is given; one of this name is replaced.
 
     Raises:
         OSError: it cannot be written; what stands under this name is left as it was.
     """
-    if not final.parent.exists():
-        final.parent.mkdir(parents=True)
-        _sync(final.parent.parent)
+    make_folder(final.parent)
     clean(final.parent)
     partial = _hidden(final, WRITING)
     partial.mkdir()

@@ -160,7 +160,7 @@ def _open_folder(
         if trains and saved:
             if resume:
                 _refuse_lost(folder, saved)
-            saved.mkdir(parents=True, exist_ok=True)
+            commits.make_folder(saved)
             _lock(saved)  # runs in other folders may name it too
             commits.clean(saved)  # what a killed process has left, before it is looked at
         checkpoints = checkpoint.list_checkpoints(saved) if saved else []

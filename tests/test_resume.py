@@ -185,6 +185,8 @@ def test_a_change_is_asked_about_once_and_counts_where_it_is_not_saved_yet(undis
 
 def test_a_run_whose_checkpoints_are_gone_is_not_started_anew_unasked(undisturbed, tmp_path):
     run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
+    (run / "model_checkpoints" / ".lock").unlink()  # a copy may lack what is hidden
+    assert "nothing is left to train" in succeed("classify", "--resume", "--workdir", run)
     before = tree(run)
     for remove in (lambda: shutil.rmtree(run / "model_checkpoints"), lambda: (run / "summary.json").unlink()):
         remove()  # with no result either, it might have been killed before its first checkpoint, but for the folder

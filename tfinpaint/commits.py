@@ -19,8 +19,8 @@ from pathlib import Path
 MANIFEST = "manifest.json"
 MOST_BYTES = 2**20  # of a manifest
 _BLOCK = 2**20
-# Endings of the hidden names of what is being written, replaced, or removed; none of these is ever read. Whoever uses
-# this program's name in his own is told that it is its own: what ends so is deleted.
+# Endings of the hidden names of what is being written, replaced, or removed; none of these is ever read. They hold this
+# program's name because whatever ends so is deleted, in any folder that a configuration names.
 WRITING, REPLACED, REMOVED = (f".tfinpaint-{state}" for state in ("partial", "replaced", "removed"))
 
 

@@ -216,10 +216,13 @@ def _changes(config: Config, before: Mapping[str, Any], allowed: Sequence[str]) 
 
 
 def _refuse_lost(folder: Path, saved: Path) -> None:
-    """To start anew where a run was is not to go on with it."""
-    has_begun = (folder / RESOLVED_CONFIG).exists()
-    has_ended = (folder / SUMMARY).exists() and not checkpoint.list_checkpoints(saved)
-    if has_begun and (has_ended or not (saved / LOCK).exists()):
+    """To start anew where a run was is not to go on with it.
+
+    One that was killed before its first checkpoint has neither; but then the folder for them is there, and no result.
+    """
+    if checkpoint.list_checkpoints(saved) or not (folder / RESOLVED_CONFIG).exists():
+        return
+    if (folder / SUMMARY).exists() or not (saved / LOCK).exists():
         raise UserError(
             f"--resume: {folder} holds a run, and {saved} none of its checkpoints; bring them back, or start anew with "
             "--overwrite"

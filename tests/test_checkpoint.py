@@ -174,7 +174,8 @@ def test_progress_is_a_file_of_bounded_size(tmp_path):
 def test_a_failed_save_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch):
     model, optimizer = trained(0)
     path = save(tmp_path, model, optimizer, epoch=1)
-    monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(checkpoint.npz, "write", lambda *_: (_ for _ in ()).throw(full))
     with pytest.raises(UserError, match="model_checkpoint_2: the checkpoint could not be written: No space left"):
         save(tmp_path, model, optimizer, epoch=2)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

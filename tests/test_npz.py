@@ -40,6 +40,25 @@ def test_what_savez_has_written_comes_back(tmp_path):
         assert np.array_equal(found[name], array)
 
 
+def test_write_is_what_savez_writes_and_never_a_pickle(tmp_path):
+    npz.write(tmp_path / "ours.npz", STATE)
+    np.savez(tmp_path / "numpy.npz", **STATE)
+    assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "numpy.npz").read_bytes()
+    with (tmp_path / "open.npz").open("wb") as file:
+        npz.write(file, STATE)
+    assert (tmp_path / "open.npz").read_bytes() == (tmp_path / "ours.npz").read_bytes()
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        npz.write(tmp_path / "objects.npz", {"0": np.array([Payload()])})
+
+
+def test_the_array_that_older_numpy_adds_is_no_array_of_the_file(tmp_path):
+    npz.write(tmp_path / "s.npz", {**STATE, "allow_pickle": np.array(False)})  # as numpy.savez before 2.2
+    for found in (npz.read(tmp_path / "s.npz", EXPECTED), npz.read_all(tmp_path / "s.npz")):
+        assert list(found) == ["0", "1", "2"]
+    npz.write(tmp_path / "s.npz", {"0": STATE["0"], "1": STATE["1"], "allow_pickle": np.array(False)})
+    assert "holds 2 arrays, expected 3; they differ in '2'" in refused(tmp_path / "s.npz")
+
+
 def refused(path) -> str:
     with pytest.raises(UserError) as raised:
         npz.read(path, EXPECTED)

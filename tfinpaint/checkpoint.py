@@ -234,7 +234,7 @@ def save(
     def write(partial: Path) -> None:
         _write(partial, header, contents)
         (partial / PROGRESS).write_text(progress.model_dump_json() + "\n")
-        np.savez(partial / RANKS, allow_pickle=False, own=ranks.own, sums=ranks.sums, counts=ranks.counts)
+        npz.write(partial / RANKS, {"own": ranks.own, "sums": ranks.sums, "counts": ranks.counts})
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -288,7 +288,7 @@ def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | 
     else:
         assert optimizer is not None
         values = [variable.numpy() for variable in optimizer_state(optimizer)]
-    np.savez(path, allow_pickle=False, **{str(number): value for number, value in enumerate(values)})
+    npz.write(path, {str(number): value for number, value in enumerate(values)})
 
 
 def _describe(path: Path, header: Header, network: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Arrays out of an uncompressed `.npz` file that others may have written."""
+"""Arrays in uncompressed `.npz` files: written without pickles, and read although others may have written them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tokenize
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -22,7 +23,23 @@ _DAMAGED = (
     TypeError, SyntaxError, tokenize.TokenError, MemoryError,
 )  # fmt: skip
 
+# NumPy before 2.2 does not know the argument `allow_pickle` of `savez`, and stores it as one more array.
+_NO_ARRAY = "allow_pickle"
+
 Expected = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
+
+
+def write(file: Path | BinaryIO, arrays: Mapping[str, np.ndarray | np.generic]) -> None:
+    """Write arrays as `numpy.savez` does, but never a pickle, with every version of NumPy.
+
+    Raises:
+        ValueError: an array holds Python objects.
+        OSError: the file cannot be written.
+    """
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def read(path: Path, expected: Expected) -> dict[str, np.ndarray]:
@@ -69,7 +86,9 @@ def read_all(path: Path) -> dict[str, np.ndarray]:
             members = archive.infolist()
             if (claimed := sum(info.file_size for info in members)) > path.stat().st_size:
                 raise ValueError(f"{claimed} bytes in {path.stat().st_size}")
-            return {info.filename.removesuffix(".npy"): _read_any(archive, info) for info in members}
+            found = {info.filename.removesuffix(".npy"): _read_any(archive, info) for info in members}
+            found.pop(_NO_ARRAY, None)
+            return found
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: is damaged or no .npz file ({reason}); copy it anew") from None
@@ -81,6 +100,8 @@ def _bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
 
 def _check_members(path: Path, archive: zipfile.ZipFile, expected: Expected) -> None:
     found = sorted(info.filename.removesuffix(".npy") for info in archive.infolist())
+    if _NO_ARRAY in found:
+        found.remove(_NO_ARRAY)
     if found != sorted(expected):
         other = sorted(set(found) ^ set(expected)) or [name for name in found if found.count(name) > 1]
         raise UserError(

@@ -64,7 +64,7 @@ class Keeper:
         try:
             folder.mkdir(exist_ok=True)
             with partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, **facts, **arrays)
+                npz.write(file, {**facts, **arrays})
             for earlier in folder.glob(f"*{ending}"):
                 earlier.unlink()
             partial.replace(path)

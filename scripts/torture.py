@@ -41,7 +41,7 @@ import tfinpaint.pretrain
 # TensorFlow's threads would not come along.
 import tfinpaint.train.callbacks
 import tfinpaint.train.restorations
-from tfinpaint import checkpoint, commits
+from tfinpaint import checkpoint, commits, run_folder
 from tfinpaint.train.progress import RunProgress
 
 COMMANDS = {"pretrain": tfinpaint.pretrain.main, "classify": tfinpaint.classify.main}
@@ -172,7 +172,7 @@ def being_written(run: Path) -> set[tuple[int, int]]:
 def note_loss(report: Report, run: Path, steps: int, interrupted: bool) -> None:
     """How many of the steps that the killed process had reached are not in the newest checkpoint."""
     report.in_saves += interrupted
-    found = checkpoint.list_checkpoints(run / "model_checkpoints")
+    found = run_folder.list_checkpoints(run / "model_checkpoints")
     if damaged := [f"{path.name}: {reason}" for path in found if (reason := commits.damage(path))]:
         report.unrecoverable += damaged
     kept = json.loads((found[-1] / checkpoint.HEADER).read_text())["step"] if found else 0
@@ -247,7 +247,7 @@ class Child:
 
 def fingerprints(run: Path) -> dict[str, str]:
     """SHA-256 of every weight and optimizer variable of the newest checkpoint, and of the metrics but for times."""
-    newest = checkpoint.list_checkpoints(run / "model_checkpoints")[-1]
+    newest = run_folder.list_checkpoints(run / "model_checkpoints")[-1]
     found = {"newest": newest.name}
     with h5py.File(newest / checkpoint.MODEL) as file:
         file.visititems(lambda name, item: found.update({name: _sha(item[()])}) if hasattr(item, "shape") else None)

@@ -124,7 +124,7 @@ def write_small(folder: Path, data: Path, **changes: object) -> Path:
 
 def outcome(run: Path) -> dict[str, object]:
     """Everything that must be the same: name of the last checkpoint, all weights and states, metrics but for times."""
-    from tfinpaint.checkpoint import list_checkpoints
+    from tfinpaint.run_folder import list_checkpoints
 
     last = list_checkpoints(run / "model_checkpoints")[-1]
     found: dict[str, object] = {"last": last.name}

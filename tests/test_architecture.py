@@ -18,6 +18,7 @@ ROWS = [
         "config_checks",
         "config_file",
         "seed_only",
+        "run_folder",
         "dist",
         "watch",
         "rendezvous",

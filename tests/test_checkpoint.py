@@ -15,6 +15,7 @@ from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.encoder import MAPS, build_encoder
 from tfinpaint.models.inpaint import build_inpainter, encoder_part
+from tfinpaint.run_folder import list_checkpoints
 
 CUT = "conv5_block1_3_bn"
 
@@ -110,7 +111,7 @@ def test_the_newest_are_kept_and_leftovers_removed(tmp_path):
     for epoch in (1, 2, 10):
         save(tmp_path, model, optimizer, epoch=epoch)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model_checkpoint_10", "model_checkpoint_2"]
-    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == [
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
         "model_checkpoint_2",
         "model_checkpoint_10",
     ]
@@ -121,25 +122,18 @@ def test_none_stays_that_is_further_than_the_one_saved(tmp_path):
     for step in (10, 18, 20, 28):
         save(tmp_path, model, optimizer, keep=3, epoch=step // 10, step=step)
     save(tmp_path, model, optimizer, keep=3, epoch=1, step=15)  # the run has gone on from an earlier one
-    names = [path.name for path in checkpoint.list_checkpoints(tmp_path)]
+    names = [path.name for path in list_checkpoints(tmp_path)]
     assert names == ["model_checkpoint_1", "model_checkpoint_1_step_5"]
 
 
-def test_which_checkpoint_is_taken_for_what(tmp_path):
+def test_a_run_goes_on_from_the_newest_that_is_intact(tmp_path):
     model, optimizer = trained(0)
     for step in (6, 10, 20, 24):
         save(tmp_path, model, optimizer, keep=None, epoch=step // 10, step=step)
-    assert checkpoint.newest_of_epochs(tmp_path).name == "model_checkpoint_2"
     assert checkpoint.newest_intact(tmp_path, 3).name == "model_checkpoint_2_step_4"
     assert checkpoint.newest_intact(tmp_path, 2).name == "model_checkpoint_2"  # the run is to end there
     (tmp_path / "model_checkpoint_2_step_4" / checkpoint.HEADER).unlink()
     assert checkpoint.newest_intact(tmp_path, 3).name == "model_checkpoint_2"
-    assert checkpoint.find(tmp_path / "model_checkpoint_1.pt").name == "model_checkpoint_1"
-    for name in ("model_checkpoint_1", "model_checkpoint_2"):
-        commits.remove(tmp_path / name)
-    assert checkpoint.newest_of_epochs(tmp_path).name == "model_checkpoint_2_step_4"
-    with pytest.raises(UserError, match=r"no such checkpoint: .*model_checkpoint_3\.pt"):
-        checkpoint.find(tmp_path / "model_checkpoint_3.pt")
 
 
 @pytest.mark.parametrize(
@@ -227,28 +221,6 @@ def test_what_is_not_a_checkpoint_is_refused(tmp_path):
     for name in ("plain.weights.h5", "text.h5", "empty"):
         with pytest.raises(UserError, match=f"{name}: not a checkpoint of tfinpaint"):
             checkpoint.read_header(tmp_path / name)
-
-
-def test_finding_by_the_seed_tools_name_and_hints(tmp_path):
-    model, optimizer = trained(0)
-    path = save(tmp_path, model, optimizer)
-    assert checkpoint.find(tmp_path / "model_checkpoint_3.pt") == path
-    with pytest.raises(UserError, match=r"no such checkpoint: .*_4; there are model_checkpoint_3"):
-        checkpoint.find(tmp_path / "model_checkpoint_4")
-    with pytest.raises(UserError, match=r"no such checkpoint: .*_2.pt; there are model_checkpoint_3"):
-        checkpoint.find(tmp_path / "model_checkpoint_2.pt")
-
-
-def test_a_shorter_run_ends_with_another_number_and_that_is_said(tmp_path, caplog):
-    model, optimizer = trained(0)
-    for epoch in (1, 3, 20):
-        save(tmp_path, model, optimizer, keep=None, epoch=epoch)
-    assert checkpoint.find(tmp_path / "model_checkpoint_10.pt").name == "model_checkpoint_3"
-    assert "model_checkpoint_10 is not there; taking model_checkpoint_3, the newest before" in caplog.text
-    (tmp_path / "model_checkpoint_10.pt").write_bytes(b"PK libtorch")  # the seed tool's own, beside ours
-    assert checkpoint.find(tmp_path / "model_checkpoint_20.pt").name == "model_checkpoint_20"
-    with pytest.raises(UserError, match="a file of libtorch cannot be read; expected a folder model_checkpoint_"):
-        checkpoint.read_header(checkpoint.find(tmp_path / "model_checkpoint_10.pt"))  # it is there, and no other's turn
 
 
 def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):

@@ -17,6 +17,7 @@ from conftest import write_config, write_images, write_training_and_testing
 
 from tfinpaint import __main__, checkpoint, commits, compare, measurements
 from tfinpaint.errors import UserError
+from tfinpaint.run_folder import list_checkpoints
 from tfinpaint.train import dataset, run
 
 
@@ -184,9 +185,7 @@ def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrain
     assert "already holds a run; add --resume to go on with it, --overwrite" in refuse("pretrain", "--config", config)
     assert (pretrained / "metrics.jsonl").read_bytes() == before
     succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1")
-    assert [path.name for path in checkpoint.list_checkpoints(pretrained / "model_checkpoints")] == [
-        "model_checkpoint_1"
-    ]
+    assert [path.name for path in list_checkpoints(pretrained / "model_checkpoints")] == ["model_checkpoint_1"]
 
 
 def test_overwriting_destroys_nothing_before_the_new_run_is_sure_to_start(images, tmp_path, pretrained):

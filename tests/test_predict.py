@@ -353,7 +353,7 @@ def test_files_that_cannot_be_used(capsys, tmp_path, run):
     before = sorted(tmp_path.iterdir())
     cases = [
         ((run, tmp_path / "pipe.png", mask), f"{tmp_path}/pipe.png: not an image: a pipe"),
-        ((tmp_path / "none", photo, mask), f"{tmp_path}/none: no such checkpoint"),
+        ((tmp_path / "none", photo, mask), f"no such checkpoint: {tmp_path}/none; "),
         ((run, tmp_path / "none.jpg", mask), f"{tmp_path}/none.jpg: no such file"),
         ((run, photo, tmp_path / "none.png"), f"{tmp_path}/none.png: no such file"),
         ((run, tmp_path, mask, "--output", tmp_path / "x.png"), f"{tmp_path}: is a folder, not an image"),

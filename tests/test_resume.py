@@ -17,8 +17,8 @@ from conftest import outcome, tree, write_small, write_training_and_testing
 from test_commands import records, refuse, succeed, tfinpaint
 
 from tfinpaint import commits
-from tfinpaint.checkpoint import list_checkpoints
 from tfinpaint.errors import UserError
+from tfinpaint.run_folder import list_checkpoints
 from tfinpaint.train import callbacks
 from tfinpaint.train.loop import Trainer
 from tfinpaint.train.progress import RunProgress

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from tfinpaint.config_transforms import MOST_SIDE, Fill, Transform
 from tfinpaint.errors import UserError
 from tfinpaint.models.encoder import MAPS, STRIDE
 from tfinpaint.models.network_file import MAX_BYTES
+from tfinpaint.run_folder import MOST_PROGRESS_BYTES, PROGRESS, list_checkpoints, place_of
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +42,11 @@ RECORD_KEYS = {"phase", "epoch", "loss", "seconds", "images_per_second"}  # that
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
 DISCRIMINATOR, DISCRIMINATOR_OPTIMIZER = "discriminator.weights.h5", "discriminator_optimizer.npz"
-PROGRESS, RANKS = "progress.json", "ranks.npz"
+RANKS = "ranks.npz"
 _ATTRIBUTE = "tfinpaint"
 _NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
 SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
-_NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
 _STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
-MOST_PROGRESS_BYTES = 16 * 2**20  # 30,000 epochs; Python takes thirty times of it for what others may have written
 
 
 class Restoration(BaseModel):
@@ -298,22 +296,6 @@ def _describe(path: Path, header: Header, network: dict[str, Any] | None = None)
             file[_NETWORK] = np.frombuffer(json.dumps(network).encode(), np.uint8)
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, oldest first; whether they are whole is not looked at."""
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if _NAME.match(path.name) and path.is_dir()), key=place_of)
-
-
-def newest_of_epochs(folder: Path) -> Path | None:
-    """The newest checkpoint that is ready for inference, else one made within an epoch; None where there are none.
-
-    Batch-norm statistics are made ready at the end of an epoch.
-    """
-    found = list_checkpoints(folder)
-    return max(found, key=lambda path: (place_of(path)[1] == 0, place_of(path)), default=None)
-
-
 def newest_intact(folder: Path, num_epochs: int) -> Path | None:
     """The checkpoint from which a run of so many epochs goes on: the newest that is as it was written.
 
@@ -338,37 +320,6 @@ def newest_intact(folder: Path, num_epochs: int) -> Path | None:
     if damaged:
         raise UserError(f"no checkpoint is left to go on from: {damaged[0]}; start anew with --overwrite")
     return None
-
-
-def place_of(path: Path) -> tuple[int, int]:
-    """(epoch, step within the next one) of a checkpoint, from its name."""
-    match = _NAME.match(path.name)
-    assert match
-    return int(match[1]), int(match[2] or 0)
-
-
-def find(path: Path) -> Path:
-    """A checkpoint folder or weight file.
-
-    The seed tool's `model_checkpoint_100.pt` finds this project's `model_checkpoint_100`; in its absence, with a
-    warning, the newest one of an epoch before it: a run that was made shorter ends with another number.
-
-    Raises:
-        UserError: there is none.
-    """
-    kept = list_checkpoints(path.parent)
-    seed_name = _NAME.match(path.stem) if path.suffix == ".pt" else None
-    if seed_name and path.with_suffix("") in kept:
-        return path.with_suffix("")
-    if path.exists():
-        return path
-    for other in reversed(kept):
-        epochs, step = place_of(other)
-        if seed_name and epochs <= int(seed_name[1]) and not step:
-            log.warning(f"checkpoints.load: {path.stem} is not there; taking {other.name}, the newest before")
-            return other
-    hint = f"; there are {', '.join(other.name for other in kept)}" if kept else ""
-    raise UserError(f"checkpoints.load: no such checkpoint: {path}{hint}")
 
 
 def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:

@@ -83,7 +83,7 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
     config = load_config(path, parsed.overrides, parsed.workdir)
     ranks = 1 if rendezvous.is_elastic() else dist.launched_size()  # an elastic run looks at each number that it has
     try:
-        config = check_task(config, task, ranks)
+        config = check_task(config, task, ranks, resumes=parsed.resume)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes))

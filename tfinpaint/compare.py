@@ -17,7 +17,7 @@ from tfinpaint.errors import UserError
 
 COLUMNS = (
     *("test_accuracy", "train_accuracy", "label_fraction", "pretrain_loss", "test_loss"),
-    "test_hole_psnr_db",
+    *("test_hole_psnr_db", "best_epoch", "best_test_loss"),
     *("epochs", "images_per_second", "world_size"),
 )
 

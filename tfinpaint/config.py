@@ -39,7 +39,11 @@ class Checkpoints(Section):
         ge=1,
         description="newest checkpoints kept on disk, besides that of the lowest loss on held-out images; null: all",
     )
-    load: Path | None = Field(None, description="checkpoint folder, weight file, or Keras 2 `.h5` file to start from")
+    load: Path | None = Field(
+        None,
+        description="what to start from: a run folder (its newest checkpoint), `best` in a run folder (its checkpoint "
+        "of the lowest loss on held-out images), a checkpoint folder, a weight file, or a Keras 2 `.h5` file",
+    )
 
 
 class Data(Section):
@@ -210,7 +214,9 @@ class Perceptual(Section):
     """The distance of restoration and original as a frozen encoder sees it (Johnson et al., arXiv 1603.08155)."""
 
     weight: float = Field(0.1, gt=0, description="of the mean squared distance of the features")
-    encoder: Path = Field(description="checkpoint folder of this project, or its encoder.weights.h5")
+    encoder: Path = Field(
+        description="run folder (its newest checkpoint), `best` in one, checkpoint folder, or encoder.weights.h5"
+    )
     layer: str = Field("conv3_block4_out", description="layer of that encoder whose outputs are compared")
 
 

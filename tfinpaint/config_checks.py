@@ -9,14 +9,19 @@ from typing import Literal
 
 from tfinpaint.config import Config, ConfigError, Loss
 from tfinpaint.config_transforms import MASKS, MOST_RECTANGLES, Shape, Transform, shape_after
+from tfinpaint.errors import UserError
+from tfinpaint.run_folder import find
 
 Task = Literal["pretrain", "classify"]
 _PRETRAIN_LOSS = ("target", "overlap", "normalize_patches", "adversarial", "perceptual")
 STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
 
 
-def check_task(config: Config, task: Task, ranks: int) -> Config:
+def check_task(config: Config, task: Task, ranks: int, *, resumes: bool = False) -> Config:
     """Refuse a configuration that cannot work for the task on this many ranks.
+
+    Args:
+        resumes: the run is to go on from its own checkpoints; where it cannot, `checkpoints.load` is looked for later.
 
     Returns:
         The configuration, with the task's target type and loss where it leaves them open.
@@ -26,6 +31,8 @@ def check_task(config: Config, task: Task, ranks: int) -> Config:
     """
     config = _completed(config, task)
     _check_paths(config)
+    if config.checkpoints.load and not (resumes and config.data.input_path):
+        _check_load(config)
     check_ranks(config, ranks)
     data = config.data
     where = "data.transforms and input_transforms" if data.input_transforms else "data.transforms"
@@ -113,9 +120,17 @@ def _check_paths(config: Config) -> None:
         raise ConfigError("data names neither input_path (images to train on) nor test_input_path (to evaluate)")
     if data.input_path is None and load is None:
         raise ConfigError("without data.input_path nothing is trained: name the weights to use in checkpoints.load")
-    if load is not None and not load.exists() and not _seed_checkpoints(load):
-        raise ConfigError(f"checkpoints.load: no such checkpoint: {load}")
     _check_output_path(config)
+
+
+def _check_load(config: Config) -> None:
+    load = config.checkpoints.load
+    assert load
+    try:
+        find(load, "checkpoints.load")
+    except UserError as error:
+        instead = ", or --set checkpoints.load=null to train from scratch" if config.data.input_path else ""
+        raise ConfigError(f"{error}; name another, run pretrain first{instead}") from None
 
 
 def _check_output_path(config: Config) -> None:
@@ -129,11 +144,6 @@ def _check_output_path(config: Config) -> None:
         path = getattr(data, key)
         if path and (output.is_relative_to(path) or path.is_relative_to(output)):
             raise ConfigError(f"data.test_output_path {output} and data.{key} {path} must lie apart from each other")
-
-
-def _seed_checkpoints(load: Path) -> bool:
-    """True where `model_checkpoint_100.pt` may stand for a checkpoint folder of this project."""
-    return load.suffix == ".pt" and any(load.parent.glob("model_checkpoint_*"))
 
 
 def _check_steps(name: str, steps: Sequence[Transform], channels: int) -> None:
@@ -286,8 +296,10 @@ def _check_loss(config: Config) -> None:
 
 def _check_perceptual(config: Config, encoder: Path) -> None:
     save = config.checkpoints.save
-    if not encoder.exists():
-        raise ConfigError(f"loss.perceptual.encoder: no such checkpoint: {encoder}")
+    try:
+        encoder = find(encoder, "loss.perceptual.encoder").path
+    except UserError as error:
+        raise ConfigError(f"{error}; name another, or --set loss.perceptual=null to train without it") from None
     if save and encoder.is_relative_to(save):
         raise ConfigError(
             f"loss.perceptual.encoder: {encoder} lies in checkpoints.save, where this run deletes what is old; use "

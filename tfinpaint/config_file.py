@@ -78,7 +78,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
     """
     raw, lines = _read(path)
     if path.name == RESOLVED_CONFIG:  # of a run folder, for that run or for another one
-        _move_outputs(raw, workdir.resolve() if workdir else path.resolve().parent)
+        move_outputs(raw, workdir.resolve() if workdir else path.resolve().parent)
     raw = _resolve_paths(raw, path.resolve().parent)
     sources: dict[Location, str] = {}
     for override in overrides:
@@ -237,11 +237,19 @@ _OUTPUT_PATHS: list[Location] = [("outfile",), ("checkpoints", "save"), ("data",
 _PATHS: list[Location] = [*_INPUT_PATHS, *_OUTPUT_PATHS]
 
 
-def _move_outputs(raw: dict[str, Any], folder: Path) -> None:
-    """Let what a run wrote below its folder be where the folder is now: it may have been moved, or copied."""
+def move_outputs(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Let what a run wrote below its folder be where the folder is now: it may have been moved, or copied.
+
+    Args:
+        raw: the configuration of the run; it is changed.
+        folder: the run folder, absolute.
+
+    Returns:
+        The same configuration.
+    """
     before = raw.get("workdir")
     if not isinstance(before, str):
-        return
+        return raw
     for *sections, key in _OUTPUT_PATHS:
         section = _descend(raw, sections)
         if (
@@ -251,6 +259,7 @@ def _move_outputs(raw: dict[str, Any], folder: Path) -> None:
         ):
             section[key] = str(folder / Path(section[key]).relative_to(before))
     raw["workdir"] = str(folder)
+    return raw
 
 
 def _resolve_paths(raw: dict[str, Any], base: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from tfinpaint import cli, dist, rendezvous
+from tfinpaint import cli, dist, rendezvous, run_folder
 from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_checks import check_ranks, fitting_ranks
 from tfinpaint.errors import UserError
@@ -134,9 +134,7 @@ def options_after(history: History, options: cli.Options) -> cli.Options:
 
 def newest_commit(config: Config) -> str | None:
     """The newest state that a run can go on from, as "name time": other than before once one has been written."""
-    from tfinpaint import checkpoint
-
-    saved = checkpoint.list_checkpoints(config.checkpoints.save) if config.checkpoints.save else []
+    saved = run_folder.list_checkpoints(config.checkpoints.save) if config.checkpoints.save else []
     if not saved:
         return None
     return f"{saved[-1].name} {saved[-1].stat().st_mtime_ns}"

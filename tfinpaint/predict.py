@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from tfinpaint import cli, dist, restoration
+from tfinpaint import cli, dist, restoration, run_folder
 from tfinpaint.config import Distributed
 from tfinpaint.data import decode
 from tfinpaint.errors import UserError
@@ -65,7 +65,8 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     transparency and colour profile where the format can hold them.
 
     Args:
-        checkpoint: checkpoint folder or model.weights.h5 of an inpainter, or a run folder: its newest checkpoint.
+        checkpoint: checkpoint folder or model.weights.h5 of an inpainter; a run folder stands for its newest, and
+            `best` in a run folder for that of the lowest loss on held-out images.
         photo: a JPEG, PNG, WebP, TIFF, BMP or GIF file.
         mask: an image of the photo's size as displayed; the hole is where it is light and opaque.
         output: its ending names the format.
@@ -77,8 +78,7 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     Raises:
         UserError: a file cannot be used; the mask erases nothing or everything; the network does not restore images.
     """
-    if not checkpoint.exists():
-        raise UserError(f"{checkpoint}: no such checkpoint")
+    found = run_folder.find(checkpoint)
     _check_output(output, (photo, mask), overwrite)
     if photo.exists() and mask.exists() and photo.samefile(mask):
         raise UserError(f"{mask}: is the photo itself; the mask is another image, white where to restore it")
@@ -88,8 +88,8 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     if max(picture.size) > MOST_PIXELS.get(kind, max(picture.size)):
         raise UserError(f"--output {output}: {kind} holds {MOST_PIXELS[kind]} pixels a side; take .png")
     dist.start_alone(Distributed())
-    found, lines = _find(checkpoint)
-    header, network = load_network(found)
+    lines = [found.note] if found.note else []
+    header, network = load_network(found.path)
     pixels = picture.pixels if header.target_channels == 3 else _luma(picture.pixels)
     if picture.is_first:
         lines.append(f"Only the first image of {photo.name} is restored: it holds several")
@@ -210,18 +210,6 @@ def _luma(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
 
 
-def _find(path: Path) -> tuple[Path, list[str]]:
-    """A run folder's newest checkpoint and a line that says so; or the path itself."""
-    from tfinpaint import checkpoint
-
-    for folder in (path / "model_checkpoints", path):
-        if newest := checkpoint.newest_of_epochs(folder):
-            within = checkpoint.place_of(newest)[1]
-            note = "; it was made within an epoch, its batch-norm statistics are not ready for this" if within else ""
-            return newest, [f"Taking {newest.name}, the newest of {path}{note}"]
-    return path, []
-
-
 def load_network(path: Path) -> tuple[Header, restoration.Network]:
     """The network of a checkpoint, with its weights.
 
@@ -315,7 +303,11 @@ def write_image(path: Path, photo: Photo) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = argparse.ArgumentParser(prog="tfinpaint predict", description=__doc__.splitlines()[0])
-        parser.add_argument("checkpoint", type=Path, help="checkpoint folder, model.weights.h5, or run folder")
+        parser.add_argument(
+            "checkpoint",
+            type=Path,
+            help="run folder (its newest checkpoint), RUN/best, checkpoint folder or model.weights.h5",
+        )
         parser.add_argument("photo", type=Path, help="image to restore")
         parser.add_argument("mask", type=Path, help="image of the same size: white where the photo is to be restored")
         parser.add_argument("--output", type=Path, help="image to write; default: PHOTO_restored.png beside the photo")

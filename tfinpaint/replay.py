@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint import cli, dist
+from tfinpaint import cli, dist, run_folder
 from tfinpaint.config import Config
 from tfinpaint.config_file import load_config
 from tfinpaint.errors import UserError
@@ -34,7 +34,8 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
     Args:
         workdir: the run folder.
         batch: a file of its folder `spoilt`; None: the last.
-        weights: a checkpoint folder of the run; None: the newest, or without one random weights as the run's first.
+        weights: a checkpoint folder of the run, or `best` in its folder; None: the newest, or without one
+            random weights as the run's first.
 
     Returns:
         The findings, a line each.
@@ -78,7 +79,9 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     network = read_network(config.layers) if config.layers is not None else None
     run = Run(config, dist.World(), kind, None, network)
     if weights is None and config.checkpoints.save:
-        weights = next(reversed(checkpoint.list_checkpoints(config.checkpoints.save)), None)
+        weights = next(reversed(run_folder.list_checkpoints(config.checkpoints.save)), None)
+    elif weights is not None:
+        weights = run_folder.find(weights, "--checkpoint").path
     header = checkpoint.read_header(weights, allowed=(kind,)) if weights else None
     classes: tuple[str, ...] = header.classes if header else ()
     if kind == "classifier" and not classes and config.data.input_path:
@@ -143,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = argparse.ArgumentParser(prog="tfinpaint replay", description=__doc__.splitlines()[0])
         parser.add_argument("--workdir", type=Path, required=True, help="run folder")
         parser.add_argument("--batch", type=Path, help="file of its folder spoilt; default: the last")
-        parser.add_argument("--checkpoint", type=Path, help="checkpoint folder of the run; default: the newest")
+        parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or RUN/best; default: the newest")
         parsed = parser.parse_args(arguments)
         if dist.launched_rank():
             return  # one process looks; under a launcher the others have nothing to do

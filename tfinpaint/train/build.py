@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfinpaint import checkpoint, legacy_weights, transfer
+from tfinpaint import checkpoint, legacy_weights, run_folder, transfer
 from tfinpaint.checkpoint import ENCODER, KINDS, Contents, Header, Kind, Restoration
 from tfinpaint.config import Config
 from tfinpaint.errors import UserError
@@ -153,7 +153,7 @@ def trained_classes(run: Run) -> tuple[str, ...] | None:
     assert load is not None  # the configuration was checked
 
     def read() -> list[str]:
-        found = checkpoint.find(load)
+        found = run_folder.find(load, "checkpoints.load").path
         if found.is_file() and legacy_weights.is_legacy(found):
             return []
         return list(checkpoint.read_header(found, allowed=("classifier",)).classes)
@@ -172,14 +172,15 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = Fals
     """
 
     def load() -> list[str]:
-        found = checkpoint.find(path)
+        meant = run_folder.find(path, "checkpoints.load")
+        found, notes = meant.path, [meant.note] if meant.note else []
         kind, source = _read_weights(run, found, whole)
         plan = transfer.plan_transfer(source, model)
         skipped = [*plan.missing, *(name for name, *_ in plan.mismatched)]
         if whole and skipped:
             raise UserError(f"{found}: without training every layer's weights must be there; not so: {skipped[0]}")
         transfer.copy_weights(plan, source, model)
-        return [f"Loading {kind} weights from {found}", *plan.report(found.name)]
+        return [*notes, f"Loading {kind} weights from {found}", *plan.report(found.name)]
 
     lines = run.world.from_first(load)
     for line in lines:
@@ -301,7 +302,10 @@ def _make_judge(run: Run) -> Judge | None:
     section = run.config.loss.perceptual
     if section is None:
         return None
-    path = section.encoder / ENCODER if section.encoder.is_dir() else section.encoder
+    found = run_folder.find(section.encoder, "loss.perceptual.encoder")
+    path = found.path / ENCODER if found.path.is_dir() else found.path
+    if found.note:
+        log.info(f"loss.perceptual.encoder: {found.note}")
     header = checkpoint.read_header(path, allowed=("encoder",))
     height, width, channels = run.config.target_shape
     if header.channels != channels:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint import checkpoint, commits
+from tfinpaint import checkpoint, commits, run_folder
 from tfinpaint.checkpoint import Header, Kind, Progress
 from tfinpaint.config import Config
 from tfinpaint.config_file import RESOLVED_CONFIG, as_values, differences, dump_config, has_key, read_values
@@ -163,7 +163,7 @@ def _open_folder(
             commits.make_folder(saved)
             _lock(saved)  # runs in other folders may name it too
             commits.clean(saved)  # what a killed process has left, before it is looked at
-        checkpoints = checkpoint.list_checkpoints(saved) if saved else []
+        checkpoints = run_folder.list_checkpoints(saved) if saved else []
         if not trains:
             _refuse_evaluation(config, checkpoints, resume, overwrite)
         elif not resume:
@@ -220,7 +220,7 @@ def _refuse_lost(folder: Path, saved: Path) -> None:
 
     One that was killed before its first checkpoint has neither; but then the folder for them is there, and no result.
     """
-    if checkpoint.list_checkpoints(saved) or not (folder / RESOLVED_CONFIG).exists():
+    if run_folder.list_checkpoints(saved) or not (folder / RESOLVED_CONFIG).exists():
         return
     if (folder / SUMMARY).exists() or not (saved / LOCK).exists():
         raise UserError(
@@ -256,7 +256,7 @@ def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwr
             f"{used} already holds a run; add --resume to go on with it, --overwrite to start it anew, or name another "
             f"folder with {other}"
         )
-    if load and saved and saved in load.parents:
+    if load and saved and saved in run_folder.find(load, "checkpoints.load").path.parents:
         raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
     if any(_kind_of(path) not in (kind, None) for path in checkpoints):
         raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")
@@ -303,14 +303,14 @@ def begin(run: Run) -> None:
     """
     if not run.resumed:
         saved = run.config.checkpoints.save if run.config.data.input_path else None
-        for path in checkpoint.list_checkpoints(saved) if saved else []:
+        for path in run_folder.list_checkpoints(saved) if saved else []:
             commits.remove(path)
         (run.folder / METRICS).unlink(missing_ok=True)
         for name in (FIGURES, TENSORBOARD, spoilt.FOLDER):
             shutil.rmtree(run.folder / name, ignore_errors=True)
     elif run.config.checkpoints.save:
-        for path in checkpoint.list_checkpoints(run.config.checkpoints.save):
-            if checkpoint.place_of(path) > checkpoint.place_of(run.resumed.path) and commits.damage(path):
+        for path in run_folder.list_checkpoints(run.config.checkpoints.save):
+            if run_folder.place_of(path) > run_folder.place_of(run.resumed.path) and commits.damage(path):
                 log.warning(f"Damaged: {commits.set_aside(path)}")
     # Until the run is at its end, it has no result.
     for name in (SUMMARY, REPORT):
@@ -319,10 +319,11 @@ def begin(run: Run) -> None:
 
 
 def write_summary(run: Run, model: keras.Model, metrics: MetricsLog, figures: dict[str, Any]) -> dict[str, Any]:
-    """summary.json: the given final figures and those that every run has."""
+    """Write summary.json: the given final figures and those that every run has; log which checkpoint is the best."""
     rates = [record["images_per_second"] for record in metrics.records if record["phase"] == "train"]
     summary = {
         **figures,
+        **_best_checkpoint(run),
         "epochs": run.config.num_epochs if run.config.data.input_path else 0,
         "images_per_second": statistics.median(rates) if rates else None,
         "seconds": sum(record["seconds"] for record in metrics.records),
@@ -332,6 +333,20 @@ def write_summary(run: Run, model: keras.Model, metrics: MetricsLog, figures: di
     }
     write_json(run.folder / SUMMARY, summary)
     return summary
+
+
+def _best_checkpoint(run: Run) -> dict[str, Any]:
+    """Return what a summary says of the best checkpoint; {} where none is known to be."""
+    saved = run.config.checkpoints.save if run.config.data.input_path else None
+    best = run_folder.best_of(saved) if saved else None
+    if best is None:
+        return {}
+    inside = best.path.is_relative_to(run.folder)  # then it stays true when the folder is moved
+    place = best.path.relative_to(run.folder) if inside else best.path
+    loss = "" if best.loss is None else f" ({best.loss:.4g})"
+    log.info(f"Best checkpoint: {best.path.name}, {run_folder.BEST_BY}{loss}; {run.folder / run_folder.BEST} names it")
+    figures = {"best_checkpoint": str(place), "best_by": run_folder.BEST_BY}
+    return {**figures, "best_epoch": best.epoch, "best_test_loss": best.loss}
 
 
 def write_report(run: Run, title: str, summary: Mapping[str, Any], sections: Sequence[Section]) -> None:

@@ -125,6 +125,22 @@ def test_all_that_two_ranks_measure_is_what_one_measures(equal_runs, tmp_path):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-6)
 
 
+def test_batch_norms_that_a_transfer_leaves_frozen_get_the_statistics_of_one_rank(images, tmp_path):
+    # Each rank sees 2 of 4 images: normalised by these alone, the first step's loss is another one by tens of percent.
+    config = write_config(tmp_path / "p.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=2)
+    alone("pretrain", "--config", config, "--workdir", tmp_path / "pretrained")
+    changes = {"num_epochs": 1, "steps_per_epoch": 1, "data__batch_size": 4, "model__trainable": "batchnorm_frozen"}
+    config = write_config(tmp_path / "c.yaml", "classify", images, **changes)
+    options = ("--config", config, "--set", f"checkpoints.load={tmp_path / 'pretrained'}")
+    alone("classify", *options, "--workdir", tmp_path / "one")
+    losses = {"one": [json.loads(line)["loss"] for line in (tmp_path / "one" / "metrics.jsonl").open()]}
+    for launcher in ("mpirun", "gloo"):
+        succeed("classify", *options, "--workdir", tmp_path / launcher, launcher=launcher)
+        assert largest_relative_difference(weights(tmp_path / launcher), weights(tmp_path / "one")) <= 1e-4
+        losses[launcher] = [json.loads(line)["loss"] for line in (tmp_path / launcher / "metrics.jsonl").open()]
+        assert losses[launcher] == pytest.approx(losses["one"], rel=1e-4)
+
+
 def test_xla_inside_and_collectives_outside(images, tmp_path):
     changes = {"num_epochs": 1, "steps_per_epoch": 2, "jit_compile": True, "precision": "mixed_bfloat16"}
     config = write_config(tmp_path / "c.yaml", "pretrain", images, data__test_input_path=None, **changes)

@@ -309,6 +309,28 @@ def test_synchronised_batch_norm_normalises_by_all_ranks():
     assert np.array_equal(model(mine, training=True), expected)  # frozen, it asks no other rank
 
 
+def test_statistics_that_are_estimated_together_are_those_of_one_rank():
+    # What the second layer sees depends on what the first one normalises by: 4 images, or 2 of them on each rank.
+    generator = np.random.default_rng(0)
+    mine, its = (generator.normal(mean, [1, 2, 3], (2, 3)).astype(np.float32) for mean in (0, 4))
+    both, alone, ranks = np.concatenate([mine, its]), norm_model(), norm_model()
+    ranks.set_weights(alone.get_weights())
+    norms = batchnorm_layers(alone, trainable=True)
+    StatisticsEstimator(alone, norms, [{"inputs": both}], dist.World()).run()
+    kernel, bias = (weight.numpy() for weight in alone.get_layer("dense").weights)
+    seen = (its - both.mean(axis=0)) / np.sqrt(both.var(axis=0) + 1e-3) @ kernel + bias  # by the other's second layer
+    others = [tf.constant([its.mean(axis=0), (its**2).mean(axis=0)])]
+    others += [tf.constant([seen.mean(axis=0), (seen**2).mean(axis=0)], tf.float32)]
+    world = PairOfRanks(others)
+    world.size, world.sum_array = 2, lambda values: 2 * values  # both ranks have read the same
+    norms = batchnorm_layers(ranks, trainable=True)
+    StatisticsEstimator(ranks, norms, [{"inputs": mine}], world, synchronised=True).run()
+    assert all(
+        np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(ranks.get_weights(), alone.get_weights(), strict=True)
+    )
+    ranks(mine, training=True)  # asks no other rank any more, which would have nothing to give
+
+
 def test_weights_of_synchronised_batch_norms_are_those_of_plain_ones(tmp_path):
     # Keras names the groups of a weight file after the layers' classes.
     plain, synchronised = norm_model(), norm_model()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import keras
 import numpy as np
@@ -32,9 +32,14 @@ def synchronise_batchnorm(model: keras.Model, world: World) -> None:
     Not under XLA. Keras's own `synchronized` knows the replicas of a tf.distribute strategy alone. The layers stay what
     they are, for Keras names the groups of a weight file after their class.
     """
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer._moments = functools.partial(_moments_over_ranks, layer, layer._moments, world)
+    for layer in _all_batchnorms(model):
+        if isinstance(layer._moments, functools.partial):  # done already
+            continue
+        layer._moments = functools.partial(_moments_over_ranks, layer, layer._moments, world)
+
+
+def _all_batchnorms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [*batchnorm_layers(model, trainable=True), *batchnorm_layers(model, trainable=False)]
 
 
 def _moments_over_ranks(
@@ -55,18 +60,27 @@ class StatisticsEstimator:
     """Sets the mean and variance of some batch-norm layers to those over given batches of all ranks.
 
     With equal batch sizes the result is the exact mean and the exact (biased) variance of what these layers see, when
-    every layer before them normalises by its own batch.
+    every layer before them normalises by its own batch: that of the rank, as in training, or that of all ranks.
     """
 
     def __init__(
-        self, model: keras.Model, layers: Sequence[keras.layers.BatchNormalization], batches: Iterable, world: World
+        self,
+        model: keras.Model,
+        layers: Sequence[keras.layers.BatchNormalization],
+        batches: Iterable,
+        world: World,
+        *,
+        synchronised: bool = False,
     ) -> None:
         """
         Args:
             layers: batch-norm layers of `model`, frozen or not.
             batches: finite, {"inputs": ...}; equally many and equally large on every rank; read anew at each run.
+            synchronised: while estimating, normalise by the batches of all ranks together, so that the result does not
+                depend on their number; at the price of a reduction for each batch norm and batch.
         """
         self._model, self._layers, self._batches, self._world = model, list(layers), batches, world
+        self._synchronised = synchronised and world.size > 1
         self._observe = tf.function(lambda inputs: self._model(inputs, training=True), autograph=False)
 
     def run(self) -> None:
@@ -74,7 +88,8 @@ class StatisticsEstimator:
         if not self._layers:
             return
         sums, count = np.zeros(0), 0
-        with _showing_batch_statistics(self._model, self._layers):
+        together = _normalising_together(self._model, self._world) if self._synchronised else nullcontext()
+        with together, _showing_batch_statistics(self._model, self._layers):
             for batch in self._batches:
                 self._observe(batch["inputs"])
                 means, variances = self._read()
@@ -98,14 +113,27 @@ class StatisticsEstimator:
 
 
 @contextmanager
+def _normalising_together(model: keras.Model, world: World) -> Iterator[None]:
+    """Within it, every batch norm of the model in training mode sees the batches of all ranks."""
+    kept = [(layer, layer._moments) for layer in _all_batchnorms(model)]
+    synchronise_batchnorm(model, world)
+    try:
+        yield
+    finally:
+        for layer, moments in kept:
+            layer._moments = moments
+
+
+@contextmanager
 def _showing_batch_statistics(model: keras.Model, layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
     """Within it, a training-mode call leaves each layer with the statistics of that batch alone.
 
     The other batch norms of the model get their statistics back afterwards.
     """
     kept = [(layer, layer.momentum, layer.trainable) for layer in layers]
-    norms = [*batchnorm_layers(model, trainable=True), *batchnorm_layers(model, trainable=False)]
-    others = [(v, v.numpy()) for n in norms if n not in layers for v in (n.moving_mean, n.moving_variance)]
+    others = [
+        (v, v.numpy()) for n in _all_batchnorms(model) if n not in layers for v in (n.moving_mean, n.moving_variance)
+    ]
     try:
         for layer in layers:
             layer.momentum, layer.trainable = 0.0, True

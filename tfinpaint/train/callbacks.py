@@ -111,7 +111,7 @@ def _settle(run: Run, trainer: Trainer, batches_from: Callable[[int], Batches], 
     """How batch-norm statistics are made ready for inference at each epoch's end.
 
     Frozen batch-norms are settled here and now, after a transfer: the statistics that came with the weights are those
-    of erased images.
+    of erased images. No rank trains them with its own share of a batch, so they are those of any number of ranks.
     """
     count = min(run.config.model.batchnorm_batches, steps)
     if not count:
@@ -119,7 +119,7 @@ def _settle(run: Run, trainer: Trainer, batches_from: Callable[[int], Batches], 
     sample = batches_from(0).take(count)
     if run.config.checkpoints.load and not run.resumed:
         frozen = batchnorm_layers(trainer.model, trainable=False)
-        StatisticsEstimator(trainer.model, frozen, sample, run.world).run()
+        StatisticsEstimator(trainer.model, frozen, sample, run.world, synchronised=True).run()
     return StatisticsEstimator(trainer.model, batchnorm_layers(trainer.model, trainable=True), sample, run.world).run
 
 

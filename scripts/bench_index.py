@@ -66,12 +66,12 @@ def imagine(images: int, folders: int) -> None:
     """Folders `class_00000`, ... that hold `images` names together, in place of what is on the disk."""
     share = -(-images // folders)
 
-    def read_folder(place: str, seen: set) -> tuple[int, list[str]]:
+    def read_folder(place: str, seen: set) -> tuple[int, list[str], int]:
         _, _, number = place.rpartition("class_")
         if not number.isdecimal():
-            return SETTLED_NS, [f"class_{folder:05}/" for folder in range(folders)]
+            return SETTLED_NS, [f"class_{folder:05}/" for folder in range(folders)], 0
         first = int(number) * share
-        return SETTLED_NS, [f"image_{image:08}.jpg" for image in range(first, min(first + share, images))]
+        return SETTLED_NS, [f"image_{image:08}.jpg" for image in range(first, min(first + share, images))], 0
 
     tree.read_folder = read_folder
     tree.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]

@@ -91,7 +91,9 @@ GUARDED = {
     "Image.open": {"decode.py", "metrics.py", "animation.py"},  # the last two open pictures that the run has made
     "h5py.File": {"hdf5.py", "checkpoint.py", "predictions.py"},  # the last two open what they write
     "np.load": {"records.py"},
-    "zipfile.ZipFile": {"origin.py", "npz.py"},
+    "zipfile.ZipFile": {"archives.py", "npz.py"},
+    "tarfile.TarFile": {"archives.py"},
+    "gzip.GzipFile": {"archives.py"},
     "yaml.load": {"config_file.py"},
 }
 PICKLES = ("np.load", "np.save", "npy.read_array", "npy.write_array")

@@ -314,7 +314,7 @@ def test_the_picture_is_written_over_and_has_a_row_for_each_image(capsys, tmp_pa
     (tmp_path / "out.png").write_text("old")
     heights = []
     for count in (1, 3):
-        assert succeed(capsys, path, "--images", count)[0].endswith("24 images, 1 other files passed over")
+        assert succeed(capsys, path, "--images", count)[0].endswith("24 images; 1 file skipped: 1 .txt (notes.txt)")
         with Image.open(tmp_path / "out.png") as picture:
             assert picture.format == "PNG"
             heights.append(picture.height)

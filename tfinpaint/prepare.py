@@ -1,6 +1,7 @@
-"""Split a folder or zip of class folders into training/ and testing/, or pack images into records.
+"""Split a folder or archive of class folders into training/ and testing/, or pack images into records.
 
 usage: python -m tfinpaint.prepare SOURCE DEST [--test-fraction 0.1] [--seed 0] [--records [--no-split]]
+                                   [--skip-empty-classes]
        python -m tfinpaint.prepare --verify RECORDS
 """
 
@@ -19,7 +20,7 @@ from tfinpaint.data import prepare
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = argparse.ArgumentParser(prog="tfinpaint prepare", description=__doc__.splitlines()[0])
-        parser.add_argument("source", type=Path, help="folder of class folders, a zip of one, or `digits`")
+        parser.add_argument("source", type=Path, help="folder of class folders, a zip or tar file of one, or `digits`")
         parser.add_argument(
             "dest", type=Path, nargs="?", help="folder to make; gets training/<class>/ and testing/<class>/"
         )
@@ -32,11 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(
             "--no-split", action="store_true", help="with --records: all images, with or without classes, into DEST"
         )
+        parser.add_argument(
+            "--skip-empty-classes", action="store_true",
+            help="leave out class folders without a usable image, which are errors otherwise",
+        )  # fmt: skip
         parser.add_argument("--verify", action="store_true", help="compare the records in SOURCE with their checksums")
         parsed = parser.parse_args(arguments)
         split = {key: value for key in ("test_fraction", "seed") if (value := getattr(parsed, key)) is not None}
+        skip = {"skip_empty_classes": parsed.skip_empty_classes}
         if parsed.verify:
-            if parsed.dest or parsed.records or parsed.no_split or split:
+            if parsed.dest or parsed.records or parsed.no_split or parsed.skip_empty_classes or split:
                 parser.error("--verify takes a folder and nothing else")
             print("\n".join(prepare.verify(parsed.source)))
             return
@@ -47,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.records:
             dist.start_alone(Distributed())
         if parsed.no_split:
-            report: prepare.Report | prepare.PackReport = prepare.pack(parsed.source, parsed.dest)
+            report: prepare.Report | prepare.PackReport = prepare.pack(parsed.source, parsed.dest, **skip)
         else:
             run = prepare.prepare_records if parsed.records else prepare.prepare
-            report = run(parsed.source, parsed.dest, **split)
+            report = run(parsed.source, parsed.dest, **split, **skip)
         print("\n".join(report.lines()))
 
     return cli.guard(command)

@@ -105,8 +105,8 @@ def _check_output(config: Config, output: Path) -> None:
 def _counted(listing: Listing, targets: Listing | None) -> str:
     images = f"{len(listing)} image{'s' * (len(listing) != 1)}"
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
-    stray = f", {listing.stray} other files passed over" if listing.stray else ""
-    return f"{listing.root}: {images}{pairs}{stray}"
+    skipped = f"; {listing.skipped.line()}" if listing.skipped.line() else ""
+    return f"{listing.root}: {images}{pairs}{skipped}"
 
 
 def _recipe(config: Config, separate: bool) -> Recipe:

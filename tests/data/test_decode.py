@@ -216,7 +216,6 @@ def test_damage_that_is_no_truncation_is_told_apart(tmp_path):
         (b"%PDF-1.7", "a PDF document"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, whose file was not fetched"),
         (bytes(4096), "nothing but zero bytes"),
-        (b"\0\0\0\x20ftypavif" + bytes(30), "an AVIF image"),
         (b"\0\0\0\x20ftypisom" + bytes(30), "a video"),
         (b"\x01\xfe\x02\xff" * 20, ""),
     ],
@@ -232,9 +231,81 @@ def test_an_image_under_another_images_ending_is_read_as_what_it_is(tmp_path):
 
 
 def test_formats_that_nobody_asked_for_are_not_decoded(tmp_path):
-    for kind in ("PPM", "ICO", "TGA"):
+    for kind, words in (("ICO", "unsupported: ICO; convert to JPEG"), ("TGA", "not an image")):
         Image.new("RGB", (16, 16)).save(tmp_path / "x.png", kind)
-        assert reason(tmp_path / "x.png").startswith("not an image")
+        assert reason(tmp_path / "x.png") == words
+    for text in (b"P3\n1 1\n255\n1 2 3\n", b"PyRGBA\n1 1\n255\n1234", b"Pf\n1 1\n-1.0\n1234"):  # all read by Pillow
+        (tmp_path / "x.ppm").write_bytes(text)
+        assert reason(tmp_path / "x.ppm").startswith(("unsupported: ", "not an image"))
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x20ftypavif", "AVIF"),
+        (b"\0\0\0\x20ftypheic", "HEIC"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        (b"\0\0\0\x0cJXL \r\n", "JPEG XL"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"II*\0\x10\0\0\0CR\2\0", "camera raw"),
+        (bytes(128) + b"DICM", "DICOM"),
+    ],
+)
+def test_images_of_other_formats_are_named_with_what_to_do(tmp_path, head, name):
+    (tmp_path / "x.jpg").write_bytes(head + bytes(200))
+    assert reason(tmp_path / "x.jpg") == f"unsupported: {name}; convert to JPEG"
+
+
+def test_binary_pnm_files_are_read_and_16_bits_are_scaled(tmp_path):
+    (tmp_path / "x.ppm").write_bytes(b"P6 # by hand\n# two lines\n2 1\n255\n" + bytes([1, 2, 3, 4, 5, 6]))
+    assert decode.read_image(tmp_path / "x.ppm", decode.Reading()).tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    (tmp_path / "x.pgm").write_bytes(b"P5\n2 1\n65535\n" + struct.pack(">HH", 257 * 100, 65535))
+    assert decode.read_image(tmp_path / "x.pgm", decode.Reading(channels=1)).tolist() == [[[100], [255]]]
+    (tmp_path / "x.pbm").write_bytes(b"P4\n2 1\n\x40")  # a one is black
+    assert decode.read_image(tmp_path / "x.pbm", decode.Reading(channels=1)).tolist() == [[[255], [0]]]
+    (tmp_path / "x.ppm").write_bytes(b"P6\n40 40\n255\n" + bytes(90))
+    assert reason(tmp_path / "x.ppm").startswith("truncated")
+
+
+def channels_of_tiff(samples: int, bits: int, kind: int = 1, colour: int = 2, compression: int = 1) -> bytes:
+    """An uncompressed TIFF file of 4 x 4 pixels; kind as SampleFormat, colour as PhotometricInterpretation."""
+    pixels = bytes(16 * samples * bits // 8)
+    tables = struct.pack(f"<{2 * samples}H", *[bits] * samples, *[kind] * samples)
+    at = {258: 8, 339: 8 + 2 * samples}
+    values = {256: 4, 257: 4, 258: bits, 259: compression, 262: colour, 273: 8 + len(tables), 277: samples, 278: 4}
+    values |= {279: len(pixels), 339: kind}
+    if samples > 1:
+        values |= {tag: place if samples > 2 else values[tag] * 0x10001 for tag, place in at.items()}
+    entries = [(tag, 3 if tag in at else 4, samples if tag in at else 1, values[tag]) for tag in sorted(values)]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(tables) + len(pixels)) + tables + pixels + directory
+
+
+@pytest.mark.parametrize(
+    ("contents", "what"),
+    [
+        (channels_of_tiff(5, 8, colour=1), "TIFF of 5 channels of 8 bits;"),
+        (channels_of_tiff(7, 16), "TIFF of 7 channels of 16 bits;"),
+        (channels_of_tiff(3, 32, kind=3), "TIFF of 3 channels of 32 floating-point bits;"),
+        (channels_of_tiff(1, 64, kind=3, colour=1), "TIFF of 1 channel of 64 floating-point bits;"),
+        (channels_of_tiff(3, 8, compression=34712), "TIFF of 3 channels of 8 bits, in compression 34712;"),
+        (channels_of_tiff(1, 32, kind=3, colour=1), "floating-point pixels, whose range is not known;"),
+        (channels_of_tiff(1, 32, colour=1), "32-bit or signed pixels, whose range is not known;"),
+    ],
+)
+def test_sound_images_of_other_pixels_are_not_called_damaged(tmp_path, contents, what):
+    (tmp_path / "x.tif").write_bytes(contents)
+    assert reason(tmp_path / "x.tif").startswith(f"unsupported: {what} ")
+    (tmp_path / "x.tif").write_bytes(channels_of_tiff(3, 8))
+    assert decode.read_image(tmp_path / "x.tif", decode.Reading()).shape == (4, 4, 3)
+
+
+def test_a_jpeg_of_12_bits_is_unsupported(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "x.jpg")
+    contents = bytearray((tmp_path / "x.jpg").read_bytes())
+    contents[contents.index(b"\xff\xc0") + 4] = 12
+    (tmp_path / "x.jpg").write_bytes(contents)
+    assert reason(tmp_path / "x.jpg").startswith("unsupported: JPEG, cannot handle 12-bit layers; supported are grey")
 
 
 @pytest.mark.parametrize(("number", "loud"), [(errno.EIO, False), (errno.EACCES, False), (errno.EMFILE, True)])

@@ -17,17 +17,18 @@ from tfinpaint.errors import UserError
 
 def test_split_is_stratified_complete_and_the_files_are_copied_as_they_are(tmp_path):
     source = write_images(tmp_path / "source", {"a": 30, "b": 14})
+    (source / "a" / "notes.db").write_bytes(b"x")
     (source / "a" / "Thumbs.db").write_bytes(b"x")
     report = prepare(source, tmp_path / "dest")
     assert report.counts == {"a": (27, 3), "b": (13, 1)}
-    assert report.stray == ("a/Thumbs.db",)
     made = tree(tmp_path / "dest")
     assert len(made) == 44
     by_name = {name.split("/", 1)[1]: contents for name, contents in made.items()}
     assert by_name == {name: c for name, c in tree(source).items() if not name.endswith(".db")}  # none on both sides
     assert (
         report.lines()[-1]
-        == f"{tmp_path / 'dest'}: 40 training and 4 testing images in 2 classes, 1 other files passed over, 0 unreadable"
+        == f"{tmp_path / 'dest'}: 40 training and 4 testing images in 2 classes, 0 unreadable; 1 file skipped: 1 .db "
+        "(a/notes.db); 1 hidden or system file ignored"
     )
 
 
@@ -72,8 +73,11 @@ def test_bad_images_are_named_and_left_out(tmp_path):
     ("counts", "message"),
     [
         ({"a": 5}, "found one class only"),
-        ({"a": 5, "b": 1}, "class b has 1 readable image"),
-        ({"a": 3, "b": 0}, r"b: class folder without images"),
+        ({"a": 1, "b": 1}, "no class has two different images; nothing is left to test with"),
+        (
+            {"a": 3, "b": 0},
+            r"class folder without a usable image: b \(empty\); fill it, remove it, or leave it out with",
+        ),
     ],
 )
 def test_sources_that_cannot_be_split(tmp_path, counts, message):
@@ -88,8 +92,8 @@ def test_wrong_arguments(tmp_path):
     source = write_images(tmp_path / "source", {"a": 2, "b": 2})
     (tmp_path / "file.txt").write_text("x")
     for arguments, message in (
-        ((tmp_path / "nowhere", tmp_path / "d"), "no such folder or zip"),
-        ((tmp_path / "file.txt", tmp_path / "d"), "expected a folder or a zip"),
+        ((tmp_path / "nowhere", tmp_path / "d"), "no such folder or archive"),
+        ((tmp_path / "file.txt", tmp_path / "d"), "expected a folder, or a zip or tar file .* this is text"),
         ((source, source), "already exists"),
     ):
         with pytest.raises(UserError, match=message):
@@ -139,13 +143,14 @@ def overlapping(file):
 
 UNTRUSTED = {
     "absolute": (member("/etc/a/x.png"), "'/etc/a/x.png' leads out of the folder"),
-    "backslashes": (member("..\\..\\a\\x.png"), "leads out of the folder"),
+    "climbing backslashes": (member("..\\..\\a\\x.png"), "leads out of the folder"),
     "drive": (member("C:\\a\\x.png"), "leads out of the folder"),
     "link": (member(mode=0o120777, contents=b"/etc/passwd"), "'set/a/x.png' is a link or a device"),
     "device": (member(mode=0o020666), "is a link or a device"),
     "encrypted": (member(flag_bits=1), "is encrypted"),
     "lzma": (member(method=zipfile.ZIP_LZMA), "is compressed in an unusual way"),
     "control characters": (member("set/a/\x1b[2J.png"), r"'set/a/\x1b[2J.png' is a name with control characters"),
+    "twice by backslashes": (member("set\\a\\000.png"), "is there twice"),
     "twice": (member("set//a/000.png"), "'set//a/000.png' is there twice"),
     "bomb": (member(contents=bytes(2**27)), "bytes, more than 250 times its size"),
     "absurd size": (member(file_size=2**62), "would expand to 46"),
@@ -201,21 +206,24 @@ def test_digits_are_the_1797_scans(tmp_path):
 def test_natural_images_as_kaggle_packs_them(natural_images, tmp_path):
     report = prepare(natural_images, tmp_path / "dest")
     assert sum(map(sum, report.counts.values())) == 6899
-    assert (len(report.counts), len(report.stray), report.bad) == (8, 2, ())
+    assert (len(report.counts), len(report.skipped), report.skipped.debris, report.bad) == (8, 0, 2, ())
 
 
 def test_a_class_of_bad_images_only_is_refused_and_they_are_named(tmp_path):
     source = write_images(tmp_path / "source", {"a": 3, "b": 3})
     for path in (source / "b").iterdir():
         path.write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"class b has 0 readable image\(s\)(.|\n)*b/000.png: not an image"):
+    with pytest.raises(
+        UserError, match=r"without a usable image: b \(3 unreadable: b/000.png: not an image: text\); fill"
+    ):
         prepare(source, tmp_path / "dest")
 
 
-def test_an_image_beside_the_class_folders_is_a_stray(tmp_path):
+def test_an_image_beside_the_class_folders_is_skipped(tmp_path):
     source = write_images(tmp_path / "photos" / "set", {"a": 4, "b": 4})
     (source / "cover.png").write_bytes((source / "a" / "000.png").read_bytes())
-    assert prepare(tmp_path / "photos", tmp_path / "dest").stray == ("set/cover.png",)
+    skipped = prepare(tmp_path / "photos", tmp_path / "dest").skipped
+    assert skipped.line() == "1 file skipped: 1 .png (beside the class folders) such as set/cover.png"
 
 
 def test_odd_names_and_damaged_members_in_an_archive(tmp_path):

@@ -14,21 +14,22 @@ def resized(height: int, width: int) -> Reading:
     return Reading((Transform(resize=[width, height]),))
 
 
-def test_class_folders_are_listed_in_order_and_strays_counted(images):
+def test_class_folders_are_listed_in_order_and_other_files_counted(images):
+    (images / "training" / "cold" / "notes.txt").write_bytes(b"x")
     (images / "training" / "cold" / "Thumbs.db").write_bytes(b"x")
     (images / "training" / ".hidden").mkdir()
     listing = sources.list_class_folders(images / "training")
     assert listing.classes == ("cold", "warm")
     assert listing.paths == tuple(sorted(listing.paths))
     assert np.bincount(listing.labels).tolist() == [13, 11]
-    assert listing.stray == 1
+    assert listing.skipped.line() == "1 file skipped: 1 .txt (cold/notes.txt); 2 hidden or system files ignored"
     assert sources.list_images(images / "training").paths == listing.paths
 
 
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"a": 3, "b": 0}, r"class folder without images: b"),
+        ({"a": 3, "b": 0}, r"class folder without images: b \(empty\); fill it or remove it"),
         ({"a": 3}, r"at least two class folders, found 1 \(a\)"),
         ({}, r"at least two class folders, found 0"),
     ],
@@ -45,7 +46,7 @@ def test_missing_folder_unknown_class_and_no_images(images, tmp_path):
     with pytest.raises(UserError, match="class warm is not among the training classes: cold"):
         sources.list_class_folders(images / "testing", classes=("cold",))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no images found; expected files ending in .*\.jpg"):
+    with pytest.raises(UserError, match=r"no images found; expected JPEG, .*GIF or PPM files$"):
         sources.list_images(tmp_path / "empty")
 
 
@@ -113,7 +114,7 @@ def test_a_tag_tells_where_the_class_name_is(tmp_path):
         "one/training/cat/000.png", "one/training/cat/001.png", "one/training/dog/000.png", "two/training/cat/000.png",
     )  # fmt: skip
     assert listing.labels.tolist() == [0, 0, 1, 0]
-    assert listing.stray == 1
+    assert listing.skipped.line() == "1 file skipped: 1 .png (beside the class folders) such as two/other/000.png"
     assert sources.list_class_folders(tmp_path / "set" / "one" / "training", tag="training").labels.tolist() == [
         0,
         0,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
+import re
 import stat
 import threading
 import warnings
@@ -19,9 +21,11 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 from tfinpaint.config import MOST_MPIXELS, USUAL_MPIXELS
 from tfinpaint.config_transforms import Transform, shape_after
 from tfinpaint.data import tiff
-from tfinpaint.data.contents import LOOKED_AT, begins_as, what_it_is
+from tfinpaint.data.contents import LOOKED_AT, begins_as, unsupported_format, what_it_is
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no other decoder is ever reached, whatever a file claims
+# No other decoder is ever reached, whatever a file claims. PPM reads binary PBM, PGM and PPM files, and no others here.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+SUPPORTED_PIXELS = "supported are grey, palette, RGB and CMYK, with alpha or without, of 8 or 16 bits"
 MAX_FILE_BYTES = 256 * 2**20  # a single image larger than this is not packed, nor read from an archive
 MOST_FILE_BYTES = 2**32  # of any file that is read; a TIFF cannot have more
 
@@ -31,6 +35,7 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image is a bad image
 Image.MAX_IMAGE_PIXELS = int(MOST_MPIXELS * 10**6) // 2  # it refuses what has more than twice of it
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata, without the file's name
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # the same
 
 _OF_THE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -138,10 +143,14 @@ def _open(stream: IO[bytes], max_mpixels: float | None) -> Image.Image:
     # Of a WebP file that is cut, Pillow says no more than that it cannot decode it.
     if begins_as(head) == "WebP" and (length := int.from_bytes(head[4:8], "little") + 8) > size:
         raise UnreadableImageError(f"truncated: {size} of {length} bytes")
+    kind = begins_as(head)
+    if name := "" if kind else unsupported_format(head):
+        raise UnreadableImageError(f"unsupported: {name}; convert to JPEG")
     try:
-        file = Image.open(stream, formats=FORMATS)
+        # Pillow's own look at a PNM file accepts more than is read here.
+        file = Image.open(stream, formats=("PPM",) if kind == "PNM" else FORMATS[:-1])
     except UnidentifiedImageError:
-        raise UnreadableImageError(_unidentified(head)) from None
+        raise UnreadableImageError(_unidentified(stream, head)) from None
     _check_pixels(file.width, file.height, max_mpixels)
     _check_pixels(*_tile_size(file), max_mpixels, "a tile of ")
     return file
@@ -154,11 +163,34 @@ def _tile_size(file: Image.Image) -> tuple[int, int]:
     return 0, 0
 
 
-def _unidentified(head: bytes) -> str:
-    if name := begins_as(head):
-        return f"truncated or damaged: begins as {name}"
-    found = what_it_is(head)
-    return f"not an image: {found}" if found else "not an image"
+def _unidentified(stream: IO[bytes], head: bytes) -> str:
+    """Why Pillow does not take a file for an image."""
+    name = begins_as(head)
+    if not name:
+        found = what_it_is(head)
+        return f"not an image: {found}" if found else "not an image"
+    stream.seek(0)
+    try:
+        Image.OPEN["PPM" if name == "PNM" else name.upper()][0](stream, "")
+    except Exception as error:  # as above; Image.open has kept to itself which it was
+        if is_of_the_process(error):
+            raise
+        found = tiff.channels(stream) if name == "TIFF" else str(error)
+        if found and _is_unsupported(error):
+            return f"unsupported: {name}{' of ' if name == 'TIFF' else ', '}{found}; {SUPPORTED_PIXELS}"
+    return f"truncated or damaged: begins as {name}"
+
+
+# How Pillow begins to say that it has no decoder for what is, as far as it knows, a sound file.
+_UNSUPPORTED = re.compile(
+    r"unsupported|not supported|cannot handle|samples per pixel|unknown (pixel mode|compression|data organization)",
+    re.I,
+)
+
+
+def _is_unsupported(error: Exception) -> bool:
+    # A KeyError is of a table of compressions or of modes.
+    return KeyError in (type(error), type(error.__cause__)) or bool(_UNSUPPORTED.search(str(error)))
 
 
 def _check_pixels(width: int, height: int, max_mpixels: float | None, of: str = "") -> None:
@@ -227,6 +259,8 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"oversized: more than {MOST_MPIXELS:g} Mpixel, which no configuration allows"
     words = str(error) or type(error).__name__
+    if _is_unsupported(error):
+        return f"unsupported: {words.removeprefix('Unsupported ')}; {SUPPORTED_PIXELS}"
     if isinstance(error, EOFError) or "truncated" in words.lower():
         return f"truncated: {words}"
     return f"damaged: {words}"
@@ -262,9 +296,11 @@ def _to_colours(image: Image.Image, channels: int) -> Image.Image:
     """As grey as it is, or RGB; luma for one channel. What is grey becomes RGB when it is small."""
     if image.mode.startswith("I;16"):  # convert() would clip 16-bit values, not scale them
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode == "I" and getattr(image, "format", None) == "PPM":  # which Pillow has scaled to 16 bits
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("F", "I"):
-        kind = "floating-point" if image.mode == "F" else "32-bit"
-        raise UnreadableImageError(f"{kind} pixels, whose range is not known; convert it to 8 or 16 bits")
+        kind = "floating-point" if image.mode == "F" else "32-bit or signed"
+        raise UnreadableImageError(f"unsupported: {kind} pixels, whose range is not known; convert it to 8 or 16 bits")
     if image.mode in ("1", "L", "LA"):
         return _in_mode(image, "L")
     return _in_mode(_in_mode(image, "RGB"), _MODES[channels])

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tfinpaint.data import arrays, cache
+from tfinpaint.data.contents import read_head
 from tfinpaint.data.names import Names
-from tfinpaint.data.tree import is_image, walk_files
+from tfinpaint.data.skipped import Skipped, choose_images
+from tfinpaint.data.tree import walk_files
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +29,19 @@ class Index:
 
     Attributes:
         images: paths relative to the folder, sorted.
-        others: how many files are no images.
+        skipped: the other files.
         folders: all directories, "" and such that end in "/".
         times: int64, modification time of each directory in nanoseconds.
     """
 
     images: Names
-    others: int
+    skipped: Skipped
     folders: Names
     times: np.ndarray
 
 
 def list_folder(root: Path) -> Index:
-    """The files below a folder, from the cache where no directory has changed since, else by walking the tree.
+    """Return the images below a folder, from the cache where no directory has changed since, else by walking the tree.
 
     A file that was added, removed or renamed changes its directory's modification time; one whose contents change does
     not change the list.
@@ -63,22 +64,17 @@ def list_folder(root: Path) -> Index:
 def _walk(root: Path) -> Index:
     folders: list[str] = []
     times = array("q")
-    others = 0
+    skipped = Skipped()
 
-    def on_folder(folder: str, changed: int) -> None:
+    def on_folder(folder: str, changed: int, hidden: int) -> None:
         folders.append(folder)
         times.append(changed)
+        skipped.debris += hidden
 
-    def images() -> Iterator[str]:
-        nonlocal others
-        for path in walk_files(root, on_folder):
-            if is_image(path):
-                yield path
-            else:
-                others += 1
-
-    names = Names.of(images())
-    return Index(names, others, Names.of(folders), np.array(times, np.int64))
+    names = Names.of(
+        choose_images(walk_files(root, on_folder), lambda name: read_head(os.path.join(root, name)), skipped.add)
+    )
+    return Index(names, skipped, Names.of(folders), np.array(times, np.int64))
 
 
 def _unchanged(root: Path, index: Index) -> bool:
@@ -98,14 +94,14 @@ def _settled(index: Index, began: int) -> bool:
 
 
 _DTYPES: dict[str, DTypeLike] = {
-    "text": np.uint8, "starts": np.uint64, "others": np.int64,
+    "text": np.uint8, "starts": np.uint64, "skipped": np.uint8,
     "folder_text": np.uint8, "folder_starts": np.uint64, "times": np.int64,
 }  # fmt: skip
 
 
 def _store(path: Path, index: Index) -> bool:
     values = (
-        index.images.text, index.images.starts, np.array([index.others]),
+        index.images.text, index.images.starts, np.frombuffer(index.skipped.to_json().encode(), np.uint8),
         index.folders.text, index.folders.starts, index.times,
     )  # fmt: skip
     return cache.remember(path, dict(zip(_DTYPES, values, strict=True)))
@@ -113,9 +109,13 @@ def _store(path: Path, index: Index) -> bool:
 
 def _load(path: Path) -> Index | None:
     found = arrays.load(path, _DTYPES)
-    if not found or len(found["others"]) != 1:
+    if not found:
         return None
     images, folders = Names(found["text"], found["starts"]), Names(found["folder_text"], found["folder_starts"])
     if len(folders) != len(found["times"]) or not len(images):
         return None
-    return Index(images, int(found["others"][0]), folders, found["times"])
+    try:
+        skipped = Skipped.of_json(found["skipped"].tobytes())
+    except ValueError:
+        return None
+    return Index(images, skipped, folders, found["times"])

@@ -17,11 +17,10 @@ from numpy.typing import DTypeLike
 from tfinpaint.data import arrays, records
 from tfinpaint.data.decode import CHECK, is_of_the_process, read_image
 from tfinpaint.data.names import Names
-from tfinpaint.data.origin import ReadFile
+from tfinpaint.data.origin import UNREADABLE, ReadFile
 from tfinpaint.data.packing import Packing
 from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.records import ArrayFile, Contents, Shard, sha256_of
-from tfinpaint.data.split import UNREADABLE
 from tfinpaint.data.threads import in_threads
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_text

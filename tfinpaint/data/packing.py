@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,15 @@ from tfinpaint.data.names import Names
 from tfinpaint.errors import UserError
 
 SHARD_BYTES = 256 * 2**20  # of images, about: large enough to be read in one go, small enough to be copied again
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that TFRecord cannot hold. Raises UserError."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{name!r}: the file's name is not UTF-8, which records need; rename it") from None
 
 
 @dataclass(frozen=True)
@@ -31,13 +41,6 @@ class Packing:
     sources: Names
     sizes: np.ndarray
     checked: bool
-
-    def __post_init__(self) -> None:
-        for name in self.names:
-            try:
-                name.encode()
-            except UnicodeEncodeError:
-                raise UserError(f"{name!r}: the file's name is not UTF-8, which records need; rename it") from None
 
     def divide(self) -> list[range]:
         """The images of each shard: equally many bytes, about `SHARD_BYTES`."""

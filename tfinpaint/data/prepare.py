@@ -1,93 +1,49 @@
-"""A folder or zip of images -> training/ and testing/ as files, or the same, or the whole of it, as records."""
+"""A folder or archive of images -> training/ and testing/ as files, or the same, or the whole of it, as records."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfinpaint.data import packing, records
+from tfinpaint.data.decode import is_of_the_process
 from tfinpaint.data.names import Names
-from tfinpaint.data.origin import DIGITS, Origin, open_origin
+from tfinpaint.data.origin import UNREADABLE, Origin, open_origin
 from tfinpaint.data.packing import Packing
+from tfinpaint.data.prepared import PackReport, Report, facts_of
 from tfinpaint.data.progress import tell_progress
-from tfinpaint.data.split import SIDES, split_classes
+from tfinpaint.data.skipped import Skipped
+from tfinpaint.data.split import SIDES, check_empty_folders, split_classes
 from tfinpaint.data.threads import in_threads_by_blocks
-from tfinpaint.data.tree import is_hidden, is_image
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_json
 
 
-@dataclass(frozen=True)
-class Report:
-    """What `prepare` did.
-
-    Attributes:
-        counts: class -> (images in training/, images in testing/).
-        stray: files passed over because they are not images.
-        bad: (path in the source, reason) of each image that could not be decoded; they are left out.
-    """
-
-    dest: Path
-    counts: dict[str, tuple[int, int]]
-    stray: tuple[str, ...]
-    bad: tuple[tuple[str, str], ...]
-
-    def lines(self) -> list[str]:
-        training, testing = (sum(pair[i] for pair in self.counts.values()) for i in (0, 1))
-        return [
-            *_left_out(self.bad),
-            *(f"{name:>16}  {train:6} training  {test:5} testing" for name, (train, test) in self.counts.items()),
-            f"{self.dest}: {training} training and {testing} testing images in {len(self.counts)} classes"
-            f"{_passed_over(len(self.stray))}, {len(self.bad)} unreadable",
-        ]
-
-
-@dataclass(frozen=True)
-class PackReport:
-    """What `pack` did; attributes as those of `Report`."""
-
-    dest: Path
-    images: int
-    stray: int
-    bad: tuple[tuple[str, str], ...]
-
-    def lines(self) -> list[str]:
-        counted = f"{self.images} images{_passed_over(self.stray)}, {len(self.bad)} unreadable"
-        return [*_left_out(self.bad), f"{self.dest}: {counted}"]
-
-
-def _left_out(bad: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"Unreadable, left out: {path}: {reason}" for path, reason in bad]
-
-
-def _passed_over(stray: int) -> str:
-    return f", {stray} other files passed over" if stray else ""
-
-
-def prepare(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int = 0) -> Report:
+def prepare(
+    source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int = 0, skip_empty_classes: bool = False
+) -> Report:
     """Copy the images of `source` into `dest/training/<class>/` and `dest/testing/<class>/`, files as they are.
 
     The split takes the same share of every class. It depends on the seed and the contents of the files alone, and
-    copies of one file within a class end up on the same side. `dest` appears complete or not at all.
+    copies of one file within a class end up on the same side. A source that is divided already stays so. `dest`
+    appears complete or not at all.
 
     Args:
-        source: a folder or zip file with one folder per class, at any depth; or "digits" for scikit-learn's bundled
-            handwritten digits.
+        source: a folder, zip or tar file with one folder per class, at any depth; or "digits" for scikit-learn's
+            bundled handwritten digits.
         test_fraction: share of each class for testing/, between 0 and 1; at least one image.
+        skip_empty_classes: leave out class folders without a usable image, which are errors otherwise.
 
     Raises:
-        UserError: no such source, no class folders, a class with fewer than two images, `dest` is in use, or it
-            cannot be written.
+        UserError: no such source, no class folders, an empty one, `dest` is in use, or it cannot be written.
     """
     _check_fraction(test_fraction)
     dest = _check_dest(source, dest)
@@ -97,27 +53,38 @@ def prepare(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int =
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        with open_origin(source, partial / DIGITS) as origin:
-            _refuse_empty_classes(source)
-            split = split_classes(origin, test_fraction, seed)
-            _copy(origin, split.sides, partial)
-        shutil.rmtree(partial / DIGITS, ignore_errors=True)
+        with open_origin(source, partial / _SCRATCH) as origin:
+            split = split_classes(origin, test_fraction, seed, skip_empty_classes=skip_empty_classes)
+            lost = _copy(origin, split.sides, partial)
+        shutil.rmtree(partial / _SCRATCH, ignore_errors=True)
         _put_in_place(partial, dest)
     except OSError as error:
         raise UserError(f"{dest}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Report(dest, split.counts, split.stray, split.bad)
+    return Report.of(dest, facts_of(split), lost)
 
 
-def _copy(origin: Origin, sides: dict[str, list[tuple[str, str]]], dest: Path) -> None:
-    files = [(path, dest / side / name) for side in SIDES for path, name in sides[side]]
-    for path, target in tell_progress(files, len(files), f"Copying {origin.path}"):
+def _copy(origin: Origin, sides: dict[str, list[tuple[str, str]]], dest: Path) -> dict[str, list[tuple[str, str]]]:
+    """Side -> (path, reason) of the images that can no longer be read."""
+    files = [(side, path, dest / side / name) for side in sides for path, name in sides[side]]
+    lost: dict[str, list[tuple[str, str]]] = {side: [] for side in sides}
+    for side, path, target in tell_progress(files, len(files), f"Copying {origin.path}"):
+        try:
+            contents = origin.read(path)
+        except UNREADABLE as error:
+            if is_of_the_process(error):
+                raise
+            lost[side].append((path, f"could be read when it was checked, no longer: {error}"))
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(origin.read(path))
+        target.write_bytes(contents)
+    return lost
 
 
-def prepare_records(source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int = 0) -> Report:
+def prepare_records(
+    source: Path, dest: Path, *, test_fraction: float = 0.1, seed: int = 0, skip_empty_classes: bool = False
+) -> Report:
     """As `prepare`, with records in `dest/training` and `dest/testing` (`data.records`) in place of files.
 
     Where it was interrupted, the same call goes on after the last finished shard, and leaves the same bytes.
@@ -128,25 +95,29 @@ def prepare_records(source: Path, dest: Path, *, test_fraction: float = 0.1, see
     _check_fraction(test_fraction)
 
     def plan(origin: Origin) -> Plan:
-        _refuse_empty_classes(source)
-        split = split_classes(origin, test_fraction, seed)
+        packing.check_names(origin.images)
+        split = split_classes(origin, test_fraction, seed, skip_empty_classes=skip_empty_classes)
         packings = {}
-        for side in SIDES:
-            pairs = sorted(split.sides[side], key=lambda pair: pair[1])
+        for side, images in split.sides.items():
+            pairs = sorted(images, key=lambda pair: pair[1])
             sources = [path for path, _ in pairs]
             sizes = np.array([origin.state(path)[0] for path in sources], np.int64)
             packings[side] = Packing(Names.of(name for _, name in pairs), Names.of(sources), sizes, checked=True)
-        return packings, {"counts": split.counts, "stray": split.stray, "bad": split.bad}
+        return packings, facts_of(split)
 
-    dest, facts, _ = _write_records(source, dest, {"test_fraction": test_fraction, "seed": seed}, plan)
-    counts = {name: (training, testing) for name, (training, testing) in facts["counts"].items()}
-    return Report(dest, counts, tuple(facts["stray"]), tuple((path, reason) for path, reason in facts["bad"]))
+    arguments = {"test_fraction": test_fraction, "seed": seed, "skip_empty_classes": skip_empty_classes}
+    dest, facts, lost = _write_records(source, dest, arguments, plan)
+    return Report.of(dest, facts, lost)
 
 
-def pack(source: Path, dest: Path) -> PackReport:
-    """Write all images of a folder or zip file into one folder of records, under the paths that they have.
+def pack(source: Path, dest: Path, *, skip_empty_classes: bool = False) -> PackReport:
+    """Write all images of a folder or archive into one folder of records, under the paths that they have.
 
     Class folders need not be there; where they are, they are classes as they were. Goes on like `prepare_records`.
+
+    Args:
+        skip_empty_classes: leave out folders at the top without an image below them, which are errors otherwise: they
+            would be classes in the source, and none in the records.
 
     Raises:
         UserError: no such source, no images in it, `dest` is in use, or was begun with other arguments or from a source
@@ -154,12 +125,16 @@ def pack(source: Path, dest: Path) -> PackReport:
     """
 
     def plan(origin: Origin) -> Plan:
+        packing.check_names(origin.images)
         images, states = _look_at_images(origin)
-        packing = Packing(images, images, np.ascontiguousarray(states[:, 0]), checked=False)
-        return {"": packing}, {"images": len(images), "stray": len(origin.names) - len(images)}
+        notes = check_empty_folders(origin, [""], (), skip=skip_empty_classes)
+        packed = Packing(images, images, np.ascontiguousarray(states[:, 0]), checked=False)
+        return {"": packed}, {"images": len(images), "skipped": origin.skipped_below().to_json(), "notes": notes}
 
-    dest, facts, bad = _write_records(source, dest, {"test_fraction": None, "seed": None}, plan)
-    return PackReport(dest, facts["images"] - len(bad), facts["stray"], tuple(bad))
+    arguments = {"test_fraction": None, "seed": None, "skip_empty_classes": skip_empty_classes}
+    dest, facts, lost = _write_records(source, dest, arguments, plan)
+    bad = tuple(lost[""])
+    return PackReport(dest, facts["images"] - len(bad), Skipped.of_json(facts["skipped"]), bad, tuple(facts["notes"]))
 
 
 def verify(folder: Path) -> list[str]:
@@ -188,33 +163,33 @@ def verify(folder: Path) -> list[str]:
 
 
 Plan = tuple[dict[str, Packing], dict[str, Any]]  # (folder in the destination -> what is in it, facts for the report)
-_PROGRESS, _PLAN = ".progress", "plan.json"
+_PROGRESS, _PLAN, _SCRATCH = ".progress", "plan.json", ".scratch"
 
 
 def _write_records(
     source: Path, dest: Path, arguments: dict[str, Any], make_plan: Callable[[Origin], Plan]
-) -> tuple[Path, dict[str, Any], list[tuple[str, str]]]:
+) -> tuple[Path, dict[str, Any], dict[str, list[tuple[str, str]]]]:
     """Plan, or find the plan of an earlier start; write what is missing; put it in place.
 
     Returns:
-        (destination, the plan's facts, (path in the source, reason) of each image that could not be packed).
+        (destination, the plan's facts, side -> (path in the source, reason) of each image that could not be packed).
     """
     from tfinpaint.data.pack import write_records  # TensorFlow takes seconds to load
 
     dest = _check_dest(source, dest)
     partial = _partial(dest)
     progress = partial / _PROGRESS
-    bad = []
+    lost = {}
     try:
         progress.mkdir(parents=True, exist_ok=True)
         with _locked(progress):
             try:
-                with open_origin(source, progress / DIGITS) as origin:
+                with open_origin(source, progress / _SCRATCH) as origin:
                     given = {"source": str(source.resolve()), "shard_bytes": packing.SHARD_BYTES, **arguments}
                     given["files"] = _fingerprint(origin)
                     packings, facts = _plan(progress, given, lambda: make_plan(origin))
                     for name, part in packings.items():
-                        bad += write_records(partial / name, progress / f"shards_{name}", part, origin.read)
+                        lost[name] = write_records(partial / name, progress / f"shards_{name}", part, origin.read)
                 _put_in_place(partial, dest)
                 shutil.rmtree(dest / _PROGRESS)
             finally:
@@ -225,7 +200,7 @@ def _write_records(
             f"{dest}: cannot be written: {error.strerror or error}; what was finished is kept in {partial}, and "
             "the same command goes on with it"
         ) from None
-    return dest, facts, bad
+    return dest, facts, lost
 
 
 def _plan(progress: Path, given: dict[str, Any], make: Callable[[], Plan]) -> Plan:
@@ -254,14 +229,13 @@ def _plan(progress: Path, given: dict[str, Any], make: Callable[[], Plan]) -> Pl
 
 def _look_at_images(origin: Origin) -> tuple[Names, np.ndarray]:
     """(names of the images, int64 [images, 2]: size and mark of each)."""
-    are_images = np.fromiter(map(is_image, origin.names), bool, len(origin.names))
-    images = Names.of(origin.names.select(np.flatnonzero(are_images)))
-    if not images:
-        raise UserError(f"{origin.path}: no images found")
-    states = np.empty((len(images), 2), np.int64)
-    for place, state in enumerate(in_threads_by_blocks(origin.state, images)):
+    if not origin.images:
+        found = origin.skipped_below().line()
+        raise UserError(f"{origin.path}: no images found{f' ({found})' if found else ''}")
+    states = np.empty((len(origin.images), 2), np.int64)
+    for place, state in enumerate(in_threads_by_blocks(origin.state, origin.images)):
         states[place] = state
-    return images, states
+    return origin.images, states
 
 
 def _fingerprint(origin: Origin) -> str:
@@ -303,12 +277,3 @@ def _put_in_place(partial: Path, dest: Path) -> None:
     if dest.exists():
         dest.rmdir()
     partial.rename(dest)
-
-
-def _refuse_empty_classes(source: Path) -> None:
-    """A folder without any file beside folders with files is a class that lost its images."""
-    if not source.is_dir():
-        return
-    for folder, subfolders, files in os.walk(source):
-        if not files and not subfolders and not is_hidden(os.path.basename(folder)):  # noqa: PTH119
-            raise UserError(f"{folder}: class folder without images; fill it or remove it")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,15 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.data import tree
-from tfinpaint.data.decode import Reading, UnreadableImageError, read_image
+from tfinpaint.data.decode import FORMATS, Reading, UnreadableImageError, read_image
 from tfinpaint.data.index import list_folder
 from tfinpaint.data.names import Names
 from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.records import Records, is_records, open_records
+from tfinpaint.data.skipped import BESIDE_CLASSES, Skipped
 from tfinpaint.data.threads import in_threads
 from tfinpaint.errors import UserError
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +33,7 @@ class Listing:
         paths: image paths relative to `root`, POSIX.
         labels: int32, class index of each path; all 0 for a listing without classes.
         classes: class names in sorted order; () for a listing without classes.
-        stray: how many files were passed over because they are not images.
+        skipped: the files that are not used.
         records: what the images are read from; None for files of their own.
     """
 
@@ -43,7 +41,7 @@ class Listing:
     paths: Names
     labels: np.ndarray
     classes: tuple[str, ...]
-    stray: int
+    skipped: Skipped
     records: Records | None = None
 
     def __len__(self) -> int:
@@ -69,7 +67,7 @@ class Listing:
         place = os.path.join(self.root, self.paths[index])
         if self.records:
             place = self.records.place(self.paths.row(index))
-        return _CONTROL.sub("?", place)
+        return tree.in_one_line(place)
 
     def state(self, index: int) -> str | None:
         """What changes with an image's contents, of little cost; None where that cannot be told."""
@@ -82,33 +80,37 @@ class Listing:
         return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _open(root: Path) -> tuple[Names, int, Records | None]:
-    """(image paths, number of other files, records if the folder holds them)."""
+def _open(root: Path) -> tuple[Names, Skipped, Records | None]:
+    """(image paths, the other files, records if the folder holds them)."""
     if is_records(root):
         records = open_records(root)
-        return records.names, 0, records
+        return records.names, Skipped(), records
     index = list_folder(root)
-    return index.images, index.others, None
+    return index.images, index.skipped, None
 
 
 def list_images(root: Path) -> Listing:
-    """All images below a folder, without classes.
+    """List all images below a folder, without classes.
 
     Raises:
         UserError: there is no such folder, or no image in it; or its records cannot be used.
     """
-    paths, stray, records = _open(root)
+    paths, skipped, records = _open(root)
     if not paths:
-        suffixes = " ".join(sorted(tree.IMAGE_SUFFIXES))
-        raise UserError(f"{root}: no images found; expected files ending in {suffixes}")
-    return Listing(root, paths, np.zeros(len(paths), np.int32), (), stray, records)
+        raise UserError(_without_images(root, skipped))
+    return Listing(root, paths, np.zeros(len(paths), np.int32), (), skipped, records)
+
+
+def _without_images(root: Path, skipped: Skipped) -> str:
+    found = f" ({skipped.line()})" if skipped.line() else ""
+    return f"{root}: no images found; expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]} files{found}"
 
 
 def list_class_folders(root: Path, classes: Sequence[str] | None = None, tag: str | None = None) -> Listing:
     """The images of `root/<class>/...`; the class is the name of the first folder.
 
     Args:
-        root: folder of class folders. Images that lie beside the class folders count as stray.
+        root: folder of class folders. Images that lie beside the class folders are skipped.
         classes: the classes to expect (those of the training folder); None takes every folder for a class.
         tag: the class is the folder below the one of this name, wherever that is in the images' paths.
 
@@ -116,13 +118,14 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None, tag: st
         UserError: no such folder, a class without images, fewer than two classes, or a class not in `classes`; or its
             records cannot be used.
     """
-    paths, stray, records = _open(root)
+    paths, skipped, records = _open(root)
     numbers, number_of = _number_classes(root, paths, tag)
     found = sorted(numbers) if tag or records else tree.class_folders(root)
     if tag and not found:
         raise UserError(f"{root}: no image lies in a folder below one named {tag!r}")
     if empty := sorted(set(found) - set(numbers)):
-        raise UserError(f"{root}: class folder without images: {', '.join(empty)}; fill it or remove it")
+        named = ", ".join(_emptiness(root, name) for name in empty[:20]) + ", ..." * (len(empty) > 20)
+        raise UserError(f"{root}: class folder without images: {named}; fill it or remove it")
     if classes is None and len(found) < 2:
         raise UserError(
             f"{root}: a classifier needs at least two class folders, found {len(found)}"
@@ -134,12 +137,19 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None, tag: st
     inside = number_of >= 0
     outside = len(inside) - int(np.count_nonzero(inside))
     if outside == len(inside):
-        raise UserError(f"{root}: no images found; expected one folder of images per class")
+        raise UserError(_without_images(root, skipped) + ", one folder of them per class")
     index = {name: i for i, name in enumerate(names)}
     if outside:
+        skipped.add(paths[int(np.argmin(inside))], BESIDE_CLASSES, outside)
         paths, number_of = paths.select(np.flatnonzero(inside)), number_of[inside]
     labels = np.array([index[name] for name in numbers], np.int32)[number_of]
-    return Listing(root, paths, labels, tuple(names), stray + outside, records)
+    return Listing(root, paths, labels, tuple(names), skipped, records)
+
+
+def _emptiness(root: Path, name: str) -> str:
+    """A class without images, and what is there instead."""
+    line = list_folder(root / name).skipped.line()
+    return f"{name} ({line or 'empty'})"
 
 
 def has_class_folders(root: Path) -> bool:
@@ -251,7 +261,7 @@ def take_fraction(listing: Listing, fraction: float, seed: int) -> Listing:
 
 def path_hash(seed: int, path: str) -> str:
     """A key that orders paths at random but reproducibly, whatever else is in the folder."""
-    return hashlib.sha256(f"{seed}/{path}".encode()).hexdigest()
+    return hashlib.sha256(f"{seed}/{path}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def find_unreadable(listing: Listing, indices: Sequence[int] | np.ndarray, reading: Reading) -> dict[int, str]:

@@ -1,26 +1,25 @@
-"""Dividing class folders into training and testing: stratified, seeded, every image checked."""
+"""Dividing class folders into training and testing: stratified, seeded, every image checked; or as they are divided."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from tfinpaint.data.decode import CHECK, UnreadableImageError, is_of_the_process, read_image
-from tfinpaint.data.origin import Origin, ReadFile
+from tfinpaint.data.decode import CHECK, is_of_the_process, read_image
+from tfinpaint.data.layout import UNDIVIDED, class_of, find_roots, folder_of, root_of
+from tfinpaint.data.origin import UNREADABLE, Origin
 from tfinpaint.data.progress import tell_progress
+from tfinpaint.data.skipped import BESIDE_CLASSES, Skipped
 from tfinpaint.data.sources import path_hash
 from tfinpaint.data.threads import in_threads
-from tfinpaint.data.tree import is_image
 from tfinpaint.errors import UserError
 
-SIDES = ("training", "testing")
-UNREADABLE = (UnreadableImageError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+SIDES = ("training", "testing", "validation")  # the last where a source has one beside the others
+MOST_NAMED = 20
+
+Bad = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -28,93 +27,137 @@ class Split:
     """What goes where.
 
     Attributes:
-        sides: "training" and "testing" -> (path in the origin, `<class>/<file>`) of each image.
-        counts: class -> (images in training, images in testing).
-        stray: files passed over because they are not images of a class.
+        sides: "training", "testing", perhaps "validation" -> (path in the origin, `<class>/<file>`) of each image.
+        skipped: the files that are not images of a class.
         bad: (path in the origin, reason) of each image that could not be decoded; they are left out.
+        notes: what is worth knowing, a line each.
     """
 
     sides: dict[str, list[tuple[str, str]]]
-    counts: dict[str, tuple[int, int]]
-    stray: tuple[str, ...]
-    bad: tuple[tuple[str, str], ...]
+    skipped: Skipped
+    bad: Bad
+    notes: tuple[str, ...]
 
 
-def split_classes(origin: Origin, test_fraction: float, seed: int) -> Split:
+def split_classes(origin: Origin, test_fraction: float, seed: int, *, skip_empty_classes: bool = False) -> Split:
     """Divide each class alike. It depends on the seed and the files' contents; copies of a file stay on one side.
 
+    A source that is divided already stays so. Of a class with one image, or copies of one, all is for training.
+
+    Args:
+        skip_empty_classes: leave out class folders without a usable image; otherwise these are errors.
+
     Raises:
-        UserError: there are no class folders or just one, they are at several places, or a class has too few images.
+        UserError: there are no class folders or just one, they are at several places, or a class is empty.
     """
-    images = [path for path in origin.names if is_image(path)]
-    root = _class_root(origin.path, images)
-    members = [path for path in images if _places(path)[:1] == (root,)]
-    digests, bad = _check(origin.path, members, origin.read)
-    by_class: dict[str, list[str]] = {_places(path)[1]: [] for path in members}
-    for path in digests:
-        by_class[_places(path)[1]].append(path)
-    if len(by_class) < 2:
-        raise UserError(f"{origin.path}: found one class only ({', '.join(by_class)}); a classifier needs at least two")
-    counts = {}
-    sides: dict[str, list[tuple[str, str]]] = {side: [] for side in SIDES}
-    for name, files in sorted(by_class.items()):
+    roots, notes = find_roots(origin)
+    found = {side: [path for path in origin.images if root_of(path) == root] for side, root in roots.items()}
+    digests, bad = _check(origin, [path for paths in found.values() for path in paths])
+    good = {side: [path for path in paths if path in digests] for side, paths in found.items()}
+    notes += check_empty_folders(origin, roots.values(), bad, skip=skip_empty_classes)
+    classes = sorted({class_of(path) for path in digests})
+    if len(classes) < 2:
+        raise UserError(f"{origin.path}: found one class only ({', '.join(classes)}); a classifier needs at least two")
+    sides = _divide(origin, good[UNDIVIDED], digests, test_fraction, seed) if UNDIVIDED in good else good
+    trained, tested = ({class_of(path) for path in sides[side]} for side in SIDES[:2])
+    if unknown := sorted(set(classes) - trained):
+        raise UserError(f"{origin.path}: no training image of class {listed(unknown)}, but others")
+    if untested := sorted(trained - tested):
+        notes.append(f"No test image of class {listed(untested)}{_ONE_IMAGE if UNDIVIDED in good else ''}")
+    placed = {
+        side: [(path, f"{class_of(path)}/{path.rpartition('/')[2]}") for path in paths] for side, paths in sides.items()
+    }
+    return Split(placed, _skipped(origin, found), bad, tuple(notes))
+
+
+_ONE_IMAGE = ": one image, or copies of one, which are for training"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message, the first of many."""
+    return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)
+
+
+def _skipped(origin: Origin, found: dict[str, list[str]]) -> Skipped:
+    skipped, used = origin.skipped_below(), {path for paths in found.values() for path in paths}
+    for path in origin.images if len(used) < len(origin.images) else ():
+        if path not in used:
+            skipped.add(path, BESIDE_CLASSES)
+    return skipped
+
+
+def check_empty_folders(origin: Origin, roots: Iterable[str], bad: Bad, *, skip: bool) -> list[str]:
+    """Refuse subfolders of these folders without a usable image: they are classes that have lost their images.
+
+    Args:
+        bad: the images that are known to be of no use.
+        skip: they are left out; say so.
+
+    Returns:
+        No line, or one.
+
+    Raises:
+        UserError: there are some.
+    """
+    empty = [_emptiness(origin, folder, bad) for root in roots for folder in _empty_folders(origin, root, bad)]
+    if empty and not skip:
+        raise UserError(
+            f"{origin.path}: class folder without a usable image: {listed(empty)}; fill it, remove it, or leave it out "
+            "with --skip-empty-classes"
+        )
+    return [f"Left out, without a usable image: {listed(empty)}"] if empty else []
+
+
+def _empty_folders(origin: Origin, root: str, bad: Bad) -> list[str]:
+    """The subfolders of a folder in which, and below which, is no usable image."""
+    begin, unusable = f"{root}/" if root else "", {path for path, _ in bad}
+
+    def subfolders(paths: Iterable[str]) -> set[str]:
+        return {begin + path[len(begin) :].partition("/")[0] for path in paths if path.startswith(begin)}
+
+    return sorted(subfolders(origin.folders) - subfolders(path for path in origin.images if path not in unusable))
+
+
+def _emptiness(origin: Origin, folder: str, bad: Bad) -> str:
+    """A folder without a usable image, and what is there instead."""
+    reasons = [f"{path}: {reason}" for path, reason in bad if folder_of(path) == folder]
+    found = [origin.skipped_below(folder).line(), f"{len(reasons)} unreadable: {reasons[0]}" if reasons else ""]
+    return f"{folder} ({'; '.join(filter(None, found)) or 'empty'})"
+
+
+def _divide(
+    origin: Origin, paths: Iterable[str], digests: dict[str, str], test_fraction: float, seed: int
+) -> dict[str, list[str]]:
+    by_class: dict[str, list[str]] = {}
+    for path in paths:
+        by_class.setdefault(class_of(path), []).append(path)
+    sides: dict[str, list[str]] = {"training": [], "testing": []}
+    for _, files in sorted(by_class.items()):
         tests = _sort_for_split(files, digests, test_fraction, seed)
-        if tests is None:
-            lines = [f"{path}: {reason}" for path, reason in bad if _places(path)[1] == name]
-            problem = f"{origin.path}: class {name} has {len(files)} readable image(s); a split needs 2 different ones"
-            raise UserError("\n".join([problem, *lines]))
-        for side, chosen in (("testing", files[:tests]), ("training", files[tests:])):
-            sides[side] += [(path, "/".join(_places(path)[1:])) for path in chosen]
-        counts[name] = (len(files) - tests, tests)
-    used = set(members)
-    return Split(sides, counts, tuple(path for path in origin.names if path not in used), bad)
+        sides["testing"] += files[:tests]
+        sides["training"] += files[tests:]
+    if not sides["testing"]:
+        raise UserError(f"{origin.path}: no class has two different images; nothing is left to test with")
+    return sides
 
 
-def _places(path: str) -> tuple[str, ...]:
-    """(folder of the class folder, class, file); () for a file that lies in no folder."""
-    folder, _, file = path.rpartition("/")
-    root, _, name = folder.rpartition("/")
-    return (root, name, file) if folder else ()
-
-
-def _sort_for_split(files: list[str], digests: dict[str, str], test_fraction: float, seed: int) -> int | None:
+def _sort_for_split(files: list[str], digests: dict[str, str], test_fraction: float, seed: int) -> int:
     """Put a class's files into random order; the first so many, which is returned, are for testing.
 
-    Copies of one file stand together, and the boundary never falls between them. None where nothing can be split.
+    Copies of one file stand together, and the boundary never falls between them.
     """
     files.sort(key=lambda path: (path_hash(seed, digests[path]), path))
     wanted = max(1, round(test_fraction * len(files)))
     boundaries = [i for i in range(1, len(files)) if digests[files[i]] != digests[files[i - 1]]]
-    return min(boundaries, key=lambda i: abs(i - wanted), default=None)
+    return min(boundaries, key=lambda i: abs(i - wanted), default=0)
 
 
-def _class_root(source: Path, images: Sequence[str]) -> str:
-    """The folder whose subfolders are the classes. The same data twice in a source (Kaggle's archive) is taken once."""
-    below: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for path in images:
-        if places := _places(path):
-            below[places[0]].add(places[1:])
-    if not below:
-        raise UserError(f"{source}: no class folders with images; expected {source.name}/<class>/<image>")
-    # An image beside class folders makes their parent look like a class: that is no root but a stray image.
-    below = {root: found for root, found in below.items() if not _are_roots(root, found, below)}
-    roots = sorted(below, key=lambda root: (root.count("/") + bool(root), root))
-    if any(below[root] != below[roots[0]] for root in roots[1:]):
-        found = ", ".join(root or "." for root in roots[:5])
-        raise UserError(f"{source}: class folders at several places ({found}); give one of them as SOURCE")
-    return roots[0]
-
-
-def _are_roots(root: str, found: set[tuple[str, ...]], below: dict[str, set[tuple[str, ...]]]) -> bool:
-    return all((f"{root}/{name}" if root else name) in below for name, _ in found)
-
-
-def _check(source: Path, paths: Sequence[str], read: ReadFile) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
+def _check(origin: Origin, paths: Sequence[str]) -> tuple[dict[str, str], Bad]:
     """Decode every file once: (digest of each good file's contents, (path, reason) of each bad one)."""
 
     def check(path: str) -> tuple[str, str]:
         try:
-            contents = read(path)
+            contents = origin.read(path)
             read_image(io.BytesIO(contents), CHECK)
         except UNREADABLE as error:
             if is_of_the_process(error):
@@ -122,7 +165,7 @@ def _check(source: Path, paths: Sequence[str], read: ReadFile) -> tuple[dict[str
             return "", str(error)
         return hashlib.sha256(contents).hexdigest(), ""
 
-    results = tell_progress(in_threads(check, paths), len(paths), f"Checking the images of {source}")
+    results = tell_progress(in_threads(check, paths), len(paths), f"Checking the images of {origin.path}")
     digests, bad = {}, []
     for path, (digest, reason) in zip(paths, results, strict=True):
         if digest:

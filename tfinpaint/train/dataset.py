@@ -144,8 +144,8 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     opened = [Images.open(files, shard, chain, run.config.data.preload) for files, chain in sides]
     classes = f" in {len(listing.classes)} classes" if listing.classes and recipe.has_targets else ""
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
-    stray = f", {listing.stray} other files passed over" if listing.stray else ""
-    log.info(f"{listing.root}: {count} images{classes}{pairs}{stray}")
+    skipped = f"; {listing.skipped.line()}" if listing.skipped.line() else ""
+    log.info(f"{listing.root}: {count} images{classes}{pairs}{skipped}")
     if not count:
         raise UserError(f"{listing.root}: no readable image is left")
     if training and count < run.batch_size:

@@ -29,7 +29,7 @@ _SMALL = 64 * 2**20  # bytes that an archive may expand to in any case
 _ZIP_ENCRYPTED = 0x1  # bit of a member's general purpose flags (APPNOTE.TXT, section 4.4.4)
 _LOCAL_HEADER_BYTES = 30  # of a member in front of its name (section 4.3.7)
 _MOST_HEADER_BYTES = 2**20  # of a tar member; that of a long name has a few hundred
-_LEAST_MEMBER_BYTES = 64  # of an archive's own size, for each of very many members
+_MOST_UNASKED, _LEAST_MEMBER_BYTES = 2**16, 64  # members of a tar file in any case; its bytes for each of more
 _BLOCK = 2**20
 
 
@@ -191,7 +191,7 @@ def _open_tar(path: Path, file: IO[bytes]) -> Archive:
                     folders.append(name)
                 else:
                     members[name] = (info.offset_data, info.size)
-                if len(members) + len(folders) > max(2**16, archive_size // _LEAST_MEMBER_BYTES):
+                if len(members) + len(folders) > max(_MOST_UNASKED, archive_size // _LEAST_MEMBER_BYTES):
                     raise _too_large(path, f"more than {len(members)} files")
             end = archive.offset
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:

@@ -18,7 +18,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["tfinpaint", "tfinpaint.*"]),
-    package_data={"tfinpaint.report": ["*.html.j2"]},
+    package_data={"tfinpaint": ["keras_home/keras.json"], "tfinpaint.report": ["*.html.j2"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         *KERAS,

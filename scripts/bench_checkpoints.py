@@ -35,7 +35,7 @@ CUT = "conv5_block3_3_bn"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="in a block (default 20)")
     parser.add_argument("--size", type=int, default=64, help="of the images, pixels (default 64)")

@@ -895,7 +895,7 @@ def end(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the inputs are made; must not exist")
     parser.add_argument("--only", default="", metavar="WORD", help="inputs whose name holds this")
     parsed = parser.parse_args()

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+import tfinpaint  # noqa: F401 -- sets what Keras reads, before a test imports it
+
 NATURAL_IMAGES = Path(__file__).parents[2] / "shared" / "data" / "natural_images_30px.zip"
 
 

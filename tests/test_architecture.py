@@ -25,6 +25,8 @@ ROWS = [
         "machine",
         "processes",
         "installation",
+        "startup",
+        "streams",
     },
     {"data", "models"},
     {"transfer", "legacy_weights", "checkpoint", "commits", "report", "measurements", "baselines", "restoration"},

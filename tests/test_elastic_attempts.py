@@ -22,7 +22,7 @@ from tfinpaint.train.signals import StopRequest
 
 @pytest.fixture
 def options(images, tmp_path):
-    return cli.parse("pretrain", "", ["--config", str(write_config(tmp_path / "p.yaml", "pretrain", images))])
+    return cli.parse("pretrain", ["--config", str(write_config(tmp_path / "p.yaml", "pretrain", images))])
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_options_after_a_reset(options, resume, history, expected):
 def test_what_an_elastic_run_cannot_have(images, tmp_path, launch, changes, message):
     config = write_config(tmp_path / "p.yaml", "pretrain", images, **changes)
     with pytest.raises(ConfigError, match=message):
-        launch(lambda *_: pytest.fail("was run"), cli.parse("pretrain", "", ["--config", str(config)]))
+        launch(lambda *_: pytest.fail("was run"), cli.parse("pretrain", ["--config", str(config)]))
 
 
 def test_numbers_of_ranks_that_fit(options):

@@ -19,7 +19,7 @@ from test_commands import records, refuse, succeed, tfinpaint
 from tfinpaint import commits
 from tfinpaint.errors import UserError
 from tfinpaint.run_folder import list_checkpoints
-from tfinpaint.train import callbacks
+from tfinpaint.train import callbacks, signals
 from tfinpaint.train.loop import Trainer
 from tfinpaint.train.progress import RunProgress
 
@@ -61,12 +61,14 @@ def at_step(monkeypatch):
         # After the last one of an epoch it comes before the evaluation, which may take long.
         (signal.SIGUSR1, 12, "in epoch 2, after step 6", "1, and 6 of the 6 steps of the next,"),
         (signal.SIGTERM, "evaluation 2", "after epoch 2", "2"),
+        (signal.SIGHUP, 7, "in epoch 2, after step 3", "1, and 3 of the 6 steps of the next,"),
+        (signal.SIGINT, 9, "in epoch 2, after step 5", "1, and 5 of the 6 steps of the next,"),
     ],
 )
 def test_a_run_that_is_told_to_stop_is_saved_there_and_goes_on_to_the_same_bytes(
     undisturbed, tmp_path, at_step, monkeypatch, number, step, stopped, going_on
 ):
-    handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)]
+    handlers = [signal.getsignal(each) for each in signals.SIGNALS]
     if isinstance(step, int):
         at_step(step, lambda: os.kill(os.getpid(), number))
     else:
@@ -80,15 +82,48 @@ def test_a_run_that_is_told_to_stop_is_saved_there_and_goes_on_to_the_same_bytes
         monkeypatch.setattr(RunProgress, "epoch_end", ended)
     config = write_small(tmp_path, undisturbed / "data")
     done = tfinpaint("classify", "--config", config)
-    assert done.returncode == 0, done.stderr
-    where = re.search(r"Stopped (.*), as (\w+) asked; everything is saved, go on with --resume\n", done.stdout)
-    assert where.groups() == (stopped, signal.Signals(number).name)
-    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)] == handlers
+    assert done.returncode == (130 if number == signal.SIGINT else 0), done.stderr
+    where = re.search(r"Stopped (.*), as (\w+) asked; everything is saved, resume with: (.*)\n", done.stdout)
+    assert where.groups() == (
+        *(stopped, signal.Signals(number).name),
+        f"tfinpaint classify --resume --workdir {tmp_path / 'run'}",
+    )
+    assert [signal.getsignal(each) for each in signals.SIGNALS] == handlers
     assert not (tmp_path / "run" / "summary.json").exists()  # a sign that the run is not at its end
     output = succeed("classify", "--resume", "--workdir", tmp_path / "run")
     assert f"Going on after epoch {going_on} of 4" in output
     assert outcome(tmp_path / "run") == outcome(undisturbed / "run")
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_signal_that_is_ignored_stays_ignored(undisturbed, tmp_path, at_step):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    try:
+        at_step(7, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert "Stopped" not in succeed("classify", "--config", write_small(tmp_path, undisturbed / "data"))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert outcome(tmp_path / "run") == outcome(undisturbed / "run")
+
+
+@pytest.mark.parametrize(
+    ("step", "saved"),
+    [(5, "nothing has been saved yet"), (9, "the newest checkpoint is {}; resume with: tfinpaint classify --resume ")],
+)
+def test_a_second_interrupt_ends_a_run_at_once_and_tells_what_is_saved(
+    undisturbed, tmp_path, at_step, monkeypatch, step, saved
+):
+    def interrupt_twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.chdir(tmp_path)
+    at_step(step, interrupt_twice)
+    done = tfinpaint("classify", "--config", write_small(tmp_path, undisturbed / "data"))
+    assert done.returncode == 130
+    assert done.stderr.startswith(f"interrupted: {saved.format('run/model_checkpoints/model_checkpoint_1')}")
+    assert step == 5 or done.stderr.endswith("--workdir run\n")
 
 
 def test_checkpoints_are_due_by_steps_and_by_minutes(undisturbed, tmp_path, monkeypatch):

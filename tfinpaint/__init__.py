@@ -3,6 +3,9 @@
 Importing the package imports neither TensorFlow nor Keras: commands check their configuration first.
 """
 
+from tfinpaint import startup
 from tfinpaint.version import __version__
+
+startup.prepare()
 
 __all__ = ["__version__"]

@@ -6,7 +6,6 @@ Exits 0 and prints one line when every collective gives the right numbers, gradi
 weights are equal to the last byte.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -117,7 +116,7 @@ def _error_of_first(world: dist.World) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = argparse.ArgumentParser(prog="tfinpaint canary", description=__doc__.splitlines()[0])
+        parser = cli.make_parser("canary")
         parser.add_argument("--ranks", type=int, help="fail unless there are this many ranks")
         parsed = parser.parse_args(arguments)
         world = dist.start(Distributed())

@@ -231,7 +231,7 @@ def save(
 
     def write(partial: Path) -> None:
         _write(partial, header, contents)
-        (partial / PROGRESS).write_text(progress.model_dump_json() + "\n")
+        (partial / PROGRESS).write_text(progress.model_dump_json() + "\n", "utf-8")
         npz.write(partial / RANKS, {"own": ranks.own, "sums": ranks.sums, "counts": ranks.counts})
 
     try:
@@ -277,7 +277,7 @@ def _write(folder: Path, header: Header, contents: Contents) -> None:
     if contents.discriminator is not None:
         contents.discriminator.save_weights(folder / DISCRIMINATOR)
         _write_optimizer(folder / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer)
-    (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n")
+    (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n", "utf-8")
 
 
 def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | None) -> None:

@@ -158,9 +158,11 @@ def _report(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        elastic.run(classify, cli.parse("classify", __doc__.splitlines()[0], arguments))
+        options = cli.parse("classify", arguments)
+        with cli.explaining_interrupts(options):
+            elastic.run(classify, options)
 
-    return cli.guard(command)
+    return cli.guard(command, needs_output=False)
 
 
 if __name__ == "__main__":

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
-import io
 import logging
 import os
+import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfinpaint import dist, rendezvous
+from tfinpaint import dist, rendezvous, startup, streams
 from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_checks import Task, check_task
 from tfinpaint.config_file import RESOLVED_CONFIG, load_config
 from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.run_folder import list_checkpoints
 from tfinpaint.watch import EXIT_PEER_FAILED, stopping
 
 log = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+# What `--help` says of each command; not its module's docstring, which `python -OO` leaves out.
+PURPOSES = {
+    "prepare": "Split a folder or zip of class folders into training/ and testing/, or pack images into records.",
+    "preview": "Look at what the network will be given, before any training: original, mask, input and target.",
+    "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
+    "predict": "Restore a photo where a mask is white, with a network that was trained by `tfinpaint pretrain`.",
+    "classify": "Train a classifier of images in class folders, from a pretrained encoder or from scratch.",
+    "compare": "Set finished runs side by side: a table on the terminal and one report of them all.",
+    "replay": "Look into the batch at which a run stopped as not finite: where in the network values are not finite.",
+    "canary": "Train a two-layer model on different data per rank and check that the ranks end with the same weights.",
+    "doctor": "Tell what is installed on what machine, and whether ranks find each other here under every launcher.",
+}
 
 # TensorFlow reads this when it is imported; its start-up notices bury what a user should see.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -38,15 +54,21 @@ class Options:
     resume: bool
     overwrite: bool
     allowed_changes: tuple[str, ...] = ()
+    task: Task = "pretrain"
 
 
-def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Options:
+def make_parser(command: str) -> argparse.ArgumentParser:
+    """Return a parser without options that tells the command's purpose."""
+    return argparse.ArgumentParser(prog=f"tfinpaint {command}", description=PURPOSES[command])
+
+
+def parse(task: Task, arguments: Sequence[str] | None) -> Options:
     """Read the command line and the configuration; nothing slow has been imported yet.
 
     Raises:
         UserError: the configuration cannot be used.
     """
-    parser = argparse.ArgumentParser(prog=f"tfinpaint {task}", description=description)
+    parser = make_parser(task)
     parser.add_argument("--config", type=Path, help="YAML or JSON file; --resume can do without, given --workdir")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -86,28 +108,62 @@ def parse(task: Task, description: str, arguments: Sequence[str] | None) -> Opti
         config = check_task(config, task, ranks, resumes=parsed.resume)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes))
+    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes), task)
 
 
-def guard(command: Callable[[], None]) -> int:
+def resume_command(task: Task, workdir: Path) -> str:
+    """Return the command that resumes a run; under a launcher it goes behind that."""
+    return f"tfinpaint {task} --resume --workdir {shlex.quote(startup.shown(workdir))}"
+
+
+@contextlib.contextmanager
+def explaining_interrupts(options: Options) -> Iterator[None]:
+    """Have an interrupt of a run say what of it is saved, and how to resume it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_saved_so_far(options)) from None
+
+
+def _saved_so_far(options: Options) -> str:
+    workdir, saved = options.config.workdir, options.config.checkpoints.save
+    newest = next(reversed(list_checkpoints(saved)), None) if saved else None
+    if newest is None or workdir is None:
+        return "nothing has been saved yet"
+    return f"the newest checkpoint is {startup.shown(newest)}; resume with: {resume_command(options.task, workdir)}"
+
+
+def guard(command: Callable[[], None], *, needs_output: bool = True) -> int:
     """Run a command; turn a failure into one clear line and an exit code on every rank.
+
+    Args:
+        needs_output: what the command prints is what it is for, and it fails where that cannot be written. A reader
+            that goes away is no failure.
 
     Returns:
         0, also for a run that was told to stop and is saved. Where this is the only rank: 2 for a UserError, 130 for an
         interrupt, 1 for anything unexpected. With several ranks a failing process ends here at once, after telling the
         others, which end too, with exit code 3: waiting for them would wait for ever.
     """
+    streams.make_lenient()
+    if any(option.startswith("error") for option in sys.warnoptions):  # by -W or PYTHONWARNINGS
+        warnings.simplefilter("default")  # TensorFlow's own deprecations would end a run
     log_to_stdout(dist.launched_rank())
+    code = 0
     try:
         try:
+            _check_encoding()
             command()
         except StoppedError as stopped:
             log.info(str(stopped))
+            code = stopped.exit_code
         dist.leave()
-        return 0
+        sys.stdout.flush()
+        return EXIT_USER_ERROR if needs_output and streams.failure_of_output() else code
     except BaseException as error:
         if isinstance(error, SystemExit):  # argparse has said what is wrong
-            raise
+            sys.stdout.flush()
+            raise SystemExit(error.code or (EXIT_USER_ERROR if streams.failure_of_output() else 0)) from None
         rank = dist.launched_rank()  # an elastic run may have given it another
         code, message = _explained(error, rank)
     if rank and code != EXIT_PEER_FAILED:
@@ -121,13 +177,19 @@ def guard(command: Callable[[], None]) -> int:
     return code
 
 
+def _check_encoding() -> None:
+    """Refuse a locale in which a file's name is other text than on other hosts, or no text at all."""
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise UserError(f"names of files are read as {encoding}; expected: UTF-8; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
+
+
 def _explained(error: BaseException, rank: int) -> tuple[int, str]:
     """(exit code, what to print) of an error; the other ranks are told."""
     if cause := dist.failure_elsewhere(error):
         return EXIT_PEER_FAILED, stopping(rank, cause)
     if isinstance(error, KeyboardInterrupt):
-        code, reason, message = EXIT_INTERRUPTED, "interrupted", "interrupted"
-    elif isinstance(error, UserError) or _is_of_the_disk(error):
+        code, reason, message = EXIT_INTERRUPTED, "interrupted", ": ".join(["interrupted", *map(str, error.args)])
+    elif isinstance(error, UserError) or _is_of_the_disk(error) or _is_not_installed(error):
         code, reason = EXIT_USER_ERROR, _in_words(error)
         message = "\n".join(f"error: {line}" for line in reason.splitlines())
     else:
@@ -142,7 +204,13 @@ def _is_of_the_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
+def _is_not_installed(error: BaseException) -> bool:
+    return isinstance(error, ModuleNotFoundError) and not (error.name or "tfinpaint").startswith("tfinpaint")
+
+
 def _in_words(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} cannot be imported by {sys.executable}; {startup.how_to_install()}"
     if isinstance(error, OSError):
         return f"{error.filename or 'writing'}: {error.strerror}; make room, then go on with --resume"
     return str(error)
@@ -150,12 +218,10 @@ def _in_words(error: BaseException) -> str:
 
 def log_to_stdout(rank: int) -> None:
     """Log what rank 0 does; of the others only warnings."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
-        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         level=logging.INFO if rank == 0 else logging.WARNING,
         format="%(message)s" if rank == 0 else f"rank {rank}: %(message)s",
-        stream=sys.stdout,
+        handlers=[streams.CurrentStdout()],
         force=True,
     )
     for noisy in ("absl", "h5py", "matplotlib", "PIL", "tensorflow"):

@@ -117,7 +117,7 @@ def _size(path: Path) -> int:
 
 def _write_manifest(folder: Path) -> None:
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", "utf-8")
 
 
 def _digest(path: Path) -> str:

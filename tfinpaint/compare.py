@@ -5,7 +5,6 @@ usage: python -m tfinpaint.compare --report runs/demo/report.html runs/demo/pret
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -65,7 +64,7 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text("utf-8"))
     except (OSError, ValueError):
         summary = None
     if not isinstance(summary, dict):
@@ -87,7 +86,7 @@ def _print(table: Sequence[Sequence[Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = argparse.ArgumentParser(prog="tfinpaint compare", description=__doc__.splitlines()[0])
+        parser = cli.make_parser("compare")
         parser.add_argument("runs", type=Path, nargs="+", help="run folders")
         parser.add_argument("--report", type=Path, default=Path("comparison.html"), help="page to write")
         parsed = parser.parse_args(arguments)

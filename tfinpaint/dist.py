@@ -13,7 +13,6 @@ import math
 import os
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint import machine, rendezvous, watch
+from tfinpaint import machine, rendezvous, startup, watch
 from tfinpaint.config import Distributed
 from tfinpaint.errors import UserError
 
@@ -262,6 +261,7 @@ def start(settings: Distributed, folder: Path | None = None) -> World:
         rendezvous.DismissedError: the launcher of an elastic run has no need of this process.
     """
     global _watch
+    startup.settle_imported_keras()
     elastic = rendezvous.is_elastic()
     if elastic:  # early: the launcher tells of a change once, and only those who listen
         _listen_for_changes()
@@ -395,6 +395,7 @@ def _addresses(world: World) -> list[str]:
 
 def start_alone(settings: Distributed) -> None:
     """As `start`, for a command that works in one process and joins no other, even where a launcher started it."""
+    startup.settle_imported_keras()
     if "tensorflow" not in sys.modules and not launched():
         start(settings)
 
@@ -468,7 +469,7 @@ def leave() -> None:
 
 def _import_tensorflow() -> None:
     """Import it without the notices that its C++ part writes to stderr whatever the log level; a failure is shown."""
-    with tempfile.TemporaryFile() as notices:
+    with os.fdopen(os.memfd_create("notices"), "r+b") as notices:  # needs no folder for temporary files
         stderr = os.dup(2)
         os.dup2(notices.fileno(), 2)
         try:

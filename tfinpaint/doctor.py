@@ -8,7 +8,7 @@ for; otherwise 1, with a remedy for each problem. The lines can be pasted into a
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import platform
 import re
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
-from tfinpaint import cli, dist, installation, machine, processes
+from tfinpaint import cli, dist, installation, machine, processes, startup
 from tfinpaint.errors import UserError
 from tfinpaint.installation import Imported
 from tfinpaint.machine import Machine
@@ -31,6 +31,13 @@ CHECK_SECONDS = 180
 MEMORY_PER_RANK = 3 * 2**30  # the demo takes 2.2 GiB, with 32 images of 32 px per rank
 
 _LAUNCHER_VARIABLE = re.compile(r"(OMPI_COMM_WORLD|HOROVOD|PMIX?)_(LOCAL_)?(RANK|SIZE)|SLURM_(PROCID|STEP_NUM_TASKS)")
+
+# Variables by which users tune TensorFlow on purpose; they may change speed and the last digits of numbers.
+_RESPECTED = (
+    *("TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC", "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"),
+    *("XLA_FLAGS", "TF_XLA_FLAGS", "NVIDIA_TF32_OVERRIDE", "TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"),
+    *("CUDA_VISIBLE_DEVICES", "PYTHONPATH"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,25 @@ def facts(here: Machine) -> Iterator[tuple[str, str]]:
     gpus = (f"{gpu.name}, {gpu.memory / 1024:.0f} GiB, compute capability {gpu.capability}" for gpu in here.gpus)
     yield "GPUs", "; ".join(gpus) or "none"
     yield "launcher", launcher(os.environ)
+    yield "variables", " ".join(f"{name}={os.environ[name]}" for name in _RESPECTED if name in os.environ) or "none"
+    yield "ignored", "; ".join(ignored()) or "none"
     ranks = sensible_ranks(here)
     why = "one per GPU" if here.gpus else f"a core and {_size(MEMORY_PER_RANK)} of memory each"
     yield "ranks here", f"up to {ranks} ({why}); {dist.threads_per_rank(ranks)} thread(s) each where there are {ranks}"
+
+
+def ignored() -> Iterator[str]:
+    """Yield what the user has set for Keras and Matplotlib, which this program does not use."""
+    yield from (f"{name}={value}" for name, value in sorted(startup.overridden.items()))
+    path = startup.user_keras_file()
+    try:
+        values = json.loads(path.read_bytes())
+        ours = json.loads(startup.KERAS_FILE.read_bytes())
+        yield from (f"{key}: {value} in {path}" for key, value in values.items() if ours.get(key, value) != value)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError):  # of any kind: it is not read elsewhere
+        yield f"{path}, which is no Keras configuration"
 
 
 def _size(size: int) -> str:
@@ -204,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         nonlocal healthy
-        parser = argparse.ArgumentParser(prog="tfinpaint doctor", description=__doc__.splitlines()[0])
+        parser = cli.make_parser("doctor")
         parser.add_argument("--ranks", type=int, default=2, help="how many ranks to try (default 2)")
         parsed = parser.parse_args(arguments)
         if parsed.ranks < 2:

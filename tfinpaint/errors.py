@@ -6,4 +6,12 @@ class UserError(Exception):
 
 
 class StoppedError(Exception):
-    """Training has stopped as it was asked to, and is saved. The message says where, and how to go on."""
+    """Training has stopped as it was asked to, and is saved. The message says where, and how to go on.
+
+    Attributes:
+        exit_code: of the process: 0 for what a scheduler asked, 130 for what a user interrupted.
+    """
+
+    def __init__(self, message: str, exit_code: int = 0) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -159,6 +159,6 @@ def _fields(path: Path, separator: str) -> dict[str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except OSError:
         return ""

@@ -5,7 +5,6 @@ usage: python -m tfinpaint.predict runs/demo/pretrain photo.jpg mask.png --outpu
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -302,7 +301,7 @@ def write_image(path: Path, photo: Photo) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = argparse.ArgumentParser(prog="tfinpaint predict", description=__doc__.splitlines()[0])
+        parser = cli.make_parser("predict")
         parser.add_argument(
             "checkpoint",
             type=Path,

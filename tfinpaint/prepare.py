@@ -7,7 +7,6 @@ usage: python -m tfinpaint.prepare SOURCE DEST [--test-fraction 0.1] [--seed 0] 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from tfinpaint.data import prepare
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = argparse.ArgumentParser(prog="tfinpaint prepare", description=__doc__.splitlines()[0])
+        parser = cli.make_parser("prepare")
         parser.add_argument("source", type=Path, help="folder of class folders, a zip or tar file of one, or `digits`")
         parser.add_argument(
             "dest", type=Path, nargs="?", help="folder to make; gets training/<class>/ and testing/<class>/"

@@ -142,9 +142,11 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        elastic.run(pretrain, cli.parse("pretrain", __doc__.splitlines()[0], arguments))
+        options = cli.parse("pretrain", arguments)
+        with cli.explaining_interrupts(options):
+            elastic.run(pretrain, options)
 
-    return cli.guard(command)
+    return cli.guard(command, needs_output=False)
 
 
 if __name__ == "__main__":

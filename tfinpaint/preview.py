@@ -1,4 +1,4 @@
-"""Look at what the network will be given, before any training: one picture of original, mask, input and target.
+"""Look at what the network will be given, before any training: original, mask, input and target.
 
 usage: python -m tfinpaint.preview --config configs/demo/pretrain.yaml [--set data.batch_size=8] [--output preview.png]
 """
@@ -206,7 +206,7 @@ def _scored(config: Config) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = argparse.ArgumentParser(prog="tfinpaint preview", description=__doc__.splitlines()[0])
+        parser = cli.make_parser("preview")
         parser.add_argument("--config", type=Path, required=True, help="YAML or JSON file, of pretrain")
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",

@@ -5,7 +5,6 @@ usage: python -m tfinpaint.replay --workdir runs/demo/pretrain [--batch FILE] [-
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -143,7 +142,7 @@ def _first(names: Iterable[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = argparse.ArgumentParser(prog="tfinpaint replay", description=__doc__.splitlines()[0])
+        parser = cli.make_parser("replay")
         parser.add_argument("--workdir", type=Path, required=True, help="run folder")
         parser.add_argument("--batch", type=Path, help="file of its folder spoilt; default: the last")
         parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or RUN/best; default: the newest")

@@ -45,7 +45,9 @@ def test_two_ranks_go_on_to_the_same_bytes_and_one_rank_says_what_is_different(t
     run = tmp_path / "run"
     done = stop_in_an_epoch("mpirun", signal.SIGUSR1, run, "--config", config, "--workdir", run)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"Stopped .*, as SIGUSR1 asked; everything is saved, go on with --resume", done.stdout)
+    assert re.search(
+        r"Stopped .*, as SIGUSR1 asked; everything is saved, resume with: tfinpaint classify --resume", done.stdout
+    )
     assert not (run / "summary.json").exists()
     output = succeed("classify", "--resume", "--workdir", run, launcher="mpirun")
     assert output.count("Going on after epoch ") == 1  # rank 0 alone speaks

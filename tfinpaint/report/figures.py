@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,7 +16,6 @@ from tfinpaint.report.metrics import series
 
 DPI = 110
 TOO_DARK = 0.1  # a column whose values all lie below this is stretched, or nothing would be seen
-matplotlib.rcParams["text.parse_math"] = False  # a $ in a class name is a $
 warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
 
 

@@ -69,7 +69,7 @@ class MetricsLog:
         if not self._enabled:
             return
         self.records.append(dict(record))
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self._write_outfile(str(record["phase"]))
         self._board.add(record)
@@ -156,7 +156,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The records of a run folder; [] where there are none. A last line cut off by a crash is passed over."""
     path = workdir / METRICS
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

@@ -353,6 +353,6 @@ def write_report(run: Run, title: str, summary: Mapping[str, Any], sections: Seq
     """report.html: the summary, the given sections, the curves' figures and the configuration."""
     path = run.folder / REPORT
     result = Section("Result", table=summary_table(summary))
-    configuration = Section("Configuration", text=(run.folder / RESOLVED_CONFIG).read_text())
+    configuration = Section("Configuration", text=(run.folder / RESOLVED_CONFIG).read_text("utf-8"))
     write_page(path, title, [result, *sections, configuration])
     log.info(f"Report: {path}")

@@ -20,6 +20,7 @@ import numpy as np
 
 from tfinpaint import checkpoint, rendezvous
 from tfinpaint.checkpoint import Contents, FrozenOptimizer, Header, Progress, RankState, optimizer_state
+from tfinpaint.cli import EXIT_INTERRUPTED, resume_command
 from tfinpaint.config_file import as_values
 from tfinpaint.dist import HostsChangedError
 from tfinpaint.errors import StoppedError, UserError
@@ -165,9 +166,11 @@ class Saver:
             self._stop.obey()
             raise HostsChangedError
         names = [name for name in told if name]
+        command = resume_command("pretrain" if self._run.kind == "inpainter" else "classify", self._run.folder)
         saved = self._run.config.checkpoints.save
-        kept = "everything is saved, go on with --resume" if saved else "nothing is saved (checkpoints.save: null)"
-        raise StoppedError(f"Stopped {where}, as {names[0]} asked; {kept}")
+        kept = f"everything is saved, resume with: {command}" if saved else "nothing is saved (checkpoints.save: null)"
+        code = EXIT_INTERRUPTED if "SIGINT" in names else 0  # so that a script that Ctrl-C was meant for ends too
+        raise StoppedError(f"Stopped {where}, as {names[0]} asked; {kept}", code)
 
 
 class Writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -12,8 +13,9 @@ from types import FrameType
 
 log = logging.getLogger(__name__)
 
-# SIGTERM comes from Kubernetes, systemd and mpirun; SIGUSR1 is what Slurm's `--signal=USR1@60` is for.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# SIGTERM comes from Kubernetes, systemd and mpirun; SIGUSR1 is what Slurm's `--signal=USR1@60` is for; SIGHUP comes
+# when the terminal is closed or a connection by ssh breaks off; SIGINT is Ctrl-C.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
 
 class StopRequest:
@@ -28,11 +30,15 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Within it, the signals are taken note of instead of ending the process. In the main thread only."""
+        """Within it, the signals are taken note of instead of ending the process. In the main thread only.
+
+        A signal that this process was started to ignore, such as SIGHUP by nohup, stays ignored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in heeded}
         try:
             yield
         finally:
@@ -48,4 +54,9 @@ class StopRequest:
             signal.raise_signal(signal.Signals[self.name])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.name:  # a user who cannot wait
+                raise KeyboardInterrupt
+            with contextlib.suppress(OSError):  # no print: this may have come in the middle of one
+                os.write(2, b"\nInterrupted: the run is saved after this step. Press Ctrl-C again to end it at once.\n")
         self.name = signal.Signals(number).name

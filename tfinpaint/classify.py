@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfinpaint import cli, dist, elastic
 from tfinpaint.errors import UserError
+from tfinpaint.files import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +98,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
             raise UserError(f"{data.test_input_path}: no class folders, and checkpoints.load does not name the classes")
         else:
             listing = replace(sources.list_images(data.test_input_path), classes=tuple(classes))
-            log.info(f"{data.test_input_path}: no class folders, hence predictions only")
+            log.info(f"{shown(data.test_input_path)}: no class folders, hence predictions only")
         recipe = recipes.classification(config, labels=labels, augment=False)
         held_out = dataset.open_data(run, recipe, listing, training=False)
     return training, held_out

@@ -21,6 +21,7 @@ from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_checks import Task, check_task
 from tfinpaint.config_file import RESOLVED_CONFIG, load_config
 from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.files import shown
 from tfinpaint.run_folder import list_checkpoints
 from tfinpaint.watch import EXIT_PEER_FAILED, stopping
 
@@ -113,7 +114,7 @@ def parse(task: Task, arguments: Sequence[str] | None) -> Options:
 
 def resume_command(task: Task, workdir: Path) -> str:
     """Return the command that resumes a run; under a launcher it goes behind that."""
-    return f"tfinpaint {task} --resume --workdir {shlex.quote(startup.shown(workdir))}"
+    return f"tfinpaint {task} --resume --workdir {shlex.quote(shown(workdir))}"
 
 
 @contextlib.contextmanager
@@ -130,7 +131,7 @@ def _saved_so_far(options: Options) -> str:
     newest = next(reversed(list_checkpoints(saved)), None) if saved else None
     if newest is None or workdir is None:
         return "nothing has been saved yet"
-    return f"the newest checkpoint is {startup.shown(newest)}; resume with: {resume_command(options.task, workdir)}"
+    return f"the newest checkpoint is {shown(newest)}; resume with: {resume_command(options.task, workdir)}"
 
 
 def guard(command: Callable[[], None], *, needs_output: bool = True) -> int:

@@ -1,4 +1,4 @@
-"""Small text files, written whole or not at all."""
+"""Small text files, written whole or not at all; how a path is shown."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def shown(path: Path) -> str:
+    """Return the path relative to the working directory where that is shorter."""
+    try:
+        return min(os.path.relpath(path), str(path), key=len)
+    except OSError:  # the working directory has been deleted
+        return str(path)

@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from tfinpaint.errors import UserError
+from tfinpaint.files import shown
 
 ROOT = Path(__file__).parents[1]
 KERAS_FILE = Path(__file__).parent / "keras_home" / "keras.json"
@@ -131,11 +132,3 @@ def how_to_install() -> str:
     if setup.exists():
         return f"make the virtual environment with {shlex.quote(shown(setup))}, then activate it"
     return "install them: pip install tfinpaint[cpu]"
-
-
-def shown(path: Path) -> str:
-    """Return the path relative to the working directory where that is shorter."""
-    try:
-        return min(os.path.relpath(path), str(path), key=len)
-    except OSError:  # the working directory has been deleted
-        return str(path)

@@ -50,7 +50,11 @@ def train(
     metrics = MetricsLog(run.folder, config.outfile, enabled=first, first_epoch=run.first_epoch, records=records)
     so_far = restore_ranks(run, trainer, steps)
     progress = RunProgress(
-        enabled=first, first_step=run.first_step(steps), num_epochs=config.num_epochs, steps_per_epoch=steps
+        enabled=first,
+        first_step=run.first_step(steps),
+        num_epochs=config.num_epochs,
+        steps_per_epoch=steps,
+        end_in_steps=_end_in_steps(run, test_batches),
     )
     stop = StopRequest()
     saver = Saver(run, trainer, data, metrics, steps=steps, classes=classes, stop=stop)
@@ -68,6 +72,7 @@ def train(
     if scheduler and scheduler.verbose and optimizer:
         observers.insert(0, lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}"))
     with stop.listening(), contextlib.closing(progress), contextlib.closing(watch), contextlib.closing(saver):
+        progress.begin()
         fit(
             trainer,
             data.batches_from(run.first_step(steps)),
@@ -84,6 +89,12 @@ def train(
         )
         saver.finish()
     return metrics
+
+
+def _end_in_steps(run: Run, test_batches: Batches | None) -> float:
+    """What an epoch's end costs, in training steps: passes forward, of which a step is worth three."""
+    tested = test_batches.count * run.test_batch_size / run.batch_size if test_batches is not None else 0.0
+    return (run.config.model.batchnorm_batches + tested) / 3
 
 
 def evaluate(

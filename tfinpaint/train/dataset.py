@@ -16,6 +16,7 @@ from tfinpaint.data.pipeline import Batch, Chain, Failures, Images, Shard
 from tfinpaint.data.recipes import Recipe
 from tfinpaint.data.sources import Listing
 from tfinpaint.errors import UserError
+from tfinpaint.files import shown
 from tfinpaint.train import bad_images
 from tfinpaint.train.run import Run
 
@@ -30,6 +31,11 @@ class Batches:
 
     def __init__(self, batches: tf.data.Dataset, failures: Failures) -> None:
         self._batches, self._failures = batches, failures
+
+    @property
+    def count(self) -> int:
+        """How many there are; 0 where that is not known before."""
+        return max(0, int(self._batches.cardinality()))
 
     def take(self, count: int) -> Batches:
         """The first batches alone."""
@@ -145,7 +151,7 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     classes = f" in {len(listing.classes)} classes" if listing.classes and recipe.has_targets else ""
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
     skipped = f"; {listing.skipped.line()}" if listing.skipped.line() else ""
-    log.info(f"{listing.root}: {count} images{classes}{pairs}{skipped}")
+    log.info(f"{shown(listing.root)}: {count} images{classes}{pairs}{skipped}")
     if not count:
         raise UserError(f"{listing.root}: no readable image is left")
     if training and count < run.batch_size:

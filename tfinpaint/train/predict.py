@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.errors import UserError
+from tfinpaint.files import shown
 from tfinpaint.report import predictions
 from tfinpaint.report.predictions import PredictionsPart
 from tfinpaint.train.build import output_activation
@@ -41,7 +42,7 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
                 predictions.write_table(folder, paths, classes)
     except (OSError, RuntimeError) as error:  # h5py raises either
         raise UserError(f"{folder}: the predictions cannot be written: {error}") from None
-    log.info(f"Predictions of {len(data)} images: {folder}")
+    log.info(f"Predictions of {len(data)} images: {shown(folder)}")
 
 
 def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are_logarithms: bool) -> None:

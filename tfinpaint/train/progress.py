@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tfinpaint import dist, measurements
 from tfinpaint.data.progress import duration
 from tfinpaint.train.loop import ReadLoss, Result
+from tfinpaint.train.time_left import TimeLeft
 
 PLAIN_INTERVAL_SECONDS = 15.0
 BAR_INTERVAL_SECONDS = 0.5  # reading the loss waits for the device: not at every step
+COMPILING = "Compiling the training step (this can take a minute)..."
 
 
 class RunProgress:
@@ -20,65 +24,101 @@ class RunProgress:
 
     Attributes:
         first_step, num_epochs, steps_per_epoch: the run's extent; `first_step` steps were done before.
+        end_in_steps: of `TimeLeft`.
     """
 
-    def __init__(self, *, enabled: bool, first_step: int, num_epochs: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, *, enabled: bool, first_step: int, num_epochs: int, steps_per_epoch: int, end_in_steps: float = 0.0
+    ) -> None:
         self._enabled = enabled
         self._num_epochs, self._steps = num_epochs, steps_per_epoch
-        self._before = first_step
-        self._total = max(0, num_epochs * steps_per_epoch - first_step)
-        self._done = 0
-        self._begin = self._printed = time.monotonic()
-        self._bar: Progress | None = None
-        # mpirun gives rank 0 a pseudo-terminal and then prefixes every line: no place for a bar.
-        if enabled and sys.stdout.isatty() and not dist.launched():
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            )
-            self._task = self._bar.add_task("starting", total=self._total)
-            self._bar.start()
+        self._done, self._total = first_step, num_epochs * steps_per_epoch
+        self._time_left = TimeLeft(
+            first_step=first_step, num_epochs=num_epochs, steps_per_epoch=steps_per_epoch, end_in_steps=end_in_steps
+        )
+        self._printed = self._updated = time.monotonic()
+        self._bar = _make_bar() if enabled else None
+        if self._bar:
+            self._task = self._bar.add_task("", total=self._total, completed=first_step, left="")
+
+    def begin(self) -> None:
+        """Say, before the first step, why nothing is seen yet."""
+        if self._enabled and self._done < self._total:
+            self._print(COMPILING)
 
     def step(self, epoch: int, read_loss: ReadLoss) -> None:
+        """Note that a step is done; show the loss and the time left now and then."""
         if not self._enabled:
             return
-        self._done += 1
         now = time.monotonic()
+        self._done += 1
+        self._time_left.step(now)
         if self._bar:
-            self._bar.advance(self._task)
-            if now - self._printed > BAR_INTERVAL_SECONDS:
-                self._printed = now
-                text = f"epoch {epoch}/{self._num_epochs} loss {read_loss():.4f}"
-                self._bar.update(self._task, description=text)
+            self._bar.start()  # here, as there is nothing to show while the step is being compiled
+            if now - self._updated > BAR_INTERVAL_SECONDS or not self._bar.tasks[0].description:
+                self._update(epoch, read_loss())
+            self._bar.update(self._task, completed=self._done)
         elif now - self._printed > PLAIN_INTERVAL_SECONDS:
-            step = (self._before + self._done - 1) % self._steps + 1
-            place = f"epoch {epoch}/{self._num_epochs} step {step}/{self._steps}"
-            self._print(f"  {place}  loss {read_loss():.4f}{self._left()}")
+            place = f"epoch {epoch}/{self._num_epochs} step {(self._done - 1) % self._steps + 1}/{self._steps}"
+            self._print("  ".join([f"  {place}", f"loss {read_loss():.4f}", *self._left()]))
 
     def epoch_end(self, epoch: int, train: Result, test: Result | None) -> None:
+        """Show the figures of an epoch."""
         if not self._enabled:
             return
         parts = [f"epoch {epoch}/{self._num_epochs}", *_figures("", train)]
         if test:
             parts += _figures("test ", test)
-        parts.append(f"{train.images_per_second:.1f} images/s{self._left()}")
-        self._print("  ".join(parts))
+        parts.append(f"{train.images_per_second:.1f} images/s")
+        if self._bar:
+            self._update(epoch, train.values["loss"])
+            self._print("\n".join(_in_lines(parts, self._bar.console.width)))
+        else:
+            self._print("  ".join([*parts, *self._left()]))
 
     def close(self) -> None:
+        """Leave the bar as it is now and give the terminal back."""
         if self._bar:
             self._bar.stop()
 
-    def _left(self) -> str:
-        if not self._done or self._done >= self._total:
-            return ""
-        seconds = (time.monotonic() - self._begin) / self._done * (self._total - self._done)
-        return f"  {duration(seconds)} left"
+    def _update(self, epoch: int, loss: float) -> None:
+        assert self._bar
+        self._updated = time.monotonic()
+        text = f"epoch {epoch}/{self._num_epochs} loss {loss:.4f}"
+        self._bar.update(self._task, description=text, completed=self._done, left="".join(self._left()))
 
-    def _print(self, line: str) -> None:
+    def _left(self) -> list[str]:
+        """The time left in words; none at the end, and as long as it is not known."""
+        seconds = self._time_left.seconds(time.monotonic())
+        return [] if seconds is None or self._done >= self._total else [f"{duration(seconds)} left"]
+
+    def _print(self, text: str) -> None:
         self._printed = time.monotonic()
-        if self._bar:
-            self._bar.console.print(line, highlight=False)
-        else:
-            print(line, flush=True)
+        print(text, flush=True)
+
+
+def _make_bar() -> Progress | None:
+    """A bar, where standard output is a terminal that can show one."""
+    # mpirun gives rank 0 a pseudo-terminal and then prefixes every line: no place for a bar.
+    if not sys.stdout.isatty() or dist.launched():
+        return None
+    console = Console(soft_wrap=True, highlight=False)  # long lines above the bar are broken by the terminal alone
+    if not console.is_interactive:
+        return None
+    text, left = TextColumn("{task.description}"), TextColumn("{task.fields[left]}")
+    columns = (text, BarColumn(None), MofNCompleteColumn(), left)
+    # While it is shown, rich puts what is printed above it.
+    return Progress(*columns, console=console, expand=True, redirect_stderr=sys.stderr.isatty())
+
+
+def _in_lines(parts: Sequence[str], width: int) -> list[str]:
+    """The parts in lines of at most `width` characters, where a part is not longer; all but the first are indented."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) > width:
+            lines.append("")
+        lines[-1] += f"  {part}"
+    return lines
 
 
 def _figures(prefix: str, result: Result) -> list[str]:

@@ -22,7 +22,7 @@ from tfinpaint.config import Config
 from tfinpaint.config_file import RESOLVED_CONFIG, as_values, differences, dump_config, has_key, read_values
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
-from tfinpaint.files import write_json, write_text
+from tfinpaint.files import shown, write_json, write_text
 from tfinpaint.models.network_file import read_network
 from tfinpaint.report.metrics import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
@@ -130,8 +130,9 @@ def open_run(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if not found:
-        log.info(f"Run folder: {config.workdir}")
-        return Run(config, world, kind, None, network)
+        run = Run(config, world, kind, None, network)
+        log.info(f"Run folder: {shown(run.folder)}")
+        return run
     resumed = Resumed(
         Path(found["path"]),
         Header.model_validate(found["header"]),
@@ -141,8 +142,9 @@ def open_run(
     step = resumed.header.step_in_epoch
     within = f", and {step} of the {resumed.header.steps_per_epoch} steps of the next," if step else ""
     done = "" if resumed.header.epoch < config.num_epochs else "; nothing is left to train"
-    log.info(f"Going on after epoch {resumed.header.epoch}{within} of {config.num_epochs} in {config.workdir}{done}")
-    return Run(config, world, kind, resumed, network)
+    run = Run(config, world, kind, resumed, network)
+    log.info(f"Going on after epoch {resumed.header.epoch}{within} of {config.num_epochs} in {shown(run.folder)}{done}")
+    return run
 
 
 def _open_folder(
@@ -173,7 +175,7 @@ def _open_folder(
             found = {"path": str(newest), "header": header.model_dump(), "progress": progress.model_dump()}
             found["changes"] = _changes(config, progress.config, allowed_changes)
         else:
-            log.info(f"There is nothing to resume in {folder}: starting anew")
+            log.info(f"There is nothing to resume in {shown(folder)}: starting anew")
         bad_images.begin(folder, resumed=found is not None)
     except UnicodeEncodeError:  # which TensorBoard's files could not be written into
         raise UserError(f"{str(folder)!a}: expected a name in UTF-8; name another --workdir") from None
@@ -344,7 +346,9 @@ def _best_checkpoint(run: Run) -> dict[str, Any]:
     inside = best.path.is_relative_to(run.folder)  # then it stays true when the folder is moved
     place = best.path.relative_to(run.folder) if inside else best.path
     loss = "" if best.loss is None else f" ({best.loss:.4g})"
-    log.info(f"Best checkpoint: {best.path.name}, {run_folder.BEST_BY}{loss}; {run.folder / run_folder.BEST} names it")
+    log.info(
+        f"Best checkpoint: {best.path.name}, {run_folder.BEST_BY}{loss}; {shown(run.folder / run_folder.BEST)} names it"
+    )
     figures = {"best_checkpoint": str(place), "best_by": run_folder.BEST_BY}
     return {**figures, "best_epoch": best.epoch, "best_test_loss": best.loss}
 
@@ -355,4 +359,4 @@ def write_report(run: Run, title: str, summary: Mapping[str, Any], sections: Seq
     result = Section("Result", table=summary_table(summary))
     configuration = Section("Configuration", text=(run.folder / RESOLVED_CONFIG).read_text("utf-8"))
     write_page(path, title, [result, *sections, configuration])
-    log.info(f"Report: {path}")
+    log.info(f"Report: {shown(path)}")

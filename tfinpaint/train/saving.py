@@ -24,6 +24,7 @@ from tfinpaint.cli import EXIT_INTERRUPTED, resume_command
 from tfinpaint.config_file import as_values
 from tfinpaint.dist import HostsChangedError
 from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.files import shown
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train.build import contents, describe, encoder_of
 from tfinpaint.train.dataset import DataSet
@@ -208,7 +209,7 @@ class Writer:
         def write() -> None:
             try:
                 path = checkpoint.save(folder, header, progress, ranks, _fill(copy, self._values), keep)
-                log.log(logging.DEBUG if header.step_in_epoch else logging.INFO, f"Saved {path}")
+                log.log(logging.DEBUG if header.step_in_epoch else logging.INFO, f"Saved {shown(path)}")
             except BaseException as error:
                 self._error = error
 

@@ -54,10 +54,9 @@ class RunProgress:
         self._done += 1
         self._time_left.step(now)
         if self._bar:
-            self._bar.start()  # here, as there is nothing to show while the step is being compiled
-            if now - self._updated > BAR_INTERVAL_SECONDS or not self._bar.tasks[0].description:
-                self._update(epoch, read_loss())
             self._bar.update(self._task, completed=self._done)
+            if now - self._updated > BAR_INTERVAL_SECONDS or not self._bar.live.is_started:
+                self._update(epoch, read_loss())
         elif now - self._printed > PLAIN_INTERVAL_SECONDS:
             place = f"epoch {epoch}/{self._num_epochs} step {(self._done - 1) % self._steps + 1}/{self._steps}"
             self._print("  ".join([f"  {place}", f"loss {read_loss():.4f}", *self._left()]))
@@ -85,7 +84,8 @@ class RunProgress:
         assert self._bar
         self._updated = time.monotonic()
         text = f"epoch {epoch}/{self._num_epochs} loss {loss:.4f}"
-        self._bar.update(self._task, description=text, completed=self._done, left="".join(self._left()))
+        self._bar.update(self._task, description=text, left="".join(self._left()), refresh=True)
+        self._bar.start()  # not before: there is nothing to show while the step is being compiled
 
     def _left(self) -> list[str]:
         """The time left in words; none at the end, and as long as it is not known."""

@@ -16,6 +16,8 @@ ROWS = [
         "config",
         "config_transforms",
         "config_checks",
+        "config_errors",
+        "config_hints",
         "config_file",
         "seed_only",
         "run_folder",
@@ -30,7 +32,7 @@ ROWS = [
     },
     {"data", "models"},
     {"transfer", "legacy_weights", "checkpoint", "commits", "report", "measurements", "baselines", "restoration"},
-    {"train", "cli", "elastic"},
+    {"train", "cli", "command_line", "elastic"},
     {
         "pretrain",
         "classify",

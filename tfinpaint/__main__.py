@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
 from tfinpaint import cli, streams
+from tfinpaint.version import __version__
+
+# What other programs call them.
+_OTHER_NAMES = {
+    "train": "pretrain",
+    "fit": "pretrain",
+    "finetune": "classify",
+    "inpaint": "predict",
+    "restore": "predict",
+}
 
 
 def main() -> int:
@@ -13,9 +24,25 @@ def main() -> int:
     if command in cli.PURPOSES:
         return importlib.import_module(f"tfinpaint.{command}").main(sys.argv[2:])
     streams.make_lenient()
+    if command in ("--version", "-V", "version"):
+        print(f"tfinpaint {__version__}")
+        return 0
+    if command and command not in ("-h", "--help", "help"):
+        print(f"error: {_unknown(command)}", file=sys.stderr)
+        return 2
     listed = "\n".join(f"  {name:10}{purpose}" for name, purpose in cli.PURPOSES.items())
-    print(f"usage: tfinpaint COMMAND [options]\n\n{listed}\n\nEach takes --help.")
-    return 0 if command in ("-h", "--help") else 2
+    print(
+        f"usage: tfinpaint COMMAND [options]\n\n{listed}\n\nEach takes --help. tfinpaint --version tells the version."
+    )
+    return 0 if command else 2
+
+
+def _unknown(command: str) -> str:
+    near = difflib.get_close_matches(command.lower(), [*cli.PURPOSES, *_OTHER_NAMES], n=1, cutoff=0.6)
+    if near:
+        return f"there is no command {command}; did you mean tfinpaint {_OTHER_NAMES.get(near[0], near[0])}?"
+    what = "no command in front of it" if command.startswith("-") or "." in command else "no such command"
+    return f"{command}: {what}; there are {', '.join(cli.PURPOSES)}, each as `tfinpaint COMMAND --help`"
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfinpaint import dist, rendezvous, startup, streams
-from tfinpaint.config import Config, ConfigError
-from tfinpaint.config_checks import Task, check_task
-from tfinpaint.config_file import RESOLVED_CONFIG, load_config
+from tfinpaint import command_line, dist, rendezvous, startup, streams
+from tfinpaint.config import Config
+from tfinpaint.config_checks import Task
+from tfinpaint.config_file import RESOLVED_CONFIG
 from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.files import shown
 from tfinpaint.run_folder import list_checkpoints
@@ -70,11 +70,7 @@ def parse(task: Task, arguments: Sequence[str] | None) -> Options:
         UserError: the configuration cannot be used.
     """
     parser = make_parser(task)
-    parser.add_argument("--config", type=Path, help="YAML or JSON file; --resume can do without, given --workdir")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="override a key of the configuration, such as --set optimizer.learning_rate=1e-4; may be repeated",
-    )  # fmt: skip
+    command_line.add_config_options(parser, "YAML or JSON file; optional with --resume --workdir FOLDER")
     parser.add_argument("--app", help=argparse.SUPPRESS)  # the seed tool's option
     parser.add_argument("--workdir", type=Path, help="run folder; overrides the configuration's workdir")
     existing = parser.add_mutually_exclusive_group()
@@ -86,7 +82,7 @@ def parse(task: Task, arguments: Sequence[str] | None) -> Options:
         "--allow-change", action="append", default=[], metavar="KEY", dest="allowed_changes",
         help="with --resume: let a key of the configuration, or a whole section, differ from before; may be repeated",
     )  # fmt: skip
-    parsed = parser.parse_args(arguments)
+    parsed = command_line.parse(parser, arguments)
     if parsed.app:
         raise UserError(
             f"--app={parsed.app} is an application of the seed tool that is not supported; there are inpainting and "
@@ -95,7 +91,7 @@ def parse(task: Task, arguments: Sequence[str] | None) -> Options:
     path = parsed.config
     if path is None:
         if not (parsed.resume and parsed.workdir):
-            raise UserError("--config FILE is missing; only --resume --workdir FOLDER can do without")
+            raise UserError(f"--config FILE is missing, such as --config configs/demo/{task}.yaml")
         path = parsed.workdir / RESOLVED_CONFIG
         if not path.exists():
             raise UserError(
@@ -103,12 +99,8 @@ def parse(task: Task, arguments: Sequence[str] | None) -> Options:
             )
     if parsed.allowed_changes and not parsed.resume:
         raise UserError("--allow-change is for --resume")
-    config = load_config(path, parsed.overrides, parsed.workdir)
     ranks = 1 if rendezvous.is_elastic() else dist.launched_size()  # an elastic run looks at each number that it has
-    try:
-        config = check_task(config, task, ranks, resumes=parsed.resume)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    config = command_line.load_checked(path, parsed.overrides, task, ranks, parsed.workdir, resumes=parsed.resume)
     return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes), task)
 
 

@@ -227,6 +227,11 @@ class Loss(Section):
         "(MSE is also called L2): images, or masks for a network of one channel; null: BCE for pretrain, NLL for "
         "classify",
     )
+    source: Literal["linear", "relu", "tanh", "sigmoid", "hard_sigmoid", "softmax", "log_softmax"] | None = Field(
+        None,
+        description="activation that the network's output has gone through, as rmldnn files name it; it must be the "
+        "network's; null: taken from the network",
+    )
     weight: list[Annotated[float, Field(ge=0)]] | None = Field(
         None, min_length=2, description="NLL: a weight per class, in the order of their names"
     )
@@ -252,6 +257,11 @@ class Loss(Section):
         if isinstance(name, str) and name.lower() == "l2":
             return "MSE"
         return _spelled_as(name, ("BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"))
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _activation_in_any_case(cls, name: Any) -> Any:
+        return name.lower() if isinstance(name, str) else name
 
     @model_validator(mode="after")
     def _weights_are_for_nll(self) -> Loss:
@@ -344,6 +354,11 @@ class Config(Section):
     num_epochs: int = Field(1, ge=1, description="epochs of the whole run, resumed parts included")
     steps_per_epoch: int | None = Field(None, ge=1, description="null: all whole batches of the data set")
     outfile: Path | None = Field(None, description="X.txt writes X_train.txt and X_test.txt")
+    output_format: Literal["tfinpaint", "rmldnn"] = Field(
+        "tfinpaint",
+        description="rmldnn, the default of a file with an outer `neural_network`: predictions in output_1.h5, "
+        "channels first, and text logs without a heading, as the scripts of rmldnn's tutorials read them",
+    )
     workdir: Path | None = Field(None, description="run folder; null: FILE_run beside the configuration FILE.yaml")
     seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, patches and the choice of labels")
     deterministic: bool = Field(

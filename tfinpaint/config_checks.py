@@ -30,6 +30,7 @@ def check_task(config: Config, task: Task, ranks: int, *, resumes: bool = False)
         ConfigError: one line that names the key, what was found and what to do.
     """
     config = _completed(config, task)
+    _check_kind(config, task)
     _check_paths(config)
     if config.checkpoints.load and not (resumes and config.data.input_path):
         _check_load(config)
@@ -40,8 +41,35 @@ def check_task(config: Config, task: Task, ranks: int, *, resumes: bool = False)
     if task == "pretrain":
         _check_images(config)
     else:
-        _check_classification(config)
+        _check_size("data.transforms", config.input_shape, config)
     return config
+
+
+def _check_kind(config: Config, task: Task) -> None:
+    """Refuse a configuration of the other command before its files are looked for, which may not be there yet."""
+    data, loss = config.data, config.loss
+    if task == "pretrain":
+        if data.target_type != "images":
+            raise ConfigError("pretrain needs data.target_type: images (this configuration is for classify)")
+        if loss.function == "NLL" and not data.target_is_mask:
+            raise ConfigError("loss.function NLL scores labels; pretrain takes another, or data.target_is_mask: true")
+        if config.model.trainable == "head_only":
+            raise ConfigError("model.trainable head_only would leave the encoder untrained; pretrain takes another")
+        return
+    if data.target_type != "labels":
+        raise ConfigError("classify needs data.target_type: labels (this configuration is for pretrain)")
+    if masks := [step.kind for step in config.input_steps if step.erases]:
+        raise ConfigError(
+            f"data.transforms: {masks[0]} has no place in a classifier's configuration (this one is for pretrain)"
+        )
+    if loss.function != "NLL":
+        raise ConfigError(f"loss.function {loss.function} scores images; classify takes NLL")
+    if foreign := [name for name in _PRETRAIN_LOSS if getattr(loss, name) != Loss.model_fields[name].default]:
+        raise ConfigError(f"loss.{foreign[0]} has no place in a classifier's configuration")
+    if config.model.bottleneck:
+        raise ConfigError("model.bottleneck lies before a decoder; a classifier has none")
+    if data.target_path or data.test_target_path or data.target_transforms:
+        raise ConfigError("data: labels are folder names; target_path, test_target_path, target_transforms go out")
 
 
 def _completed(config: Config, task: Task) -> Config:
@@ -180,12 +208,6 @@ def _check_size(name: str, shape: Shape, config: Config) -> None:
 
 def _check_images(config: Config) -> None:
     data = config.data
-    if data.target_type != "images":
-        raise ConfigError("pretrain needs data.target_type: images (this configuration is for classify)")
-    if config.loss.function == "NLL" and not data.target_is_mask:
-        raise ConfigError("loss.function NLL scores labels; pretrain takes another, or data.target_is_mask: true")
-    if config.model.trainable == "head_only":
-        raise ConfigError("model.trainable head_only would leave the encoder untrained; pretrain takes another")
     _check_mask(config)
     _check_loss(config)
     if data.input_path and not data.target_path and not config.mask:
@@ -308,20 +330,3 @@ def _check_perceptual(config: Config, encoder: Path) -> None:
     height, width, _ = config.target_shape
     if min(height or 0, width or 0) < STRIDE:
         raise ConfigError(f"loss.perceptual: its encoder needs images of at least {STRIDE} x {STRIDE}")
-
-
-def _check_classification(config: Config) -> None:
-    data = config.data
-    if data.target_type != "labels":
-        raise ConfigError("classify needs data.target_type: labels (this configuration is for pretrain)")
-    if config.loss.function != "NLL":
-        raise ConfigError(f"loss.function {config.loss.function} scores images; classify takes NLL")
-    if masks := [step.kind for step in config.input_steps if step.erases]:
-        raise ConfigError(f"data.transforms: {masks[0]} has no place in a classifier's configuration")
-    if foreign := [name for name in _PRETRAIN_LOSS if getattr(config.loss, name) != Loss.model_fields[name].default]:
-        raise ConfigError(f"loss.{foreign[0]} has no place in a classifier's configuration")
-    if config.model.bottleneck:
-        raise ConfigError("model.bottleneck lies before a decoder; a classifier has none")
-    if data.target_path or data.test_target_path or data.target_transforms:
-        raise ConfigError("data: labels are folder names; target_path, test_target_path, target_transforms go out")
-    _check_size("data.transforms", config.input_shape, config)

@@ -5,17 +5,17 @@ YAML nodes keep their line numbers, so every problem that the schema finds can b
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from tfinpaint import seed_only
 from tfinpaint.config import Config, ConfigError
+from tfinpaint.config_errors import Location, Sources, explain_missing, explain_problems, explain_yaml
+from tfinpaint.config_hints import dotted
 
 MAX_BYTES = 4 * 2**20  # a configuration with a ResNet50 written out in it takes 0.3 MB
 MOST_VALUES = 50_000  # mappings, lists, keys and values; each takes half a kilobyte while it is read
@@ -60,8 +60,6 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
-Location = tuple[str | int, ...]
-
 RESOLVED_CONFIG = "config.resolved.yaml"  # in a run folder: what `dump_config` made of its configuration
 
 
@@ -92,8 +90,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
     try:
         config = Config.model_validate(_strings_to_paths(raw))
     except ValidationError as error:
-        messages = [_explain(path, lines, sources, problem) for problem in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(messages))) from None
+        raise ConfigError(explain_problems(error.errors(), raw, Sources(path, lines, sources))) from None
     return _absolute_outputs(_expand_data(config), base)
 
 
@@ -111,6 +108,7 @@ def as_values(config: Config) -> dict[str, Any]:
 _FREE = (
     "workdir",
     "outfile",
+    "output_format",
     "figures_interval",
     "checkpoints.save",
     "checkpoints.interval",
@@ -176,8 +174,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         if len(content) > MAX_BYTES:
             raise ConfigError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, which no configuration is")
         text = content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ConfigError(f"{path}: {explain_missing(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from None
     if path.suffix == ".json":
@@ -190,16 +188,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
             _note_lines(node, (), lines, path, set())
         raw = loader.construct_document(node) if node else {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split()) or "not readable"
-        raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from None
+        raise ConfigError(f"{path}{explain_yaml(error, text)}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(raw).__name__}")
+        hint = "; a blank is missing after a colon" if isinstance(raw, str) and ":" in raw else ""
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(raw).__name__}{hint}")
     if set(raw) == {"neural_network"} and isinstance(raw["neural_network"], dict):
-        raw = raw["neural_network"]
+        raw = _from_rmldnn(raw["neural_network"])
         lines = {loc[1:]: line for loc, line in lines.items() if loc[1:]}
+    if raw.get("debug") is False:  # rmldnn's default: nothing is asked for
+        raw = {key: value for key, value in raw.items() if key not in ("debug", "debug_interval")}
     return raw, lines
+
+
+def _from_rmldnn(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the section `neural_network` of an rmldnn file, with its format of outputs and today's names of keys."""
+    data = section.get("data")
+    if isinstance(data, dict) and "test_tag" in data and "testing_tag" not in data:
+        data = {"testing_tag" if key == "test_tag" else key: value for key, value in data.items()}
+        section = {**section, "data": data}
+    return {"output_format": "rmldnn", **section}
 
 
 def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path, seen: set[int]) -> None:
@@ -213,7 +220,7 @@ def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int],
                 raise ConfigError(f"{path}:{key.start_mark.line + 1}: a key is a list, a mapping or no text")
             here = (*location, key.value)
             if here in lines:
-                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {_dotted(here)} is given twice")
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {dotted(here)} is given twice")
             lines[here] = key.start_mark.line + 1
             _note_lines(value, here, lines, path, seen)
     elif isinstance(node, yaml.SequenceNode):
@@ -266,7 +273,7 @@ def _resolve_paths(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     for *sections, key in _INPUT_PATHS:
         section = _descend(raw, sections)
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = _absolute(base, section[key], _dotted([*sections, key]))
+            section[key] = _absolute(base, section[key], dotted([*sections, key]))
     return raw
 
 
@@ -297,7 +304,7 @@ def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, 
         elif isinstance(section, list) and isinstance(part, int) and part < len(section):
             section = section[part]
         else:
-            raise ConfigError(f"--set {override}: there is no {_dotted(location[:-1])}")
+            raise ConfigError(f"--set {override}: there is no {dotted(location[:-1])}")
     try:
         section[location[-1]] = value
     except (TypeError, IndexError):
@@ -309,7 +316,7 @@ def _override_value(location: Location, text: str, override: str) -> Any:
     if location in _PATHS:  # taken literally: a path may hold what means something else in YAML
         if text in ("", "null"):
             return None
-        return _absolute(Path.cwd(), text, _dotted(location)) if location in _INPUT_PATHS else text
+        return _absolute(Path.cwd(), text, dotted(location)) if location in _INPUT_PATHS else text
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -355,60 +362,3 @@ def _absolute_outputs(config: Config, base: Path | None) -> Config:
 
 def _below(base: Path, path: Path | None) -> Path | None:
     return (base / path).resolve() if path else None
-
-
-def _dotted(location: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in location)
-
-
-def _explain(path: Path, lines: dict[Location, int], sources: dict[Location, str], problem: Any) -> str:
-    written = {part for key in [*lines, *sources] for part in key}  # a location also holds names of union branches
-    missing = problem["loc"][-1:] if problem["type"] == "missing" else ()
-    found = problem["loc"][: len(problem["loc"]) - len(missing)]
-    location = tuple(part for part in found if part in written or isinstance(part, int))
-    source = _source_of(location, path, lines, sources)
-    location = (*location, *missing)
-    name = _dotted(location) or "the configuration"
-    if problem["type"] == "extra_forbidden":
-        if location[-1] in seed_only.KEYS:
-            return f"{source}: {name} is a key of the seed tool that is not supported: {seed_only.KEYS[location[-1]]}"
-        nearest = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1, cutoff=0.0)
-        return f"{source}: unknown key {name}; did you mean {_dotted([*location[:-1], *nearest])}?"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r})"
-    message = re.sub(r"a valid dictionary or instance of \w+", "a mapping of keys to values", message)
-    if message.startswith("Input should"):  # pydantic's own words; ours begin as they should
-        message = message[0].lower() + message[1:]
-    if what := seed_only.VALUES.get((name, str(problem["input"]).lower())):
-        message = f"{what} of the seed tool that is not supported; {message}"
-    return f"{source}: {name}: {message}{given}"
-
-
-def _source_of(location: Location, path: Path, lines: dict[Location, int], sources: dict[Location, str]) -> str:
-    """Where the user wrote what stands at a location: an override, or the nearest line of the file."""
-    above = [source for key, source in sources.items() if location[: len(key)] == key]
-    below = [source for key, source in sources.items() if key[: len(location)] == location]
-    if above or (below and location and location not in lines):
-        return (above or below)[0]
-    length = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
-    return f"{path}:{lines[location[:length]]}" if length else str(path)
-
-
-def _keys_at(location: Location) -> list[str]:
-    """The keys that the schema allows at a place; [] where it has no mapping."""
-    model: type[BaseModel] = Config
-    for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *_arguments(annotation)]
-        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)
-
-
-def _arguments(annotation: Any) -> list[Any]:
-    direct = list(getattr(annotation, "__args__", ()))
-    return direct + [inner for argument in direct for inner in _arguments(argument)]

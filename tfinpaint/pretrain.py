@@ -32,7 +32,7 @@ SHOWN_IMAGES = 6
 def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
     from tfinpaint import measurements
-    from tfinpaint.models import trainable
+    from tfinpaint.models import losses, trainable
     from tfinpaint.train import batchnorm, build, dataset, restorations, resume
     from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
@@ -63,7 +63,8 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
     if training:
         optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling)
     measure = measurements.measure if config.measures_pixels else None
-    trainer = build.make_trainer(run, model, optimizer, None, measure, steps=steps, scored=scored is not None)
+    scores = {"accuracy": losses.accuracy, "dice": losses.dice_coefficient} if data.target_is_mask else None
+    trainer = build.make_trainer(run, model, optimizer, scores, measure, steps=steps, scored=scored is not None)
     if config.mask and not measure:
         log.info(f"Restorations are not measured: {config.unmeasured}")
     baselines = restorations.score_baselines(run, held_out) if held_out and measure else None
@@ -110,7 +111,7 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
 
 
 def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baselines | None, test_images: int) -> None:
-    from tfinpaint.report.metrics import FIGURES
+    from tfinpaint.report.metrics import FIGURES, SEGMENTATION
     from tfinpaint.report.page import Section
     from tfinpaint.train import restorations
     from tfinpaint.train import run as runs
@@ -121,6 +122,8 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
     figures = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
     if baselines and "test" in last:
         figures |= restorations.figures_of(last["test"], baselines)
+    if run.config.data.target_is_mask and "test" in last:
+        figures |= {"test_pixel_accuracy": last["test"]["accuracy"], "test_dice": last["test"]["dice"]}
     if test_images:
         figures["test_images"] = test_images
     summary = runs.write_summary(run, trainer.model, metrics, figures)
@@ -132,7 +135,7 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
             f"Held-out images: {test_images} for the network, {summary['baseline_images']} for the formulas beside it."
         )
         sections.append(Section("Measurements", table=table, text=note))
-    curves = [folder / f"{name}.png" for name in ("loss", *restorations.CURVES)]
+    curves = [folder / f"{name}.png" for name in ("loss", *SEGMENTATION, *restorations.CURVES)]
     sections += [
         Section("Images", figures=[folder / "restorations.png", folder / "animation.gif"]),
         Section("Curves", figures=curves),

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint import cli, dist
+from tfinpaint import cli, command_line, dist
 from tfinpaint.config import Config, ConfigError
-from tfinpaint.config_checks import check_task
-from tfinpaint.config_file import load_config
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
@@ -207,23 +205,17 @@ def _scored(config: Config) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = cli.make_parser("preview")
-        parser.add_argument("--config", type=Path, required=True, help="YAML or JSON file, of pretrain")
-        parser.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-            help="override a key of the configuration; may be repeated",
-        )  # fmt: skip
+        command_line.add_config_options(parser, "YAML or JSON file, of pretrain")
         parser.add_argument(
             "--output", type=Path, default=Path("preview.png"), help="PNG file, written over if it is there"
         )
         parser.add_argument("--images", type=_count, default=6, help=f"how many to show, at most {MOST_SHOWN}")
-        parsed = parser.parse_args(arguments)
+        parsed = command_line.parse(parser, arguments)
         if dist.launched_rank():
             return  # one process draws; under a launcher the others have nothing to do
-        config = load_config(parsed.config, parsed.overrides)
-        try:
-            config = check_task(config, "pretrain", 1)
-        except ConfigError as error:
-            raise ConfigError(f"{parsed.config}: {error}") from None
+        if parsed.config is None:
+            raise UserError("--config FILE is missing, such as --config configs/demo/pretrain.yaml")
+        config = command_line.load_checked(parsed.config, parsed.overrides, "pretrain", 1)
         if config.data.input_path is None:
             raise ConfigError(f"{parsed.config}: data.input_path is missing: there are no training images to show")
         lines = preview(config, parsed.output, parsed.images)

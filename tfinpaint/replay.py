@@ -101,15 +101,19 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
 def _findings(trainer: Trainer, kept: SpoiltBatch) -> list[str]:
     import keras
 
+    from tfinpaint.models.layer_names import file_name
+
     values, gradients = trainer.examine(kept.batch)
     given = {name: kept.batch[name] for name in ("inputs", "targets")}
     lines = [_by_example(name, array, kept.images) for name, array in (given | values).items()]
     layers = [layer for layer in trainer.model.layers if not isinstance(layer, keras.layers.InputLayer)]
     probe = keras.Model(trainer.model.input, [layer.output for layer in layers])
     outputs = probe(kept.batch["inputs"], training=True)
-    lines.append(_by_name("outputs of layers", {layer.name: out for layer, out in zip(layers, outputs, strict=True)}))
+    lines.append(
+        _by_name("outputs of layers", {file_name(layer.name): out for layer, out in zip(layers, outputs, strict=True)})
+    )
     # Backward comes from the network's end: the first gradients that it spoils are those of the last layers.
-    backward = {path: gradients[path] for path in reversed(gradients)}
+    backward = {file_name(path): gradients[path] for path in reversed(gradients)}
     lines.append(_by_name("gradients, from the network's end", backward))
     if all(line.endswith(": finite") for line in lines):
         lines.append("Nothing is spoilt with these weights: the run's own had changed since; lower its learning rate")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 # Keys -> what to do instead. A name stands for the key wherever it is written.
 KEYS = {
-    "debug": "there is no debug output; runs write pictures, metrics.jsonl, TensorBoard and report.html by themselves",
+    "debug": "there is no debug output (`false` is accepted); runs write pictures, metrics.jsonl, TensorBoard and "
+    "report.html by themselves",
     "debug_interval": "there is no debug output; `figures_interval` sets the epochs between pictures",
     "hdf5_outfile": "there are no slicers; data.test_output_path writes an HDF5 file of the predictions",
     "slicers": "there are no slicers of numpy arrays; data is image folders",
@@ -15,18 +16,30 @@ KEYS = {
     "domain_size": "there are no PDE solvers; the tasks are inpainting, image to image, and classification",
     "num_examples": "there are no PDE solvers; the tasks are inpainting, image to image, and classification",
     "num_test_examples": "there are no PDE solvers; the tasks are inpainting, image to image, and classification",
-    "source": "there are no losses of several outputs; the network has one",
     "max_iterations": "there is no Hessian optimizer",
     "max_func_eval": "there is no Hessian optimizer",
     "absolute_tolerance": "there is no Hessian optimizer",
     "relative_tolerance": "there is no Hessian optimizer",
 }
 
-# (key, lower-case value) -> what it is. The schema's own message lists the values that there are.
+_LOADERS = {
+    "numpy": "arrays are not read, folders of images are",
+    "hdf5": "arrays are not read, folders of images are",
+    "mnist": "its binary files are not read; unpack them into folders of images, one for each digit",
+    "pde": "there are no PDE solvers",
+}
+_LOSSES = {
+    "lovasz": "write Jaccard, which it approximates",
+    "wasserstein": "there are no GANs but loss.adversarial",
+    "yolov3": "there is no object detection",
+    **dict.fromkeys(("burgers_pde", "poisson2d_pde", "poisson3d_pde"), "there are no PDE solvers"),
+}
+
+# (key, lower-case value) -> what it is, and why it is not here. The schema's own message lists what there is.
 VALUES = {
-    **{(f"data.{key}", name): "a data loader" for key in ("type", "input_type", "target_type")
-       for name in ("numpy", "hdf5", "mnist", "pde")},
-    ("optimizer.type", "hessian"): "an optimizer",
-    **{("loss.function", name): "a loss" for name in (
-        "lovasz", "wasserstein", "yolov3", "burgers_pde", "poisson2d_pde", "poisson3d_pde")},
+    **{(f"data.{key}", name): f"a data loader of the seed tool that is not supported: {why}"
+       for key in ("type", "input_type", "target_type") for name, why in _LOADERS.items()},
+    **{("loss.function", name): f"a loss of the seed tool that is not supported: {why}"
+       for name, why in _LOSSES.items()},
+    ("optimizer.type", "hessian"): "an optimizer of the seed tool that is not supported: it needs second derivatives",
 }  # fmt: skip

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfinpaint.errors import UserError
+from tfinpaint.models.layer_names import file_name
 
 Shapes = list[tuple[int, ...]]
 LayerWeights = Mapping[str, Sequence[np.ndarray]]  # layer name -> its weights, in Keras's order
@@ -45,8 +46,8 @@ class TransferPlan:
 
 
 def layer_weights(model: keras.Model) -> LayerWeights:
-    """The weights of every layer of a built model that has any."""
-    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    """The weights of every layer of a built model that has any, by the names of its network file."""
+    return {file_name(layer.name): layer.get_weights() for layer in model.layers if layer.weights}
 
 
 def plan_transfer(source: LayerWeights, target: keras.Model) -> TransferPlan:
@@ -56,7 +57,7 @@ def plan_transfer(source: LayerWeights, target: keras.Model) -> TransferPlan:
         UserError: no layer at all would be copied.
     """
     have = {name: [weight.shape for weight in weights] for name, weights in source.items()}
-    want = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in target.layers if layer.weights}
+    want = {file_name(layer.name): [tuple(w.shape) for w in layer.weights] for layer in target.layers if layer.weights}
     common = [name for name in want if name in have]
     plan = TransferPlan(
         copied=tuple(name for name in common if have[name] == want[name]),
@@ -74,8 +75,9 @@ def plan_transfer(source: LayerWeights, target: keras.Model) -> TransferPlan:
 
 def copy_weights(plan: TransferPlan, source: LayerWeights, target: keras.Model) -> None:
     """Do what the plan says."""
-    for name in plan.copied:
-        target.get_layer(name).set_weights(source[name])
+    for layer in target.layers:
+        if layer.weights and file_name(layer.name) in plan.copied:
+            layer.set_weights(source[file_name(layer.name)])
 
 
 def _some(names: Sequence[str]) -> str:

@@ -53,6 +53,12 @@ def generator():
         (losses.accuracy, np.array([[[1, 1]], [[1, 0]]]), CLASSES, [0.5, 0.5]),
         (losses.accuracy, np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), [1.0, 0.0]),
         (losses.accuracy, np.array([0, 1]), np.log([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), [1.0, 0.0]),
+        # 2 |P and T| / (|P| + |T|): of one channel, of every class; a class that is in neither counts as 1
+        (losses.dice_coefficient, np.array([[[1, 0]], [[1, 1]]]), np.array([[[[0.9], [0.8]]], [[[0.2], [0.3]]]]), [2 / 3, 0.0]),
+        (losses.dice_coefficient, np.array([[[0, 0]], [[255, 0]]]), np.array([[[[0.5], [0.1]]], [[[0.7], [0.1]]]]), [1.0, 1.0]),
+        (losses.dice_coefficient, np.array([[[0, 0, 1, 1]]]),
+         np.array([[[[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]]]]), [(2 / 3 + 4 / 5 + 1) / 3]),
+        (losses.dice_coefficient, np.array([[[0, 2]]]), np.log([[[[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]]]]), [(1 + 0 + 0) / 3]),
     ],
 )  # fmt: skip
 def test_worked_by_hand(loss, targets, outputs, expected):
@@ -222,6 +228,12 @@ def test_what_does_not_fit_the_network_is_refused():
     for name in ("BCE", "Dice", "Jaccard", "Focal"):  # values beyond 0 and 1 would learn nothing
         with pytest.raises(UserError, match=f"{name} needs .* this one ends in relu"):
             build_objective(Loss(function=name), "relu")
+    losses.check_source(Loss(source="Softmax"), "softmax")
+    losses.check_source(Loss(), "softmax")
+    with pytest.raises(
+        UserError, match=r"loss.source: softmax is said to be .* but the network ends in log_softmax; write"
+    ):
+        losses.check_source(Loss(source="softmax"), "log_softmax")
 
 
 @pytest.mark.parametrize("name", ["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"])

@@ -11,9 +11,12 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from tfinpaint import transfer
 from tfinpaint.errors import UserError
+from tfinpaint.models.layer_names import file_name, keras_name, renaming_note
 from tfinpaint.models.network import ACTIVATIONS, LAYERS, build_network, output_activation
 from tfinpaint.models.network_file import _first_line, read_network
+from tfinpaint.models.trainable import set_trainable
 
 SEED = Path(__file__).parents[3] / "shared" / "data" / "seed"
 KERNEL = {"filters": 4, "kernel_size": [3, 3], "padding": "same"}
@@ -210,6 +213,155 @@ def test_named_outputs_leave_the_rest_out():
     )
 
 
+def sequential(path, config, version="2.4.0"):
+    path.write_text(json.dumps({"class_name": "Sequential", "keras_version": version, "config": config}))
+    return read_network(path)
+
+
+def chain_of(*first):
+    conv = {"class_name": "Conv2D", "config": {"name": "conv", **KERNEL}}
+    return [*first, conv, {"class_name": "Dropout", "config": {"name": "drop", "rate": 0}}]
+
+
+def test_a_sequential_file_of_every_keras_is_a_chain(tmp_path):
+    entry = {
+        "class_name": "InputLayer",
+        "config": {"name": "entry", "batch_input_shape": [None, 8, 8, 3], "dtype": "float32"},
+    }
+    inside = chain_of()
+    inside[0]["config"]["batch_input_shape"] = [None, 8, 8, 3]
+    forms = {
+        "keras 2 with an input layer": {"name": "s", "layers": chain_of(entry)},
+        "the shape in its first layer": {"name": "s", "layers": inside},
+        "its shape apart": {"name": "s", "layers": chain_of(), "build_input_shape": [None, 8, 8, 3]},
+        "a list, before Keras 2.2.3": chain_of(entry),
+    }
+    for config in forms.values():
+        model = build_network(sequential(tmp_path / "s.json", config))
+        assert [each.name for each in model.layers][1:] == ["conv", "drop"]
+        assert (model.input_shape, model.output_shape) == ((None, 8, 8, 3), (None, 8, 8, 4))
+    made = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv"), layers.Flatten(name="flat")])
+    (tmp_path / "three.json").write_text(made.to_json())
+    again = build_network(read_network(tmp_path / "three.json"))
+    again.set_weights(made.get_weights())
+    assert np.array_equal(again(pixels()), made(pixels()))
+    with pytest.raises(UserError, match=r"layer conv .Conv2D.: comes first and has no input"):
+        sequential(tmp_path / "s.json", {"layers": chain_of()})
+
+
+def compute(*listed):
+    """The output for `pixels`, and the model, whose weights rise evenly to 1 in each array."""
+    model = build_network(read_network(list(listed)))
+    for weight in model.weights:
+        size = int(np.prod(weight.shape))
+        weight.assign(np.arange(1, size + 1).reshape(weight.shape) / size)
+    return model(pixels()).numpy(), model
+
+
+@pytest.mark.parametrize(("padding", "sides"), [(1, (1, 1)), ([2, 0], (2, 0)), ([0, 1], (0, 1))])
+@pytest.mark.parametrize(
+    ("class_name", "config"),
+    [
+        ("Conv2D", {"filters": 2, "kernel_size": [3, 3], "strides": [2, 2]}),
+        ("DepthwiseConv2D", {"kernel_size": [3, 3]}),
+        ("SeparableConv2D", {"filters": 2, "kernel_size": [3, 3]}),
+        ("AveragePooling2D", {"pool_size": [3, 3], "strides": [1, 1]}),
+    ],
+)
+def test_padding_as_numbers_puts_zeros_around(class_name, config, padding, sides):
+    found, model = compute(image(), layer(class_name, "window", "image", **config, padding=padding))
+    wide = np.pad(pixels(), [(0, 0), (sides[0],) * 2, (sides[1],) * 2, (0, 0)])
+    plain = getattr(layers, class_name)(**config, padding="valid")
+    plain(wide)
+    plain.set_weights(model.get_layer("window").get_weights())
+    assert np.allclose(found, plain(wide), atol=1e-6)
+
+
+def test_numeric_padding_of_shared_layers_and_its_limits():
+    conv = layer("Conv2D", "conv", "image", filters=3, kernel_size=3, padding=1)
+    conv["inbound_nodes"].append([["conv", 0, 0, {}]])
+    network = read_network([image(), conv])
+    assert build_network(network).output_shape == (None, 8, 8, 3)
+    assert read_network(network["layers"])["layers"] == network["layers"]
+    for nothing in (0, [0, 0]):
+        pooled = layer("MaxPooling2D", "pool", "image", padding=nothing)
+        assert [each.name for each in build_network(read_network([image(), pooled])).layers] == ["image", "pool"]
+    assert 'pool (MaxPooling2D): padding of this class must be "valid", "same" or 0, not 1' in refused(
+        image(), layer("MaxPooling2D", "pool", "image", padding=1)
+    )
+    for wrong in (-1, [1], [1, 2, 3], [1, "a"], True, 0.5, {"a": 1}):
+        with pytest.raises(UserError, match='padding must be "valid", "same", a number or two numbers'):
+            read_network([image(), layer("Conv2D", "c", "image", filters=1, kernel_size=1, padding=wrong)])
+
+
+def test_what_other_versions_write_for_an_activation():
+    for name, plain in (("log_softmax_v2", "log_softmax"), ("softmax_v2", "softmax"), ("SoftMax", "softmax")):
+        network = read_network([image(), layer("Activation", "act", "image", activation=name, axis=1)])
+        assert output_activation(network) == plain
+        outputs = build_network(network)(pixels()).numpy()
+        assert np.allclose((np.exp(outputs) if "log" in name else outputs).sum(-1), 1, atol=1e-6)
+    for axis in (1, -1, 3):
+        build_network(read_network([image(), layer("Activation", "act", "image", activation="softmax", axis=axis)]))
+    assert "act (Activation): axis: an activation is over the channels" in refused(
+        image(), layer("Activation", "act", "image", activation="softmax", axis=2)
+    )
+    assert output_activation(read_network([image(), layer("Softmax", "s", "image", axis=1)])) == "softmax over axis 1"
+    number = {"type": "ndarray", "value": 6.0}
+    model = build_network(read_network([image(), layer("ReLU", "r", "image", max_value=number)]))
+    assert model.get_layer("r").max_value == 6.0
+
+
+def test_hard_sigmoid_is_that_of_the_keras_that_wrote_the_file(tmp_path):
+    listed = [image(), layer("Activation", "act", "image", activation="hard_sigmoid")]
+    values = pixels() * 8 - 4
+    for version, slope in (("2.3.1", 5), ("2.15.0", 5), ("3.1.0", 6)):
+        path = tmp_path / "network.json"
+        path.write_text(json.dumps({"class_name": "Model", "keras_version": version, "config": {"layers": listed}}))
+        network = read_network(path)
+        assert output_activation(network) == "hard_sigmoid"
+        expected = np.clip(values / slope + 0.5, 0, 1)
+        assert np.allclose(build_network(network)(values), expected, atol=1e-6)
+        assert np.allclose(build_network(read_network(network["layers"]))(values), expected, atol=1e-6)
+
+
+# Names that Keras 3 does not take.
+
+NAMES = ["conv1/conv", "conv1>2Fconv", "conv1%2Fconv", "conv1_conv", "a b", "ä", "c:0", "d~1", "/", "e%"]
+
+
+def test_any_name_of_a_layer_goes_into_keras_and_back():
+    assert [file_name(keras_name(name)) for name in NAMES] == NAMES
+    assert len({keras_name(name) for name in NAMES}) == len(NAMES)
+    assert keras_name("conv1/conv") == "conv1>2Fconv"
+    plain = ["conv2d_1", "res5c_branch2c", "block-1.conv"]
+    assert [keras_name(name) for name in plain] == plain
+    assert renaming_note(plain) is None
+    assert renaming_note(["conv1/conv", "a", "b/c"]).startswith(
+        "2 layer names have characters that Keras 3 does not take"
+    )
+
+
+def test_layers_of_any_name_are_trained_and_transferred_by_it(tmp_path):
+    kernel = {"filters": 3, "kernel_size": 1}
+    convs = [layer("Conv2D", name, before, **kernel) for before, name in zip(["image", *NAMES], NAMES, strict=False)]
+    model, other = (build_network(read_network([image(), *convs])) for _ in range(2))
+    step = tf.function(lambda images: model(images, training=True))  # names become scopes of the graph
+    weights = transfer.layer_weights(model)
+    assert list(weights) == NAMES
+    path = tmp_path / "a.weights.h5"
+    model.save_weights(path)
+    other.load_weights(path)
+    assert np.allclose(other(pixels()), step(pixels()), atol=1e-6)
+    third = build_network(read_network([image(), *convs[:3], layer("Conv2D", "new/one", NAMES[2], **kernel)]))
+    plan = transfer.plan_transfer(weights, third)
+    assert (plan.copied, plan.missing) == (tuple(NAMES[:3]), ("new/one",))
+    transfer.copy_weights(plan, weights, third)
+    copied = transfer.layer_weights(third)
+    assert all(np.array_equal(a, b) for name in NAMES[:3] for a, b in zip(copied[name], weights[name], strict=True))
+    set_trainable(third, ["conv1/*"])
+    assert [each.name for each in third.layers if each.weights and each.trainable] == ["conv1>2Fconv"]
+
+
 # Precision and freezing.
 
 
@@ -256,9 +408,16 @@ def test_nothing_in_the_file_is_run_or_imported(tmp_path):
     trap = tmp_path / "trap"
     code = f"open({str(trap)!r}, 'w').close()"
     payload = layer("Lambda", "bad", "image", function={"class_name": "__lambda__", "config": {"code": code}})
-    assert refused(image(), payload).startswith(
-        "network.json: layer bad (Lambda): this class is not supported; there are Activation, Add,"
+    assert refused(image(), payload) == (
+        "network.json: layer bad (Lambda): this class is not supported, because it holds Python code, and no code from a "
+        "file is run"
     )
+    unknown = refused(image(), layer("InstanceNormalization", "bad", "image"))
+    assert (
+        "bad (InstanceNormalization): this class is not supported; there are Activation, Add, AlphaDropout," in unknown
+    )
+    assert "because it calls a TensorFlow function by name" in refused(image(), layer("TFOpLambda", "bad", "image"))
+    assert "because images have two dimensions" in refused(image(), layer("Conv3D", "bad", "image"))
     for name in ("os", "os.system", "__import__", "Functional", "TFOpLambda", "Layer"):
         assert "this class is not supported" in refused(image(), layer(name, "bad", "image"))
     system = {"module": "os", "class_name": "system", "config": f"touch {trap}", "registered_name": "os>system"}
@@ -280,7 +439,7 @@ def test_every_listed_activation_is_one_of_keras():
         build_network(read_network([image(), layer("Activation", "act", "image", activation=name.upper())]))
     message = refused(image(), layer("Activation", "act", "image", activation="exec"))
     assert message.startswith('network.json: layer act (Activation): activation "exec" is unknown; there are elu,')
-    assert len(LAYERS) == 31
+    assert len(LAYERS) == 37
 
 
 @pytest.mark.parametrize(
@@ -356,9 +515,11 @@ def test_files_that_are_no_networks(tmp_path):
         ('{"layers": NaN}', "NaN is not a JSON number"),
         ("[]", "must be a list of at least one layer"),
         ("3", "must hold an object"),
+        ('{"class_name": "Sequential", "config": []}', "must be a list of at least one layer"),
+        ('{"class_name": "Sequential", "config": 3}', "`config` must be an object"),
         (
-            '{"class_name": "Sequential", "config": []}',
-            "class_name is 'Sequential', must be Model or Functional; write",
+            '{"class_name": "Other", "config": []}',
+            "class_name is 'Other', must be Model, Functional or Sequential; write",
         ),
         ('{"class_name": "Model", "config": 3}', "`config` must be an object that holds `layers`"),
         ("{}", "`layers` must be a list"),

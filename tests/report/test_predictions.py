@@ -35,11 +35,25 @@ def test_the_parts_of_all_ranks_become_one_file_and_a_table(tmp_path, ranks):
         for index in range(rank, 4, ranks):
             part.add(paths[index], outputs[index])
         part.close()
-    with h5py.File(predictions.merge(tmp_path, ranks)) as file:
+    merged = predictions.merge(tmp_path, ranks)
+    with h5py.File(merged) as file:
         assert [file[path][()].tolist() for path in paths] == outputs.tolist()
-    predictions.write_table(tmp_path, paths, ["cold", "warm"])
+    predictions.write_table(merged, paths, ["cold", "warm"])
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
         "image,class,probability", "a/0.png,cold,0.900000", "a/1.png,cold,0.600000", "b/0.png,warm,0.800000",
         "b/1.png,warm,0.700000",
     ]  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "predictions.h5"]
+
+
+def test_for_scripts_of_rmldnn_the_channels_come_first_in_output_1(tmp_path):
+    output = np.arange(24.0).reshape(2, 4, 3)
+    part = PredictionsPart(tmp_path, 0, picture_names(["x.jpg"]), classes=True, channels_first=True)
+    part.add("x.jpg", output)
+    part.add("class/y.jpg", np.array([0.25, 0.75]))
+    part.close()
+    with h5py.File(predictions.merge(tmp_path, 1, predictions.RMLDNN_HDF5)) as file:
+        assert file.filename.endswith("/output_1.h5")
+        assert np.array_equal(file["x.jpg"][()].transpose(1, 2, 0), output)
+        assert file["class"]["y.jpg"][()].tolist() == [0.25, 0.75]
+    assert {path.name for path in tmp_path.iterdir()} == {"output_1.h5", "x.png"}

@@ -26,6 +26,11 @@ def test_metrics_are_appended_and_the_text_files_follow(tmp_path):
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == log.records
     assert (tmp_path / "out_train.txt").read_text() == "# epoch loss accuracy\n1 0.5 0.25\n2 0.25 0.5\n"
     assert (tmp_path / "out_test.txt").read_text() == "# epoch loss accuracy\n1 0.75 0.125\n"
+    log = MetricsLog(tmp_path, tmp_path / "plain.txt", enabled=True, heading=False)
+    log.add(record("test", 1, loss=1e-5, accuracy=0.125))
+    assert (tmp_path / "plain_test.txt").read_text() == "1 0.00001000 0.12500000\n"
+    log = MetricsLog(tmp_path, None, enabled=True)
+    log.add(record("train", 1, loss=0.5, accuracy=0.25))
     (events,) = (tmp_path / "tensorboard" / "train").iterdir()
     tags = {value.tag for event in summary_iterator(str(events)) for value in event.summary.value}
     assert {"loss", "accuracy", "images_per_second"} <= tags

@@ -69,6 +69,19 @@ def build_objective(section: Loss, output_activation: str, *, by_pixel: bool = F
     return of_targets(plain)
 
 
+def check_source(section: Loss, output_activation: str) -> None:
+    """Compare the activation that a configuration says of the network's output with that of the network.
+
+    Raises:
+        UserError: they differ.
+    """
+    if section.source not in (None, output_activation):
+        raise UserError(
+            f"loss.source: {section.source} is said to be the activation of the network's output, but the network ends "
+            f"in {output_activation}; write that, or leave loss.source out"
+        )
+
+
 def _require_probabilities(name: str, output_activation: str) -> None:
     """Other outputs would be cut off at 0 and 1, and learn nothing beyond."""
     fitting = ("sigmoid", "hard_sigmoid", "softmax", *(() if name == "BCE" else ("log_softmax",)))
@@ -185,6 +198,26 @@ def accuracy(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     if outputs.shape[-1] == 1:
         return _mean(_float((targets > 0) == (outputs[..., 0] > 0.5)))
     return _mean(_float(targets == tf.argmax(outputs, axis=-1, output_type=targets.dtype)))
+
+
+def dice_coefficient(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Dice coefficient 2 |P and T| / (|P| + |T|) of an example's label map and the most probable classes.
+
+    P and T are the pixels of a class in the outputs and in the targets. The mean over the classes, of which one that is
+    in neither counts as 1; with one channel, of "probability above 0.5" and "value above 0" alone.
+
+    Args:
+        targets: int32 [batch, height, width].
+        outputs: float [batch, height, width, channels].
+
+    Returns:
+        float32 [batch], 0 to 1.
+    """
+    channels = outputs.shape[-1]
+    found = outputs > 0.5 if channels == 1 else tf.one_hot(tf.argmax(outputs, axis=-1), channels)
+    both, ours, theirs = _overlap(*_as_images(targets, _float(found)))
+    total = ours + theirs
+    return tf.reduce_mean(tf.where(total > 0, tf.math.divide_no_nan(2.0 * both, total), 1.0), axis=-1)
 
 
 def _float(values: tf.Tensor) -> tf.Tensor:

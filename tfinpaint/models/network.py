@@ -1,4 +1,4 @@
-"""A network from a Keras JSON description: Keras 2 or 3 functional models, or a plain list of layers.
+"""A network from a Keras JSON description: a functional or sequential model of Keras 2 or 3, or a plain list of layers.
 
 The file is data and nothing else. Only the layers, activations, initializers, regularizers and constraints named in
 the tables below can come out of it; no module is imported and no code is run because a file says so. That is why this
@@ -15,13 +15,23 @@ import keras
 from keras import constraints, initializers, layers, regularizers
 
 from tfinpaint.errors import UserError
-from tfinpaint.models.network_file import SHAPE_KEYS, Call, Layer, blamed_on, call_order, canonical
+from tfinpaint.models.layer_names import keras_name
+from tfinpaint.models.network_file import (
+    KERAS2_HARD_SIGMOID,
+    SHAPE_KEYS,
+    Call,
+    Layer,
+    blamed_on,
+    call_order,
+    canonical,
+)
 
-MERGES = ("Add", "Average", "Concatenate", "Maximum", "Multiply", "Subtract")
+MERGES = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
 LAYERS = {
     name: getattr(layers, name)
     for name in (
-        *("InputLayer", "Dense", "Flatten", "Reshape", "Dropout", "SpatialDropout2D", *MERGES),
+        *("InputLayer", "Dense", "Flatten", "Permute", "Reshape", "Rescaling", *MERGES),
+        *("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout2D"),
         *("Conv2D", "Conv2DTranspose", "SeparableConv2D", "DepthwiseConv2D"),
         *("BatchNormalization", "LayerNormalization"),
         *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"),
@@ -33,6 +43,15 @@ ACTIVATIONS = (
     *("elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "log_softmax", "mish", "relu", "relu6"),
     *("selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh"),
 )
+# Why a class that Keras 2 has is not among them, where it is for more than its rarity.
+_CODE = "because it holds Python code, and no code from a file is run"
+_CALL = "because it calls a TensorFlow function by name, and only the layers listed in docs/configuration.md are built"
+_NESTED = "because it is a model within the model; write its layers out in the outer one"
+REFUSED = {
+    **dict.fromkeys(("Lambda", "PyFunc"), _CODE),
+    **dict.fromkeys(("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceProperty"), _CALL),
+    **dict.fromkeys(("Functional", "Model", "Sequential"), _NESTED),
+}
 _INITIALIZERS = (
     *("Zeros", "Ones", "Constant", "Identity", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal"),
     *("VarianceScaling", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform"),
@@ -142,8 +161,18 @@ def output_activation(network: dict[str, Any]) -> str:
     name = network["output_layers"][0][0]
     layer = next(layer for layer in network["layers"] if layer["name"] == name)
     if layer["class_name"] == "Softmax":
-        return "softmax"
-    return str(layer["config"].get("activation") or "linear").lower()
+        return "softmax" if layer["config"].get("axis", -1) == -1 else f"softmax over axis {layer['config']['axis']}"
+    name = _plain_name(layer["config"].get("activation") or "linear")
+    return "hard_sigmoid" if name == KERAS2_HARD_SIGMOID else name
+
+
+def _plain_name(activation: Any) -> str:
+    """An activation's name as it is listed: TensorFlow writes log_softmax_v2 for what Keras calls log_softmax."""
+    return str(activation).lower().removesuffix("_v2")
+
+
+def _keras2_hard_sigmoid(x: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
 # One layer of the description -> one Keras layer. A ValueError here is told with the layer's name.
@@ -151,7 +180,7 @@ def output_activation(network: dict[str, Any]) -> str:
 
 def _make_layer(layer: Layer, dtype: dict[str, str]) -> keras.Layer:
     if layer["class_name"] not in LAYERS:
-        raise ValueError(f"this class is not supported; there are {', '.join(sorted(LAYERS))}")
+        raise ValueError(f"this class is not supported{_why_refused(layer['class_name'])}")
     config = {key: value for key, value in layer["config"].items() if key not in ("name", "dtype", "trainable")}
     trainable = layer["config"].get("trainable", True)
     if not isinstance(trainable, bool):
@@ -160,16 +189,28 @@ def _make_layer(layer: Layer, dtype: dict[str, str]) -> keras.Layer:
         if key in config and harmless is not ANY and config[key] not in harmless:
             raise ValueError(f"{key}={json.dumps(config[key]):.40} is not supported by Keras 3; remove it")
         config.pop(key, None)
+    if layer["class_name"] == "LeakyReLU" and "alpha" in config:  # its name in Keras 2
+        config["negative_slope"] = config.pop("alpha")
     if layer["class_name"] == "InputLayer":
-        return layers.InputLayer(batch_shape=_batch_shape(config), name=layer["name"])
+        return layers.InputLayer(batch_shape=_batch_shape(config), name=keras_name(layer["name"]))
+    if layer["class_name"] == "Activation" and config.pop("axis", -1) not in (1, 3, -1):
+        raise ValueError("axis: an activation is over the channels, which rmldnn counts as axis 1 and Keras as axis -1")
     arguments = {key: _argument(key, value) for key, value in config.items() if key not in SHAPE_KEYS}
     if layer["class_name"] == "BatchNormalization" and isinstance(arguments.get("axis"), list):
         if len(arguments["axis"]) != 1:
             raise ValueError(f"axis must be one number, not {arguments['axis']}")
         arguments["axis"] = arguments["axis"][0]  # a list in Keras 2.4 and later
-    made = LAYERS[layer["class_name"]](name=layer["name"], **arguments, **dtype)
+    made = LAYERS[layer["class_name"]](name=keras_name(layer["name"]), **arguments, **dtype)
     made.trainable = trainable  # not an argument of every layer
     return made
+
+
+def _why_refused(class_name: str) -> str:
+    if reason := REFUSED.get(class_name):
+        return f", {reason}"
+    if class_name.endswith(("1D", "3D")):
+        return ", because images have two dimensions"
+    return f"; there are {', '.join(sorted(LAYERS))}"
 
 
 def _batch_shape(config: dict[str, Any]) -> tuple[int | None, ...]:
@@ -189,9 +230,13 @@ def _argument(key: str, value: Any) -> Any:
         if key.endswith(ending):
             return None if value is None else _part(key, value, table)
     if key == "activation" and value is not None:
-        if not isinstance(value, str) or value.lower() not in ACTIVATIONS:
+        if value == KERAS2_HARD_SIGMOID:
+            return _keras2_hard_sigmoid
+        if not isinstance(value, str) or _plain_name(value) not in ACTIVATIONS:
             raise ValueError(f"activation {json.dumps(value):.80} is unknown; there are {', '.join(ACTIVATIONS)}")
-        return value.lower()
+        return _plain_name(value)
+    if isinstance(value, dict) and value.keys() == {"type", "value"} and value["type"] == "ndarray":
+        return _plain(key, value["value"])  # a number, as Keras 2.2 wrote some
     return _plain(key, value)
 
 

@@ -1,6 +1,6 @@
 """A network's JSON description, in whichever form it is written, -> one canonical form. Builds nothing.
 
-Understood are Keras 2 and Keras 3 functional models and a plain list of layers.
+Understood are functional and sequential models of Keras 2 and Keras 3, and a plain list of layers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ MAX_BYTES = 4 * 2**20  # ResNet50 takes 0.2 MB; in memory, JSON takes up to thir
 MOST_LAYERS = 2000  # ResNet152 has 560
 MOST_REFERENCES = 10_000  # to layers, from inbound_nodes
 SHAPE_KEYS = ("batch_shape", "batch_input_shape", "shape", "input_shape")
+KERAS2_HARD_SIGMOID = "keras2_hard_sigmoid"  # max(0, min(1, x / 5 + 1 / 2)); that of Keras 3 has x / 6
+_PADDED_WITH_ZEROS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "AveragePooling2D")
+_WINDOWS = (*_PADDED_WITH_ZEROS, "Conv2DTranspose", "MaxPooling2D")
 
 Layer = dict[str, Any]
 Call = tuple[str, int]  # (layer name, how many calls of that layer came before)
@@ -29,9 +32,9 @@ def read_network(source: Path | list[dict[str, Any]]) -> dict[str, Any]:
     """The description of a network in one canonical form, whichever form it is written in.
 
     Args:
-        source: a JSON file of a Keras 2 or 3 functional model, or a list of layers. In both, a layer without
-            `inbound_nodes` takes the output of the layer before it; without `input_layers` and `output_layers` the
-            inputs are the InputLayers, the outputs what no layer takes.
+        source: a JSON file of a Keras 2 or 3 model, functional or sequential, or a list of layers. In all, a layer
+            without `inbound_nodes` takes the output of the layer before it; without `input_layers` and `output_layers`
+            the inputs are the InputLayers, the outputs what no layer takes.
 
     Returns:
         Plain JSON: name, layers (class_name, name, config, inbound_nodes), input_layers, output_layers. Reading it
@@ -66,18 +69,46 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: must hold an object, as model.to_json() of Keras writes it")
     if "class_name" not in document:
         return document
-    if document["class_name"] not in ("Model", "Functional"):
+    if document["class_name"] not in ("Model", "Functional", "Sequential"):
         raise UserError(
-            f"{path}: class_name is {document['class_name']!r:.80}, must be Model or Functional; write it with "
-            "keras.Model(model.inputs, model.outputs).to_json()"
+            f"{path}: class_name is {document['class_name']!r:.80}, must be Model, Functional or Sequential; write the "
+            "file with model.to_json() of Keras"
         )
-    if not isinstance(document.get("config"), dict):
+    config, sequential = document.get("config"), document["class_name"] == "Sequential"
+    if sequential and isinstance(config, list):  # Keras before 2.2.3
+        config = {"layers": config}
+    if not isinstance(config, dict):
         raise UserError(f"{path}: `config` must be an object that holds `layers`")
-    return document["config"]
+    keras2 = str(document.get("keras_version", "")).startswith("2.")
+    return {**(_chain(config) if sequential else config), "keras2": keras2}
+
+
+def _chain(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a sequential model as that of a chain of layers, its input in front."""
+    listed, shape = config.get("layers"), config.get("build_input_shape")
+    if isinstance(listed, list) and listed and shape is not None and not _has_shape(listed[0]):
+        listed = [{"class_name": "InputLayer", "config": {"name": "input", "batch_input_shape": shape}}, *listed]
+    return {"name": config.get("name"), "layers": listed}
+
+
+def _has_shape(item: Any) -> bool:
+    config = item.get("config") if isinstance(item, dict) else None
+    return isinstance(config, dict) and any(config.get(key) is not None for key in SHAPE_KEYS)
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def input_size(network: dict[str, Any]) -> tuple[int, int] | None:
+    """Return (height, width) of the images that `read_network`'s result takes; None where it takes any."""
+    name = network["input_layers"][0][0]
+    config = next(layer["config"] for layer in network["layers"] if layer["name"] == name)
+    key = next((key for key in SHAPE_KEYS if isinstance(config.get(key), list)), None)
+    if key is None:
+        return None
+    sides = config[key][1:3] if key.startswith("batch") else config[key][:2]
+    return (sides[0], sides[1]) if len(sides) == 2 and all(type(side) is int and side > 0 for side in sides) else None
 
 
 def canonical(config: dict[str, Any], origin: str) -> dict[str, Any]:
@@ -88,7 +119,10 @@ def canonical(config: dict[str, Any], origin: str) -> dict[str, Any]:
         raise UserError(f"{origin}: {len(listed)} layers, at most {MOST_LAYERS} can be built")
     found: list[Layer] = []
     for position, item in enumerate(listed, start=1):
-        found += _canonical_layer(item, position, found[-1]["name"] if found else None, origin)
+        for layer in _canonical_layer(item, position, found[-1]["name"] if found else None, origin):
+            if config.get("keras2") is True:
+                _keep_meaning(layer["config"])
+            found.append(layer)
     for name, count in Counter(layer["name"] for layer in found).items():
         if count > 1:
             raise UserError(f"{origin}: {count} layers are called {name!r}; give each its own name")
@@ -136,8 +170,37 @@ def _canonical_layer(item: Any, position: int, before: str | None, origin: str) 
                 raise ValueError("comes first and has no input; put an InputLayer with batch_shape before it")
             entry = {"class_name": "InputLayer", "name": f"{name}_input", "config": shape, "inbound_nodes": []}
             layer["inbound_nodes"] = [[[entry["name"], 0, 0]]]
-            return [entry, layer]
-    return [layer]
+            return [entry, *_padded(layer)]
+        return _padded(layer)
+
+
+def _keep_meaning(config: dict[str, Any]) -> None:
+    """Name what Keras 3 computes otherwise than Keras 2 did under the same name."""
+    if str(config.get("activation")).lower() == "hard_sigmoid":
+        config["activation"] = KERAS2_HARD_SIGMOID
+
+
+def _padded(layer: Layer) -> list[Layer]:
+    """A layer whose `padding` is a number or one for height and one for width, as rmldnn has it: zeros put around."""
+    padding = layer["config"].get("padding")
+    if layer["class_name"] not in _WINDOWS or padding is None or isinstance(padding, str):
+        return [layer]
+    sides = [padding, padding] if type(padding) is int else padding
+    if not isinstance(sides, list) or len(sides) != 2 or any(type(side) is not int or side < 0 for side in sides):
+        raise ValueError(f'padding must be "valid", "same", a number or two numbers, not {json.dumps(padding):.40}')
+    layer = {**layer, "config": {**layer["config"], "padding": "valid"}}
+    if not any(sides):
+        return [layer]
+    if layer["class_name"] not in _PADDED_WITH_ZEROS:
+        raise ValueError(f'padding of this class must be "valid", "same" or 0, not {json.dumps(padding):.40}')
+    zeros: Layer = {
+        "class_name": "ZeroPadding2D",
+        "name": f"{layer['name']}_zero_padding",
+        "config": {"padding": sides},
+        "inbound_nodes": layer["inbound_nodes"],
+    }
+    calls = range(len(zeros["inbound_nodes"]))
+    return [zeros, {**layer, "inbound_nodes": [[[zeros["name"], call, 0]] for call in calls]}]
 
 
 def _ends(config: dict[str, Any], key: str, default: list[Call], origin: str) -> list[list[Any]]:

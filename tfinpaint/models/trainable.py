@@ -10,6 +10,7 @@ from keras import layers
 
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import HEAD
+from tfinpaint.models.layer_names import file_name
 
 
 def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> None:
@@ -27,7 +28,7 @@ def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> 
         for layer in model.layers:
             layer.trainable = _is_trained(layer, trainable)
     if not isinstance(trainable, str | None):
-        names = [layer.name for layer in model.layers]
+        names = [file_name(layer.name) for layer in model.layers]
         for pattern in trainable:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UserError(f"model.trainable: no layer fits {pattern!r}; layers are {names[1]} to {names[-1]}")
@@ -43,4 +44,4 @@ def _is_trained(layer: keras.Layer, trainable: str | Sequence[str]) -> bool:
         return layer.name == HEAD
     if trainable == "batchnorm_frozen":
         return not isinstance(layer, layers.BatchNormalization)
-    return any(fnmatchcase(layer.name, pattern) for pattern in trainable)
+    return any(fnmatchcase(file_name(layer.name), pattern) for pattern in trainable)

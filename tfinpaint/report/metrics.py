@@ -19,6 +19,7 @@ METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 FIGURES = "figures"
 RESTORATIONS = "restorations"
+SEGMENTATION = {"accuracy": "share of pixels of the right class", "dice": "Dice coefficient, mean over the classes"}
 _EPOCH = re.compile(r"epoch_(\d+)\.png")
 _NOT_METRICS = {"phase", "epoch", "seconds", "images_per_second", "world_size"}
 
@@ -39,6 +40,7 @@ class MetricsLog:
         outfile: Path | None,
         *,
         enabled: bool,
+        heading: bool = True,
         first_epoch: int = 1,
         records: Iterable[Mapping[str, Any]] = (),
     ) -> None:
@@ -46,13 +48,15 @@ class MetricsLog:
         Args:
             workdir: the run folder.
             outfile: `X.txt` makes `X_train.txt` and `X_test.txt`; None: neither.
+            heading: these begin with a line that names the columns, and have values of 8 digits; without it the values
+                have 8 decimals and no exponent, so that a script finds nothing but numbers.
             first_epoch: pictures of this epoch and later ones, left by an interrupted run, are dropped.
             records: of the epochs before; whatever else the folder's files hold is dropped.
         """
         self.records: list[dict[str, Any]] = []
         self._path = workdir / METRICS
         self._outfile = outfile
-        self._enabled = enabled
+        self._enabled, self._heading = enabled, heading
         if enabled:
             self.records = [dict(record) for record in records]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
@@ -90,8 +94,9 @@ class MetricsLog:
         self._outfile.parent.mkdir(parents=True, exist_ok=True)
         records = [record for record in self.records if record["phase"] == phase]
         names = metric_names(records)
-        lines = ["# epoch " + " ".join(names)]
-        lines += [" ".join([str(r["epoch"]), *(f"{r[name]:.8g}" for name in names)]) for r in records]
+        form = ".8g" if self._heading else ".8f"
+        lines = ["# epoch " + " ".join(names)] if self._heading else []
+        lines += [" ".join([str(r["epoch"]), *(f"{r[name]:{form}}" for name in names)]) for r in records]
         write_text(outfile_of(self._outfile, phase), "\n".join(lines) + "\n")
 
 

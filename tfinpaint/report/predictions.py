@@ -15,6 +15,7 @@ from PIL import Image
 from tfinpaint.files import write_text
 
 HDF5, TABLE = "predictions.h5", "predictions.csv"
+RMLDNN_HDF5 = "output_1.h5"  # the scripts of rmldnn's tutorials open it, and take [channels, height, width] from it
 
 
 def picture_names(paths: Sequence[str]) -> dict[str, str]:
@@ -27,14 +28,17 @@ def picture_names(paths: Sequence[str]) -> dict[str, str]:
 class PredictionsPart:
     """The predictions of one rank's share: PNG files, and a part of the HDF5 file that `merge` puts together."""
 
-    def __init__(self, folder: Path, rank: int, names: Mapping[str, str], *, classes: bool) -> None:
+    def __init__(
+        self, folder: Path, rank: int, names: Mapping[str, str], *, classes: bool, channels_first: bool = False
+    ) -> None:
         """
         Args:
             names: PNG file of each sample, from `picture_names`.
             classes: the channels of an output are scores of classes, of which the picture shows the best.
+            channels_first: data sets are [channels, height, width].
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._names, self._classes = folder, names, classes
+        self._folder, self._names, self._classes, self._channels_first = folder, names, classes, channels_first
         self._file = h5py.File(_part(folder, rank), "w")
 
     def add(self, path: str, output: np.ndarray) -> None:
@@ -44,7 +48,7 @@ class PredictionsPart:
             path: of the sample, relative to its data set's root; it names the data set in the file.
             output: float [height, width, channels], or [classes], of which there is no picture.
         """
-        self._file[path] = output
+        self._file[path] = output.transpose(2, 0, 1) if self._channels_first and output.ndim == 3 else output
         picture = as_image(output, self._classes)
         if picture:
             target = self._folder / self._names[path]
@@ -68,9 +72,13 @@ def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
     return Image.fromarray(pixels[..., 0] if output.shape[2] == 1 else pixels)
 
 
-def merge(folder: Path, ranks: int) -> Path:
-    """Put the parts of all ranks into one HDF5 file, which appears whole or not at all, and remove them."""
-    path, partial = folder / HDF5, folder / f".{HDF5}.partial"
+def merge(folder: Path, ranks: int, name: str = HDF5) -> Path:
+    """Put the parts of all ranks into one HDF5 file, which appears whole or not at all, and remove them.
+
+    Args:
+        name: of the file.
+    """
+    path, partial = folder / name, folder / f".{HDF5}.partial"
     with h5py.File(partial, "w") as whole:
         for rank in range(ranks):
             with h5py.File(_part(folder, rank), "r") as part:
@@ -90,14 +98,14 @@ def _part(folder: Path, rank: int) -> Path:
     return folder / f".{HDF5}.{rank}"
 
 
-def write_table(folder: Path, paths: Sequence[str], classes: Sequence[str]) -> None:
-    """predictions.csv from the merged file: image, most probable class, its probability."""
+def write_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> None:
+    """Write predictions.csv beside the merged file: image, most probable class, its probability."""
     lines = [("image", "class", "probability")]
-    with h5py.File(folder / HDF5, "r") as file:
+    with h5py.File(merged, "r") as file:
         for path in paths:
             probabilities = file[path][()]
             best = int(probabilities.argmax())
             lines.append((path, classes[best], f"{probabilities[best]:.6f}"))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    write_text(folder / TABLE, text.getvalue())
+    write_text(merged.with_name(TABLE), text.getvalue())

@@ -20,7 +20,7 @@ from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
 from tfinpaint.models.inpaint import build_inpainter, encoder_part
-from tfinpaint.models.losses import PerExample, build_objective
+from tfinpaint.models.losses import PerExample, build_objective, check_source
 from tfinpaint.models.network import MOST_WEIGHTS, build_network
 from tfinpaint.models.network import output_activation as network_output_activation
 from tfinpaint.models.perceptual import build_features
@@ -107,8 +107,12 @@ def build_model(
 def _check_shapes(model: keras.Model, header: Header) -> None:
     taken, given = model.input_shape[1:], (header.height, header.width, header.channels)
     if len(taken) != 3 or any(t not in (None, g) for t, g in zip(taken, given, strict=True)):
+        hint = ""
+        if len(taken) == 3 and taken[2] == 1 and header.channels == 3:
+            hint = "; set data.input_grayscale: true"
         raise UserError(
             f"layers: the network takes images of {_by(taken)}, the data gives {_by(given)} (height x width x channels)"
+            f"{hint}"
         )
     made = model.output_shape[1:]
     if header.kind == "classifier" and made != (len(header.classes),):
@@ -231,6 +235,7 @@ def make_trainer(
         weights, classes = run.config.loss.weight, model.output_shape[-1]
         if weights and len(weights) != classes:
             raise UserError(f"loss.weight has {len(weights)} weights for the {classes} classes of the network")
+        check_source(run.config.loss, output_activation(run))
         objective = build_objective(
             run.config.loss, output_activation(run), by_pixel=run.kind == "inpainter" and run.config.weighs_pixels
         )

@@ -47,7 +47,10 @@ def train(
     if first:
         begin(run)
     records = run.resumed.progress.records if run.resumed else ()
-    metrics = MetricsLog(run.folder, config.outfile, enabled=first, first_epoch=run.first_epoch, records=records)
+    metrics = MetricsLog(
+        run.folder, config.outfile, enabled=first, heading=config.output_format == "tfinpaint",
+        first_epoch=run.first_epoch, records=records,
+    )  # fmt: skip
     so_far = restore_ranks(run, trainer, steps)
     progress = RunProgress(
         enabled=first,
@@ -108,7 +111,8 @@ def evaluate(
     first = run.world.is_first
     if first:
         begin(run)
-    metrics = MetricsLog(run.folder, run.config.outfile, enabled=first)
+    heading = run.config.output_format == "tfinpaint"
+    metrics = MetricsLog(run.folder, run.config.outfile, enabled=first, heading=heading)
     if test_batches is not None:
         result = trainer.evaluate(test_batches)
         _Record(run, metrics).add("test", 0, result)

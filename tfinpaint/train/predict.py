@@ -37,9 +37,10 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
         _write_share(run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == LOGARITHMS)
         run.world.gather(None)  # every part is there before they are put together
         if run.world.is_first:  # no rank waits for this: it may take longer than a collective may
-            predictions.merge(folder, run.world.size)
+            name = predictions.RMLDNN_HDF5 if run.config.output_format == "rmldnn" else predictions.HDF5
+            merged = predictions.merge(folder, run.world.size, name)
             if classes:
-                predictions.write_table(folder, paths, classes)
+                predictions.write_table(merged, paths, classes)
     except (OSError, RuntimeError) as error:  # h5py raises either
         raise UserError(f"{folder}: the predictions cannot be written: {error}") from None
     log.info(f"Predictions of {len(data)} images: {shown(folder)}")
@@ -48,7 +49,10 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
 def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are_logarithms: bool) -> None:
     listing, shard = data.images.listing, data.images.shard
     names = predictions.picture_names(listing.paths)
-    part = PredictionsPart(folder, run.world.rank, names, classes=run.config.data.target_is_mask)
+    part = PredictionsPart(
+        folder, run.world.rank, names, classes=run.config.data.target_is_mask,
+        channels_first=run.config.output_format == "rmldnn",
+    )  # fmt: skip
     indices = iter(shard.indices(len(listing)))
     try:
         for batch in data.evaluation_batches():

@@ -16,7 +16,7 @@ from tfinpaint import baselines, measurements
 from tfinpaint.data.pipeline import Batch
 from tfinpaint.measurements import HEADLINE
 from tfinpaint.report import animation, figures
-from tfinpaint.report.metrics import FIGURES, RESTORATIONS, MetricsLog, epoch_file
+from tfinpaint.report.metrics import FIGURES, RESTORATIONS, SEGMENTATION, MetricsLog, epoch_file
 from tfinpaint.train.dataset import DataSet
 from tfinpaint.train.loop import Trainer
 from tfinpaint.train.run import Run
@@ -155,6 +155,8 @@ class Pictures:
         if metrics.records:
             loss = f"{self.run.config.loss.function} loss"
             figures.curve(metrics.records, "loss", loss, self._folder / "loss.png")
+            for name, label in SEGMENTATION.items() if self.run.config.data.target_is_mask else ():
+                figures.curve(metrics.records, name, label, self._folder / f"{name}.png")
         if scored is None:
             return
         for name in CURVES:

@@ -23,6 +23,7 @@ from tfinpaint.config_file import RESOLVED_CONFIG, as_values, differences, dump_
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.files import shown, write_json, write_text
+from tfinpaint.models.layer_names import renaming_note
 from tfinpaint.models.network_file import read_network
 from tfinpaint.report.metrics import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
@@ -129,6 +130,8 @@ def open_run(
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    if network is not None and (note := renaming_note([layer["name"] for layer in network["layers"]])):
+        log.info(note)
     if not found:
         run = Run(config, world, kind, None, network)
         log.info(f"Run folder: {shown(run.folder)}")

@@ -1,0 +1,124 @@
+"""Reading a command line and the configuration that it names, with words for what is none of a command's arguments."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfinpaint import config_hints
+from tfinpaint.config import Config, ConfigError
+from tfinpaint.config_checks import Task, check_task
+from tfinpaint.config_errors import SUFFIXES
+from tfinpaint.config_file import load_config
+from tfinpaint.config_transforms import Transform
+from tfinpaint.errors import UserError
+from tfinpaint.models.network_file import input_size, read_network
+
+log = logging.getLogger(__name__)
+
+
+def add_config_options(parser: argparse.ArgumentParser, config_help: str) -> None:
+    """Add --config and --set, which `parse` completes."""
+    parser.add_argument("--config", help=config_help)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="override a key of the configuration, such as --set optimizer.learning_rate=1e-4; may be repeated",
+    )  # fmt: skip
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments of a command that takes a configuration.
+
+    The file may also be given without --config, or apart from it as in `--config= ./config.json`.
+
+    Returns:
+        What the parser found; `config` is a Path or None.
+
+    Raises:
+        UserError: an option or an argument that the command does not have; the line says what was probably meant.
+    """
+    parsed, rest = parser.parse_known_args(arguments)
+    options = [each for each in rest if each.startswith("-") and each != "-"]
+    words = [each for each in rest if each not in options]
+    if options:
+        raise UserError(_unknown_option(parser, options[0], words))
+    _check_overrides(parsed.overrides, words)
+    if not parsed.config and len(words) == 1:
+        parsed.config, words = words[0], []
+    if words:
+        raise UserError(_unknown_word(words[0], bool(parsed.config)))
+    if parsed.config == "":
+        raise UserError("--config is empty: write the file behind it, such as --config pretrain.yaml")
+    parsed.config = Path(parsed.config) if parsed.config else None
+    return parsed
+
+
+def _unknown_option(parser: argparse.ArgumentParser, given: str, words: Sequence[str]) -> str:
+    """What to say of an option that there is not: a misspelt one, or a key of the configuration."""
+    name, equals, value = given.partition("=")
+    known = [option for action in parser._actions for option in action.option_strings]
+    value = value if equals else next(iter(words), "VALUE")
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    if near and name != near[0]:
+        return f"{name}: there is no such option; did you mean {near[0]}?"
+    if key := config_hints.suggestion(name):
+        return f"{name}: there is no such option; keys of the configuration are set by --set {key}={value}"
+    return f"{name}: there is no such option; `{parser.prog} --help` lists them"
+
+
+def _check_overrides(overrides: Sequence[str], words: Sequence[str]) -> None:
+    """Refuse `--set KEY VALUE` and `--set KEY = VALUE`, where the value is a word of its own."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        following = [word.removeprefix("=") for word in words if word != "="]
+        if not value and following and not following[0].endswith(SUFFIXES):
+            given = " ".join([override, *words])
+            raise ConfigError(f"--set {given}: expected KEY=VALUE without blanks; write --set {key}={following[0]}")
+
+
+def _unknown_word(word: str, has_config: bool) -> str:
+    if "=" in word:
+        return f"{word}: expected an option; keys of the configuration are set by --set {word}"
+    if has_config:
+        return f"{word}: unexpected; --config takes one file, and every other value belongs to an option"
+    return f"{word}: unexpected; a single file is the configuration, as after --config"
+
+
+def load_checked(
+    path: Path, overrides: Sequence[str], task: Task, ranks: int, workdir: Path | None = None, *, resumes: bool = False
+) -> Config:
+    """Read a configuration and refuse what cannot work for a task on this many ranks.
+
+    Where no step gives the images a size, the network file's input does.
+
+    Args:
+        resumes: as `config_checks.check_task` takes it.
+
+    Raises:
+        UserError: the configuration cannot be used; with the file's name.
+    """
+    config = load_config(path, overrides, workdir)
+    try:
+        return check_task(_sized_by_network(config), task, ranks, resumes=resumes)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _sized_by_network(config: Config) -> Config:
+    """Add a resize to the network's input where the steps leave images of many sizes, as rmldnn files may."""
+    steps, layers = config.data.transforms, config.layers
+    if layers is None or config.input_shape[0] is not None or (isinstance(layers, Path) and not layers.is_file()):
+        return config
+    size = input_size(read_network(layers))
+    if size is None or any(step.kind == "jitter_crop" for step in config.data.input_transforms):
+        return config
+    height, width = size
+    crops = [place for place, step in enumerate(steps, start=1) if step.kind == "jitter_crop"]
+    place = max(crops, default=0)
+    resize = Transform.model_validate({"resize": [width, height]})
+    log.info(f"data.transforms sets no size: images are resized to {width} x {height} pixels, the network's input")
+    data = config.data.model_copy(update={"transforms": [*steps[:place], resize, *steps[place:]]})
+    return config.model_copy(update={"data": data})

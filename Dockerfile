@@ -38,7 +38,7 @@ RUN useradd --create-home --shell /bin/bash --uid ${UID} tfinpaint \
 WORKDIR /opt/tfinpaint
 ENV PATH=/opt/tfinpaint/.venv/bin:${PATH}
 COPY --from=dependencies /opt/tfinpaint/.venv .venv
-COPY README.md pyproject.toml setup.py ./
+COPY LICENSE README.md pyproject.toml setup.py ./
 COPY configs configs
 COPY tfinpaint tfinpaint
 # Everything but runs/ belongs to root: what runs in the container cannot change the program.

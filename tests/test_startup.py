@@ -1,5 +1,6 @@
 """What a user's environment may not change: settings of Keras and Matplotlib, closed streams, missing packages."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -143,3 +144,16 @@ def test_the_line_on_missing_packages_fits_where_one_stands(tmp_path, monkeypatc
     assert startup.how_to_install() == "activate the virtual environment: source .venv/bin/activate"
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))  # it is active, and incomplete
     assert startup.how_to_install() == "make the virtual environment with scripts/setup, then activate it"
+
+
+def test_another_system_than_linux_is_refused_in_one_line(monkeypatch):
+    assert startup.what_is_missing() == ""
+    for name in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", name)
+        assert startup.what_is_missing().startswith(f"tfinpaint runs on Linux, and this is {name}; use a container")
+
+
+def test_the_license_is_named_and_whole():
+    """The text is that of https://www.apache.org/licenses/LICENSE-2.0.txt to the byte."""
+    digest = hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest()
+    assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"

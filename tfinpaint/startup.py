@@ -35,19 +35,25 @@ def prepare() -> None:
     """Open the standard streams, settle Keras's and Matplotlib's settings, look for what all commands need.
 
     Raises:
-        SystemExit: packages are missing and a command was started; it prints one line.
-        ImportError: packages are missing and the package is used as a library.
+        SystemExit: something is missing and a command was started; it prints one line.
+        ImportError: something is missing and the package is used as a library.
     """
     open_standard_streams()
     overridden.update(isolate_keras(os.environ) | drop_backend(os.environ))
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if not missing:
+    if not (problem := what_is_missing()):
         return
-    message = f"{', '.join(missing)} cannot be imported by {sys.executable}; {how_to_install()}"
     if sys.argv[:1] == ["-m"]:  # which Python puts there until it has found the module to run
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
-    raise ImportError(message)
+    raise ImportError(problem)
+
+
+def what_is_missing() -> str:
+    """Tell why no command can run here, and what to do; "" where all can."""
+    if sys.platform != "linux":
+        return f"tfinpaint runs on Linux, and this is {sys.platform}; use a container (docs/docker.md) or WSL 2"
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    return f"{', '.join(missing)} cannot be imported by {sys.executable}; {how_to_install()}" if missing else ""
 
 
 def open_standard_streams() -> None:

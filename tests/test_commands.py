@@ -3,6 +3,7 @@
 import fcntl
 import io
 import json
+import logging
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -10,15 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import keras
 import numpy as np
 import psutil
 import pytest
-from conftest import write_config, write_images, write_training_and_testing
+from conftest import tree, write_config, write_images, write_training_and_testing
 
-from tfinpaint import __main__, checkpoint, commits, compare, measurements
+from tfinpaint import __main__, checkpoint, classify, commits, compare, measurements, pretrain
 from tfinpaint.errors import UserError
 from tfinpaint.run_folder import list_checkpoints
-from tfinpaint.train import dataset, run
+from tfinpaint.train import dataset
 
 
 def tfinpaint(*arguments: str | Path) -> SimpleNamespace:
@@ -30,8 +32,6 @@ def tfinpaint(*arguments: str | Path) -> SimpleNamespace:
             code = __main__.main()
         except SystemExit as end:  # of argparse
             code = end.code
-    while run._held_locks:  # as where a process ends
-        run._held_locks.pop().close()
     return SimpleNamespace(returncode=code, stdout=output.getvalue(), stderr=errors.getvalue())
 
 
@@ -201,6 +201,45 @@ def test_overwriting_destroys_nothing_before_the_new_run_is_sure_to_start(images
     )
     assert sorted((pretrained / "model_checkpoints").iterdir()) == checkpoints
     assert len(records(pretrained)) == 4
+
+
+def test_a_start_that_is_refused_leaves_the_folder_as_it_was(images, tmp_path, pretrained):
+    (tmp_path / "text.weights.h5").write_text("text")
+    no_checkpoint = ("--set", f"checkpoints.load={tmp_path}/text.weights.h5")
+    (pretrained / "bad_images.txt").write_text("checked\t/x/a\tempty\nepoch 1\t/x/b\tempty\n")
+    for folder in (pretrained, pretrained / "model_checkpoints"):
+        (folder / ".lock").unlink()
+    before = tree(pretrained)
+    times = {path: path.stat().st_mtime_ns for path in pretrained.rglob("*") if path.is_file()}
+    command = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml")
+    assert "already holds a run" in refuse(*command)
+    assert "not a checkpoint of tfinpaint" in refuse(*command, "--overwrite", *no_checkpoint)
+    assert "not that of the run" in refuse(*command, "--resume", "--set", "seed=7")
+    (images / "training" / "warm" / "000.png").rename(images / "training" / "warm" / "renamed.png")
+    assert "are not the 24 of before" in refuse(*command, "--resume", "--set", "num_epochs=3")
+    assert "not a checkpoint of tfinpaint" in refuse(*command, "--workdir", tmp_path / "a" / "new", *no_checkpoint)
+    assert not (tmp_path / "a").exists()
+    assert tree(pretrained) == before
+    (images / "training" / "warm" / "bad.jpg").write_bytes(b"bad")
+    assert f"(listed in {pretrained}/bad_images_refused.txt)" in refuse(*command, "--overwrite")
+    after = tree(pretrained)
+    assert after.pop("bad_images_refused.txt").startswith(b"checked\t")
+    assert after == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_one_process_runs_one_command_after_another_in_the_same_folders(images, tmp_path, pretrained, capsys):
+    handlers, policy = logging.getLogger().handlers[:], keras.config.dtype_policy().name
+    short = {"num_epochs": 1, "steps_per_epoch": 1, "checkpoints": {"load": str(pretrained)}, "outfile": None}
+    config = write_config(tmp_path / "c.yaml", "classify", images, **short, precision="mixed_bfloat16")
+    assert classify.main(["--config", str(config)]) == 0
+    assert f"Taking model_checkpoint_2, the newest of {pretrained}\n" in capsys.readouterr().out
+    again = ["--config", str(tmp_path / "p" / "pretrain.yaml"), "--set", "steps_per_epoch=1", "--set", "num_epochs=1"]
+    assert pretrain.main(again) == 2  # the folder holds a run
+    assert pretrain.main([*again, "--overwrite"]) == 0
+    assert classify.main(["--resume", "--workdir", str(tmp_path / "run")]) == 0
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert (logging.getLogger().handlers, keras.config.dtype_policy().name) == (handlers, policy)
 
 
 def test_a_folder_where_another_process_trains_is_refused(images, tmp_path):

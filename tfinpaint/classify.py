@@ -29,18 +29,23 @@ log = logging.getLogger(__name__)
 
 def classify(options: cli.Options, world: dist.World) -> None:
     """Train and test a classifier as the configuration says; every rank calls this."""
+    from tfinpaint.train import run as runs
+
+    with runs.open_run(
+        options.config, world, "classifier", resume=options.resume, overwrite=options.overwrite,
+        allowed_changes=options.allowed_changes,
+    ) as run:  # fmt: skip
+        _classify(run)
+
+
+def _classify(run: Run) -> None:
     from tfinpaint.models import losses, trainable
     from tfinpaint.train import batchnorm, build, dataset, resume
-    from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.predict import write_predictions
 
-    config, data = options.config, options.config.data
-    run = runs.open_run(
-        config, world, "classifier", resume=options.resume, overwrite=options.overwrite,
-        allowed_changes=options.allowed_changes,
-    )  # fmt: skip
+    config, data, world = run.config, run.config.data, run.world
     training, held_out = open_images(run)
     known = training or held_out
     assert known is not None  # the configuration was checked

@@ -126,6 +126,20 @@ def _saved_so_far(options: Options) -> str:
     return f"the newest checkpoint is {shown(newest)}; resume with: {resume_command(options.task, workdir)}"
 
 
+@contextlib.contextmanager
+def _own_logging() -> Iterator[None]:
+    """Within it the root logger is this program's; afterwards it has the handlers and the level of before."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+@_own_logging()
 def guard(command: Callable[[], None], *, needs_output: bool = True) -> int:
     """Run a command; turn a failure into one clear line and an exit code on every rank.
 

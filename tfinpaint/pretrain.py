@@ -31,19 +31,24 @@ SHOWN_IMAGES = 6
 
 def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
+    from tfinpaint.train import run as runs
+
+    with runs.open_run(
+        options.config, world, "inpainter", resume=options.resume, overwrite=options.overwrite,
+        allowed_changes=options.allowed_changes,
+    ) as run:  # fmt: skip
+        _pretrain(run)
+
+
+def _pretrain(run: Run) -> None:
     from tfinpaint import measurements
     from tfinpaint.models import losses, trainable
     from tfinpaint.train import batchnorm, build, dataset, restorations, resume
-    from tfinpaint.train import run as runs
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.predict import write_predictions
 
-    config, data = options.config, options.config.data
-    run = runs.open_run(
-        config, world, "inpainter", resume=options.resume, overwrite=options.overwrite,
-        allowed_changes=options.allowed_changes,
-    )  # fmt: skip
+    config, data, world = run.config, run.config.data, run.world
     model = build.build_model(build.describe(run, steps=0), run.network, run.network_name)
     training = held_out = None
     if data.input_path:

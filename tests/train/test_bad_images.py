@@ -29,6 +29,8 @@ def listed(folder):
 def test_many_bad_images_are_all_listed_and_the_first_are_named(tmp_path, caplog):
     bad = [(f"/x/{number:02}\t\n.png", "empty") for number in range(25)]
     bad_images.report_checked(World(), tmp_path, bad, 25)
+    assert not list(tmp_path.iterdir())  # the run may still be refused
+    bad_images.begin(tmp_path, resumed=False, checked=bad)
     assert len(listed(tmp_path)) == 25
     assert listed(tmp_path)[24] == ["checked", "/x/24  .png", "empty"]  # no tab, no line end
     assert len(caplog.messages) == 22
@@ -43,6 +45,14 @@ def test_many_bad_images_are_all_listed_and_the_first_are_named(tmp_path, caplog
         f"21 unusable images, data.max_bad_images allows 20; mend or remove them (listed in {tmp_path}/bad_images.txt):"
     )
     assert (len(named), last) == (20, "... and 1 more")
+    assert len(listed(tmp_path)) == 21
+    (tmp_path / "config.resolved.yaml").touch()  # of a run, whose list is kept
+    with pytest.raises(UserError, match=r"\(listed in .*/bad_images_refused\.txt\):"):
+        bad_images.report_checked(World(), tmp_path, bad, 20)
+    assert len(listed(tmp_path)) == 21
+    assert len((tmp_path / "bad_images_refused.txt").read_text().splitlines()) == 25
+    bad_images.begin(tmp_path, resumed=False, checked=[])
+    assert [path.name for path in tmp_path.iterdir()] == ["config.resolved.yaml"]
 
 
 def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
@@ -76,13 +86,15 @@ def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
 
 def test_a_resumed_run_remembers_what_went_bad_in_training_and_lists_it_once(tmp_path):
     odd = "/x/\udcff.png"  # a name that is no UTF-8
-    bad_images.report_checked(World(), tmp_path, [("/x/a", "empty")], 9)
+    bad_images.begin(tmp_path, resumed=False, checked=[("/x/a", "empty")])
     failures = Failures(limit=9, before=1, found={3: (odd, "empty")})
     bad_images.Watch(World(), tmp_path, failures)(2)
-    bad_images.begin(tmp_path, resumed=True)
+    bad_images.begin(tmp_path, resumed=True, checked=[])
     assert listed(tmp_path) == [["epoch 2", odd, "empty"]]
     failures.found[5] = ("/x/c", "empty")
     bad_images.Watch(World(), tmp_path, failures)(4)
     assert listed(tmp_path) == [["epoch 2", odd, "empty"], ["epoch 4", "/x/c", "empty"]]
-    bad_images.begin(tmp_path, resumed=False)
+    bad_images.begin(tmp_path, resumed=True, checked=[("/x/d", "empty")])
+    assert listed(tmp_path)[2:] == [["checked", "/x/d", "empty"]]
+    bad_images.begin(tmp_path, resumed=False, checked=[])
     assert not (tmp_path / bad_images.FILE).exists()

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfinpaint.config_file import RESOLVED_CONFIG
 from tfinpaint.data.pipeline import MOST_NAMED, Failures
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
@@ -19,19 +20,26 @@ from tfinpaint.files import write_text
 log = logging.getLogger(__name__)
 
 FILE = "bad_images.txt"
+REFUSED = "bad_images_refused.txt"  # of a start that was refused, in a folder that holds a run
 _CHECKED = "checked"
 
 Bad = tuple[str, str]  # image, reason
 
 
-def begin(folder: Path, *, resumed: bool) -> None:
-    """Forget what earlier starts have listed; where a run is resumed, all but what went bad during training."""
+def begin(folder: Path, *, resumed: bool, checked: Sequence[Bad]) -> None:
+    """Write the list of a run that begins, in place of those of earlier starts.
+
+    Args:
+        resumed: what went bad during training is kept.
+        checked: the images that were found to be bad before training.
+    """
     path = folder / FILE
     kept = [line for line in _lines(path) if not line.startswith(f"{_CHECKED}\t")] if resumed else []
-    if kept:
-        write_text(path, "".join(f"{line}\n" for line in kept))
+    if kept or checked:
+        write_text(path, "".join([*(f"{line}\n" for line in kept), *_as_lines(_CHECKED, checked)]))
     else:
         path.unlink(missing_ok=True)
+    (folder / REFUSED).unlink(missing_ok=True)
 
 
 def _gone_bad(folder: Path) -> list[str]:
@@ -42,17 +50,22 @@ def _gone_bad(folder: Path) -> list[str]:
 def report_checked(world: World, folder: Path, bad: Sequence[Bad], limit: int) -> None:
     """Name the images that were found to be bad before training; every rank calls this with those of all ranks.
 
+    The run's list is written by `begin`. Where they are too many they are listed at once, in a file of its own where
+    the folder holds a run already, whose list is still wanted.
+
     Raises:
         UserError: they are more than `data.max_bad_images`.
     """
     if not bad:
         return
-    if world.is_first:
-        _append(folder, _CHECKED, bad)
     lines = [f"{image}: {reason}" for image, reason in bad]
     more = [f"... and {len(bad) - MOST_NAMED} more"] if len(bad) > MOST_NAMED else []
     listed = f"listed in {folder / FILE}"
     if len(bad) > limit:
+        path = folder / (REFUSED if (folder / RESOLVED_CONFIG).exists() else FILE)
+        listed = f"listed in {path}"
+        if world.is_first:
+            write_text(path, "".join(_as_lines(_CHECKED, bad)))
         head = f"{len(bad)} unusable images, data.max_bad_images allows {limit}; mend or remove them ({listed}):"
         raise UserError("\n".join([head, *lines[:MOST_NAMED], *more]))
     for line in [*(f"Skipping unusable image {line}" for line in lines[:MOST_NAMED]), *more]:
@@ -110,7 +123,11 @@ class Watch:
 
 def _append(folder: Path, found: str, bad: Sequence[Bad]) -> None:
     with (folder / FILE).open("a", encoding="utf-8", errors="surrogateescape") as file:
-        file.writelines(f"{found}\t{_plain(image)}\t{_plain(reason)}\n" for image, reason in bad)
+        file.writelines(_as_lines(found, bad))
+
+
+def _as_lines(found: str, bad: Sequence[Bad]) -> list[str]:
+    return [f"{found}\t{_plain(image)}\t{_plain(reason)}\n" for image, reason in bad]
 
 
 def _plain(text: str) -> str:

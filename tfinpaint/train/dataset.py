@@ -143,6 +143,7 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     left_out = tuple(sorted(bad)) if left_out is None else left_out
     told = sorted(bad) if len(bad) > limit else [i for i in left_out if i in bad]
     bad_images.report_checked(world, run.folder, [bad[i] for i in told], limit)
+    run.bad.extend(bad[i] for i in told)
     if left_out:
         good = np.delete(np.arange(len(listing)), left_out)
         sides = [(files.select(good), chain) for files, chain in sides]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,11 +28,12 @@ from tfinpaint.models.network_file import read_network
 from tfinpaint.report.metrics import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
 from tfinpaint.report.page import Section, summary_table, write_page
 from tfinpaint.train import bad_images, spoilt
+from tfinpaint.train.bad_images import Bad
+from tfinpaint.train.claim import LOCK, Claim
 from tfinpaint.train.optimizers import LrScaling
 
 log = logging.getLogger(__name__)
 
-LOCK = ".lock"  # in the folders of runs and of checkpoints
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
@@ -58,6 +59,8 @@ class Run:
     Attributes:
         resumed: the checkpoint that the run goes on from; None for a new run.
         network: definition of the network of `layers`; None for that of the `model` section.
+        claim: this process's on the folders that the run writes into.
+        bad: the images that were found to be bad while the run was opened.
     """
 
     config: Config
@@ -65,6 +68,8 @@ class Run:
     kind: Kind
     resumed: Resumed | None
     network: dict[str, Any] | None
+    claim: Claim = field(default_factory=Claim)
+    bad: list[Bad] = field(default_factory=list)
 
     @property
     def network_name(self) -> str:
@@ -106,6 +111,7 @@ class Run:
         return header.epoch * steps + header.step_in_epoch * steps // max(header.steps_per_epoch, 1)
 
 
+@contextmanager
 def open_run(
     config: Config,
     world: World,
@@ -114,8 +120,11 @@ def open_run(
     resume: bool,
     overwrite: bool,
     allowed_changes: Sequence[str] = (),
-) -> Run:
-    """Make the run folder, or find where the run in it stopped; set precision, determinism and seeds.
+) -> Iterator[Run]:
+    """Claim the run folder, or find where the run in it stopped; set precision, determinism and seeds.
+
+    Until `begin` is called nothing in the folders changes, so that a start that is refused leaves them as they were. At
+    the end of the `with` they are free for the next run, in this process too.
 
     Args:
         allowed_changes: keys of the configuration, or sections, that a resumed run may have changed.
@@ -125,17 +134,23 @@ def open_run(
             network file cannot be used.
     """
     network = read_network(config.layers) if config.layers is not None else None
-    found = world.from_first(lambda: _open_folder(config, kind, resume, overwrite, allowed_changes))
-    keras.config.set_dtype_policy(config.precision)
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if network is not None and (note := renaming_note([layer["name"] for layer in network["layers"]])):
-        log.info(note)
-    if not found:
-        run = Run(config, world, kind, None, network)
-        log.info(f"Run folder: {shown(run.folder)}")
-        return run
+    policy = keras.config.dtype_policy()
+    with Claim() as claim:
+        found = world.from_first(lambda: _open_folder(claim, config, kind, resume, overwrite, allowed_changes))
+        keras.config.set_dtype_policy(config.precision)
+        keras.utils.set_random_seed(config.seed)
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        if network is not None and (note := renaming_note([layer["name"] for layer in network["layers"]])):
+            log.info(note)
+        try:
+            yield Run(config, world, kind, _as_resumed(config, found) if found else None, network, claim)
+        finally:
+            keras.config.set_dtype_policy(policy)
+
+
+def _as_resumed(config: Config, found: dict[str, Any]) -> Resumed:
+    """Return what `_open_folder` has found, and log where the run goes on."""
     resumed = Resumed(
         Path(found["path"]),
         Header.model_validate(found["header"]),
@@ -145,13 +160,14 @@ def open_run(
     step = resumed.header.step_in_epoch
     within = f", and {step} of the {resumed.header.steps_per_epoch} steps of the next," if step else ""
     done = "" if resumed.header.epoch < config.num_epochs else "; nothing is left to train"
-    run = Run(config, world, kind, resumed, network)
-    log.info(f"Going on after epoch {resumed.header.epoch}{within} of {config.num_epochs} in {shown(run.folder)}{done}")
-    return run
+    folder = config.workdir
+    assert folder is not None
+    log.info(f"Going on after epoch {resumed.header.epoch}{within} of {config.num_epochs} in {shown(folder)}{done}")
+    return resumed
 
 
 def _open_folder(
-    config: Config, kind: Kind, resume: bool, overwrite: bool, allowed_changes: Sequence[str]
+    claim: Claim, config: Config, kind: Kind, resume: bool, overwrite: bool, allowed_changes: Sequence[str]
 ) -> dict[str, Any] | None:
     """What `Resumed` holds, as JSON can carry it; None for a new run."""
     folder, saved, trains = config.workdir, config.checkpoints.save, config.data.input_path is not None
@@ -159,14 +175,12 @@ def _open_folder(
     found = None
     try:
         str(folder).encode()
-        folder.mkdir(parents=True, exist_ok=True)
-        _lock(folder)
+        claim.take(folder)
         _refuse_foreign(folder)
         if trains and saved:
             if resume:
                 _refuse_lost(folder, saved)
-            commits.make_folder(saved)
-            _lock(saved)  # runs in other folders may name it too
+            claim.take(saved)  # runs in other folders may name it too
             commits.clean(saved)  # what a killed process has left, before it is looked at
         checkpoints = run_folder.list_checkpoints(saved) if saved else []
         if not trains:
@@ -179,7 +193,8 @@ def _open_folder(
             found["changes"] = _changes(config, progress.config, allowed_changes)
         else:
             log.info(f"There is nothing to resume in {shown(folder)}: starting anew")
-        bad_images.begin(folder, resumed=found is not None)
+        if not found:
+            log.info(f"Run folder: {shown(folder)}")
     except UnicodeEncodeError:  # which TensorBoard's files could not be written into
         raise UserError(f"{str(folder)!a}: expected a name in UTF-8; name another --workdir") from None
     except FileExistsError as error:
@@ -285,20 +300,6 @@ def _refuse_evaluation(config: Config, checkpoints: Sequence[Path], resume: bool
         raise UserError(f"{outputs[0]} is there already; add --overwrite, or name another folder with --workdir")
 
 
-_held_locks: list[IO[str]] = []  # open until the process ends, however it ends
-
-
-def _lock(folder: Path) -> None:
-    lock = (folder / LOCK).open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f"{folder}: another process is training there; name another folder (--workdir, checkpoints.save)"
-        ) from None
-    _held_locks.append(lock)
-
-
 def begin(run: Run) -> None:
     """Remove what an earlier run left, unless it is resumed, and write the configuration. Rank 0 calls this.
 
@@ -306,6 +307,8 @@ def begin(run: Run) -> None:
 
     Not before everything that may still be refused has been looked at.
     """
+    run.claim.begin()
+    bad_images.begin(run.folder, resumed=run.resumed is not None, checked=run.bad)
     if not run.resumed:
         saved = run.config.checkpoints.save if run.config.data.input_path else None
         for path in run_folder.list_checkpoints(saved) if saved else []:

@@ -129,6 +129,9 @@ class Progress(BaseModel):
         names: of what the steps of the epoch under way have summed up, see `RankState.sums`.
         seconds: that these steps took.
         ranks, own: the rows of `RankState`, and the numbers that `RankState.own` has in each.
+        own_names: names of the variables that these numbers are of; None where an older version has not recorded them.
+        trained: name of each trained weight -> for how many updates it has been trained, in the order in which
+            `optimizer.npz` has their states; None where an older version has not recorded it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -143,6 +146,8 @@ class Progress(BaseModel):
     seconds: float = 0.0
     ranks: int = Field(1, ge=1)
     own: int = Field(0, ge=0)
+    own_names: tuple[str, ...] | None = None
+    trained: dict[str, int] | None = None
 
     @field_validator("records")
     @classmethod
@@ -189,6 +194,23 @@ def optimizer_state(optimizer: keras.Optimizer) -> list[keras.Variable]:
     such as that of more ranks, is not.
     """
     return [variable for variable in optimizer.variables if variable.name != "learning_rate"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An array of `optimizer.npz`.
+
+    Attributes:
+        variable: what it is read into; None for what is passed over.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    variable: keras.Variable | None
+
+    @classmethod
+    def of(cls, variable: keras.Variable) -> Slot:
+        return cls(tuple(variable.shape), variable.dtype, variable)
 
 
 @dataclass(frozen=True)
@@ -437,17 +459,35 @@ def load_weights(path: Path, model: keras.Model) -> None:
     _load_weights(path / MODEL if path.is_dir() else path, model)
 
 
-def restore(path: Path, contents: Contents) -> None:
+def restore(
+    path: Path,
+    contents: Contents,
+    slots: Sequence[Slot] | None = None,
+    discriminator_slots: Sequence[Slot] | None = None,
+) -> None:
     """Fill models and built optimizers from a checkpoint folder, to go on training.
+
+    Args:
+        slots, discriminator_slots: what the files of the optimizers hold; None: the state of `contents`' optimizers.
+
+    Raises:
+        UserError: a file is damaged or does not fit.
+    """
+    restore_models(path, contents)
+    _restore_optimizer(path / OPTIMIZER, contents.optimizer, slots)
+    if contents.discriminator is not None:
+        _restore_optimizer(path / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer, discriminator_slots)
+
+
+def restore_models(path: Path, contents: Contents) -> None:
+    """Fill models from a checkpoint folder, without their optimizers.
 
     Raises:
         UserError: a file is damaged or does not fit.
     """
     _load_weights(path / MODEL, contents.model)
-    _restore_optimizer(path / OPTIMIZER, contents.optimizer)
     if contents.discriminator is not None:
         _load_weights(path / DISCRIMINATOR, contents.discriminator)
-        _restore_optimizer(path / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer)
 
 
 def _load_weights(file: Path, model: keras.Model) -> None:
@@ -479,9 +519,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _restore_optimizer(file: Path, optimizer: keras.Optimizer | FrozenOptimizer | None) -> None:
+def _restore_optimizer(
+    file: Path, optimizer: keras.Optimizer | FrozenOptimizer | None, slots: Sequence[Slot] | None
+) -> None:
     assert isinstance(optimizer, keras.Optimizer), "a frozen state is only written"
-    variables = optimizer_state(optimizer)
-    arrays = npz.read(file, {str(n): (tuple(v.shape), v.dtype) for n, v in enumerate(variables)})
-    for number, variable in enumerate(variables):
-        variable.assign(arrays[str(number)])
+    if slots is None:
+        slots = [Slot.of(variable) for variable in optimizer_state(optimizer)]
+    arrays = npz.read(file, {str(n): (slot.shape, slot.dtype) for n, slot in enumerate(slots)})
+    for number, slot in enumerate(slots):
+        if slot.variable is not None:
+            slot.variable.assign(arrays[str(number)])

@@ -94,7 +94,7 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     trainer = build.make_trainer(run, model, optimizer, steps=steps, scored=True)
     if weights is None:
         return trainer, "the weights that a run starts with (there is no checkpoint)"
-    checkpoint.restore(weights, build.contents(run, trainer))
+    checkpoint.restore_models(weights, build.contents(run, trainer))
     return trainer, f"the weights of {weights.name}"
 
 

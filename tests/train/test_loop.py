@@ -447,11 +447,11 @@ def test_what_ranks_know_alone_comes_back_or_is_averaged():
     assert own.tolist()[:6] == [1, 2, 3, 1, 1, 1]
     assert len(own) == 8  # and the two numbers of the dropout's seed
     seed = model.layers[1].seed_generator.state.numpy().tolist()
-    trainer.restore_own_state(np.stack([own, own + 1]))  # of two ranks
+    trainer.restore_own_state(np.stack([own, own + 1]), trainer.own_names)  # of two ranks
     assert model.layers[0].moving_mean.numpy().tolist() == [1.5, 2.5, 3.5]
     assert model.layers[1].seed_generator.state.numpy().tolist() == seed
-    trainer.restore_own_state(own[None] + 2)
+    trainer.restore_own_state(own[None] + 2, trainer.own_names)
     assert model.layers[0].moving_mean.numpy().tolist() == [3, 4, 5]
     assert model.layers[1].seed_generator.state.numpy().tolist() == [value + 2 for value in seed]
     with pytest.raises(UserError, match="those of another model"):
-        trainer.restore_own_state(np.zeros((1, 3)))
+        trainer.restore_own_state(np.zeros((1, 3)), trainer.own_names)

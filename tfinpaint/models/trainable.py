@@ -37,6 +37,25 @@ def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> 
         raise UserError(f"model.trainable: {what} leaves no weights to train")
 
 
+def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Return the variables of a model by layer and name, such as "conv1_conv/kernel".
+
+    The names are the same in every process. Keras's own paths are not: they number what has no name of its own.
+    """
+    found: dict[str, keras.Variable] = {}
+    for layer in model.layers:
+        for place, variable in enumerate(layer.variables):
+            name = f"{layer.name}/{variable.name}"
+            found[f"{name}_{place}" if name in found else name] = variable
+    return found
+
+
+def names_in(model: keras.Model, variables: Sequence[keras.Variable]) -> tuple[str, ...]:
+    """Return the names of some variables of a model, in their order."""
+    names = {id(variable): name for name, variable in named_variables(model).items()}
+    return tuple(names[id(variable)] for variable in variables)
+
+
 def _is_trained(layer: keras.Layer, trainable: str | Sequence[str]) -> bool:
     if trainable == "all":
         return True

@@ -16,6 +16,7 @@ from tfinpaint import checkpoint, legacy_weights, run_folder, transfer
 from tfinpaint.checkpoint import ENCODER, KINDS, Contents, Header, Kind, Restoration
 from tfinpaint.config import Config
 from tfinpaint.errors import UserError
+from tfinpaint.models import trainable
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
@@ -24,10 +25,12 @@ from tfinpaint.models.losses import PerExample, build_objective, check_source
 from tfinpaint.models.network import MOST_WEIGHTS, build_network
 from tfinpaint.models.network import output_activation as network_output_activation
 from tfinpaint.models.perceptual import build_features
+from tfinpaint.train import trained_weights
 from tfinpaint.train.joint import Adversary, Judge
 from tfinpaint.train.loop import Measure, Trainer
 from tfinpaint.train.optimizers import build_optimizer
-from tfinpaint.train.run import Run
+from tfinpaint.train.run import Resumed, Run
+from tfinpaint.train.trained_weights import TrainedBefore
 from tfinpaint.transfer import LayerWeights
 
 log = logging.getLogger(__name__)
@@ -255,11 +258,34 @@ def make_trainer(
         accumulate_steps=run.config.accumulate_steps, clip_norm=run.config.optimizer.clip_norm,
         scale_loss=run.config.scales_loss,
     )  # fmt: skip
-    if run.resumed:
-        path = run.resumed.path
-        run.world.from_first(lambda: checkpoint.restore(path, contents(run, trainer)))
+    if run.resumed and optimizer is not None:
+        _restore(run, run.resumed, trainer)
     trainer.synchronise()
+    if run.resumed and optimizer is not None:
+        trained_weights.take_over(trained_before(run, run.resumed), trainer)
     return trainer
+
+
+def _restore(run: Run, resumed: Resumed, trainer: Trainer) -> None:
+    """Fill model and optimizers from the checkpoint that the run goes on from, on rank 0."""
+    before, config = trained_before(run, resumed), resumed.progress.config
+    slots = trained_weights.saved_slots(before, trainer, config)
+    others = trained_weights.saved_discriminator_slots(trainer, config)
+    run.world.from_first(lambda: checkpoint.restore(resumed.path, contents(run, trainer), slots, others))
+
+
+def trained_before(run: Run, resumed: Resumed) -> TrainedBefore:
+    """Return what was trained when the checkpoint was made that the run goes on from.
+
+    Checkpoints of older versions do not record it: their model is built once more, as their configuration has it.
+    """
+    if known := trained_weights.recorded(resumed.progress):
+        return known
+    model = build_model(resumed.header, run.network, run.network_name)
+    section = resumed.progress.config.get("model", {})
+    trainable.set_trainable(model, section.get("trainable", run.config.model.trainable))
+    own = Trainer(model, None, None, world=run.world).own_names
+    return TrainedBefore(trainable.names_in(model, model.trainable_variables), own, None)
 
 
 def _compiles(config: Config, ranks: int) -> bool:

@@ -18,6 +18,7 @@ from tfinpaint.data.pipeline import Batch
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.models.losses import Objective, PerExample, of_targets
+from tfinpaint.models.trainable import named_variables, names_in
 from tfinpaint.train.batchnorm import batchnorm_layers
 from tfinpaint.train.joint import Adversary, Judge
 from tfinpaint.train.loss_scale import LossScale
@@ -181,11 +182,17 @@ class Trainer:
         for generator, (seed, drawn) in zip(generators, first, strict=True):
             generator.assign([(seed + self.world.rank) % 2**32, drawn])
 
+    def trained(self) -> dict[str, int]:
+        """Name of each trained weight -> for how many updates it has been trained, in the optimizer's order."""
+        assert self.optimizer is not None
+        names = names_in(self.model, self.model.trainable_variables)
+        return dict(zip(names, self.optimizer.ages(), strict=True))
+
     def place(self, step: int) -> None:
         """Count `step` updates as done: schedules of learning rates go by their number."""
         for optimizer in (self.optimizer, self.adversary.optimizer if self.adversary else None):
             if optimizer is not None:
-                optimizer.iterations.assign(step)
+                optimizer.place(step)
 
     def check_in_step(self, *, within_epoch: bool = False) -> None:
         """Compare a digest of the weights over the ranks.
@@ -503,24 +510,42 @@ class Trainer:
 
     def own_state(self) -> np.ndarray:
         """float64 [numbers]: what of the model differs between ranks, and for `restore_own_state` alone."""
-        variables = [*self._statistics, *self._generators]
-        return np.concatenate([np.zeros(0), *(v.numpy().astype(np.float64).ravel() for v in variables)])
+        return np.concatenate([np.zeros(0), *(v.numpy().astype(np.float64).ravel() for v in self._own)])
 
-    def restore_own_state(self, rows: np.ndarray) -> None:
-        """Take back what each rank knew alone; with other ranks than then, the means of what they knew.
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """Names of the variables that `own_state` gives."""
+        return names_in(self.model, self._own)
+
+    @property
+    def _own(self) -> list[keras.Variable]:
+        return [*self._statistics, *self._generators]
+
+    def restore_own_state(self, rows: np.ndarray, names: Sequence[str]) -> None:
+        """Take back what each rank knew alone; the means of what they knew with other ranks than then.
+
+        The statistics of a batch norm that is frozen now are means, too: no rank has its own any more.
 
         Args:
             rows: float64 [ranks then, numbers].
+            names: `own_names` of the run that knew this.
 
         Raises:
             UserError: these are the numbers of another model.
         """
-        own = rows[self.world.rank] if len(rows) == self.world.size else rows.mean(axis=0)
-        variables = self._statistics + (self._generators if len(rows) == self.world.size else [])
-        sizes = [int(np.prod(v.shape)) for v in [*self._statistics, *self._generators]]
-        if sum(sizes) != len(own):
+        by_name = named_variables(self.model)
+        variables = [by_name[name] for name in names if name in by_name]
+        sizes = [int(np.prod(v.shape)) for v in variables]
+        if len(variables) != len(names) or sum(sizes) != rows.shape[1]:
             raise UserError("the checkpoint's batch-norm statistics are those of another model; start anew")
-        for variable, values in zip(variables, np.split(own, np.cumsum(sizes)[:-1]), strict=False):
+        same_ranks, own = len(rows) == self.world.size, {id(v) for v in self._own}
+        seeds = {id(v) for v in self._generators}
+        starts = np.cumsum([0, *sizes])[:-1]
+        for variable, start, size in zip(variables, starts, sizes, strict=True):
+            if id(variable) in seeds and not same_ranks:
+                continue
+            known = rows[:, start : start + size]
+            values = known[self.world.rank] if same_ranks and id(variable) in own else known.mean(axis=0)
             variable.assign(values.reshape(variable.shape).astype(variable.dtype))
 
 

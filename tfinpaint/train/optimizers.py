@@ -123,6 +123,7 @@ class _Optimizer(keras.optimizers.Optimizer):
     def __init__(self, section: Optimizer, rate: float | keras.optimizers.schedules.LearningRateSchedule) -> None:
         super().__init__(learning_rate=rate)
         self.section = section
+        self._skipped: list[int] = []  # for each weight, the updates before it was trained
 
     def state_names(self) -> Sequence[str]:
         """Names of the variables that each weight needs, of its shape, from 0."""
@@ -134,6 +135,31 @@ class _Optimizer(keras.optimizers.Optimizer):
         super().build(variables)
         names = self.state_names()
         self._states = [[self.add_variable_from_reference(v, name) for name in names] for v in variables]
+        self._skipped = [0] * len(variables)
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """What is trained, in the order of the states in `variables`."""
+        return list(self._trainable_variables)
+
+    def states_of(self, weight: keras.Variable) -> dict[str, keras.Variable]:
+        """Return the state of a weight by the names of `state_names`; {} for one that is not trained."""
+        places = [place for place, each in enumerate(self.weights) if each is weight]
+        return dict(zip(self.state_names(), self._states[places[0]], strict=True)) if places else {}
+
+    def ages(self) -> list[int]:
+        """Return for how many updates each weight has been trained, in the order of `weights`."""
+        return [int(self.iterations) - skipped for skipped in self._skipped]
+
+    def set_ages(self, ages: Sequence[int]) -> None:
+        """Let each weight's averages be corrected as after so many updates of its own. Call it before the first one."""
+        self._skipped = [int(self.iterations) - age for age in ages]
+
+    def place(self, step: int) -> None:
+        """Count `step` updates as done, by which schedules go; the weights' ages stay. Call it before the first one."""
+        ages = self.ages()
+        self.iterations.assign(step)
+        self.set_ages(ages)
 
     def _state(self, variable: tf.Variable) -> list[tf.Variable]:
         return [state.value for state in self._states[self._get_variable_index(variable)]]
@@ -143,9 +169,9 @@ class _Optimizer(keras.optimizers.Optimizer):
         gradient = tf.cast(gradient, variable.dtype)
         return gradient + self.section.weight_decay * variable if self.section.weight_decay else gradient
 
-    def _finished(self, dtype: tf.DType) -> tf.Tensor:
-        """The number of steps before this one."""
-        return tf.cast(self.iterations, dtype)
+    def _finished(self, variable: tf.Variable, dtype: tf.DType) -> tf.Tensor:
+        """The number of this weight's updates before this one."""
+        return tf.cast(self.iterations.value - self._skipped[self._get_variable_index(variable)], dtype)
 
 
 class SGD(_Optimizer):
@@ -164,7 +190,7 @@ class SGD(_Optimizer):
             return direction
         (buffer,) = self._state(variable)
         if section.dampening:  # not of the first direction, with which the buffer starts
-            share = tf.where(self.iterations.value > 0, 1.0 - section.dampening, 1.0)
+            share = tf.where(self._finished(variable, tf.int64) > 0, 1.0 - section.dampening, 1.0)
             buffer.assign(section.momentum * buffer + tf.cast(share, direction.dtype) * direction)
         else:
             buffer.assign(section.momentum * buffer + direction)
@@ -196,7 +222,7 @@ class Adagrad(_Optimizer):
         (total,) = self._state(variable)
         gradient = self._gradient(gradient, variable)
         rate = tf.cast(learning_rate, variable.dtype)
-        rate /= 1.0 + self._finished(variable.dtype) * self.section.lr_decay
+        rate /= 1.0 + self._finished(variable, variable.dtype) * self.section.lr_decay
         total.assign_add(tf.square(gradient))
         variable.assign_sub(rate * gradient / (tf.sqrt(total) + ADAGRAD_EPS))
 
@@ -232,9 +258,9 @@ class _Moments(_Optimizer):
     def state_names(self) -> Sequence[str]:
         return ["m", "v", *(["largest_v"] if self.section.amsgrad else [])]
 
-    def _corrections(self, beta1: float, beta2: float) -> tuple[tf.Tensor, tf.Tensor]:
+    def _corrections(self, variable: tf.Variable, beta1: float, beta2: float) -> tuple[tf.Tensor, tf.Tensor]:
         """1 - beta1^t and sqrt(1 - beta2^t), t from 1. In float64: in float32, 1 - 0.999 keeps four digits."""
-        t = self._finished(tf.float64) + 1.0
+        t = self._finished(variable, tf.float64) + 1.0
         return 1.0 - tf.constant(beta1, tf.float64) ** t, tf.sqrt(1.0 - tf.constant(beta2, tf.float64) ** t)
 
     def _step(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
@@ -244,7 +270,7 @@ class _Moments(_Optimizer):
         v = _smooth(state[1], tf.square(gradient), section.beta2)
         if section.amsgrad:
             v = state[2].assign(tf.maximum(state[2], v))
-        first, second = (tf.cast(c, variable.dtype) for c in self._corrections(section.beta1, section.beta2))
+        first, second = (tf.cast(c, variable.dtype) for c in self._corrections(variable, section.beta1, section.beta2))
         return m / first / (tf.sqrt(v) / second + section.eps)
 
 
@@ -271,7 +297,7 @@ class Adam(_Moments):
         section, dtype = self.section, variable.dtype
         m, v = self._state(variable)
         beta1, beta2 = np.float32(section.beta1), np.float32(section.beta2)
-        first, second = self._corrections(float(beta1), float(beta2))
+        first, second = self._corrections(variable, float(beta1), float(beta2))
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=m.handle,

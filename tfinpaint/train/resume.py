@@ -10,7 +10,7 @@ from tfinpaint import checkpoint
 from tfinpaint.checkpoint import Header, RankState
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
-from tfinpaint.train.build import describe
+from tfinpaint.train.build import describe, trained_before
 from tfinpaint.train.dataset import DataSet
 from tfinpaint.train.loop import EpochSoFar, Trainer
 from tfinpaint.train.run import Resumed, Run
@@ -79,7 +79,7 @@ def restore_ranks(run: Run, trainer: Trainer, steps: int) -> EpochSoFar | None:
     read: list[RankState] = []
     world.from_first(lambda: read.append(checkpoint.read_ranks(path, header, progress)))  # an error is one on all ranks
     state = _share(world, read[0] if read else None)
-    trainer.restore_own_state(state.own)
+    trainer.restore_own_state(state.own, trained_before(run, run.resumed).own)
     done = run.first_step(steps) - header.epoch * steps
     if trainer.optimizer is not None and header.steps_per_epoch != steps:
         trainer.place(run.first_step(steps))

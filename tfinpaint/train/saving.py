@@ -152,6 +152,8 @@ class Saver:
                 seconds=so_far.seconds,
                 ranks=world.size,
                 own=own.shape[1],
+                own_names=self._trainer.own_names,
+                trained=self._trainer.trained(),
             )
             header = self._header.model_copy(update={"epoch": epochs, "step": step})
             self._writer.write(folder, header, progress, state, self._run.config.checkpoints.keep)

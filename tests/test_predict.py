@@ -9,6 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import test_commands
+from conftest import write_config
 from PIL import Image, ImageCms
 
 from tfinpaint import checkpoint, predict
@@ -445,6 +447,23 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
     shutil.move(tmp_path / "model.weights.h5", three / "model.weights.h5")
     assert f"{three}: its network makes no numbers" in refuse(capsys, three, photo, mask)
     assert not (tmp_path / "photo_restored.png").exists()
+
+
+def test_an_evaluation_at_another_size_names_both_shapes(images, tmp_path):
+    write_checkpoint(tmp_path / "saved", kind="classifier", classes=("cold", "warm"))
+    config = write_config(tmp_path / "c.yaml", "classify", images, data__transforms=[{"resize": [64, 96]}])
+    load = ("--set", f"checkpoints.load={tmp_path / 'saved'}", "--set", "data.input_path=null")
+    error = test_commands.refuse("classify", "--config", config, *load)
+    assert "the weights of layer dense_1 have the shapes [(128, 2), (2,)], the model needs [(768, 2), (2,)]: " in error
+    assert "trained on images of 32 x 32 x 3, the data gives 96 x 64 x 3 (height x width x channels)" in error
+    grey = ("--set", "data.transforms.0.resize=[32, 32]", "--set", "data.input_grayscale=true")
+    error = test_commands.refuse("classify", "--config", config, *load, *grey)
+    assert "layer conv1_conv have the shapes [(7, 7, 3, 8), (8,)], the model needs [(7, 7, 1, 8), (8,)]: " in error
+    assert "images of 32 x 32 x 3, the data gives 32 x 32 x 1" in error
+    equal = ("--set", "data.transforms.0.resize=[32, 32]")
+    assert "Transferred 33 layers by name; skipped 0" in test_commands.succeed(
+        "classify", "--config", config, *load, *equal
+    )
 
 
 def test_a_write_that_fails_leaves_the_old_output_and_nothing_else(capsys, tmp_path, run, monkeypatch):

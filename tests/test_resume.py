@@ -357,3 +357,79 @@ def test_a_disk_that_fills_while_training_goes_on_ends_it_with_the_reason(undist
     assert "model_checkpoint_0_step_2: the checkpoint could not be written: No space left" in refuse(
         "classify", "--config", config
     )
+
+
+def rewrite_progress(run: Path, *left_out: str) -> None:
+    """Let the newest checkpoint be one of an older version, which did not record these."""
+    newest = list_checkpoints(run / "model_checkpoints")[-1]
+    progress = json.loads((newest / "progress.json").read_text())
+    (newest / "progress.json").write_text(json.dumps({k: v for k, v in progress.items() if k not in left_out}))
+    (newest / commits.MANIFEST).unlink()
+    commits._write_manifest(newest)
+
+
+def weights_of(run: Path) -> dict[str, bytes]:
+    return {name: value for name, value in outcome(run).items() if name.startswith("layers/")}
+
+
+def test_layers_are_unfrozen_and_frozen_again_within_an_epoch(undisturbed, tmp_path, at_step):
+    head = {"trainable": ["dense*"], "batchnorm_batches": 0}
+    run = stopped_after(10, tmp_path / "new", undisturbed, at_step, model=head)
+    resume = ("classify", "--resume", "--workdir", run, "--set", "model.trainable=all")
+    assert "go on with the new values: --allow-change model.trainable" in refuse(*resume)
+    old = Path(shutil.copytree(run, tmp_path / "old" / "run"))
+    rewrite_progress(old, "trained", "own_names")
+    arguments = ("--set", "model.trainable=all", "--allow-change", "model.trainable")
+    kept = (
+        "Optimizer state: kept for 2 weights, new for 4 that were not trained before, dropped for 0 that are frozen now"
+    )
+    output = succeed(*resume, "--allow-change", "model")
+    assert kept in output
+    assert "Going on after epoch 1, and 4 of the 6 steps of the next, of 4" in output
+    assert kept in succeed("classify", "--resume", "--workdir", old, *arguments)
+    assert weights_of(old) == weights_of(run)  # the older checkpoint's order is that of its configuration
+    before = weights_of(run)
+    frozen = json.dumps(["conv*"])
+    longer = ("--set", "num_epochs=5", "--allow-change", "num_epochs", "--allow-change", "model.trainable")
+    output = succeed("classify", "--resume", "--workdir", run, "--set", f"model.trainable={frozen}", *longer)
+    assert "kept for 2 weights, new for 0 that were not trained before, dropped for 4 that are frozen now" in output
+    changed = {name for name, value in weights_of(run).items() if value != before[name]}
+    assert {name.split("/")[1] for name in changed} == {"conv2d"}
+    assert len(changed) == 2
+
+
+def test_a_finished_run_is_evaluated_on_a_new_test_set(undisturbed, tmp_path):
+    alone = {"input_path": str(undisturbed / "data" / "training"), "target_type": "labels", "batch_size": 4}
+    data = {**alone, "transforms": [{"resize": [16, 16]}]}
+    config = write_small(tmp_path, undisturbed / "data", num_epochs=1, data=data)
+    succeed("classify", "--config", config)
+    never_tested, tested = tmp_path / "run", Path(shutil.copytree(undisturbed / "run", tmp_path / "tested"))
+    new = ["--set", f"data.test_input_path={undisturbed / 'data' / 'training'}", "--allow-change", "data"]
+    for run, epoch in ((never_tested, 1), (tested, 4)):
+        other = records(run)[:-1] if run == tested else records(run)
+        output = succeed("classify", "--resume", "--workdir", run, *new)
+        assert re.search(r"\ntest loss \d\.\d+  test accuracy ", output)
+        summary = json.loads((run / "summary.json").read_text())
+        assert records(run)[:-1] == other  # the last epoch's is replaced, as is that of another test set
+        assert (records(run)[-1]["phase"], records(run)[-1]["epoch"]) == ("test", epoch)
+        assert summary["test_loss"] == records(run)[-1]["loss"]
+        assert summary["test_accuracy"] == pytest.approx(records(run)[-1]["accuracy"])
+        assert summary["test_images"] == 24
+    before = (tested / "metrics.jsonl").read_bytes()
+    assert "\ntest loss " in succeed("classify", "--resume", "--workdir", tested)  # not saved: it is done once more
+    assert [{**r, "seconds": 0, "images_per_second": 0} for r in records(tested)] == [
+        {**json.loads(line), "seconds": 0, "images_per_second": 0} for line in before.splitlines()
+    ]
+
+
+def test_a_resumed_run_still_tells_what_it_began_with(undisturbed, tmp_path):
+    load = {"load": str(undisturbed / "run")}
+    config = write_small(tmp_path, undisturbed / "data", num_epochs=1, checkpoints=load)
+    succeed("classify", "--config", config)
+    for _ in range(2):
+        report = (tmp_path / "run" / "report.html").read_text()
+        assert "Transferred 3 layers by name; skipped 0, mismatched 0, not needed 0" in report
+        succeed("classify", "--resume", "--workdir", tmp_path / "run")
+    rewrite_progress(tmp_path / "run", "transferred")
+    succeed("classify", "--resume", "--workdir", tmp_path / "run")
+    assert f"From {undisturbed / 'run'}, when the run began" in (tmp_path / "run" / "report.html").read_text()

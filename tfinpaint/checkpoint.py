@@ -132,6 +132,7 @@ class Progress(BaseModel):
         own_names: names of the variables that these numbers are of; None where an older version has not recorded them.
         trained: name of each trained weight -> for how many updates it has been trained, in the order in which
             `optimizer.npz` has their states; None where an older version has not recorded it.
+        transferred: what was said of the weights that the run began with; () for random ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -148,6 +149,7 @@ class Progress(BaseModel):
     own: int = Field(0, ge=0)
     own_names: tuple[str, ...] | None = None
     trained: dict[str, int] | None = None
+    transferred: tuple[str, ...] = ()
 
     @field_validator("records")
     @classmethod

@@ -57,9 +57,8 @@ def _classify(run: Run) -> None:
         trainable.set_trainable(model, config.model.trainable)
         if config.distributed.sync_batchnorm:
             batchnorm.synchronise_batchnorm(model, world)
-    transferred = ["From random weights (checkpoints.load is not set)"]
     if config.checkpoints.load and not run.resumed:
-        transferred = build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
+        build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
     optimizer = None
@@ -78,7 +77,7 @@ def _classify(run: Run) -> None:
     if held_out and data.test_output_path:
         write_predictions(run, trainer, held_out, classes)
     if world.is_first:
-        _report(run, trainer, metrics, classes, matrix, transferred)
+        _report(run, trainer, metrics, classes, matrix)
 
 
 def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
@@ -137,10 +136,10 @@ def _report(
     metrics: MetricsLog,
     classes: Sequence[str],
     matrix: np.ndarray | None,
-    transferred: Sequence[str],
 ) -> None:
     from tfinpaint.report import figures
     from tfinpaint.report.page import Section
+    from tfinpaint.train import build
     from tfinpaint.train import run as runs
 
     folder = run.folder / "figures"
@@ -157,7 +156,7 @@ def _report(
     sections = [
         Section("Curves", figures=[folder / "accuracy.png", folder / "loss.png"]),
         Section("Confusion matrix of the test images", figures=[folder / "confusion.png"]),
-        Section("Transfer", text="\n".join(transferred)),
+        Section("Transfer", text=build.initial_weights(run)),
     ]
     runs.write_report(run, "Classification", summary, sections)
 

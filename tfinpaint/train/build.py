@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -31,7 +32,7 @@ from tfinpaint.train.loop import Measure, Trainer
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.run import Resumed, Run
 from tfinpaint.train.trained_weights import TrainedBefore
-from tfinpaint.transfer import LayerWeights
+from tfinpaint.transfer import LayerWeights, TransferPlan
 
 log = logging.getLogger(__name__)
 
@@ -168,14 +169,16 @@ def trained_classes(run: Run) -> tuple[str, ...] | None:
     return tuple(run.world.from_first(read)) or None
 
 
-def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = False) -> list[str]:
+def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = False) -> None:
     """Fill the layers of `model` that the file also has, on rank 0; `Trainer.synchronise` gives them to the others.
+
+    What was transferred is logged, and noted in `run.transferred`.
 
     Args:
         whole: every layer must be filled, from a model of the same form: it is to be used as it is.
 
-    Returns:
-        The transfer's report, line by line.
+    Raises:
+        UserError: there is no such checkpoint, or its weights cannot be used.
     """
 
     def load() -> list[str]:
@@ -183,16 +186,41 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = Fals
         found, notes = meant.path, [meant.note] if meant.note else []
         kind, source = _read_weights(run, found, whole)
         plan = transfer.plan_transfer(source, model)
-        skipped = [*plan.missing, *(name for name, *_ in plan.mismatched)]
-        if whole and skipped:
-            raise UserError(f"{found}: without training every layer's weights must be there; not so: {skipped[0]}")
+        if whole and (plan.missing or plan.mismatched):
+            raise UserError(_not_whole(run, found, plan))
         transfer.copy_weights(plan, source, model)
         return [*notes, f"Loading {kind} weights from {found}", *plan.report(found.name)]
 
     lines = run.world.from_first(load)
     for line in lines:
         log.info(line)
-    return lines
+    run.transferred[:] = lines
+
+
+def _not_whole(run: Run, path: Path, plan: TransferPlan) -> str:
+    """Explain why a model cannot be evaluated with the weights of a file."""
+    if not plan.mismatched:
+        return f"{path}: without training every layer's weights must be there; layer {plan.missing[0]} is not"
+    name, stored, wanted = plan.mismatched[0]
+    reason = f"{path}: the weights of layer {name} have the shapes {stored}, the model needs {wanted}"
+    trained = run.config.input_shape
+    with contextlib.suppress(UserError):  # a file of Keras's tells no size
+        header = checkpoint.read_header(path)
+        trained = header.height, header.width, header.channels
+    if trained == run.config.input_shape:
+        return f"{reason}; without training every layer's weights must fit"
+    return (
+        f"{reason}: it was trained on images of {_by(trained)}, the data gives {_by(run.config.input_shape)} (height x "
+        "width x channels); let data.transforms make images of the first shape, or train at the second"
+    )
+
+
+def initial_weights(run: Run) -> str:
+    """Tell where the weights came from that a run began with, for its report."""
+    if run.transferred:
+        return "\n".join(run.transferred)
+    load = run.config.checkpoints.load
+    return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
 
 
 def _read_weights(run: Run, path: Path, whole: bool) -> tuple[str, LayerWeights]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train import bad_images, spoilt
@@ -46,10 +47,10 @@ def train(
     config, first = run.config, run.world.is_first
     if first:
         begin(run)
-    records = run.resumed.progress.records if run.resumed else ()
+    again = run.is_evaluated_again and test_batches is not None
     metrics = MetricsLog(
         run.folder, config.outfile, enabled=first, heading=config.output_format == "tfinpaint",
-        first_epoch=run.first_epoch, records=records,
+        first_epoch=run.first_epoch, records=_records_before(run, again),
     )  # fmt: skip
     so_far = restore_ranks(run, trainer, steps)
     progress = RunProgress(
@@ -91,7 +92,19 @@ def train(
             on_epoch_end=observers,
         )
         saver.finish()
+    if run.resumed and again and test_batches is not None:
+        _evaluate(run, trainer, test_batches, metrics, run.resumed.header.epoch)
+        if first:
+            draw(metrics)
     return metrics
+
+
+def _records_before(run: Run, again: bool) -> list[dict[str, Any]]:
+    """Return the metrics of the run so far, without those of the last evaluation where it is made again."""
+    if run.resumed is None:
+        return []
+    left_out = ("test", run.resumed.header.epoch) if again else None
+    return [record for record in run.resumed.progress.records if (record["phase"], record["epoch"]) != left_out]
 
 
 def _end_in_steps(run: Run, test_batches: Batches | None) -> float:
@@ -114,12 +127,17 @@ def evaluate(
     heading = run.config.output_format == "tfinpaint"
     metrics = MetricsLog(run.folder, run.config.outfile, enabled=first, heading=heading)
     if test_batches is not None:
-        result = trainer.evaluate(test_batches)
-        _Record(run, metrics).add("test", 0, result)
-        log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))
+        _evaluate(run, trainer, test_batches, metrics, 0)
     if first:
         draw(metrics)
     return metrics
+
+
+def _evaluate(run: Run, trainer: Trainer, test_batches: Batches, metrics: MetricsLog, epoch: int) -> None:
+    """Score the model as it is, as that of an epoch; record and log the result."""
+    result = trainer.evaluate(test_batches)
+    _Record(run, metrics).add("test", epoch, result)
+    log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))
 
 
 def _settle(run: Run, trainer: Trainer, batches_from: Callable[[int], Batches], steps: int) -> Callable[[], None]:

@@ -35,13 +35,13 @@ def check_same_run(run: Run, steps: int, data: DataSet | None, classes: tuple[st
     if run.resumed is None:
         return
     before, now = run.resumed.header, describe(run, steps=steps, classes=classes)
-    for name in Header.model_fields.keys() - _MAY_DIFFER:
-        then, today = getattr(before, name), getattr(now, name)
-        if then != today:
-            raise UserError(
-                f"--resume: {_NAMED.get(name, name)} was {then} and is now {today}; restore it, or start anew in "
-                "another --workdir"
-            )
+    changed = [
+        f"{_NAMED.get(name, name)} was {getattr(before, name)} and is now {getattr(now, name)}"
+        for name in Header.model_fields
+        if name not in _MAY_DIFFER and getattr(before, name) != getattr(now, name)
+    ]
+    if changed:
+        raise UserError(f"--resume: {', '.join(changed)}; restore it, or start anew in another --workdir")
     if data:
         _check_same_images(run, run.resumed, data)
     for name in ("batch_size", "steps_per_epoch", "lr_factor"):

@@ -61,6 +61,7 @@ class Run:
         network: definition of the network of `layers`; None for that of the `model` section.
         claim: this process's on the folders that the run writes into.
         bad: the images that were found to be bad while the run was opened.
+        transferred: what was said of the weights that the run began with, line by line; [] for random ones.
     """
 
     config: Config
@@ -70,6 +71,7 @@ class Run:
     network: dict[str, Any] | None
     claim: Claim = field(default_factory=Claim)
     bad: list[Bad] = field(default_factory=list)
+    transferred: list[str] = field(default_factory=list)
 
     @property
     def network_name(self) -> str:
@@ -102,6 +104,15 @@ class Run:
     @property
     def first_epoch(self) -> int:
         return self.resumed.header.epoch + 1 if self.resumed else 1
+
+    @property
+    def is_evaluated_again(self) -> bool:
+        """True where nothing is left to train, and the last evaluation is missing or was one of other settings."""
+        if self.resumed is None or self.first_epoch <= self.config.num_epochs:
+            return False
+        last = ("test", self.resumed.header.epoch)
+        evaluated = any((record["phase"], record["epoch"]) == last for record in self.resumed.progress.records)
+        return bool(self.resumed.changes) or not evaluated
 
     def first_step(self, steps: int) -> int:
         """Steps done, where an epoch has `steps`: the same share of the epoch under way, should that have changed."""
@@ -144,7 +155,9 @@ def open_run(
         if network is not None and (note := renaming_note([layer["name"] for layer in network["layers"]])):
             log.info(note)
         try:
-            yield Run(config, world, kind, _as_resumed(config, found) if found else None, network, claim)
+            resumed = _as_resumed(config, found) if found else None
+            transferred = list(resumed.progress.transferred) if resumed else []
+            yield Run(config, world, kind, resumed, network, claim, transferred=transferred)
         finally:
             keras.config.set_dtype_policy(policy)
 

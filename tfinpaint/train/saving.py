@@ -154,6 +154,7 @@ class Saver:
                 own=own.shape[1],
                 own_names=self._trainer.own_names,
                 trained=self._trainer.trained(),
+                transferred=tuple(self._run.transferred),
             )
             header = self._header.model_copy(update={"epoch": epochs, "step": step})
             self._writer.write(folder, header, progress, state, self._run.config.checkpoints.keep)

@@ -1,6 +1,7 @@
 """The command that restores a user's photo: odd images, masks, formats, refusals, and the network's part in it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -458,7 +459,7 @@ def test_an_evaluation_at_another_size_names_both_shapes(images, tmp_path):
     assert "trained on images of 32 x 32 x 3, the data gives 96 x 64 x 3 (height x width x channels)" in error
     grey = ("--set", "data.transforms.0.resize=[32, 32]", "--set", "data.input_grayscale=true")
     error = test_commands.refuse("classify", "--config", config, *load, *grey)
-    assert "layer conv1_conv have the shapes [(7, 7, 3, 8), (8,)], the model needs [(7, 7, 1, 8), (8,)]: " in error
+    assert re.search(r"layer conv1_conv have the shapes \[\(7, 7, 3, .*, the model needs \[\(7, 7, 1, ", error)
     assert "images of 32 x 32 x 3, the data gives 32 x 32 x 1" in error
     equal = ("--set", "data.transforms.0.resize=[32, 32]")
     assert "Transferred 33 layers by name; skipped 0" in test_commands.succeed(

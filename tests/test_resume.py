@@ -399,10 +399,8 @@ def test_layers_are_unfrozen_and_frozen_again_within_an_epoch(undisturbed, tmp_p
 
 
 def test_a_finished_run_is_evaluated_on_a_new_test_set(undisturbed, tmp_path):
-    alone = {"input_path": str(undisturbed / "data" / "training"), "target_type": "labels", "batch_size": 4}
-    data = {**alone, "transforms": [{"resize": [16, 16]}]}
-    config = write_small(tmp_path, undisturbed / "data", num_epochs=1, data=data)
-    succeed("classify", "--config", config)
+    config = write_small(tmp_path, undisturbed / "data", num_epochs=1)
+    succeed("classify", "--config", config, "--set", "data.test_input_path=null")
     never_tested, tested = tmp_path / "run", Path(shutil.copytree(undisturbed / "run", tmp_path / "tested"))
     new = ["--set", f"data.test_input_path={undisturbed / 'data' / 'training'}", "--allow-change", "data"]
     for run, epoch in ((never_tested, 1), (tested, 4)):

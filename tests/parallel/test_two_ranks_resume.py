@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import outcome, write_small, write_training_and_testing
-from test_parallel import LAUNCHERS, TIMEOUT_SECONDS, succeed
+from test_parallel import LAUNCHERS, TIMEOUT_SECONDS, largest_relative_difference, succeed, weights
 
 pytestmark = [pytest.mark.parallel, pytest.mark.slow]
 
@@ -65,3 +65,30 @@ def test_two_ranks_go_on_to_the_same_bytes_and_one_rank_says_what_is_different(t
     records = outcome(alone)["metrics"]
     assert [r["epoch"] for r in records if r["phase"] == "train"] == list(range(1, 9))
     assert {r["world_size"] for r in records} >= {1}
+
+
+def test_layers_that_are_unfrozen_on_two_ranks_train_as_on_one(tmp_path):
+    data = write_training_and_testing(tmp_path)
+    network = [
+        {"class_name": "Conv2D", "config": {"filters": 4, "kernel_size": 3, "batch_input_shape": [None, 16, 16, 3]}},
+        {"class_name": "ReLU"},
+        {"class_name": "GlobalAveragePooling2D"},
+        {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}},
+    ]
+    optimizer = {"type": "Adam", "learning_rate": 0.01, "clip_norm": 1.0}
+    config = write_small(tmp_path, data, num_epochs=1, layers=network, optimizer=optimizer, accumulate_steps=2)
+    for folder, launcher in (("one", None), ("two", "mpirun"), ("gloo", "gloo")):
+        run = ("--workdir", tmp_path / folder, "--set")
+        outputs = []
+        for arguments in (
+            ("--config", config, *run, 'model.trainable=["dense*"]'),
+            ("--resume", *run, "model.trainable=all", "--set", "num_epochs=2", "--allow-change", "model.trainable"),
+        ):
+            if launcher:
+                outputs.append(succeed("classify", *arguments, launcher=launcher))
+            else:
+                alone = [sys.executable, "-m", "tfinpaint.classify", *map(str, arguments)]
+                outputs.append(subprocess.run(alone, capture_output=True, text=True, check=True).stdout)
+        assert outputs[1].count("kept for 2 weights, new for 2 that were not trained before, dropped for 0") == 1
+        difference = largest_relative_difference(weights(tmp_path / folder, 2), weights(tmp_path / "one", 2))
+        assert difference <= 1e-4, (folder, difference)

@@ -45,6 +45,7 @@ def train(
         StoppedError: a rank was told to stop.
     """
     config, first = run.config, run.world.is_first
+    so_far = restore_ranks(run, trainer, steps)
     if first:
         begin(run)
     again = run.is_evaluated_again and test_batches is not None
@@ -52,7 +53,6 @@ def train(
         run.folder, config.outfile, enabled=first, heading=config.output_format == "tfinpaint",
         first_epoch=run.first_epoch, records=_records_before(run, again),
     )  # fmt: skip
-    so_far = restore_ranks(run, trainer, steps)
     progress = RunProgress(
         enabled=first,
         first_step=run.first_step(steps),

@@ -71,6 +71,34 @@ def test_what_is_no_argument_is_told_with_its_remedy(arguments, expected):
     assert expected in refused("--config", "a.yaml", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["prepare", "photos", "data", "--verfiy"], "--verfiy: there is no such option; did you mean --verify?"),
+        (
+            ["prepare", "photos", "data", "--frob"],
+            "--frob: there is no such option; `tfinpaint prepare --help` lists them",
+        ),
+        (
+            ["compare", "--epochs", "3", "run"],
+            "--epochs: there is no such option; `tfinpaint compare --help` lists them",
+        ),
+        (["prepare"], "the following arguments are required: source"),
+        (
+            ["canary", "--ranks", "two"],
+            "argument --ranks: invalid int value: 'two'; `tfinpaint canary --help` tells what there is",
+        ),
+        (["classify", "--workdir"], "argument --workdir: expected one argument; `tfinpaint classify --help` tells"),
+        (["pretrain"], "--config FILE is missing, such as --config configs/demo/pretrain.yaml"),
+        (["preview"], "--config FILE is missing, such as --config configs/demo/pretrain.yaml"),
+    ],
+)
+def test_every_command_tells_wrong_arguments_in_one_line(arguments, expected):
+    done = tfinpaint(*arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith(f"error: {expected}")
+
+
 def test_two_files_without_an_option_are_refused():
     assert refused("a.yaml", "b.yaml") == "a.yaml: unexpected; a single file is the configuration, as after --config"
 

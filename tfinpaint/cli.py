@@ -58,9 +58,9 @@ class Options:
     task: Task = "pretrain"
 
 
-def make_parser(command: str) -> argparse.ArgumentParser:
+def make_parser(command: str) -> command_line.Parser:
     """Return a parser without options that tells the command's purpose."""
-    return argparse.ArgumentParser(prog=f"tfinpaint {command}", description=PURPOSES[command])
+    return command_line.Parser(prog=f"tfinpaint {command}", description=PURPOSES[command])
 
 
 def parse(task: Task, arguments: Sequence[str] | None) -> Options:

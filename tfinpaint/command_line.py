@@ -7,6 +7,7 @@ import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from tfinpaint import config_hints
 from tfinpaint.config import Config, ConfigError
@@ -18,6 +19,17 @@ from tfinpaint.errors import UserError
 from tfinpaint.models.network_file import input_size, read_network
 
 log = logging.getLogger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, told like every other error of a command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UserError with what is wrong, and where the options are listed."""
+        _, unknown, rest = message.partition("unrecognized arguments: ")
+        if unknown and rest.startswith("-"):
+            raise UserError(_unknown_option(self, rest.split()[0], rest.split()[1:]))
+        raise UserError(f"{message}; `{self.prog} --help` tells what there is")
 
 
 def add_config_options(parser: argparse.ArgumentParser, config_help: str) -> None:
@@ -60,11 +72,12 @@ def _unknown_option(parser: argparse.ArgumentParser, given: str, words: Sequence
     """What to say of an option that there is not: a misspelt one, or a key of the configuration."""
     name, equals, value = given.partition("=")
     known = [option for action in parser._actions for option in action.option_strings]
+    has_config = "--set" in known
     value = value if equals else next(iter(words), "VALUE")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     if near and name != near[0]:
         return f"{name}: there is no such option; did you mean {near[0]}?"
-    if key := config_hints.suggestion(name):
+    if has_config and (key := config_hints.suggestion(name)):
         return f"{name}: there is no such option; keys of the configuration are set by --set {key}={value}"
     return f"{name}: there is no such option; `{parser.prog} --help` lists them"
 

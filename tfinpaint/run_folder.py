@@ -166,8 +166,8 @@ def _find(path: Path) -> Found:
 
 def _find_for_rmldnn(path: Path) -> Found | None:
     kept, name = list_checkpoints(path.parent), _NAME.match(path.stem)
-    if name is None:
-        return None
+    if name is None:  # a checkpoint that was renamed
+        return Found(path.with_suffix("")) if path.with_suffix("").is_dir() and not path.exists() else None
     if path.with_suffix("") in kept:
         return Found(path.with_suffix(""))
     if path.exists():

@@ -62,6 +62,7 @@ def test_without_a_file_there_is_none():
         ),
         (["--lr=1e-3"], "keys of the configuration are set by --set optimizer.learning_rate=1e-3"),
         (["--batch-size", "8"], "keys of the configuration are set by --set data.batch_size=8"),
+        (["--resume", "--epochs"], "keys of the configuration are set by --set num_epochs=VALUE"),
         (["--wrokdir", "run"], "--wrokdir: there is no such option; did you mean --workdir?"),
         (["--resmue"], "--resmue: there is no such option; did you mean --resume?"),
         (["--frobnicate"], "--frobnicate: there is no such option; `tfinpaint pretrain --help` lists them"),
@@ -99,6 +100,11 @@ def test_every_command_tells_wrong_arguments_in_one_line(arguments, expected):
     assert done.stderr.startswith(f"error: {expected}")
 
 
+def test_a_file_in_front_is_no_value():
+    assert refused("a.yaml", "--epochs", "3").endswith("--set num_epochs=3")
+    assert refused("a.yaml", "--set", "num_epochs", "3").endswith("write --set num_epochs=3")
+
+
 def test_two_files_without_an_option_are_refused():
     assert refused("a.yaml", "b.yaml") == "a.yaml: unexpected; a single file is the configuration, as after --config"
 
@@ -113,6 +119,7 @@ def test_commands_that_do_not_exist_and_the_version():
         done = tfinpaint(typed)
         assert done.returncode == 2
         assert done.stderr == f"error: there is no command {typed}; did you mean tfinpaint {meant}?\n"
+    assert tfinpaint("--versoin").stderr == "error: there is no option --versoin; did you mean tfinpaint --version?\n"
     done = tfinpaint("frobnicate")
     assert "frobnicate: no such command; there are prepare, preview, pretrain," in done.stderr
     assert "no command in front of it" in tfinpaint("--config", "a.yaml").stderr

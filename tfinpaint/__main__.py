@@ -38,6 +38,8 @@ def main() -> int:
 
 
 def _unknown(command: str) -> str:
+    if command.startswith("-") and (near := difflib.get_close_matches(command, ("--version", "--help"), n=1)):
+        return f"there is no option {command}; did you mean tfinpaint {near[0]}?"
     near = difflib.get_close_matches(command.lower(), [*cli.PURPOSES, *_OTHER_NAMES], n=1, cutoff=0.6)
     if near:
         return f"there is no command {command}; did you mean tfinpaint {_OTHER_NAMES.get(near[0], near[0])}?"

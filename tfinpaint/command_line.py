@@ -56,7 +56,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     options = [each for each in rest if each.startswith("-") and each != "-"]
     words = [each for each in rest if each not in options]
     if options:
-        raise UserError(_unknown_option(parser, options[0], words))
+        raise UserError(_unknown_option(parser, options[0], rest[rest.index(options[0]) + 1 :]))
     _check_overrides(parsed.overrides, words)
     if not parsed.config and len(words) == 1:
         parsed.config, words = words[0], []
@@ -68,12 +68,16 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     return parsed
 
 
-def _unknown_option(parser: argparse.ArgumentParser, given: str, words: Sequence[str]) -> str:
-    """What to say of an option that there is not: a misspelt one, or a key of the configuration."""
+def _unknown_option(parser: argparse.ArgumentParser, given: str, after: Sequence[str]) -> str:
+    """What to say of an option that there is not: a misspelt one, or a key of the configuration.
+
+    Args:
+        after: the arguments behind it that the parser did not take, of which the first may be its value.
+    """
     name, equals, value = given.partition("=")
     known = [option for action in parser._actions for option in action.option_strings]
     has_config = "--set" in known
-    value = value if equals else next(iter(words), "VALUE")
+    value = value if equals else after[0] if after and not after[0].startswith("-") else "VALUE"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     if near and name != near[0]:
         return f"{name}: there is no such option; did you mean {near[0]}?"
@@ -86,10 +90,11 @@ def _check_overrides(overrides: Sequence[str], words: Sequence[str]) -> None:
     """Refuse `--set KEY VALUE` and `--set KEY = VALUE`, where the value is a word of its own."""
     for override in overrides:
         key, _, value = override.partition("=")
-        following = [word.removeprefix("=") for word in words if word != "="]
-        if not value and following and not following[0].endswith(SUFFIXES):
-            given = " ".join([override, *words])
-            raise ConfigError(f"--set {given}: expected KEY=VALUE without blanks; write --set {key}={following[0]}")
+        following = [word for word in words if not word.endswith(SUFFIXES)]
+        values = [word.removeprefix("=") for word in following if word != "="]
+        if not value and values:
+            given = " ".join([override, *following])
+            raise ConfigError(f"--set {given}: expected KEY=VALUE without blanks; write --set {key}={values[0]}")
 
 
 def _unknown_word(word: str, has_config: bool) -> str:

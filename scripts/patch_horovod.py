@@ -23,6 +23,13 @@ EDITS = [
         "Open MPI 5 reads `none` after the one-dash form as the name of the program to start",
     ),
     (
+        "horovod/runner/common/util/safe_shell_exec.py",
+        "        dst_stream.write(text)\n        dst_stream.flush()\n",
+        "        try:\n            dst_stream.write(text)\n            dst_stream.flush()\n"
+        "        except (AttributeError, OSError, ValueError):\n            pass\n",
+        "where nobody reads what horovodrun prints, it must go on to read what the ranks print, or they wait for ever",
+    ),
+    (
         "setup.py",
         "            make_args.append('VERBOSE=1')\n",
         "            pass\n",

@@ -42,7 +42,7 @@ def prepare() -> None:
     overridden.update(isolate_keras(os.environ) | drop_backend(os.environ))
     if not (problem := what_is_missing()):
         return
-    if sys.argv[:1] == ["-m"]:  # which Python puts there until it has found the module to run
+    if sys.argv and Path(sys.argv[0]).name in ("-m", "tfinpaint"):  # -m until Python has found the module to run
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
     raise ImportError(problem)

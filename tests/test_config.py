@@ -577,3 +577,11 @@ def test_aliases_and_a_byte_order_mark_are_read(tmp_path):
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8-sig")
     config = load_config(tmp_path / "config.yaml")
     assert config.data.input_transforms[0].center_crop == config.data.transforms[0].resize == [32, 32]
+
+
+def test_paths_that_are_no_text_are_told(tmp_path):
+    (tmp_path / "c.yaml").write_text("workdir: run\ndata: {type: images}\n")
+    with pytest.raises(
+        ConfigError, match=r"c.yaml: data.input_path '.*caf\\udce9': expected a name in UTF-8; rename it, or"
+    ):
+        load_config(tmp_path / "c.yaml", ["data.input_path=/data/caf\udce9"])

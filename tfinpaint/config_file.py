@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tfinpaint.config import Config, ConfigError
 from tfinpaint.config_errors import Location, Sources, explain_missing, explain_problems, explain_yaml
 from tfinpaint.config_hints import dotted
+from tfinpaint.files import is_text
 
 MAX_BYTES = 4 * 2**20  # a configuration with a ResNet50 written out in it takes 0.3 MB
 MOST_VALUES = 50_000  # mappings, lists, keys and values; each takes half a kilobyte while it is read
@@ -91,7 +92,16 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
         config = Config.model_validate(_strings_to_paths(raw))
     except ValidationError as error:
         raise ConfigError(explain_problems(error.errors(), raw, Sources(path, lines, sources))) from None
-    return _absolute_outputs(_expand_data(config), base)
+    config = _absolute_outputs(_expand_data(config), base)
+    _check_text(config, path)
+    return config
+
+
+def _check_text(config: Config, path: Path) -> None:
+    """Checkpoints, TensorBoard's files and the resolved configuration hold its values: they must be text."""
+    for name, value in _flat(as_values(config)).items():
+        if isinstance(value, str) and not value.isascii() and not is_text(value):
+            raise ConfigError(f"{path}: {name} {value!a}: expected a name in UTF-8; rename it, or name a link to it")
 
 
 def dump_config(config: Config) -> str:

@@ -7,6 +7,15 @@ import os
 from pathlib import Path
 
 
+def is_text(name: str) -> bool:
+    """Return True for a name in UTF-8: those of files can have other bytes, which Python keeps as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write under a temporary name beside `path`, on to the disk, then rename: a power cut leaves no empty file."""
     path.parent.mkdir(parents=True, exist_ok=True)

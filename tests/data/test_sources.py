@@ -1,5 +1,8 @@
 """Listings, classes, pairs, bad files."""
 
+import hashlib
+import os
+
 import numpy as np
 import pytest
 from conftest import write_images
@@ -7,6 +10,7 @@ from conftest import write_images
 from tfinpaint.config_transforms import Transform
 from tfinpaint.data import sources
 from tfinpaint.data.decode import Reading
+from tfinpaint.data.prepare import prepare
 from tfinpaint.errors import UserError
 
 
@@ -122,3 +126,20 @@ def test_a_tag_tells_where_the_class_name_is(tmp_path):
     ]
     with pytest.raises(UserError, match="no image lies in a folder below one named 'testing'"):
         sources.list_class_folders(tmp_path / "set", tag="testing")
+
+
+def test_names_that_are_no_text(tmp_path):
+    root = write_images(tmp_path / "x", {"a": 8, "b": 8})
+    odd = os.fsdecode(b"caf\xe9")
+    for name in "ab":
+        (root / name / "000.png").rename(root / name / f"{odd}.png")
+    listing = sources.list_class_folders(root)
+    half = sources.take_fraction(listing, 0.5, seed=0)
+    assert len(half) == 8
+    # Names of text are taken as before.
+    assert sources.path_hash(3, "a/ü.png") == hashlib.sha256("3/a/ü.png".encode()).hexdigest()
+    (root / "b").rename(root / odd)
+    with pytest.raises(UserError, match=r"class folder 'caf\\udce9': expected a name in UTF-8; rename it"):
+        sources.list_class_folders(root)
+    with pytest.raises(UserError, match=r"class folder 'caf\\udce9': expected a name in UTF-8; rename it"):
+        prepare(root, tmp_path / "dest")

@@ -1,5 +1,7 @@
 """Predictions on disk: names that do not meet, pictures of what an output is, parts made whole."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -35,8 +37,9 @@ def test_the_parts_of_all_ranks_become_one_file_and_a_table(tmp_path, ranks):
         for index in range(rank, 4, ranks):
             part.add(paths[index], outputs[index])
         part.close()
-    merged = predictions.merge(tmp_path, ranks)
+    merged = predictions.merge(tmp_path, ranks, classes=["cold", "wärm"])
     with h5py.File(merged) as file:
+        assert list(file.attrs["classes"]) == ["cold", "wärm"]
         assert [file[path][()].tolist() for path in paths] == outputs.tolist()
     predictions.write_table(merged, paths, ["cold", "warm"])
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
@@ -57,3 +60,18 @@ def test_for_scripts_of_rmldnn_the_channels_come_first_in_output_1(tmp_path):
         assert np.array_equal(file["x.jpg"][()].transpose(1, 2, 0), output)
         assert file["class"]["y.jpg"][()].tolist() == [0.25, 0.75]
     assert {path.name for path in tmp_path.iterdir()} == {"output_1.h5", "x.png"}
+
+
+def test_names_that_are_no_text_and_thousands_of_classes(tmp_path):
+    odd = os.fsdecode(b"a/caf\xe9.png")
+    part = PredictionsPart(tmp_path, 0, picture_names([odd]), classes=False)
+    part.add(odd, np.eye(9000)[8999])
+    part.close()
+    classes = [f"class {number}" for number in range(9000)]
+    merged = predictions.merge(tmp_path, 1, classes=classes)
+    with h5py.File(merged) as file:
+        assert list(file.attrs["classes"]) == classes
+        assert file[b"a/caf\xe9.png"][8999] == 1
+    predictions.write_table(merged, [odd], classes)
+    table = (tmp_path / "predictions.csv").read_bytes()
+    assert table == b"image,class,probability\na/caf\xe9.png,class 8999,1.000000\n"

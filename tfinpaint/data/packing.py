@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from tfinpaint.data import arrays
 from tfinpaint.data.names import Names
 from tfinpaint.errors import UserError
+from tfinpaint.files import is_text
 
 SHARD_BYTES = 256 * 2**20  # of images, about: large enough to be read in one go, small enough to be copied again
 
@@ -20,10 +21,8 @@ SHARD_BYTES = 256 * 2**20  # of images, about: large enough to be read in one go
 def check_names(names: Iterable[str]) -> None:
     """Refuse names that TFRecord cannot hold. Raises UserError."""
     for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{name!r}: the file's name is not UTF-8, which records need; rename it") from None
+        if not is_text(name):
+            raise UserError(f"{name!r}: the file's name is not UTF-8, which records need; rename it")
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None, tag: st
             f"{root}: a classifier needs at least two class folders, found {len(found)}"
             + (f" ({found[0]})" if found else "")
         )
+    tree.check_class_names(root, found)
     names = list(classes) if classes is not None else found
     if unknown := [name for name in found if name not in names]:
         raise UserError(f"{root}: class {', '.join(unknown)} is not among the training classes: {', '.join(names)}")

@@ -14,6 +14,7 @@ from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.skipped import BESIDE_CLASSES, Skipped
 from tfinpaint.data.sources import path_hash
 from tfinpaint.data.threads import in_threads
+from tfinpaint.data.tree import check_class_names
 from tfinpaint.errors import UserError
 
 SIDES = ("training", "testing", "validation")  # the last where a source has one beside the others
@@ -52,6 +53,7 @@ def split_classes(origin: Origin, test_fraction: float, seed: int, *, skip_empty
     """
     roots, notes = find_roots(origin)
     found = {side: [path for path in origin.images if root_of(path) == root] for side, root in roots.items()}
+    check_class_names(origin.path, {class_of(path) for paths in found.values() for path in paths})
     digests, bad = _check(origin, [path for paths in found.values() for path in paths])
     good = {side: [path for path in paths if path in digests] for side, paths in found.items()}
     notes += check_empty_folders(origin, roots.values(), bad, skip=skip_empty_classes)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tfinpaint.errors import UserError
+from tfinpaint.files import is_text
 
 # Of the formats that are decoded. Files of other endings are images too where their first bytes say so.
 IMAGE_SUFFIXES = frozenset(
@@ -44,6 +45,13 @@ def is_image(path: str) -> bool:
 def is_hidden(name: str) -> bool:
     """Return True for what an operating system, a file manager or an archiver left behind."""
     return name.startswith((".", "__MACOSX")) or name.lower() in _DEBRIS
+
+
+def check_class_names(root: Path, names: Iterable[str]) -> None:
+    """Refuse classes whose names are no text: checkpoints, reports and records hold them. Raises UserError."""
+    for name in names:
+        if not is_text(name):
+            raise UserError(f"{root}: class folder {name!a}: expected a name in UTF-8; rename it")
 
 
 def class_folders(root: Path) -> list[str]:

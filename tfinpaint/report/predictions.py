@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -48,7 +49,8 @@ class PredictionsPart:
             path: of the sample, relative to its data set's root; it names the data set in the file.
             output: float [height, width, channels], or [classes], of which there is no picture.
         """
-        self._file[path] = output.transpose(2, 0, 1) if self._channels_first and output.ndim == 3 else output
+        values = output.transpose(2, 0, 1) if self._channels_first and output.ndim == 3 else output
+        self._file[os.fsencode(path)] = values  # names need not be text
         picture = as_image(output, self._classes)
         if picture:
             target = self._folder / self._names[path]
@@ -72,14 +74,17 @@ def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
     return Image.fromarray(pixels[..., 0] if output.shape[2] == 1 else pixels)
 
 
-def merge(folder: Path, ranks: int, name: str = HDF5) -> Path:
+def merge(folder: Path, ranks: int, name: str = HDF5, *, classes: Sequence[str] = ()) -> Path:
     """Put the parts of all ranks into one HDF5 file, which appears whole or not at all, and remove them.
 
     Args:
         name: of the file.
+        classes: of a classifier, in the order of its outputs; they become the file's attribute "classes".
     """
     path, partial = folder / name, folder / f".{HDF5}.partial"
-    with h5py.File(partial, "w") as whole:
+    with h5py.File(partial, "w", libver=("v108", "v110")) as whole:  # older versions take 64 KiB of names
+        if classes:
+            whole.attrs.create("classes", list(classes), dtype=h5py.string_dtype())
         for rank in range(ranks):
             with h5py.File(_part(folder, rank), "r") as part:
                 part.visititems(lambda name, item: _copy(item, whole, name))
@@ -103,7 +108,7 @@ def write_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> N
     lines = [("image", "class", "probability")]
     with h5py.File(merged, "r") as file:
         for path in paths:
-            probabilities = file[path][()]
+            probabilities = file[os.fsencode(path)][()]
             best = int(probabilities.argmax())
             lines.append((path, classes[best], f"{probabilities[best]:.6f}"))
     text = io.StringIO()

@@ -38,7 +38,7 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
         run.world.gather(None)  # every part is there before they are put together
         if run.world.is_first:  # no rank waits for this: it may take longer than a collective may
             name = predictions.RMLDNN_HDF5 if run.config.output_format == "rmldnn" else predictions.HDF5
-            merged = predictions.merge(folder, run.world.size, name)
+            merged = predictions.merge(folder, run.world.size, name, classes=classes)
             if classes:
                 predictions.write_table(merged, paths, classes)
     except (OSError, RuntimeError) as error:  # h5py raises either

@@ -27,7 +27,9 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfinpaint.data import checked, index, sources, tree
+import numpy as np
+
+from tfinpaint.data import checked, duplicates, index, sources, tree
 from tfinpaint.data.decode import Reading
 
 ROOT = Path("/imagined")
@@ -77,7 +79,9 @@ def imagine(images: int, folders: int) -> None:
     tree.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]
     index._unchanged = lambda root, known: True
     sources.Listing.state = lambda listing, image: f"{image} {SETTLED_NS}"
-    checked.find_unreadable = lambda listing, indices, reading: {}
+    checked.check_images = lambda listing, indices, reading: sources.Checked(
+        {}, [], np.ones((len(indices), duplicates.width_of(len(listing))), np.uint8)
+    )
 
 
 def list_imagined(images: int) -> None:
@@ -109,7 +113,7 @@ def start_rank(images: int, ranks: int, batch: int) -> None:
             listing.paths.digest()
         for what in ("remember which are readable", "recall which are readable"):
             with measure(what, **facts):
-                checked.find_unreadable_once(listing, 0, range(0, images, ranks), Reading())
+                checked.check_images_once(listing, 0, range(0, images, ranks), Reading())
         with measure("give TensorFlow the labels", **facts):
             labels = tf.constant(listing.labels)
         with measure("shuffle a pass", **facts):

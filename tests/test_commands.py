@@ -18,6 +18,7 @@ import pytest
 from conftest import tree, write_config, write_images, write_training_and_testing
 
 from tfinpaint import __main__, checkpoint, classify, commits, compare, measurements, pretrain
+from tfinpaint.data.sources import Checked
 from tfinpaint.errors import UserError
 from tfinpaint.run_folder import list_checkpoints
 from tfinpaint.train import dataset
@@ -337,14 +338,14 @@ def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, 
     """The same batches where such a run is cut: test_resume.py."""
     gone = images / "training" / "warm" / "003.png"
     (images / "training" / "cold" / "000.png").write_text("bad from the beginning")
-    whole, check = gone.read_bytes(), dataset.find_unreadable_once
+    whole, check = gone.read_bytes(), dataset.check_images_once
 
     def check_then_break(*arguments):
         found = check(*arguments)
         gone.write_bytes(whole[:100])
         return found
 
-    monkeypatch.setattr("tfinpaint.train.dataset.find_unreadable_once", check_then_break)
+    monkeypatch.setattr("tfinpaint.train.dataset.check_images_once", check_then_break)
     config = write_config(
         tmp_path / "c.yaml", "classify", images, data__preload=False, data__max_bad_images=2, num_epochs=1
     )
@@ -394,7 +395,8 @@ def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monk
     where = f"{shard} record 23 (warm/010.png): the bytes are not those that were written (checksum); see"
     assert f"error: {where}" in refuse("pretrain", "--config", config)
     # As where an earlier run has found the images readable: damage shows when it is come across.
-    monkeypatch.setattr("tfinpaint.train.dataset.find_unreadable_once", lambda *arguments: {})
+    nothing_bad = Checked({}, [], np.zeros((0, 8), np.uint8))
+    monkeypatch.setattr("tfinpaint.train.dataset.check_images_once", lambda *_: nothing_bad)
     error = refuse("pretrain", "--config", config, "--overwrite")
     assert error.startswith(f"error: unusable since it was checked: {where}")
     assert error.count("\n") == 1

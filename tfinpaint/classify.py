@@ -42,11 +42,13 @@ def _classify(run: Run) -> None:
     from tfinpaint.models import losses, trainable
     from tfinpaint.train import batchnorm, build, dataset, resume
     from tfinpaint.train.callbacks import evaluate, train
+    from tfinpaint.train.copies import warn_of_copies
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.predict import write_predictions
 
     config, data, world = run.config, run.config.data, run.world
     training, held_out = open_images(run)
+    warn_of_copies(run, training, held_out)
     known = training or held_out
     assert known is not None  # the configuration was checked
     classes = known.images.listing.classes
@@ -101,7 +103,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         elif not classes:
             raise UserError(f"{data.test_input_path}: no class folders, and checkpoints.load does not name the classes")
         else:
-            listing = replace(sources.list_images(data.test_input_path), classes=tuple(classes))
+            listing = replace(sources.list_images(data.test_input_path, single=True), classes=tuple(classes))
             log.info(f"{shown(data.test_input_path)}: no class folders, hence predictions only")
         recipe = recipes.classification(config, labels=labels, augment=False)
         held_out = dataset.open_data(run, recipe, listing, training=False)

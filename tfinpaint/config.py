@@ -56,7 +56,9 @@ class Data(Section):
     target_path: Path | None = Field(
         None, description="their targets, images of the same names; null with a mask: cut from the inputs"
     )
-    test_input_path: Path | None = Field(None, description="held-out images; null: no evaluation")
+    test_input_path: Path | None = Field(
+        None, description="held-out images, or a single image file; null: no evaluation"
+    )
     test_target_path: Path | None = Field(
         None, description="their targets; null without a mask: inference only, no loss"
     )

@@ -45,6 +45,7 @@ def _pretrain(run: Run) -> None:
     from tfinpaint.models import losses, trainable
     from tfinpaint.train import batchnorm, build, dataset, restorations, resume
     from tfinpaint.train.callbacks import evaluate, train
+    from tfinpaint.train.copies import warn_of_copies
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.predict import write_predictions
 
@@ -58,6 +59,7 @@ def _pretrain(run: Run) -> None:
         training = open_images(run, model, data.input_path, data.target_path, training=True)
     if data.test_input_path:
         held_out = open_images(run, model, data.test_input_path, data.test_target_path, training=False)
+    warn_of_copies(run, training, held_out)
     if config.checkpoints.load and not run.resumed:
         build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
@@ -100,7 +102,7 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
     from tfinpaint.train import build, dataset
 
     config = run.config
-    listing = sources.list_images(inputs)
+    listing = sources.list_images(inputs, single=not training)
     channels = model.output_shape[-1]
     classes = channels if config.data.target_is_mask and channels > 1 else None
     if config.mask:

@@ -147,13 +147,13 @@ def _draw_batch(
 
 def _unreadable(recipe: Recipe, listing: Listing, targets: Listing | None, indices: Sequence[int]) -> dict[int, str]:
     """Index -> file and reason, of the images among these that cannot be used or whose targets cannot."""
-    from tfinpaint.data.sources import find_unreadable
+    from tfinpaint.data.sources import check_images
 
     sides = [(listing, recipe.images)] + ([(targets, recipe.targets)] if targets and recipe.targets else [])
     return {
         index: f"{files.place(index)}: {reason}"
         for files, chain in sides
-        for index, reason in find_unreadable(files, indices, chain.reading).items()
+        for index, reason in check_images(files, indices, chain.reading).bad.items()
     }
 
 

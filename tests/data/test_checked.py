@@ -21,9 +21,9 @@ def decoded(tmp_path, monkeypatch):
 
     def find(listing, indices, reading):
         found.extend(listing.paths[i] for i in indices)
-        return sources.find_unreadable(listing, indices, reading)
+        return sources.check_images(listing, indices, reading)
 
-    monkeypatch.setattr(checked, "find_unreadable", find)
+    monkeypatch.setattr(checked, "check_images", find)
     return found
 
 
@@ -36,7 +36,7 @@ def check(root, decoded, shard=0, count=1, reading=READING):
     """(bad paths, paths that were decoded)"""
     listing = sources.list_images(root)
     decoded.clear()
-    bad = checked.find_unreadable_once(listing, shard, range(shard, len(listing), count), reading)
+    bad = checked.check_images_once(listing, shard, range(shard, len(listing), count), reading).bad
     return [listing.paths[i] for i in bad], sorted(decoded)
 
 
@@ -85,16 +85,16 @@ def test_a_file_that_cannot_be_looked_at_is_bad_and_never_remembered(root, decod
     listing = sources.list_images(root)
     (root / "b" / "000.png").unlink()
     for _ in range(2):
-        bad = checked.find_unreadable_once(listing, 0, range(11), READING)
+        bad = checked.check_images_once(listing, 0, range(11), READING).bad
         assert list(bad) == [7]
         assert bad[7] == "missing: no such file"
 
 
 def test_damaged_memory_is_forgotten(root, decoded, tmp_path):
     check(root, decoded)
-    (file,) = (tmp_path / "cache" / "tfinpaint" / "readable").iterdir()
+    (file,) = (tmp_path / "cache" / "tfinpaint" / "checked").iterdir()
     contents = file.read_bytes()
     file.write_bytes(contents[:-3] + bytes(3))
     assert len(check(root, decoded)[1]) == 11
     assert file.read_bytes() == contents
-    assert arrays.load(file, {"keys": np.uint64})["keys"].shape == (11,)
+    assert arrays.load(file, {"keys": np.uint64, "prints": np.uint8})["keys"].shape == (11,)

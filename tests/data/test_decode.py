@@ -361,3 +361,33 @@ def test_masks_keep_their_integers(tmp_path):
         decode.read_image(tmp_path / "colour.png", reading)
     with pytest.raises(decode.UnreadableImageError, match="the value 200 is no class: there are 8"):
         decode.read_image(tmp_path / "grey.png", decode.Reading(channels=1, is_mask=True, classes=8))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_pictures_the_first_is_taken_and_that_is_told(tmp_path, kind):
+    first, *rest = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    first.save(
+        tmp_path / "x", kind, save_all=True, append_images=rest, **({"lossless": True} if kind == "WEBP" else {})
+    )
+    assert decode.look_at_image(tmp_path / "x", decode.CHECK).has_more
+    assert decode.read_image(tmp_path / "x", decode.Reading())[0, 0].tolist() == [255, 0, 0]
+    first.save(tmp_path / "x", kind)
+    assert not decode.look_at_image(tmp_path / "x", decode.CHECK).has_more
+
+
+def test_what_cameras_put_beside_a_photo_is_no_further_picture_and_no_label_map(tmp_path):
+    photo = Image.new("RGB", (8, 8), (200, 10, 10))
+    photo.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert not decode.look_at_image(tmp_path / "x.jpg", decode.CHECK).has_more
+    assert reason(tmp_path / "x.jpg", decode.Reading(channels=1, is_mask=True)).startswith("a mask in JPEG")
+
+
+def test_a_thumbnail_is_of_the_whole_image_whatever_is_cut_from_it(tmp_path):
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[:, 32:] = 255
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    readings = [(), [{"center_crop": [8, 8]}], [{"resize": [64, 64]}, {"center_crop": [8, 8]}], [{"resize": [32, 32]}]]
+    for steps in readings:
+        reading = decode.Reading(tuple(Transform(**step) for step in steps))
+        thumbnail = decode.look_at_image(tmp_path / "x.png", reading).thumbnail
+        assert thumbnail[:, 15:17].tolist() == [[0, 255]] * 32

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from conftest import tree, write_images, zipped
+from PIL import Image
 
-from tfinpaint.data.prepare import prepare, prepare_records
+from tfinpaint.data.prepare import pack, prepare, prepare_records
 from tfinpaint.errors import UserError
 
 
@@ -142,3 +143,16 @@ def test_an_image_that_is_lost_after_the_check_is_counted_and_named(tmp_path, mo
         assert sum(map(sum, report.counts.values())) == 6
         assert report.lines()[-1].endswith("images in 2 classes, 2 unreadable")
     assert len(tree(tmp_path / "prepare")) == 6
+
+
+def test_files_of_several_pictures_are_told_once(tmp_path, caplog):
+    source = write_images(tmp_path / "set", {"a": 4, "b": 4})
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
+    for name in "mn":
+        frames[0].save(source / "b" / f"{name}.gif", save_all=True, append_images=frames[1:])
+    note = "2 files of several pictures (pages, or an animation), of which the first is taken, such as b/m.gif"
+    assert note in prepare(source, tmp_path / "dest").notes
+    assert note in prepare_records(source, tmp_path / "records").notes
+    caplog.set_level("INFO")
+    pack(source, tmp_path / "packed")
+    assert caplog.messages.count(note) == 1

@@ -138,9 +138,8 @@ def test_a_flipped_byte_is_told_with_its_place_and_what_to_do(copy):
     with pytest.raises(UnreadableImageError, match=r"not those that were written \(checksum\); see .* --verify"):
         listing.open(first + 1)
     assert listing.place(first + 1) == f"{shard} record 1 ({listing.paths[first + 1]})"
-    bad = sources.find_unreadable(
-        listing, range(20), recipes.classification(CONFIG, labels=False, augment=False).images.reading
-    )
+    reading = recipes.classification(CONFIG, labels=False, augment=False).images.reading
+    bad = sources.check_images(listing, range(20), reading).bad
     assert list(bad) == [first + 1]
 
 

@@ -43,7 +43,7 @@ def test_images_of_any_ending_are_images_everywhere(source, tmp_path):
     names = sorted(f"odd/{name}" for name, _ in KINDS)
     listing = sources.list_class_folders(source)
     assert [path for path in listing.paths if path.startswith("odd")] == names
-    assert sources.find_unreadable(listing, range(len(listing)), CHECK) == {}
+    assert sources.check_images(listing, range(len(listing)), CHECK).bad == {}
     for number, origin in enumerate(
         (
             source,

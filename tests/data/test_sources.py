@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import write_images
+from conftest import write_images, zipped
 
 from tfinpaint.config_transforms import Transform
 from tfinpaint.data import sources
@@ -70,7 +70,7 @@ def test_bad_files_are_found_with_a_reason(tmp_path):
     (root / "a" / "empty.jpg").write_bytes(b"")
     (root / "b" / "text.jpg").write_text("not an image")
     listing = sources.list_class_folders(root)
-    bad = sources.find_unreadable(listing, range(len(listing)), resized(32, 32))
+    bad = sources.check_images(listing, range(len(listing)), resized(32, 32)).bad
     assert {listing.paths[i] for i in bad} == {"a/truncated.png", "a/empty.jpg", "b/text.jpg"}
     assert all(bad.values())
 
@@ -143,3 +143,28 @@ def test_names_that_are_no_text(tmp_path):
         sources.list_class_folders(root)
     with pytest.raises(UserError, match=r"class folder 'caf\\udce9': expected a name in UTF-8; rename it"):
         prepare(root, tmp_path / "dest")
+
+
+def test_a_single_image_is_a_test_set_and_no_training_set(tmp_path):
+    root = write_images(tmp_path / "x", {"a": 2})
+    file = root / "a" / "001.png"
+    listing = sources.list_images(file, single=True)
+    assert (listing.root, list(listing.paths), listing.open(0)) == (root / "a", ["001.png"], str(file))
+    write_images(tmp_path / "y", {"a": 1})
+    partner = sources.pair_by_name(listing, (tmp_path / "y" / "a" / "000.png"))
+    assert partner.open(0) == str(tmp_path / "y" / "a" / "000.png")
+    assert not sources.has_class_folders(file)
+    zipped(root, tmp_path / "x.zip", "")
+    for path, single, message in (
+        (file, False, r"001\.png: is a single image; expected a folder of images$"),
+        (
+            tmp_path / "x.zip",
+            False,
+            r"x\.zip: is a zip archive; expected a folder of images; unpack it with `tfinpaint prepare`",
+        ),
+        (tmp_path / "x.zip", True, r"x\.zip: is a zip archive; expected an image or a folder of images; unpack"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sources.list_images(path, single=single)
+    with pytest.raises(UserError, match="is a single image; expected a folder of images"):
+        sources.list_class_folders(file)

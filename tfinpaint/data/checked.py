@@ -12,15 +12,16 @@ import PIL
 
 from tfinpaint.data import arrays, cache
 from tfinpaint.data.decode import Reading
-from tfinpaint.data.sources import Listing, find_unreadable
+from tfinpaint.data.duplicates import width_of
+from tfinpaint.data.sources import Checked, Listing, check_images
 from tfinpaint.data.threads import in_threads_by_blocks
 
 _BLOCK = 2**16  # keys looked up at once
 _UNKNOWN = 0  # the key of a file that cannot be looked at: never remembered
 
 
-def find_unreadable_once(listing: Listing, shard: int, indices: Sequence[int], reading: Reading) -> dict[int, str]:
-    """As `find_unreadable`, but an image that was readable before and has not changed since is not decoded again.
+def check_images_once(listing: Listing, shard: int, indices: Sequence[int], reading: Reading) -> Checked:
+    """As `check_images`, but an image that was readable before and has not changed since is not decoded again.
 
     A file has not changed if its size and modification time have not: every file is looked at (`stat`), none is opened.
     An image in records has not changed if its checksum in their index has not. Bad images are always decoded again.
@@ -28,17 +29,21 @@ def find_unreadable_once(listing: Listing, shard: int, indices: Sequence[int], r
     Args:
         shard: number of this rank, whose results are kept apart from those of ranks that write at the same time.
     """
-    path = cache.cache_path("readable", os.path.realpath(listing.root), repr(reading), PIL.__version__)
+    path = cache.cache_path("checked", os.path.realpath(listing.root), repr(reading), PIL.__version__)
     if not path or len(listing) < cache.LEAST_REMEMBERED:
-        return find_unreadable(listing, indices, reading)
+        return check_images(listing, indices, reading)
     keys = _keys(listing, indices)
-    to_check = np.asarray(indices)[~_are_known(keys, path)]
-    bad = find_unreadable(listing, to_check, reading)
-    if len(bad) < len(to_check):
-        good = keys[~np.isin(indices, list(bad)) & (keys != _UNKNOWN)] if bad else keys[keys != _UNKNOWN]
-        good.sort()
-        cache.remember(path.with_suffix(f".{shard}.npy"), {"keys": good})
-    return bad
+    known, prints = _recall(keys, path, width_of(len(listing)))
+    to_check = np.flatnonzero(~known)
+    found = check_images(listing, np.asarray(indices)[to_check], reading)
+    prints[to_check] = found.prints
+    if len(found.bad) < len(to_check):
+        good = keys != _UNKNOWN
+        if found.bad:
+            good &= ~np.isin(indices, list(found.bad))
+        order = np.flatnonzero(good)[np.argsort(keys[good])]
+        cache.remember(path.with_suffix(f".{shard}.npy"), {"keys": keys[order], "prints": prints[order].ravel()})
+    return Checked(found.bad, found.first_of_more, prints)
 
 
 def _keys(listing: Listing, indices: Sequence[int]) -> np.ndarray:
@@ -55,15 +60,20 @@ def _key(listing: Listing, index: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def _are_known(keys: np.ndarray, path: Path) -> np.ndarray:
-    """bool [keys]: which of them any rank has found readable."""
-    known = np.zeros(len(keys), bool)
+def _recall(keys: np.ndarray, path: Path, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(bool [keys]: which of them any rank has found readable, uint8 [keys, width]: their prints)."""
+    known, prints = np.zeros(len(keys), bool), np.zeros((len(keys), width), np.uint8)
     for part in sorted(path.parent.glob(f"{path.stem}.*.npy")):
-        found = arrays.load(part, {"keys": np.uint64})
+        found = arrays.load(part, {"keys": np.uint64, "prints": np.uint8})
         if not found or not len(found["keys"]):
+            continue
+        stored = found["prints"].reshape(len(found["keys"]), -1)
+        if stored.shape[1] < width:
             continue
         for first in range(0, len(keys), _BLOCK):
             asked = keys[first : first + _BLOCK]
-            places = np.searchsorted(found["keys"], asked)
-            known[first : first + _BLOCK] |= found["keys"][np.minimum(places, len(found["keys"]) - 1)] == asked
-    return known
+            places = np.minimum(np.searchsorted(found["keys"], asked), len(found["keys"]) - 1)
+            hits = np.flatnonzero(found["keys"][places] == asked)
+            known[first + hits] = True
+            prints[first + hits] = stored[places[hits], :width]
+    return known, prints

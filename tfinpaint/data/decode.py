@@ -25,6 +25,7 @@ from tfinpaint.data.contents import LOOKED_AT, begins_as, unsupported_format, wh
 
 # No other decoder is ever reached, whatever a file claims. PPM reads binary PBM, PGM and PPM files, and no others here.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+THUMBNAIL = 32  # pixels a side
 SUPPORTED_PIXELS = "supported are grey, palette, RGB and CMYK, with alpha or without, of 8 or 16 bits"
 MAX_FILE_BYTES = 256 * 2**20  # a single image larger than this is not packed, nor read from an archive
 MOST_FILE_BYTES = 2**32  # of any file that is read; a TIFF cannot have more
@@ -77,6 +78,36 @@ class Reading:
 CHECK = Reading((Transform(resize=[32, 32]),))  # whether a file can be decoded; small, so that JPEG files are fast
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is worth knowing of an image besides its pixels.
+
+    Attributes:
+        has_more: it is the first of several pictures in its file: pages, or frames of an animation.
+        thumbnail: uint8 [THUMBNAIL, THUMBNAIL], luma of the whole image, upright, squeezed to a square; None of a mask.
+    """
+
+    has_more: bool
+    thumbnail: np.ndarray | None
+
+
+def look_at_image(source: str | os.PathLike[str] | IO[bytes], reading: Reading) -> Look:
+    """Decode a file as `read_image` does, to see that it can be decoded. Raises what `read_image` raises."""
+    with open_image(source, reading.max_mpixels) as file:
+        has_more = _has_more(file)
+        return Look(has_more, _pixels(file, reading)[1])
+
+
+def _has_more(file: Image.Image) -> bool:
+    """Whether a file holds several pictures. What cameras put beside a photo in a JPEG file does not count."""
+    try:
+        return file.format not in _JPEG and bool(getattr(file, "is_animated", False))
+    except Exception as error:  # the second picture is damaged
+        if is_of_the_process(error):
+            raise
+        return False
+
+
 def read_image(source: str | os.PathLike[str] | IO[bytes], reading: Reading) -> np.ndarray:
     """Decode a file (by path, or opened), resize and crop it.
 
@@ -93,7 +124,7 @@ def read_image(source: str | os.PathLike[str] | IO[bytes], reading: Reading) -> 
         OSError, MemoryError: the process has no more descriptors or memory.
     """
     with open_image(source, reading.max_mpixels) as file:
-        return _pixels(file, reading)
+        return _pixels(file, reading, looks=False)[0]
 
 
 @contextmanager
@@ -201,8 +232,11 @@ def _check_pixels(width: int, height: int, max_mpixels: float | None, of: str = 
         raise UnreadableImageError(f"oversized: {of}{width} x {height} is {mpixels:.6g} Mpixel, {allowed}")
 
 
-def _pixels(file: Image.Image, reading: Reading) -> np.ndarray:
-    if reading.is_mask and file.format == "JPEG":
+_JPEG = ("JPEG", "MPO")  # the second with further pictures beside it
+
+
+def _pixels(file: Image.Image, reading: Reading, *, looks: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+    if reading.is_mask and file.format in _JPEG:
         raise UnreadableImageError("a mask in JPEG has not kept its integers; save masks as PNG")
     size, first = file.size, reading.steps[0].resize if reading.steps else None
     if file.format == "JPEG" and first and not reading.is_mask:
@@ -211,19 +245,29 @@ def _pixels(file: Image.Image, reading: Reading) -> np.ndarray:
         if not file.info.get("progressive"):  # of a progressive one it keeps all coefficients
             size = file.size
     with _AT_ONCE.hold(max(math.prod(size), math.prod(_tile_size(file)))):
-        return _decoded(file, reading)
+        return _decoded(file, reading, looks and not reading.is_mask)
 
 
-def _decoded(file: Image.Image, reading: Reading) -> np.ndarray:
+def _decoded(file: Image.Image, reading: Reading, looks: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """(pixels, thumbnail or None)."""
     ImageOps.exif_transpose(file, in_place=True)
     image = _to_mask(file) if reading.is_mask else _to_colours(file, reading.channels)
-    for step in reading.steps:
+    steps = list(reading.steps)
+    if steps and steps[0].resize:
+        image = _resized(image, steps.pop(0), reading)
+    thumbnail = _thumbnail(image) if looks else None  # before anything is cut away
+    for step in steps:
         image = _resized(image, step, reading)
     image = _in_mode(image, _MODES[reading.channels])
     pixels = np.asarray(image).reshape(image.height, image.width, reading.channels)
     if reading.classes and pixels.max() >= reading.classes:
         raise UnreadableImageError(f"the value {pixels.max()} is no class: there are {reading.classes}")
-    return pixels
+    return pixels, thumbnail
+
+
+def _thumbnail(image: Image.Image) -> np.ndarray:
+    size = (THUMBNAIL, THUMBNAIL)
+    return np.asarray(image.resize(size, Image.Resampling.BOX, reducing_gap=2.0).convert("L"))
 
 
 class _Pixels:

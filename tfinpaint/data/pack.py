@@ -15,12 +15,13 @@ import tensorflow as tf
 from numpy.typing import DTypeLike
 
 from tfinpaint.data import arrays, records
-from tfinpaint.data.decode import CHECK, is_of_the_process, read_image
+from tfinpaint.data.decode import CHECK, is_of_the_process, look_at_image
 from tfinpaint.data.names import Names
 from tfinpaint.data.origin import UNREADABLE, ReadFile
 from tfinpaint.data.packing import Packing
 from tfinpaint.data.progress import tell_progress
 from tfinpaint.data.records import ArrayFile, Contents, Shard, sha256_of
+from tfinpaint.data.skipped import more_in_words
 from tfinpaint.data.threads import in_threads
 from tfinpaint.errors import UserError
 from tfinpaint.files import write_text
@@ -69,23 +70,26 @@ def write_records(folder: Path, progress: Path, packing: Packing, read: ReadFile
         log.info(f"{folder}: {len(shards)} of {len(parts)} shards were finished before")
     left = [(name, part) for name, part in zip(names, parts, strict=True) if name not in shards]
 
+    more: list[int] = []
     images = (image for _, part in left for image in part)
-    loaded = in_threads(lambda image: _load(packing, image, read), images)
+    loaded = in_threads(lambda image: _load(packing, image, read, more), images)
     loaded = tell_progress(loaded, sum(len(part) for _, part in left), f"Packing into {folder}")
     for name, part in left:
         shards[name] = _write_shard(folder / name, packing, classes, part, loaded)
         _keep(progress / name, shards[name])
+    if more:
+        log.info(more_in_words(len(more), packing.sources[min(more)]))
     _write_index(folder, packing, classes, [shards[name] for name in names])
     return [(packing.sources[image], reason) for name in names for image, reason in shards[name].bad.items()]
 
 
-def _load(packing: Packing, image: int, read: ReadFile) -> tuple[bytes, str]:
-    """(contents, reason why they cannot be used or "")."""
+def _load(packing: Packing, image: int, read: ReadFile, more: list[int]) -> tuple[bytes, str]:
+    """(contents, reason why they cannot be used or ""); `more` grows by an image of several pictures."""
     source = packing.sources[image]
     try:
         contents = read(source)
-        if not packing.checked:
-            read_image(io.BytesIO(contents), CHECK)
+        if not packing.checked and look_at_image(io.BytesIO(contents), CHECK).has_more:
+            more.append(image)
     except UNREADABLE as error:
         if is_of_the_process(error):
             raise

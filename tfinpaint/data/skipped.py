@@ -115,3 +115,11 @@ def _why_not(name: str, read_head: Callable[[str], bytes]) -> str | None:
     if kind:
         return f"{kind} {_REMEDY}"
     return None if begins_as(head) else ""
+
+
+def more_in_words(count: int, example: str) -> str:
+    """Return the line that tells of files with several pictures, of which only the first is used."""
+    return (
+        f"{count} file{'s' * (count != 1)} of several pictures (pages, or an animation), of which the first is taken, "
+        f"such as {in_one_line(example)}"
+    )

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.data import tree
-from tfinpaint.data.decode import FORMATS, Reading, UnreadableImageError, read_image
+from tfinpaint.data.contents import begins_as, read_head, what_it_is
+from tfinpaint.data.decode import FORMATS, Reading, UnreadableImageError, look_at_image, read_image
+from tfinpaint.data.duplicates import print_of, width_of
 from tfinpaint.data.index import list_folder
 from tfinpaint.data.names import Names
 from tfinpaint.data.progress import tell_progress
@@ -89,16 +91,33 @@ def _open(root: Path) -> tuple[Names, Skipped, Records | None]:
     return index.images, index.skipped, None
 
 
-def list_images(root: Path) -> Listing:
+def list_images(root: Path, *, single: bool = False) -> Listing:
     """List all images below a folder, without classes.
+
+    Args:
+        single: an image file is taken as well, for a folder of that one image.
 
     Raises:
         UserError: there is no such folder, or no image in it; or its records cannot be used.
     """
+    if root.is_file():
+        return _list_file(root, single)
     paths, skipped, records = _open(root)
     if not paths:
         raise UserError(_without_images(root, skipped))
     return Listing(root, paths, np.zeros(len(paths), np.int32), (), skipped, records)
+
+
+def _list_file(file: Path, single: bool) -> Listing:
+    try:
+        head = read_head(str(file))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    if begins_as(head) and single:
+        return Listing(file.parent, Names.of([file.name]), np.zeros(1, np.int32), (), Skipped())
+    found = f"is {what_it_is(head)}" if what_it_is(head) else "is a single image" if begins_as(head) else "is a file"
+    unpack = "; unpack it with `tfinpaint prepare`" if "archive" in found or head[257:262] == b"ustar" else ""
+    raise UserError(f"{file}: {found}; expected {'an image or ' if single else ''}a folder of images{unpack}")
 
 
 def _without_images(root: Path, skipped: Skipped) -> str:
@@ -118,6 +137,8 @@ def list_class_folders(root: Path, classes: Sequence[str] | None = None, tag: st
         UserError: no such folder, a class without images, fewer than two classes, or a class not in `classes`; or its
             records cannot be used.
     """
+    if root.is_file():
+        _list_file(root, single=False)
     paths, skipped, records = _open(root)
     numbers, number_of = _number_classes(root, paths, tag)
     found = sorted(numbers) if tag or records else tree.class_folders(root)
@@ -161,7 +182,7 @@ def has_class_folders(root: Path) -> bool:
     """
     if is_records(root):
         return any("/" in path for path in open_records(root).names)
-    return bool(tree.class_folders(root))
+    return root.is_dir() and bool(tree.class_folders(root))
 
 
 def _number_classes(root: Path, paths: Names, tag: str | None) -> tuple[dict[str, int], np.ndarray]:
@@ -189,12 +210,16 @@ def _class_name(root: Path, folder: str, tag: str | None) -> str | None:
 
 
 def pair_by_name(inputs: Listing, root: Path) -> Listing:
-    """For each input the image below `root` of the same path, the ending aside, in the inputs' order.
+    """Return for each input the image below `root` of the same path, the ending aside, in the inputs' order.
+
+    An image file is the partner of a single input, whatever it is called.
 
     Raises:
         UserError: an input has no partner, or two. The first of them are listed.
     """
-    targets = list_images(root)
+    targets = list_images(root, single=True)
+    if len(inputs) == 1 and root.is_file():
+        return replace(targets, labels=inputs.labels, classes=inputs.classes)
     chosen = np.empty(len(inputs), np.int64)
     missing, twice, near = [], [], 0
     for index, path in enumerate(inputs.paths):
@@ -265,22 +290,42 @@ def path_hash(seed: int, path: str) -> str:
     return hashlib.sha256(f"{seed}/{path}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def find_unreadable(listing: Listing, indices: Sequence[int] | np.ndarray, reading: Reading) -> dict[int, str]:
-    """Decode these images once and name the bad ones.
+@dataclass
+class Checked:
+    """What a look at images has found.
 
-    Returns:
-        index in the listing -> reason.
+    Attributes:
+        bad: index in the listing -> reason.
+        first_of_more: indices of those whose file holds further pictures (pages, frames), as far as they were decoded.
+        prints: uint8 [images, bytes], `data.duplicates`; zeros for bad images and for masks.
     """
 
-    def check(index: int) -> tuple[int, str] | None:
-        try:
-            read_image(listing.open(int(index)), reading)
-        except UnreadableImageError as error:
-            return int(index), str(error)
-        return None
+    bad: dict[int, str]
+    first_of_more: list[int]
+    prints: np.ndarray
 
+
+def check_images(listing: Listing, indices: Sequence[int] | np.ndarray, reading: Reading) -> Checked:
+    """Decode these images once and tell what is in them."""
+
+    def check(index: int) -> tuple[str, bool, np.ndarray | None]:
+        try:
+            look = look_at_image(listing.open(int(index)), reading)
+        except UnreadableImageError as error:
+            return str(error), False, None
+        return "", look.has_more, None if look.thumbnail is None else print_of(look.thumbnail)
+
+    width = width_of(len(listing))
+    found = Checked({}, [], np.zeros((len(indices), width), np.uint8))
     results = tell_progress(in_threads(check, indices), len(indices), f"Checking the images of {listing.root}")
-    return dict(bad for bad in results if bad)
+    for place, (index, (reason, has_more, its_print)) in enumerate(zip(indices, results, strict=True)):
+        if reason:
+            found.bad[int(index)] = reason
+        if has_more:
+            found.first_of_more.append(int(index))
+        if its_print is not None:
+            found.prints[place] = its_print[:width]
+    return found
 
 
 def load_images(listing: Listing, indices: Sequence[int], reading: Reading) -> np.ndarray | list[np.ndarray]:
@@ -290,7 +335,7 @@ def load_images(listing: Listing, indices: Sequence[int], reading: Reading) -> n
         uint8 array [len(indices), height, width, channels]; a list of arrays where images keep their own sizes.
 
     Raises:
-        UserError: an image cannot be read, although `find_unreadable` or an earlier run has seen that it can.
+        UserError: an image cannot be read, although `check_images` or an earlier run has seen that it can.
     """
 
     def load(index: int) -> np.ndarray:

@@ -7,11 +7,14 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tfinpaint.data.decode import CHECK, is_of_the_process, read_image
+import numpy as np
+
+from tfinpaint.data.decode import CHECK, Look, is_of_the_process, look_at_image
+from tfinpaint.data.duplicates import copies_in_words, find_copies, print_of, width_of
 from tfinpaint.data.layout import UNDIVIDED, class_of, find_roots, folder_of, root_of
 from tfinpaint.data.origin import UNREADABLE, Origin
 from tfinpaint.data.progress import tell_progress
-from tfinpaint.data.skipped import BESIDE_CLASSES, Skipped
+from tfinpaint.data.skipped import BESIDE_CLASSES, Skipped, more_in_words
 from tfinpaint.data.sources import path_hash
 from tfinpaint.data.threads import in_threads
 from tfinpaint.data.tree import check_class_names
@@ -54,7 +57,9 @@ def split_classes(origin: Origin, test_fraction: float, seed: int, *, skip_empty
     roots, notes = find_roots(origin)
     found = {side: [path for path in origin.images if root_of(path) == root] for side, root in roots.items()}
     check_class_names(origin.path, {class_of(path) for paths in found.values() for path in paths})
-    digests, bad = _check(origin, [path for paths in found.values() for path in paths])
+    checked = _check(origin, [path for paths in found.values() for path in paths])
+    digests, bad = checked.digests, checked.bad
+    notes += checked.notes
     good = {side: [path for path in paths if path in digests] for side, paths in found.items()}
     notes += check_empty_folders(origin, roots.values(), bad, skip=skip_empty_classes)
     classes = sorted({class_of(path) for path in digests})
@@ -66,6 +71,7 @@ def split_classes(origin: Origin, test_fraction: float, seed: int, *, skip_empty
         raise UserError(f"{origin.path}: no training image of class {listed(unknown)}, but others")
     if untested := sorted(trained - tested):
         notes.append(f"No test image of class {listed(untested)}{_ONE_IMAGE if UNDIVIDED in good else ''}")
+    notes += checked.copies(sides)
     placed = {
         side: [(path, f"{class_of(path)}/{path.rpartition('/')[2]}") for path in paths] for side, paths in sides.items()
     }
@@ -154,24 +160,45 @@ def _sort_for_split(files: list[str], digests: dict[str, str], test_fraction: fl
     return min(boundaries, key=lambda i: abs(i - wanted), default=0)
 
 
-def _check(origin: Origin, paths: Sequence[str]) -> tuple[dict[str, str], Bad]:
-    """Decode every file once: (digest of each good file's contents, (path, reason) of each bad one)."""
+@dataclass(frozen=True)
+class _Checked:
+    """The good ones of some images: digest of each one's contents, and its print; the bad ones; what is to be said."""
 
-    def check(path: str) -> tuple[str, str]:
+    digests: dict[str, str]
+    prints: dict[str, np.ndarray]
+    bad: Bad
+    notes: list[str]
+
+    def copies(self, sides: dict[str, list[str]]) -> list[str]:
+        """Lines that name the test images that are training images too."""
+        test, training = sides["testing"], sides["training"]
+        prints = [np.array([self.prints[path] for path in paths]) for paths in (test, training)]
+        return copies_in_words(find_copies(*prints), test, training, len(test))
+
+
+def _check(origin: Origin, paths: Sequence[str]) -> _Checked:
+    """Decode every file once."""
+    width = width_of(len(paths))
+
+    def check(path: str) -> tuple[str, str, Look | None, np.ndarray | None]:
         try:
             contents = origin.read(path)
-            read_image(io.BytesIO(contents), CHECK)
+            look = look_at_image(io.BytesIO(contents), CHECK)
         except UNREADABLE as error:
             if is_of_the_process(error):
                 raise
-            return "", str(error)
-        return hashlib.sha256(contents).hexdigest(), ""
+            return "", str(error), None, None
+        assert look.thumbnail is not None  # no mask
+        return hashlib.sha256(contents).hexdigest(), "", look, print_of(look.thumbnail)[:width].copy()
 
     results = tell_progress(in_threads(check, paths), len(paths), f"Checking the images of {origin.path}")
-    digests, bad = {}, []
-    for path, (digest, reason) in zip(paths, results, strict=True):
-        if digest:
-            digests[path] = digest
-        else:
+    found, bad, more = _Checked({}, {}, (), []), [], []
+    for path, (digest, reason, look, its_print) in zip(paths, results, strict=True):
+        if look is None or its_print is None:
             bad.append((path, reason))
-    return digests, tuple(bad)
+            continue
+        found.digests[path], found.prints[path] = digest, its_print
+        if look.has_more:
+            more.append(path)
+    notes = [more_in_words(len(more), more[0])] if more else []
+    return _Checked(found.digests, found.prints, tuple(bad), notes)

@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.data import pipeline
-from tfinpaint.data.checked import find_unreadable_once
+from tfinpaint.data.checked import check_images_once
 from tfinpaint.data.decode import UnreadableImageError
 from tfinpaint.data.pipeline import Batch, Chain, Failures, Images, Shard
 from tfinpaint.data.recipes import Recipe
+from tfinpaint.data.skipped import more_in_words
 from tfinpaint.data.sources import Listing
 from tfinpaint.errors import UserError
 from tfinpaint.files import shown
@@ -60,6 +61,8 @@ class DataSet:
         failures: what can no longer be read in training.
         listed: digest of the names of all images that were found.
         left_out: the places among these of the images that could not be used from the beginning.
+        found: all images that were found, the bad ones too.
+        prints: of this rank's share of them, `data.duplicates`.
     """
 
     run: Run
@@ -69,6 +72,8 @@ class DataSet:
     failures: Failures = field(default_factory=Failures)
     listed: str = ""
     left_out: tuple[int, ...] = ()
+    found: Listing | None = None
+    prints: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images.listing)
@@ -137,7 +142,7 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     world, limit = run.world, run.config.data.max_bad_images
     shard = Shard(world.rank, world.size)
     sides = [(listing, recipe.images)] + ([(targets, recipe.targets)] if targets and recipe.targets else [])
-    bad = _find_bad(run, shard, sides)
+    bad, prints = _find_bad(run, shard, sides)
     listed = listing.paths.digest() if training else ""
     left_out = _left_out_before(run, listed) if training else None
     left_out = tuple(sorted(bad)) if left_out is None else left_out
@@ -161,7 +166,7 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
         )
     failures = Failures(limit, before=len(left_out)) if training else Failures()
     targets_opened = opened[1] if len(opened) > 1 else None
-    return DataSet(run, opened[0], targets_opened, recipe, failures, listed, left_out)
+    return DataSet(run, opened[0], targets_opened, recipe, failures, listed, left_out, listing, prints)
 
 
 def _left_out_before(run: Run, listed: str) -> tuple[int, ...] | None:
@@ -174,20 +179,32 @@ def _left_out_before(run: Run, listed: str) -> tuple[int, ...] | None:
     return run.resumed.progress.left_out
 
 
-def _find_bad(run: Run, shard: Shard, sides: Sequence[tuple[Listing, Chain]]) -> dict[int, tuple[str, str]]:
-    """Index -> (file, reason) of the images that cannot be used or whose targets cannot, over all ranks.
+def _find_bad(
+    run: Run, shard: Shard, sides: Sequence[tuple[Listing, Chain]]
+) -> tuple[dict[int, tuple[str, str]], np.ndarray]:
+    """Check all images and targets, each rank its share.
+
+    Returns:
+        (index -> (file, reason) of the images that cannot be used or whose targets cannot, over all ranks; the prints
+        of this rank's share of the images).
 
     Raises:
         UserError: the ranks see different folders.
     """
     bad: dict[int, tuple[str, str]] = {}
+    prints = []
     for files, chain in sides:
         if len(set(run.world.gather(files.paths.digest()))) > 1:
             raise UserError(f"{files.root}: the ranks see different files there; every host needs the same images")
-        found = find_unreadable_once(files, run.world.rank, shard.indices(len(files)), chain.reading)
-        for part in run.world.gather(found):
+        found = check_images_once(files, run.world.rank, shard.indices(len(files)), chain.reading)
+        more: list[int] = []
+        for part, of_more in run.world.gather([found.bad, found.first_of_more]):
             bad |= {int(i): (files.place(int(i)), why) for i, why in part.items()}
-    return bad
+            more += of_more
+        if more:
+            log.info(f"{files.root}: {more_in_words(len(more), files.paths[min(more)])}")
+        prints.append(found.prints)
+    return bad, prints[0]
 
 
 def steps_per_epoch(run: Run, data: DataSet) -> int:

@@ -585,3 +585,14 @@ def test_paths_that_are_no_text_are_told(tmp_path):
         ConfigError, match=r"c.yaml: data.input_path '.*caf\\udce9': expected a name in UTF-8; rename it, or"
     ):
         load_config(tmp_path / "c.yaml", ["data.input_path=/data/caf\udce9"])
+
+
+def test_a_single_image_is_a_test_set_and_no_training_set(images, tmp_path):
+    image = images / "testing" / "cold" / "000.png"
+    config = load_config(write_config(tmp_path / "c.yaml", "classify", images, data__test_input_path=str(image)))
+    assert check_task(config, "classify", 1).data.test_input_path == image
+    config = load_config(write_config(tmp_path / "c.yaml", "classify", images, data__input_path=str(image)))
+    with pytest.raises(
+        ConfigError, match=r"data.input_path: is a file: .*000.png; expected a folder of images; `tfinpaint"
+    ):
+        check_task(config, "classify", 1)

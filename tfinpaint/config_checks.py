@@ -134,12 +134,22 @@ def _check_distributed(config: Config, ranks: int) -> None:
         )
 
 
+def _check_file(key: str, path: Path) -> None:
+    """A test set may be a single image, whose contents are looked at later."""
+    if not os.path.isfile(path):  # noqa: PTH113
+        raise ConfigError(f"data.{key}: no such folder: {path}")
+    if not key.startswith("test"):
+        raise ConfigError(
+            f"data.{key}: is a file: {path}; expected a folder of images; `tfinpaint prepare` makes one of an archive"
+        )
+
+
 def _check_paths(config: Config) -> None:
     data, load = config.data, config.checkpoints.load
     for key in ("input_path", "target_path", "test_input_path", "test_target_path"):
         path = getattr(data, key)
         if path is not None and not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False where forbidden)
-            raise ConfigError(f"data.{key}: no such folder: {path}")
+            _check_file(key, path)
         if path is not None and key.endswith("target_path") and getattr(data, key.replace("target", "input")) is None:
             raise ConfigError(f"data.{key} needs the inputs of these targets, data.{key.replace('target', 'input')}")
     if isinstance(config.layers, Path) and not config.layers.is_file():

@@ -124,6 +124,6 @@ def test_prepare_counts_and_names_them(tmp_path, photos):
 
 def test_of_many_the_first_are_named():
     copies = [(number, number, False) for number in range(30)]
-    lines = copies_in_words(copies, [f"t{i}" for i in range(30)], [f"u{i}" for i in range(30)], 99)
+    lines = copies_in_words(copies, "t{}".format, "u{}".format, 99)
     assert len(lines) == 22
     assert lines[-1] == "... and 10 more"

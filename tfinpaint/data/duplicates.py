@@ -8,7 +8,7 @@ from its original far less than one picture from another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from tfinpaint.data.decode import THUMBNAIL
 
 KEY_BYTES, PRINT_BYTES = 8, 72
 MOST_PRINTED = 200_000  # images of a folder; of more the keys alone are kept
-_MOST_PAIRS = 2 * 10**9  # of test and training images that are compared; of more the keys alone are
+_MOST_PAIRS = 10**9  # of test and training images that are compared; of more the keys alone are
 _LEAST_COSINE = 0.998  # of two prints
 _LEAST_CONTRAST = 4  # grey levels of the low frequencies; what is flatter is told by its key alone
 _BLOCK = 512, 16_384  # test and training images compared at once
@@ -101,12 +101,12 @@ def _directions(prints: np.ndarray) -> np.ndarray:
 
 
 def copies_in_words(
-    copies: Sequence[tuple[int, int, bool]], test: Sequence[str], training: Sequence[str], images: int
+    copies: Sequence[tuple[int, int, bool]], test: Callable[[int], str], training: Callable[[int], str], images: int
 ) -> list[str]:
     """Return lines that count and name the copies; none without any.
 
     Args:
-        test, training: names of the images.
+        test, training: from an image to its name.
         images: how many test images there are.
     """
     if not copies:
@@ -117,5 +117,5 @@ def copies_in_words(
         f"{len(copies) - same} nearly the same): scores on them are too good; remove them from one side"
     )
     more = [f"... and {len(copies) - MOST_NAMED} more"] if len(copies) > MOST_NAMED else []
-    named = [f"  {test[i]} {'is' if is_same else 'is nearly'} {training[j]}" for i, j, is_same in copies[:MOST_NAMED]]
+    named = [f"  {test(i)} {'is' if is_same else 'is nearly'} {training(j)}" for i, j, is_same in copies[:MOST_NAMED]]
     return [head, *named, *more]

@@ -173,7 +173,7 @@ class _Checked:
         """Lines that name the test images that are training images too."""
         test, training = sides["testing"], sides["training"]
         prints = [np.array([self.prints[path] for path in paths]) for paths in (test, training)]
-        return copies_in_words(find_copies(*prints), test, training, len(test))
+        return copies_in_words(find_copies(*prints), test.__getitem__, training.__getitem__, len(test))
 
 
 def _check(origin: Origin, paths: Sequence[str]) -> _Checked:

@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 def warn_of_copies(run: Run, training: DataSet | None, held_out: DataSet | None) -> None:
     """Compare the prints of all held-out images with those of all training images; every rank calls this."""
-    if not training or not held_out or run.resumed:  # where a run is resumed it was said before
+    if not training or not held_out or not held_out.has_targets or run.resumed:  # as it was said before
         return
     test, known = _gather(run, held_out), _gather(run, training)
     if not run.world.is_first:
         return
     assert held_out.found  # `open_data` has set them
     assert training.found
-    for line in copies_in_words(find_copies(test, known), held_out.found.paths, training.found.paths, len(test)):
+    for line in copies_in_words(find_copies(test, known), held_out.found.place, training.found.place, len(test)):
         log.warning(line)
 
 

@@ -12,6 +12,7 @@ ROWS = [
         "version",
         "files",
         "hdf5",
+        "hdf5_texts",
         "npz",
         "config",
         "config_transforms",
@@ -31,7 +32,18 @@ ROWS = [
         "streams",
     },
     {"data", "models"},
-    {"transfer", "legacy_weights", "checkpoint", "commits", "report", "measurements", "baselines", "restoration"},
+    {
+        "transfer",
+        "legacy_weights",
+        "keras3_weights",
+        "keras_files",
+        "checkpoint",
+        "commits",
+        "report",
+        "measurements",
+        "baselines",
+        "restoration",
+    },
     {"train", "cli", "command_line", "elastic"},
     {
         "pretrain",
@@ -95,7 +107,7 @@ GUARDED = {
     "Image.open": {"decode.py", "metrics.py", "animation.py"},  # the last two open pictures that the run has made
     "h5py.File": {"hdf5.py", "checkpoint.py", "predictions.py"},  # the last two open what they write
     "np.load": {"records.py"},
-    "zipfile.ZipFile": {"archives.py", "npz.py"},
+    "zipfile.ZipFile": {"archives.py", "npz.py", "keras3_weights.py"},
     "tarfile.TarFile": {"archives.py"},
     "gzip.GzipFile": {"archives.py"},
     "yaml.load": {"config_file.py"},

@@ -1,6 +1,7 @@
 """Only plain arrays of numbers pass, and each thing that is refused is refused by its own name."""
 
 import os
+import struct
 
 import h5py
 import numpy as np
@@ -75,7 +76,7 @@ REFUSED = {
     "fill value": (lambda f: f.create_dataset("x", (2**20,), "f4", fillvalue=1), "/x claims 4194304 bytes"),
     "deep": (deep, "more than 32 levels"),
     "attributes": (attributes, "/ has more than 1000 attributes"),
-    "huge attribute": (huge_attribute, "the attribute huge of /scalar may be larger than 16 MiB"),
+    "huge attribute": (huge_attribute, "the attribute huge of /scalar is larger than 16 MiB"),
     "attribute of references": (lambda f: f.attrs.create("x", f["scalar"].ref, dtype=h5py.ref_dtype), "attribute x of / is neither"),
     "ugly name": (lambda f: f.__setitem__("a\nb", h5py.SoftLink("/")), r"/a\nb is a link"),
 }  # fmt: skip
@@ -98,25 +99,56 @@ def test_what_weights_do_not_need_is_refused(tmp_path, case):
     assert "\n" not in str(raised.value)
 
 
-def test_texts_that_may_all_be_the_same_long_one_are_refused(tmp_path, monkeypatch):
-    """A list of variable length holds places in the file, and 16 bytes of each."""
-    monkeypatch.setattr(hdf5, "MOST_ATTRIBUTE_BYTES", 2**20)
+@pytest.mark.parametrize("libver", ["earliest", "v108"])
+def test_lists_of_texts_are_measured_whatever_else_the_file_holds(tmp_path, libver):
+    """A list of variable length holds places in the file, and 16 bytes of each: what lies there is what counts."""
     path = tmp_path / "w.h5"
+    lists = {f"list{n}": [f"block{i}_{'x' * n}" for i in range(n + 2)] for n in (0, 1, 60, 2000)}
+    with h5py.File(path, "w", libver=libver) as file:
+        file.attrs["model_config"] = "x" * 2**17  # one text, which a list could name again and again
+        for number in range(3):  # more than fits into an object's first header
+            file.create_group(f"g{number}").attrs.update({"name": "länger", **lists})
+            file[f"g{number}"].attrs["ä"] = lists["list60"]
+        file["g0/x"] = ONES
+        file["g0/x"].attrs["few"] = ["a", "b"]
+    with hdf5.open_file(path) as file:
+        for group in file.values():
+            assert {name: list(group.attrs[name]) for name in lists} == lists
+            assert list(group.attrs["ä"]) == lists["list60"]
+    with hdf5.open_file(tmp_path / "archive.zip", path.read_bytes()) as file:
+        assert list(file["g0/x"].attrs["few"]) == ["a", "b"]
 
-    def add(file):
-        file["y"] = np.ones(2**16, np.float32)  # 256 KiB
-        file.attrs["names"] = np.array([f"conv_{i}" for i in range(2000)], "S")
-        file.attrs["single"] = "x" * 2**12
-        file.attrs.create("alone", ["x" * 2**12], dtype=h5py.string_dtype())
-        file.attrs["few"] = ["a", "b"]
 
-    with hdf5.open_file(write(path, add)) as file:
-        assert (len(file.attrs["names"]), list(file.attrs["few"])) == (2000, ["a", "b"])
-    with h5py.File(path, "a") as file:
-        file["y"].attrs["four"] = ["a", "b", "c", "d"]
-    words = "the attribute four of /y, 4 texts of variable length, may be larger than 1 MiB"
+def share(path, name, length):
+    """Let all texts of an attribute be its first, whose length nothing else in the file has."""
+    contents = path.read_bytes()
+    at = contents.index(struct.pack("<I", length))
+    with h5py.File(path) as file:
+        count = len(file.attrs[name])
+    path.write_bytes(contents[:at] + contents[at : at + 16] * count + contents[at + 16 * count :])
+
+
+def test_texts_that_are_all_the_same_long_one_are_refused(tmp_path):
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["names"] = ["x" * 54_321, *["y"] * 2999]
+    with hdf5.open_file(path):
+        pass
+    share(path, "names", 54_321)
+    words = "the attribute names of /, 3000 texts of variable length, claims 162963000 bytes and does not hold them"
     with pytest.raises(UserError, match=words), hdf5.open_file(path):
         pass
+
+
+def test_lists_of_texts_where_their_size_cannot_be_told_are_refused(tmp_path):
+    """The newest format keeps many or large attributes apart from their object; a user block moves all places."""
+    many = {f"list{number}": ["a", "b"] for number in range(20)}
+    for name, options in {"dense": {"libver": "latest"}, "block": {"userblock_size": 512}}.items():
+        path = tmp_path / f"{name}.h5"
+        with h5py.File(path, "w", **options) as file:
+            file.attrs.update(many)
+        with pytest.raises(UserError, match="is stored in a way whose size cannot be told"), hdf5.open_file(path):
+            pass
 
 
 def test_too_many_objects_are_refused(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
 DISCRIMINATOR, DISCRIMINATOR_OPTIMIZER = "discriminator.weights.h5", "discriminator_optimizer.npz"
 RANKS = "ranks.npz"
-_ATTRIBUTE = "tfinpaint"
+ATTRIBUTE = "tfinpaint"  # of a weight file: its header
 _NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
 SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
 _STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
@@ -315,7 +315,7 @@ def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | 
 
 def _describe(path: Path, header: Header, network: dict[str, Any] | None = None) -> None:
     with h5py.File(path, "a") as file:
-        file.attrs[_ATTRIBUTE] = header.model_dump_json()
+        file.attrs[ATTRIBUTE] = header.model_dump_json()
         if network is not None:
             file[_NETWORK] = np.frombuffer(json.dumps(network).encode(), np.uint8)
 
@@ -356,7 +356,7 @@ def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:
     file = path / MODEL if path.is_dir() else path
     try:
         with hdf5.open_file(file) as weights:
-            header = Header.model_validate_json(str(weights.attrs[_ATTRIBUTE]))
+            header = Header.model_validate_json(str(weights.attrs[ATTRIBUTE]))
             has_network = _NETWORK in weights
     except (OSError, RuntimeError, LookupError, ValueError, TypeError):  # pydantic's errors are ValueErrors
         what = "a file of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"

@@ -40,7 +40,7 @@ def classify(options: cli.Options, world: dist.World) -> None:
 
 def _classify(run: Run) -> None:
     from tfinpaint.models import losses, trainable
-    from tfinpaint.train import batchnorm, build, dataset, resume
+    from tfinpaint.train import batchnorm, build, dataset, initial_weights, resume
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.copies import warn_of_copies
     from tfinpaint.train.optimizers import build_optimizer
@@ -60,7 +60,7 @@ def _classify(run: Run) -> None:
         if config.distributed.sync_batchnorm:
             batchnorm.synchronise_batchnorm(model, world)
     if config.checkpoints.load and not run.resumed:
-        build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
+        initial_weights.load_by_name(run, config.checkpoints.load, model, classes=classes, whole=training is None)
 
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
     optimizer = None
@@ -85,11 +85,11 @@ def _classify(run: Run) -> None:
 def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
     """(training images, held-out images) of the configuration, with the same classes in the same order."""
     from tfinpaint.data import recipes, sources
-    from tfinpaint.train import build, dataset
+    from tfinpaint.train import dataset, initial_weights
 
     config, data = run.config, run.config.data
     training = held_out = None
-    classes: Sequence[str] | None = None if data.input_path else build.trained_classes(run)
+    classes: Sequence[str] | None = None if data.input_path else initial_weights.trained_classes(run)
     if data.input_path:
         listing = sources.list_class_folders(data.input_path, tag=data.training_tag)
         classes = listing.classes

@@ -7,36 +7,45 @@ needed is refused before anything is read, whoever reads it then: this project, 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 
+from tfinpaint import hdf5_texts
 from tfinpaint.errors import UserError
 
 MOST_OBJECTS = 20_000  # groups and arrays; ResNet50 with its decoder has 700
 MOST_LEVELS = 32  # groups within groups; Keras nests six
 MOST_ATTRIBUTES = 1000  # of an object
-MOST_ATTRIBUTE_BYTES = 16 * 2**20  # of one attribute, as it may come out
+MOST_ATTRIBUTE_BYTES = 16 * 2**20  # of one attribute, with its texts
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[h5py.File]:
+def open_file(path: Path, contents: bytes | None = None) -> Iterator[h5py.File]:
     """Open a file for reading, after a look at everything in it but the numbers.
 
-    All arrays together are no larger than the file, so that reading them cannot take more memory than that.
+    All arrays together are no larger than the file, so that reading them cannot take more memory than that; nor are the
+    texts of one attribute.
+
+    Args:
+        contents: of the file, where they do not lie at `path` themselves but in an archive there.
 
     Raises:
         UserError: it holds something else than uncompressed arrays of numbers that lie in the file itself.
         OSError, RuntimeError, LookupError, ValueError, TypeError: it is missing, damaged or no HDF5 file.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
+    if contents is None and not path.is_file():  # opening a pipe would wait for ever
         raise FileNotFoundError(f"{path} is not a file")
-    with h5py.File(path, "r") as file:
+    with ExitStack() as stack:
+        raw: BinaryIO = stack.enter_context(path.open("rb")) if contents is None else io.BytesIO(contents)
+        file = stack.enter_context(h5py.File(path if contents is None else io.BytesIO(contents), "r"))
         try:
-            _check(file, path.stat().st_size)
+            _check(file, raw, path.stat().st_size if contents is None else len(contents))
         except _RefusedError as error:
             raise UserError(f"{path}: {error}; weights are plain arrays of numbers: save them anew") from None
         yield file
@@ -46,8 +55,8 @@ class _RefusedError(Exception):
     """The file holds what weights do not need. The message says where and what."""
 
 
-def _check(file: h5py.File, file_bytes: int) -> None:
-    _check_attributes(file, file_bytes)
+def _check(file: h5py.File, raw: BinaryIO, file_bytes: int) -> None:
+    _check_attributes(file, raw, file_bytes)
     seen = {h5py.h5o.get_info(file.id).addr}
     levels, left = [file], file_bytes
     for _ in range(MOST_LEVELS):
@@ -61,7 +70,7 @@ def _check(file: h5py.File, file_bytes: int) -> None:
                 seen.add(address)
                 if len(seen) > MOST_OBJECTS:
                     raise _RefusedError(f"holds more than {MOST_OBJECTS} groups and arrays")
-                _check_attributes(child, file_bytes)
+                _check_attributes(child, raw, file_bytes)
                 if isinstance(child, h5py.Group):
                     below.append(child)
                 else:
@@ -96,7 +105,7 @@ def _checked_bytes(array: h5py.Dataset, left: int) -> int:
     return size
 
 
-def _check_attributes(item: h5py.Group | h5py.Dataset, file_bytes: int) -> None:
+def _check_attributes(item: h5py.Group | h5py.Dataset, raw: BinaryIO, file_bytes: int) -> None:
     if len(item.attrs) > MOST_ATTRIBUTES:
         raise _RefusedError(f"{_shown(item.name)} has more than {MOST_ATTRIBUTES} attributes")
     for name in item.attrs:
@@ -106,12 +115,22 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, file_bytes: int) -> None:
         if attribute.dtype.kind not in "fiubS" and not text:
             raise _RefusedError(f"{where} is neither text nor numbers")
         count, size = math.prod(attribute.shape or ()), attribute.get_type().get_size()
-        # Texts of variable length lie elsewhere in the file, perhaps all at the same place. Keras writes lists of
-        # names at a fixed length; a single text takes no more than the file.
-        if text and text.length is None and count > 1:
-            where, size = f"{where}, {count} texts of variable length,", file_bytes
         if count * size > MOST_ATTRIBUTE_BYTES:
-            raise _RefusedError(f"{where} may be larger than {MOST_ATTRIBUTE_BYTES >> 20} MiB")
+            raise _RefusedError(f"{where} is larger than {MOST_ATTRIBUTE_BYTES >> 20} MiB")
+        if text and text.length is None and count > 1:  # a single text takes no more than the file
+            _check_texts(item, name, raw, count, file_bytes)
+
+
+def _check_texts(item: h5py.Group | h5py.Dataset, name: str, raw: BinaryIO, count: int, file_bytes: int) -> None:
+    """Refuse texts of variable length that together are longer than the file: all of them may be the same one."""
+    plain = item.file.userblock_size == 0 and item.file.id.get_create_plist().get_sizes() == (8, 8)
+    address = h5py.h5o.get_info(item.id).addr
+    size = hdf5_texts.text_bytes(raw, address, name.encode("utf-8", "surrogateescape"), count) if plain else None
+    where = f"the attribute {_shown(name)} of {_shown(item.name)}, {count} texts of variable length,"
+    if size is None:
+        raise _RefusedError(f"{where} is stored in a way whose size cannot be told")
+    if size > min(MOST_ATTRIBUTE_BYTES, file_bytes):
+        raise _RefusedError(f"{where} claims {size} bytes and does not hold them")
 
 
 def _shown(name: str) -> str:

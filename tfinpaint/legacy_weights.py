@@ -3,11 +3,14 @@
 Keras 3 loads such files by name too, but does not tell which layers it skipped, and loads a layer by halves where one
 of its weights fits and another does not. With the arrays at hand, the caller can plan, report and copy.
 
+A model within a model is one entry of such a file, with the weights of all its layers; it is taken apart again.
+
 Only numbers that lie in the file itself are read (`hdf5`): no pickle and no model description is opened.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -23,23 +26,31 @@ def is_legacy(path: Path) -> bool:
     """Whether the file is HDF5 with a list of layer names, which `.weights.h5` files of Keras 3 have not."""
     try:
         with hdf5.open_file(path) as file:
-            return _weights_group(file) is not None
+            return has_layer_names(file)
     except (UserError, OSError, RuntimeError, LookupError, ValueError, TypeError):
         return False
 
 
-def read_layers(path: Path) -> dict[str, list[np.ndarray]]:
-    """The weights of each layer that has any, in the file's order.
+def has_layer_names(file: h5py.File) -> bool:
+    """Return whether an open HDF5 file has a list of layer names."""
+    return _weights_group(file) is not None
+
+
+def read_layers(path: Path, wanted: Collection[str] = ()) -> dict[str, list[np.ndarray]]:
+    """Return the weights of each layer that has any, in the file's order.
 
     Args:
         path: a whole model (`model.save` to `.h5`) or weights alone (`save_weights` of Keras 2).
+        wanted: names of layers. An entry of the file that has none of these names may be a model of several layers:
+            they are returned, as its weights name them.
 
     Returns:
         Layer name -> arrays, trainable weights first, as in Keras 3: kernel, bias; gamma, beta,
         moving mean, moving variance.
 
     Raises:
-        UserError: no such file, another format, a damaged file, or one that holds more than plain arrays of numbers.
+        UserError: no such file, another format, a damaged file, one that holds more than plain arrays of numbers, or
+            several layers of the same wanted name.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
@@ -48,14 +59,39 @@ def read_layers(path: Path) -> dict[str, list[np.ndarray]]:
             group = _weights_group(file)
             if group is None:
                 raise UserError(f"{path}: is no Keras 2 weight file: it has no layer_names; save the model to .h5 anew")
-            found = {}
+            found: dict[str, list[np.ndarray]] = {}
             for name in _names(group, "layer_names"):
-                layer = _child(group, name, h5py.Group)
-                found[name] = [_array(layer, weight) for weight in _names(layer, "weight_names")]
+                for layer, arrays in _layers_of(group, name, wanted).items():
+                    if layer in found and layer in wanted:
+                        raise UserError(
+                            f"{path}: holds several layers named {layer}, and cannot tell which is meant; save the "
+                            "model that holds the one alone"
+                        )
+                    found[layer] = arrays
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path}: is damaged or no Keras 2 weight file ({reason}); copy or save it anew") from error
-    return {name: arrays for name, arrays in found.items() if arrays}
+    return found
+
+
+def _layers_of(group: h5py.Group, name: str, wanted: Collection[str]) -> dict[str, list[np.ndarray]]:
+    """Return the layers of one entry of the file: itself, or those of a model within the model."""
+    entry = _child(group, name, h5py.Group)
+    weights = _names(entry, "weight_names")
+    layers = [_layer_of(weight, wanted) or name for weight in weights]
+    if name in wanted or (len(set(layers)) == 1 and layers[0] not in wanted):
+        layers = [name] * len(weights)
+    found: dict[str, list[np.ndarray]] = {}
+    for layer, weight in zip(layers, weights, strict=True):
+        found.setdefault(layer, []).append(_array(entry, weight))
+    return found
+
+
+def _layer_of(weight: str, wanted: Collection[str]) -> str:
+    """Return the layer in the name of a weight, like resnet50/conv1/kernel:0; "" without one. It may have slashes."""
+    parts = weight.split("/")[:-1]
+    names = ["/".join(parts[start:]) for start in range(len(parts))]
+    return next((name for name in names if name in wanted), "".join(parts[-1:]))
 
 
 def _weights_group(file: h5py.File) -> h5py.Group | None:
@@ -86,6 +122,8 @@ def _names(group: h5py.Group, key: str) -> list[str]:
             if (left := left - len(text)) < 0:
                 raise ValueError(f"{key} of {group.name} is longer than names are")
             names.append(text)
+    if len(set(names)) < len(names):  # the same large array could be read again and again
+        raise ValueError(f"{key} of {group.name} has a name twice")
     return names
 
 

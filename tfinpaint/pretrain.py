@@ -43,7 +43,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 def _pretrain(run: Run) -> None:
     from tfinpaint import measurements
     from tfinpaint.models import losses, trainable
-    from tfinpaint.train import batchnorm, build, dataset, restorations, resume
+    from tfinpaint.train import batchnorm, build, dataset, initial_weights, restorations, resume
     from tfinpaint.train.callbacks import evaluate, train
     from tfinpaint.train.copies import warn_of_copies
     from tfinpaint.train.optimizers import build_optimizer
@@ -61,7 +61,7 @@ def _pretrain(run: Run) -> None:
         held_out = open_images(run, model, data.test_input_path, data.test_target_path, training=False)
     warn_of_copies(run, training, held_out)
     if config.checkpoints.load and not run.resumed:
-        build.load_by_name(run, config.checkpoints.load, model, whole=training is None)
+        initial_weights.load_by_name(run, config.checkpoints.load, model, whole=training is None)
 
     scored = held_out.evaluation_batches() if held_out and held_out.has_targets else None
     steps = dataset.steps_per_epoch(run, training) if training else 0

@@ -68,7 +68,7 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     from tfinpaint.data import sources
     from tfinpaint.models import trainable
     from tfinpaint.models.network_file import read_network
-    from tfinpaint.train import build
+    from tfinpaint.train import build, initial_weights
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.run import Run
 
@@ -88,7 +88,7 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     model = build.build_model(header or build.describe(run, steps=0, classes=classes), network, run.network_name)
     trainable.set_trainable(model, config.model.trainable)
     if header is None and config.checkpoints.load:
-        build.load_by_name(run, config.checkpoints.load, model)
+        initial_weights.load_by_name(run, config.checkpoints.load, model, classes=classes)
     steps = (header.steps_per_epoch if header else 0) or 1
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
     trainer = build.make_trainer(run, model, optimizer, steps=steps, scored=True)

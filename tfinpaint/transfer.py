@@ -24,12 +24,19 @@ class TransferPlan:
         missing: layers of the target that the source lacks; they keep the weights they have.
         unused: layers of the source that the target lacks.
         mismatched: layers in both whose shapes differ: (name, source shapes, target shapes); they keep their weights.
+        withheld: layers that fit but are not to be copied, with the reason; they keep the weights they have.
     """
 
     copied: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     mismatched: tuple[tuple[str, Shapes, Shapes], ...]
+    withheld: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def not_copied(self) -> list[str]:
+        """Return the layers of the target that keep the weights they have."""
+        return [*self.missing, *(name for name, *_ in self.mismatched), *(name for name, _ in self.withheld)]
 
     def report(self, source_name: str) -> list[str]:
         """One line per layer that is not copied, then the counts."""
@@ -38,8 +45,9 @@ class TransferPlan:
             f"Skipping layer {name}: {source_name} has weights {source}, the model {target}"
             for name, source, target in self.mismatched
         ]
+        lines += [f"Skipping layer {name}: {reason}" for name, reason in self.withheld]
         lines.append(
-            f"Transferred {len(self.copied)} layers by name; skipped {len(self.missing)}, "
+            f"Transferred {len(self.copied)} layers by name; skipped {len(self.missing) + len(self.withheld)}, "
             f"mismatched {len(self.mismatched)}, not needed {len(self.unused)}"
         )
         return lines
@@ -50,8 +58,11 @@ def layer_weights(model: keras.Model) -> LayerWeights:
     return {file_name(layer.name): layer.get_weights() for layer in model.layers if layer.weights}
 
 
-def plan_transfer(source: LayerWeights, target: keras.Model) -> TransferPlan:
+def plan_transfer(source: LayerWeights, target: keras.Model, withheld: Mapping[str, str] | None = None) -> TransferPlan:
     """Compare the layers of a source and of a built model by name, both ways.
+
+    Args:
+        withheld: layers that are not to be copied even where they fit, with the reason.
 
     Raises:
         UserError: no layer at all would be copied.
@@ -59,11 +70,13 @@ def plan_transfer(source: LayerWeights, target: keras.Model) -> TransferPlan:
     have = {name: [weight.shape for weight in weights] for name, weights in source.items()}
     want = {file_name(layer.name): [tuple(w.shape) for w in layer.weights] for layer in target.layers if layer.weights}
     common = [name for name in want if name in have]
+    fitting, withheld = [name for name in common if have[name] == want[name]], withheld or {}
     plan = TransferPlan(
-        copied=tuple(name for name in common if have[name] == want[name]),
+        copied=tuple(name for name in fitting if name not in withheld),
         missing=tuple(name for name in want if name not in have),
         unused=tuple(name for name in have if name not in want),
         mismatched=tuple((name, have[name], want[name]) for name in common if have[name] != want[name]),
+        withheld=tuple((name, withheld[name]) for name in fitting if name in withheld),
     )
     if not plan.copied:
         raise UserError(

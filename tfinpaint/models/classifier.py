@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from tfinpaint.models.layer_names import file_name
+
 HEAD = "dense_1"  # the seed tool's name for it
 
 
@@ -18,3 +20,15 @@ def build_classifier(encoder: keras.Model, classes: int) -> keras.Model:
     x = layers.Dense(classes, name=HEAD)(x)
     x = layers.Activation("softmax", dtype="float32", name="softmax")(x)
     return keras.Model(encoder.input, x, name="classifier")
+
+
+def head_layers(model: keras.Model) -> list[str]:
+    """Return the names of the layers of a classifier whose weights belong to its classes: the last one that mixes
+    channels, such as a dense one, and what comes after it.
+    """
+    found = []
+    for layer in reversed([layer for layer in model.layers if layer.weights]):
+        found.append(file_name(layer.name))
+        if any(len(weight.shape) > 1 for weight in layer.weights):
+            break
+    return found

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfinpaint import checkpoint, legacy_weights, run_folder, transfer
-from tfinpaint.checkpoint import ENCODER, KINDS, Contents, Header, Kind, Restoration
+from tfinpaint import checkpoint, run_folder
+from tfinpaint.checkpoint import ENCODER, Contents, Header, Restoration
 from tfinpaint.config import Config
 from tfinpaint.errors import UserError
 from tfinpaint.models import trainable
@@ -32,7 +30,6 @@ from tfinpaint.train.loop import Measure, Trainer
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.run import Resumed, Run
 from tfinpaint.train.trained_weights import TrainedBefore
-from tfinpaint.transfer import LayerWeights, TransferPlan
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +47,7 @@ def describe(run: Run, *, steps: int, classes: tuple[str, ...] = ()) -> Header:
         step=0,
         encoder=None if run.network else model.encoder,
         encoder_output=None if run.network else model.encoder_output,
-        network=_digest(run.network) if run.network else None,
+        network=digest(run.network) if run.network else None,
         height=height,
         width=width,
         channels=channels,
@@ -77,7 +74,8 @@ def _restoration(config: Config) -> Restoration | None:
     return Restoration(fill=config.mask.section.fill, input_transforms=tuple(steps))
 
 
-def _digest(network: dict[str, Any]) -> str:
+def digest(network: dict[str, Any]) -> str:
+    """Return the SHA-256 of a network's definition, as headers have it."""
     return hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest()
 
 
@@ -115,17 +113,17 @@ def _check_shapes(model: keras.Model, header: Header) -> None:
         if len(taken) == 3 and taken[2] == 1 and header.channels == 3:
             hint = "; set data.input_grayscale: true"
         raise UserError(
-            f"layers: the network takes images of {_by(taken)}, the data gives {_by(given)} (height x width x channels)"
+            f"layers: the network takes images of {by(taken)}, the data gives {by(given)} (height x width x channels)"
             f"{hint}"
         )
     made = model.output_shape[1:]
     if header.kind == "classifier" and made != (len(header.classes),):
         raise UserError(
-            f"layers: the network's output has the shape {_by(made)}, the data has {len(header.classes)} classes: "
+            f"layers: the network's output has the shape {by(made)}, the data has {len(header.classes)} classes: "
             f"{', '.join(header.classes)}"
         )
     if header.kind == "inpainter" and len(made) != 3:
-        raise UserError(f"layers: the network's output has the shape {_by(made)}, pretrain needs one that makes images")
+        raise UserError(f"layers: the network's output has the shape {by(made)}, pretrain needs one that makes images")
 
 
 def check_output_shape(run: Run, model: keras.Model) -> None:
@@ -138,12 +136,12 @@ def check_output_shape(run: Run, model: keras.Model) -> None:
     masks = run.config.data.target_is_mask
     if made[:2] != wanted[:2] or (not masks and made[2] != wanted[2]):
         raise UserError(
-            f"{run.network_name}: the network makes images of {_by(made)}, the targets are "
-            f"{_by(wanted[:2] if masks else wanted)} (height x width x channels); let data.target_transforms fit them"
+            f"{run.network_name}: the network makes images of {by(made)}, the targets are "
+            f"{by(wanted[:2] if masks else wanted)} (height x width x channels); let data.target_transforms fit them"
         )
 
 
-def _by(shape: Sequence[int | None]) -> str:
+def by(shape: Sequence[int | None]) -> str:
     """height x width x channels, or whatever the shape has."""
     return " x ".join("any" if extent is None else str(extent) for extent in shape)
 
@@ -155,92 +153,12 @@ def output_activation(run: Run) -> str:
     return "softmax" if run.kind == "classifier" else run.config.output_activation
 
 
-def trained_classes(run: Run) -> tuple[str, ...] | None:
-    """The class names of the classifier in `checkpoints.load`; None where the file does not tell."""
-    load = run.config.checkpoints.load
-    assert load is not None  # the configuration was checked
-
-    def read() -> list[str]:
-        found = run_folder.find(load, "checkpoints.load").path
-        if found.is_file() and legacy_weights.is_legacy(found):
-            return []
-        return list(checkpoint.read_header(found, allowed=("classifier",)).classes)
-
-    return tuple(run.world.from_first(read)) or None
-
-
-def load_by_name(run: Run, path: Path, model: keras.Model, *, whole: bool = False) -> None:
-    """Fill the layers of `model` that the file also has, on rank 0; `Trainer.synchronise` gives them to the others.
-
-    What was transferred is logged, and noted in `run.transferred`.
-
-    Args:
-        whole: every layer must be filled, from a model of the same form: it is to be used as it is.
-
-    Raises:
-        UserError: there is no such checkpoint, or its weights cannot be used.
-    """
-
-    def load() -> list[str]:
-        meant = run_folder.find(path, "checkpoints.load")
-        found, notes = meant.path, [meant.note] if meant.note else []
-        kind, source = _read_weights(run, found, whole)
-        plan = transfer.plan_transfer(source, model)
-        if whole and (plan.missing or plan.mismatched):
-            raise UserError(_not_whole(run, found, plan))
-        transfer.copy_weights(plan, source, model)
-        return [*notes, f"Loading {kind} weights from {found}", *plan.report(found.name)]
-
-    lines = run.world.from_first(load)
-    for line in lines:
-        log.info(line)
-    run.transferred[:] = lines
-
-
-def _not_whole(run: Run, path: Path, plan: TransferPlan) -> str:
-    """Explain why a model cannot be evaluated with the weights of a file."""
-    if not plan.mismatched:
-        return f"{path}: without training every layer's weights must be there; layer {plan.missing[0]} is not"
-    name, stored, wanted = plan.mismatched[0]
-    reason = f"{path}: the weights of layer {name} have the shapes {stored}, the model needs {wanted}"
-    trained = run.config.input_shape
-    with contextlib.suppress(UserError):  # a file of Keras's tells no size
-        header = checkpoint.read_header(path)
-        trained = header.height, header.width, header.channels
-    if trained == run.config.input_shape:
-        return f"{reason}; without training every layer's weights must fit"
-    return (
-        f"{reason}: it was trained on images of {_by(trained)}, the data gives {_by(run.config.input_shape)} (height x "
-        "width x channels); let data.transforms make images of the first shape, or train at the second"
-    )
-
-
 def initial_weights(run: Run) -> str:
     """Tell where the weights came from that a run began with, for its report."""
     if run.transferred:
         return "\n".join(run.transferred)
     load = run.config.checkpoints.load
     return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
-
-
-def _read_weights(run: Run, path: Path, whole: bool) -> tuple[str, LayerWeights]:
-    """(what kind of model, its weights by layer name) of a checkpoint or of a Keras 2 file."""
-    if path.is_file() and legacy_weights.is_legacy(path):
-        return "Keras 2", legacy_weights.read_layers(path)
-    allowed: tuple[Kind, ...] = ("inpainter", "encoder") if run.kind == "inpainter" else (*KINDS,)
-    header = checkpoint.read_header(path, allowed=allowed)
-    # Of a whole model also what has no weights, or would lie between the layers of equal names.
-    form = {"encoder_output": "model.", "bottleneck": "model.", "output_activation": "with this loss the "}
-    wanted = describe(run, steps=0)
-    for name, where in {"encoder": "model.", **(form if whole else {})}.items():
-        stored, configured = getattr(header, name), getattr(wanted, name)
-        if stored != configured and run.network is None and header.network is None:
-            raise UserError(f"{path}: its {name} is {stored}, {where}{name} is {configured}")
-    if whole and header.network != (_digest(run.network) if run.network else None):
-        log.warning(f"{path} was trained with another network file: names and shapes fit, what lies between may not")
-    source = build_model(header, checkpoint.read_network(path), str(path), checkpoint.most_weights(path))
-    checkpoint.load_weights(path, source)
-    return header.kind, transfer.layer_weights(source)
 
 
 def make_trainer(

@@ -213,6 +213,24 @@ def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path):
         checkpoint.read_header(alone, allowed=("inpainter",))
 
 
+@pytest.mark.parametrize("more", [{}, {"unknown": 1}])
+def test_a_newer_checkpoint_is_called_newer_and_one_without_a_number_loads(saved, more):
+    found = json.loads(header().model_dump_json())
+    assert found.pop("format") == checkpoint.FORMAT
+    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", json.dumps(found)))
+    assert checkpoint.read_header(path) == header()
+    newer = json.dumps(found | {"format": 7} | more)
+    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", newer))
+    words = r"x\.weights\.h5: was written by a newer tfinpaint \(its format is 7, this one reads 1\); update tfinpaint"
+    with pytest.raises(UserError, match=words):
+        checkpoint.read_header(path)
+    for number in (0, "7", None, [7]):
+        text = json.dumps(found | {"format": number})
+        path = spoiled(saved, lambda file, text=text: file.attrs.__setitem__("tfinpaint", text))
+        with pytest.raises(UserError, match="not a checkpoint of tfinpaint"):
+            checkpoint.read_header(path)
+
+
 def test_what_is_not_a_checkpoint_is_refused(tmp_path):
     plain = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
     plain.save_weights(tmp_path / "plain.weights.h5")

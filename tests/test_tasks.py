@@ -288,6 +288,40 @@ def test_a_keras_2_weight_file_is_loaded_by_name_with_a_report(classifier, tmp_p
     assert any(np.array_equal(value, kernel) for value in stored)  # frozen: it is still what came from the file
 
 
+def test_the_head_of_a_classifier_goes_to_the_same_classes_alone(classifier, tmp_path):
+    checkpoint = classifier / "run" / "model_checkpoints" / "model_checkpoint_6"
+    other = tmp_path / "other"
+    for name, new in {"cold": "ant", "warm": "bee"}.items():
+        shutil.copytree(classifier / "data" / "training" / name, other / new)
+
+    def run(name: str, *changes: str) -> str:
+        named = ("checkpoints.save=null", "num_epochs=1", "steps_per_epoch=1", *changes)
+        words = [word for change in named for word in ("--set", change)]
+        return succeed("classify", "--config", classifier / "c.yaml", "--workdir", tmp_path / name, *words)
+
+    elsewhere = (f"data.input_path={other}", "data.test_input_path=null")
+    output = run("other", f"checkpoints.load={checkpoint}", *elsewhere)
+    assert "Skipping layer dense_1: model_checkpoint_6 was trained on other classes: cold, warm\n" in output
+    assert "Transferred 2 layers by name; skipped 1, mismatched 0, not needed 0" in output
+    output = run("same", f"checkpoints.load={checkpoint}")
+    assert "Transferred 3 layers by name; skipped 0, mismatched 0, not needed 0" in output
+    plain = tmp_path / "plain.weights.h5"  # as plain Keras writes it, which knows no class names
+    with h5py.File(checkpoint / "model.weights.h5") as source, h5py.File(plain, "w") as target:
+        for name in source:
+            if name != "tfinpaint_network":
+                source.copy(name, target)
+    output = run("plain", f"checkpoints.load={plain}")
+    assert "Skipping layer dense_1: plain.weights.h5 does not name the classes that it was trained on\n" in output
+    # Without training there is no other head: the order of the classes is taken on trust, and said.
+    output = run("evaluated", f"checkpoints.load={plain}", "data.input_path=null")
+    assert (
+        "plain.weights.h5 does not name the classes that it was trained on; its head is taken to be for: cold, warm"
+        in output
+    )
+    assert "Transferred 3 layers by name" in output
+    assert summary(tmp_path / "evaluated")["test_accuracy"] == 1.0
+
+
 def _datasets(group: h5py.Group) -> list[h5py.Dataset]:
     found: list[h5py.Dataset] = []
     group.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)

@@ -44,6 +44,7 @@ MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "o
 DISCRIMINATOR, DISCRIMINATOR_OPTIMIZER = "discriminator.weights.h5", "discriminator_optimizer.npz"
 RANKS = "ranks.npz"
 ATTRIBUTE = "tfinpaint"  # of a weight file: its header
+FORMAT = 1  # of a checkpoint; more where an older tfinpaint would misread it
 _NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
 SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
 _STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
@@ -66,6 +67,7 @@ class Header(BaseModel):
     """What a weight file holds: enough to build the model that it fits, and to go on training.
 
     Attributes:
+        format: of the checkpoint; those without a number are of the first.
         kind: "inpainter" (context encoder), "classifier", or "encoder" (the encoder's weights alone).
         epoch, step: training done, counted from the start of the run: whole epochs, and steps.
         encoder, encoder_output: arguments of `models.encoder.build_encoder`; None for a network of its own.
@@ -83,6 +85,7 @@ class Header(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    format: int = Field(1, ge=1)
     kind: Kind
     epoch: int = Field(ge=0)
     step: int = Field(ge=0)
@@ -356,18 +359,30 @@ def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:
     file = path / MODEL if path.is_dir() else path
     try:
         with hdf5.open_file(file) as weights:
+            _refuse_newer(path, str(weights.attrs[ATTRIBUTE]))
             header = Header.model_validate_json(str(weights.attrs[ATTRIBUTE]))
             has_network = _NETWORK in weights
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError):  # pydantic's errors are ValueErrors
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError):  # pydantic's: ValueErrors
         what = "a file of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
         raise UserError(
-            f"{path}: {what}; expected a folder model_checkpoint_<epoch>, its {ENCODER}, or a Keras 2 file (.h5)"
+            f"{path}: {what}; expected a folder model_checkpoint_<epoch> or its {ENCODER}; checkpoints.load also takes "
+            "the .h5, .weights.h5 and .keras files of Keras"
         ) from None
     if header.kind not in allowed:
         raise UserError(f"{path}: holds the weights of kind {header.kind}; expected: {' or '.join(allowed)}")
     if wrong := _contradiction(header, has_network, file.stat().st_size):
         raise UserError(f"{path}: its header cannot be true: {wrong}; copy the checkpoint anew")
     return header
+
+
+def _refuse_newer(path: Path, header: str) -> None:
+    """Refuse a checkpoint of a format that is not known yet. Raises ValueError, TypeError where there is no header."""
+    found = json.loads(header).get("format", 1)
+    if found > FORMAT:
+        raise UserError(
+            f"{path}: was written by a newer tfinpaint (its format is {found}, this one reads {FORMAT}); update "
+            "tfinpaint"
+        )
 
 
 def _contradiction(header: Header, has_network: bool, file_bytes: int) -> str | None:

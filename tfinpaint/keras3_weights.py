@@ -30,7 +30,7 @@ WEIGHTS, DESCRIPTION = "model.weights.h5", "config.json"  # members of an archiv
 MOST_MEMBERS = 1000  # of an archive
 MOST_DESCRIPTION_BYTES = 16 * 2**20  # ResNet50's takes 100 kB
 MOST_EXPANSION = 4  # of a member that was packed again by other programs; weights become smaller by a tenth
-_OPTIMIZER = "optimizer"
+_NO_LAYERS = ("optimizer", "metrics")  # of a compiled model
 _LAYERS_BEFORE = "_layer_checkpoint_dependencies"  # what Keras 2.12 and 2.13 wrote for "layers"
 _DAMAGED = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, NotImplementedError, EOFError,
@@ -64,11 +64,8 @@ class StoredLayer:
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file is a zip archive, as `.keras` files are."""
-    try:
-        return path.is_file() and zipfile.is_zipfile(path)
-    except OSError:
-        return False
+    """Return whether a file should be an archive. Keras itself decides by the name."""
+    return path.suffix == ".keras" and path.is_file()
 
 
 def holds_layers(file: h5py.File) -> bool:
@@ -77,7 +74,7 @@ def holds_layers(file: h5py.File) -> bool:
 
 
 def read_layers(path: Path) -> list[StoredLayer]:
-    """Return the layers of a `.weights.h5` or `.keras` file that have weights, those of an optimizer left out.
+    """Return the layers of a `.weights.h5` or `.keras` file that have weights, without optimizer and metrics.
 
     Raises:
         UserError: the file is missing, damaged, of another format, or holds more than plain arrays of numbers.
@@ -109,7 +106,7 @@ def _groups_with_weights(group: h5py.Group, place: str) -> Iterator[str]:
         yield place
     for name in sorted(group, key=_class_and_number):
         child = group[name]
-        if name != "vars" and isinstance(child, h5py.Group) and (place or name != _OPTIMIZER):
+        if name != "vars" and isinstance(child, h5py.Group) and (place or name not in _NO_LAYERS):
             yield from _groups_with_weights(child, f"{place}/{name}".lstrip("/"))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import zlib
 from bisect import bisect_right
@@ -65,7 +66,7 @@ class Contents(_Section):
     """
 
     format: Literal["tfinpaint records"]
-    version: Literal[1]
+    version: Literal[1] = VERSION
     images: int = Field(ge=1, lt=2**32)
     classes: list[str]
     shards: list[Shard]
@@ -169,7 +170,9 @@ def _read_contents(root: Path) -> Contents:
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
             raise UserError(f"{path}: {path.stat().st_size} bytes, more than {MAX_INDEX_BYTES}: no index of records")
-        contents = Contents.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        _refuse_newer(path, text)
+        contents = Contents.model_validate_json(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -182,6 +185,21 @@ def _read_contents(root: Path) -> Contents:
     if missing := {NAMES, NAME_STARTS, PLACES} - set(contents.arrays):
         raise UserError(f"{path}: names no {sorted(missing)[0]}; pack the images again")
     return contents
+
+
+def _refuse_newer(path: Path, index: bytes) -> None:
+    """Refuse an index of a version that is not known yet."""
+    try:
+        found = json.loads(index)
+    except (ValueError, RecursionError):  # told in the words of the validation
+        return
+    if isinstance(found, dict) and found.get("format") == FORMAT:
+        version = found.get("version")
+        if isinstance(version, int) and version > VERSION:
+            raise UserError(
+                f"{path}: was written by a newer tfinpaint (its version is {version}, this one reads {VERSION}); "
+                "update tfinpaint"
+            )
 
 
 def _check_size(path: Path, expected: ArrayFile) -> None:

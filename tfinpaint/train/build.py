@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfinpaint import checkpoint, run_folder
-from tfinpaint.checkpoint import ENCODER, Contents, Header, Restoration
+from tfinpaint.checkpoint import ENCODER, FORMAT, Contents, Header, Restoration
 from tfinpaint.config import Config
 from tfinpaint.errors import UserError
 from tfinpaint.models import trainable
@@ -42,6 +42,7 @@ def describe(run: Run, *, steps: int, classes: tuple[str, ...] = ()) -> Header:
     assert height
     assert width
     return Header(
+        format=FORMAT,
         kind=run.kind,
         epoch=0,
         step=0,

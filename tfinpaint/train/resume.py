@@ -18,7 +18,7 @@ from tfinpaint.train.run import Resumed, Run
 log = logging.getLogger(__name__)
 
 # Fields of the header that may differ: how far the run is, and what its configuration and its ranks say about the data.
-_MAY_DIFFER = {"kind", "epoch", "step", "restoration", "batch_size", "steps_per_epoch", "lr_factor"}
+_MAY_DIFFER = {"format", "kind", "epoch", "step", "restoration", "batch_size", "steps_per_epoch", "lr_factor"}
 _NAMED = {"loss_scaled": "loss scaling (precision: mixed_float16, or distributed.compression)"}
 
 

@@ -588,12 +588,16 @@ def legacy(change: Callable[[Good, h5py.File], None]) -> Make:
             file["conv1_conv/w"] = np.ones(3, np.float32)
             file["conv1_conv"].attrs["weight_names"] = ["w"]
             change(good, file)
-        return [
-            *("--config", good.root / "classify.yaml", "--workdir", out / "run"),
-            *("--set", f"checkpoints.load={folder / 'x.h5'}"),
-        ]
+        return classify_from(folder / "x.h5", good, out)
 
     return make
+
+
+def classify_from(path: Path, good: Good, out: Path) -> Arguments:
+    return [
+        *("--config", good.root / "classify.yaml", "--workdir", out / "run"),
+        *("--set", f"checkpoints.load={path}"),
+    ]
 
 
 def relinked(good: Good, file: h5py.File) -> None:
@@ -604,6 +608,13 @@ def relinked(good: Good, file: h5py.File) -> None:
 def hollow(good: Good, file: h5py.File) -> None:
     del file["conv1_conv/w"]
     file.create_dataset("conv1_conv/w", (2**40,), "f4", chunks=(2**10,))
+
+
+def many_times(good: Good, file: h5py.File) -> None:
+    """An array of 1 MB, to be read 10,000 times."""
+    del file["conv1_conv/w"]
+    file["conv1_conv/w"] = np.ones(2**18, np.float32)
+    file["conv1_conv"].attrs["weight_names"] = np.full(10_000, b"w")
 
 
 def one_text(good: Good, folder: Path, out: Path) -> Arguments:
@@ -622,6 +633,44 @@ LEGACY = {
     "array that claims terabytes": legacy(hollow),
     "names beyond number": legacy(lambda good, file: file.attrs.__setitem__("layer_names", ["x" * 60] * 1000)),
     "3000 names that are one text": one_text,
+    "an array that is named again and again": legacy(many_times),
+}
+
+
+def keras_file(change: Callable[[Good, zipfile.ZipFile], None]) -> Make:
+    """A `.keras` file of the good weights, with more members or others."""
+
+    def make(good: Good, folder: Path, out: Path) -> Arguments:
+        path = folder / "x.keras"
+        path.write_bytes(keras_archive(good))
+        with zipfile.ZipFile(path, "a") as archive:
+            change(good, archive)
+        return classify_from(path, good, out)
+
+    return make
+
+
+def add_link(good: Good, archive: zipfile.ZipFile) -> None:
+    info = zipfile.ZipInfo("assets/x")
+    info.external_attr = 0o120777 << 16
+    archive.writestr(info, str(good.weights))
+
+
+def claim_exabytes(good: Good, archive: zipfile.ZipFile) -> None:
+    archive.getinfo("model.weights.h5").file_size = 2**60
+    archive.comment = b"so that the directory is written"
+
+
+def compress(good: Good, archive: zipfile.ZipFile) -> None:
+    archive.writestr("assets/x", bytes(2**28), zipfile.ZIP_DEFLATED)
+
+
+KERAS_FILES = {  # with the exit code: what is only described is no reason to refuse
+    "code in its description": (keras_file(lambda good, archive: None), 0),
+    "link": (keras_file(add_link), 2),
+    "path that climbs": (keras_file(lambda good, archive: archive.writestr("../../canaries/x", b"x")), 2),
+    "weights of exabytes": (keras_file(claim_exabytes), 2),
+    "bomb": (keras_file(compress), 2),
 }
 
 
@@ -781,6 +830,8 @@ def cases() -> Iterator[Case]:
         yield Case(f"checkpoint: bits flipped, {seed}", "predict", "predict", raw_weights(flipped(seed)), "", (0, 2))
     for name, make in LEGACY.items():
         yield Case(f"Keras 2 weights: {name}", "classify", "classify", make, "x.h5")
+    for name, (make, ends) in KERAS_FILES.items():
+        yield Case(f"Keras file: {name}", "classify", "classify", make, "x.keras", (ends,))
     for name, (file, write) in RESUMED.items():
         yield Case(f"resumed: {name}", "pretrain", "pretrain", resumed(file, write), file)
     for name, (make, named) in RECORDS.items():

@@ -152,7 +152,8 @@ def _names_by_place(model: Any, place: str) -> Iterator[tuple[str, str]]:
         kind = snake_case(str(layer["class_name"]))
         numbered = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
-        yield f"{place}layers/{numbered}", str(layer["config"]["name"])
+        if isinstance(name := layer["config"].get("name"), str):
+            yield f"{place}layers/{numbered}", name
         yield from _names_by_place(layer, f"{place}layers/{numbered}/")
 
 

@@ -1,5 +1,8 @@
 """What is installed, asked of processes that may fail."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tfinpaint import installation, processes
@@ -55,3 +58,15 @@ def test_an_mpirun_that_cannot_be_started_is_told(monkeypatch, tmp_path):
     assert "No such file" in installation.mpirun()
     mpirun.write_text("#!/bin/sh\necho 'mpirun (Open MPI) 9.9'\necho\necho Report bugs\n")
     assert installation.mpirun() == f"mpirun (Open MPI) 9.9, {mpirun}"
+
+
+def test_every_dependency_has_a_lowest_version_and_the_lock_is_not_below_it():
+    """`setup.py` names what was tested at the least: NumPy before 2, for one, does some things in another way."""
+    root = Path(__file__).parents[1]
+    text = (root / "setup.py").read_text()
+    wanted = dict(re.findall(r'"([a-z][a-z0-9-]*)>=([0-9.]+)[^"]*"', text))
+    listed = text[text.index("install_requires=[") : text.index("extras_require")]
+    assert set(re.findall(r'^ *"([a-z][a-z0-9-]*)', listed, re.MULTILINE)) <= set(wanted)
+    locked = dict(re.findall(r"^([A-Za-z0-9-]+)==([0-9.]+)", (root / "requirements.txt").read_text(), re.MULTILINE))
+    for name, lowest in wanted.items():
+        assert tuple(map(int, locked[name].split("."))) >= tuple(map(int, lowest.split("."))), name

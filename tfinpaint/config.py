@@ -42,7 +42,8 @@ class Checkpoints(Section):
     load: Path | None = Field(
         None,
         description="what to start from: a run folder (its newest checkpoint), `best` in a run folder (its checkpoint "
-        "of the lowest loss on held-out images), a checkpoint folder, a weight file, or a Keras 2 `.h5` file",
+        "of the lowest loss on held-out images), a checkpoint folder, a weight file, or a file of Keras (`.h5`, "
+        "`.weights.h5`, `.keras`)",
     )
 
 

@@ -21,8 +21,8 @@ from tfinpaint.models.network import build_network
 from tfinpaint.models.network_file import input_size, read_network
 
 ZIP = Path(__file__).parents[2] / "shared" / "data" / "seed" / "rmldnn_configurations_and_networks.zip"
-# (parameters, trainable parameters) that Keras 2 (tf_keras 2.21) counts; without the names that YOLOv3's layers lack, and
-# with the name that satellite's activation has in Keras, which Keras 2 needs.
+# (parameters, trainable parameters) that Keras 2 counts (tf_keras 2.21, which needs the names that YOLOv3's layers lack and
+# Keras's name of the activation log_softmax_v2).
 COUNTS = json.loads((Path(__file__).parent / "golden" / "rmldnn_networks.json").read_text())
 QUICK = [
     "resources/classification/MobileNet/network.json",

@@ -409,14 +409,17 @@ def test_nothing_in_the_file_is_run_or_imported(tmp_path):
     code = f"open({str(trap)!r}, 'w').close()"
     payload = layer("Lambda", "bad", "image", function={"class_name": "__lambda__", "config": {"code": code}})
     assert refused(image(), payload) == (
-        "network.json: layer bad (Lambda): this class is not supported, because it holds Python code, and no code from a "
+        "layers: layer bad (Lambda): this class is not supported, because it holds Python code, and no code from a "
         "file is run"
     )
     unknown = refused(image(), layer("InstanceNormalization", "bad", "image"))
     assert (
         "bad (InstanceNormalization): this class is not supported; there are Activation, Add, AlphaDropout," in unknown
     )
-    assert "because it calls a TensorFlow function by name" in refused(image(), layer("TFOpLambda", "bad", "image"))
+    added = {**layer("TFOpLambda", "bad"), "inbound_nodes": [["image", 0, 0, {"y": 3.0, "name": None}]]}  # image + 3.0
+    assert "bad (TFOpLambda): this class is not supported, because it calls a TensorFlow function by" in refused(
+        image(), added
+    )
     assert "because images have two dimensions" in refused(image(), layer("Conv3D", "bad", "image"))
     for name in ("os", "os.system", "__import__", "Functional", "TFOpLambda", "Layer"):
         assert "this class is not supported" in refused(image(), layer(name, "bad", "image"))

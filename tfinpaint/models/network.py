@@ -43,15 +43,6 @@ ACTIVATIONS = (
     *("elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "log_softmax", "mish", "relu", "relu6"),
     *("selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh"),
 )
-# Why a class that Keras 2 has is not among them, where it is for more than its rarity.
-_CODE = "because it holds Python code, and no code from a file is run"
-_CALL = "because it calls a TensorFlow function by name, and only the layers listed in docs/configuration.md are built"
-_NESTED = "because it is a model within the model; write its layers out in the outer one"
-REFUSED = {
-    **dict.fromkeys(("Lambda", "PyFunc"), _CODE),
-    **dict.fromkeys(("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceProperty"), _CALL),
-    **dict.fromkeys(("Functional", "Model", "Sequential"), _NESTED),
-}
 _INITIALIZERS = (
     *("Zeros", "Ones", "Constant", "Identity", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal"),
     *("VarianceScaling", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform"),
@@ -206,8 +197,6 @@ def _make_layer(layer: Layer, dtype: dict[str, str]) -> keras.Layer:
 
 
 def _why_refused(class_name: str) -> str:
-    if reason := REFUSED.get(class_name):
-        return f", {reason}"
     if class_name.endswith(("1D", "3D")):
         return ", because images have two dimensions"
     return f"; there are {', '.join(sorted(LAYERS))}"

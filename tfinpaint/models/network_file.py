@@ -24,6 +24,16 @@ KERAS2_HARD_SIGMOID = "keras2_hard_sigmoid"  # max(0, min(1, x / 5 + 1 / 2)); th
 _PADDED_WITH_ZEROS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "AveragePooling2D")
 _WINDOWS = (*_PADDED_WITH_ZEROS, "Conv2DTranspose", "MaxPooling2D")
 
+# Why a class that Keras 2 has is not among them, where it is for more than its rarity.
+_CODE = "because it holds Python code, and no code from a file is run"
+_CALL = "because it calls a TensorFlow function by name, and only the layers listed in docs/configuration.md are built"
+_NESTED = "because it is a model within the model; write its layers out in the outer one"
+REFUSED = {
+    **dict.fromkeys(("Lambda", "PyFunc"), _CODE),
+    **dict.fromkeys(("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceProperty"), _CALL),
+    **dict.fromkeys(("Functional", "Model", "Sequential"), _NESTED),
+}
+
 Layer = dict[str, Any]
 Call = tuple[str, int]  # (layer name, how many calls of that layer came before)
 
@@ -158,6 +168,8 @@ def _canonical_layer(item: Any, position: int, before: str | None, origin: str) 
         raise UserError(f"{origin}: layer {position} ({class_name}): its name must be a text, not {name!a:.80}")
     layer: Layer = {"class_name": class_name, "name": name, "config": config, "inbound_nodes": []}
     with blamed_on(layer, origin):
+        if reason := REFUSED.get(class_name):
+            raise ValueError(f"this class is not supported, {reason}")
         if "inbound_nodes" in item:
             layer["inbound_nodes"] = _nodes(item["inbound_nodes"])
             if bool(layer["inbound_nodes"]) == (class_name == "InputLayer"):

@@ -12,7 +12,7 @@ from tfinpaint.data import prepare, recipes, sources
 from tfinpaint.data.pipeline import Failures, Images, Shard
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
-from tfinpaint.train.dataset import DataSet
+from tfinpaint.train.dataset import DataSet, open_data
 from tfinpaint.train.run import Run
 
 
@@ -85,3 +85,23 @@ def test_errors_of_other_kinds_are_not_hidden(tmp_path):
     data = DataSet(run_of(CONFIG), Images.open(listing, Shard(), recipe.images, preload=False), None, broken)
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(data.evaluation_batches())
+
+
+def test_a_class_that_loses_all_its_images_is_an_error_and_one_of_a_single_image_is_told(tmp_path, caplog):
+    root = write_images(tmp_path / "x", {"a": 3, "b": 2, "c": 1})
+    for name in ("000", "001"):
+        (root / "b" / f"{name}.png").write_bytes(b"")
+    config = Config.model_validate(
+        {
+            "workdir": tmp_path,
+            "data": {"transforms": [{"resize": [8, 8]}], "max_bad_images": 2, "batch_size": 2, "target_type": "labels"},
+        }
+    )
+    run = Run(config, World(), "classifier", None, None)
+    recipe = recipes.classification(config, labels=True, augment=False)
+    with pytest.raises(UserError, match=r"x: no readable image is left in class b; mend them or remove it$"):
+        open_data(run, recipe, sources.list_class_folders(root), training=True)
+    write_images(root, {"b": 1})
+    caplog.set_level("INFO")
+    assert len(open_data(run, recipe, sources.list_class_folders(root), training=True)) == 5
+    assert f"{root}: a single image to learn from in class b, c" in caplog.messages

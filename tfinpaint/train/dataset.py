@@ -152,6 +152,8 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     if left_out:
         good = np.delete(np.arange(len(listing)), left_out)
         sides = [(files.select(good), chain) for files, chain in sides]
+    if listing.classes and recipe.has_targets:
+        _check_classes(listing, sides[0][0], training)
     count = len(sides[0][0])
     opened = [Images.open(files, shard, chain, run.config.data.preload) for files, chain in sides]
     classes = f" in {len(listing.classes)} classes" if listing.classes and recipe.has_targets else ""
@@ -167,6 +169,22 @@ def open_data(run: Run, recipe: Recipe, listing: Listing, targets: Listing | Non
     failures = Failures(limit, before=len(left_out)) if training else Failures()
     targets_opened = opened[1] if len(opened) > 1 else None
     return DataSet(run, opened[0], targets_opened, recipe, failures, listed, left_out, listing, prints)
+
+
+def _check_classes(found: Listing, good: Listing, training: bool) -> None:
+    """Refuse a class that has lost all its images; tell of classes with a single one to train on.
+
+    Raises:
+        UserError: a class has none left.
+    """
+    before, after = (np.bincount(each.labels, minlength=len(found.classes)) for each in (found, good))
+    if lost := [name for name, had, has in zip(found.classes, before, after, strict=True) if had and not has]:
+        raise UserError(
+            f"{found.root}: no readable image is left in class {', '.join(lost[:20])}; mend them or remove it"
+        )
+    if training and (single := [name for name, has in zip(found.classes, after, strict=True) if has == 1]):
+        more = ", ..." * (len(single) > 5)
+        log.info(f"{shown(found.root)}: a single image to learn from in class {', '.join(single[:5])}{more}")
 
 
 def _left_out_before(run: Run, listed: str) -> tuple[int, ...] | None:

@@ -13,6 +13,8 @@ ROWS = [
         "files",
         "hdf5",
         "hdf5_texts",
+        "hdf5_output",
+        "room",
         "npz",
         "config",
         "config_transforms",

@@ -1,6 +1,8 @@
 """Checkpoints: whole or not at all, told apart by kind, exact."""
 
+import dataclasses
 import json
+import resource
 from types import SimpleNamespace
 
 import h5py
@@ -8,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfinpaint import checkpoint, commits
+from tfinpaint import checkpoint, commits, room
 from tfinpaint.checkpoint import Contents, Header, Progress, RankState
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
@@ -170,7 +172,9 @@ def test_a_failed_save_leaves_the_older_checkpoint_and_nothing_else(tmp_path, mo
     path = save(tmp_path, model, optimizer, epoch=1)
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(checkpoint.npz, "write", lambda *_: (_ for _ in ()).throw(full))
-    with pytest.raises(UserError, match="model_checkpoint_2: the checkpoint could not be written: No space left"):
+    with pytest.raises(
+        UserError, match=r"model_checkpoint_2: the checkpoint could not be written: optimizer\.npz: No space"
+    ):
         save(tmp_path, model, optimizer, epoch=2)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -178,10 +182,46 @@ def test_a_failed_save_leaves_the_older_checkpoint_and_nothing_else(tmp_path, mo
 def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
     model, optimizer = trained(0)
     path = save(tmp_path, model, optimizer, epoch=1)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=40 * 2**20))
-    with pytest.raises(UserError, match=r"40 MiB free, \d+ MiB needed for a checkpoint"):
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=40 * 2**20))
+    with pytest.raises(
+        UserError,
+        match=r"not written: 40.0 MiB are free, [\d.]+ MiB are needed; free some space, then go on with --resume",
+    ):
         save(tmp_path, model, optimizer, epoch=2)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "ranks"])
+def test_a_limit_reached_while_writing_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch, name):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer, epoch=1)
+    size = (path / checkpoint.OPTIMIZER).stat().st_size
+    limit = {"model": 10**6, "optimizer": int(0.9 * size), "ranks": size}[name]
+    ranks = RANKS if name != "ranks" else dataclasses.replace(RANKS, own=np.zeros((2, size // 8)))
+    monkeypatch.setattr(room, "shortage", lambda *_: None)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        with pytest.raises(UserError, match=rf"model_checkpoint_2: .*: {name}\S*: File too large; raise the largest"):
+            checkpoint.save(tmp_path, header(epoch=2), PROGRESS, ranks, contents(model, optimizer), 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert commits.damage(path) is None
+
+
+def test_what_does_not_fit_is_known_before(tmp_path, monkeypatch):
+    files = {"a": 3 * 2**20, "b": 50 * 2**20}
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=100 * 2**20))
+    assert room.shortage(tmp_path, files) is None
+    assert room.shortage(tmp_path, files, sets=2) == "100 MiB are free, 138 MiB are needed; free some space"
+    for limit, fits in ((50 * 2**20, True), (50 * 2**20 - 1, False), (room.resource.RLIM_INFINITY, True)):
+        monkeypatch.setattr(room.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert (room.shortage(tmp_path, files) is None) == fits
+    monkeypatch.setattr(room.resource, "getrlimit", lambda _: (2**20, 2**20))
+    assert room.shortage(tmp_path, files) == (
+        "b takes 50.0 MiB, and this process may write files of at most 1.0 MiB; raise that limit (ulimit -f)"
+    )
 
 
 def test_restoring_keeps_the_configured_learning_rate(tmp_path):

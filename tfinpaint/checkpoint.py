@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,9 +26,11 @@ import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tfinpaint import commits, hdf5, npz
+from tfinpaint import commits, hdf5, npz, room
 from tfinpaint.config_transforms import MOST_SIDE, Fill, Transform
 from tfinpaint.errors import UserError
+from tfinpaint.files import explained, naming
+from tfinpaint.hdf5_output import new_hdf5
 from tfinpaint.models.encoder import MAPS, STRIDE
 from tfinpaint.models.network_file import MAX_BYTES
 from tfinpaint.run_folder import MOST_PROGRESS_BYTES, PROGRESS, list_checkpoints, place_of
@@ -46,7 +47,6 @@ RANKS = "ranks.npz"
 ATTRIBUTE = "tfinpaint"  # of a weight file: its header
 FORMAT = 1  # of a checkpoint; more where an older tfinpaint would misread it
 _NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
-SPACE_MARGIN_BYTES = 32 * 2**20  # file formats' own overhead, and what other programs write meanwhile
 _STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
 
 
@@ -236,10 +236,17 @@ class Contents:
     discriminator_optimizer: keras.Optimizer | FrozenOptimizer | None = None
 
     @property
-    def variables(self) -> list[keras.Variable]:
-        """All that is written, twice where it is written twice."""
-        written = (self.model, self.encoder, self.optimizer, self.discriminator, self.discriminator_optimizer)
-        return [variable for part in written if part is not None for variable in part.variables]
+    def file_bytes(self) -> dict[str, int]:
+        """The numbers in each file of a checkpoint, in bytes, by the name of the file; the formats add some."""
+        parts = {
+            MODEL: self.model, ENCODER: self.encoder, OPTIMIZER: self.optimizer,
+            DISCRIMINATOR: self.discriminator, DISCRIMINATOR_OPTIMIZER: self.discriminator_optimizer,
+        }  # fmt: skip
+        return {
+            name: sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in part.variables)
+            for name, part in parts.items()
+            if part is not None
+        }
 
 
 def save(
@@ -258,12 +265,13 @@ def save(
 
     def write(partial: Path) -> None:
         _write(partial, header, contents)
-        (partial / PROGRESS).write_text(progress.model_dump_json() + "\n", "utf-8")
-        npz.write(partial / RANKS, {"own": ranks.own, "sums": ranks.sums, "counts": ranks.counts})
+        _write_text(partial / PROGRESS, progress.model_dump_json() + "\n")
+        _write_arrays(partial / RANKS, {"own": ranks.own, "sums": ranks.sums, "counts": ranks.counts})
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_space(folder, contents.variables)
+        if lacking := room.shortage(folder, contents.file_bytes):
+            raise UserError(f"{final}: the checkpoint was not written: {lacking}, then go on with --resume")
         commits.write(final, write)
         found = list_checkpoints(folder)
         later = [path for path in found if place_of(path) > place_of(final)]
@@ -271,7 +279,10 @@ def save(
         for path in [*later, *_superfluous(earlier, keep, progress.best_epoch)]:
             commits.remove(path)
     except OSError as error:
-        raise UserError(f"{final}: the checkpoint could not be written: {error.strerror or error}") from None
+        where = f"{Path(error.filename).name}: " if error.filename else ""
+        raise UserError(
+            f"{final}: the checkpoint could not be written: {where}{explained(error)}, then go on with --resume"
+        ) from None
     return final
 
 
@@ -283,28 +294,29 @@ def _superfluous(checkpoints: Sequence[Path], keep: int | None, best_epoch: int 
     return [path for path in checkpoints if path not in kept]
 
 
-def _check_space(folder: Path, variables: Sequence[keras.Variable]) -> None:
-    """Refuse before writing: HDF5 does not survive a disk that fills while it writes."""
-    needed = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables) + SPACE_MARGIN_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {free // 2**20} MiB free, {needed // 2**20} MiB needed for a checkpoint; make room and go on "
-            "with --resume"
-        )
-
-
 def _write(folder: Path, header: Header, contents: Contents) -> None:
-    contents.model.save_weights(folder / MODEL)
-    _describe(folder / MODEL, header, contents.network)
+    _write_weights(folder / MODEL, contents.model, header, contents.network)
     if contents.encoder is not None and not header.step_in_epoch:
-        contents.encoder.save_weights(folder / ENCODER)
-        _describe(folder / ENCODER, header.model_copy(update={"kind": "encoder", "classes": ()}))
+        described = header.model_copy(update={"kind": "encoder", "classes": ()})
+        _write_weights(folder / ENCODER, contents.encoder, described)
     _write_optimizer(folder / OPTIMIZER, contents.optimizer)
     if contents.discriminator is not None:
-        contents.discriminator.save_weights(folder / DISCRIMINATOR)
+        _write_weights(folder / DISCRIMINATOR, contents.discriminator)
         _write_optimizer(folder / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer)
-    (folder / HEADER).write_text(header.model_dump_json(indent=2) + "\n", "utf-8")
+    _write_text(folder / HEADER, header.model_dump_json(indent=2) + "\n")
+
+
+def _write_weights(
+    path: Path, model: keras.Model, header: Header | None = None, network: dict[str, Any] | None = None
+) -> None:
+    with new_hdf5(path) as output:
+        model.save_weights(output)
+        if header is None:
+            return
+        with h5py.File(output, "r+") as file:
+            file.attrs[ATTRIBUTE] = header.model_dump_json()
+            if network is not None:
+                file[_NETWORK] = np.frombuffer(json.dumps(network).encode(), np.uint8)
 
 
 def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | None) -> None:
@@ -313,14 +325,17 @@ def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | 
     else:
         assert optimizer is not None
         values = [variable.numpy() for variable in optimizer_state(optimizer)]
-    npz.write(path, {str(number): value for number, value in enumerate(values)})
+    _write_arrays(path, {str(number): value for number, value in enumerate(values)})
 
 
-def _describe(path: Path, header: Header, network: dict[str, Any] | None = None) -> None:
-    with h5py.File(path, "a") as file:
-        file.attrs[ATTRIBUTE] = header.model_dump_json()
-        if network is not None:
-            file[_NETWORK] = np.frombuffer(json.dumps(network).encode(), np.uint8)
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with naming(path):
+        npz.write(path, arrays)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with naming(path):
+        path.write_text(text, "utf-8")
 
 
 def newest_intact(folder: Path, num_epochs: int) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import logging
 import os
 import shlex
@@ -21,7 +20,7 @@ from tfinpaint.config import Config
 from tfinpaint.config_checks import Task
 from tfinpaint.config_file import RESOLVED_CONFIG
 from tfinpaint.errors import StoppedError, UserError
-from tfinpaint.files import shown
+from tfinpaint.files import explained, is_of_the_disk, shown
 from tfinpaint.run_folder import list_checkpoints
 from tfinpaint.watch import EXIT_PEER_FAILED, stopping
 
@@ -196,7 +195,7 @@ def _explained(error: BaseException, rank: int) -> tuple[int, str]:
         return EXIT_PEER_FAILED, stopping(rank, cause)
     if isinstance(error, KeyboardInterrupt):
         code, reason, message = EXIT_INTERRUPTED, "interrupted", ": ".join(["interrupted", *map(str, error.args)])
-    elif isinstance(error, UserError) or _is_of_the_disk(error) or _is_not_installed(error):
+    elif isinstance(error, UserError) or is_of_the_disk(error) or _is_not_installed(error):
         code, reason = EXIT_USER_ERROR, _in_words(error)
         message = "\n".join(f"error: {line}" for line in reason.splitlines())
     else:
@@ -204,11 +203,6 @@ def _explained(error: BaseException, rank: int) -> tuple[int, str]:
         message = "".join(traceback.format_exception(error)).strip()
     dist.tell_failure(reason, final=code != 1)
     return code, message
-
-
-def _is_of_the_disk(error: BaseException) -> bool:
-    """True where writing failed for what the user can mend: no room, or a file system that cannot be written."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def _is_not_installed(error: BaseException) -> bool:
@@ -219,7 +213,7 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} cannot be imported by {sys.executable}; {startup.how_to_install()}"
     if isinstance(error, OSError):
-        return f"{error.filename or 'writing'}: {error.strerror}; make room, then go on with --resume"
+        return f"{error.filename or 'writing'}: {explained(error)}, then go on with --resume"
     return str(error)
 
 

@@ -16,6 +16,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from tfinpaint.files import naming
+
 MANIFEST = "manifest.json"
 MOST_BYTES = 2**20  # of a manifest
 _BLOCK = 2**20
@@ -117,7 +119,8 @@ def _size(path: Path) -> int:
 
 def _write_manifest(folder: Path) -> None:
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", "utf-8")
+    with naming(folder / MANIFEST):
+        (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", "utf-8")
 
 
 def _digest(path: Path) -> str:
@@ -135,6 +138,7 @@ def _hidden(path: Path, ending: str) -> Path:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):  # some file systems find only here that a quota is exceeded
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -161,7 +161,7 @@ def test_a_figure_that_fails_leaves_the_one_before(monkeypatch, tmp_path):
     before = (tmp_path / "bars.png").read_bytes()
 
     def fail(figure, path, **options):
-        path.write_bytes(b"half")
+        path.write(b"half")
         raise OSError
 
     monkeypatch.setattr(figures.Figure, "savefig", fail)

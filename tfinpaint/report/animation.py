@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfinpaint.report.figures import written_whole
+from tfinpaint.files import write_image
 from tfinpaint.report.metrics import by_epoch, epoch_file
 
 LEAST_HEIGHT = 192  # pixels; smaller frames are enlarged by a whole number
@@ -25,8 +25,7 @@ def add_frame(folder: Path, epoch: int, frame: np.ndarray) -> None:
         frame: float [height, width, 3], RGB, or [height, width, 1], grey; 0 to 1, what lies outside is cut off.
     """
     pixels = np.rint(255 * np.clip(frame, 0, 1)).astype(np.uint8)
-    with written_whole(epoch_file(folder, epoch)) as partial:
-        Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).save(partial, format="PNG")
+    write_image(epoch_file(folder, epoch), Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "PNG")
 
 
 def write_animation(folder: Path, path: Path) -> None:
@@ -41,8 +40,7 @@ def write_animation(folder: Path, path: Path) -> None:
     chosen = [epochs[round(i * (len(epochs) - 1) / max(count - 1, 1))] for i in range(count)]
     first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in chosen]
     durations = [FRAME_MS] * len(others) + [LAST_FRAME_MS]
-    with written_whole(path) as partial:
-        first.save(partial, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    write_image(path, first, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
 
 
 def _labelled(path: Path, text: str) -> Image.Image:

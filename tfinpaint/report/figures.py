@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tfinpaint.files import write_bytes
 from tfinpaint.report.metrics import series
 
 DPI = 110
@@ -144,17 +145,6 @@ def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=DPI, format="png")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which then takes its place: the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    contents = io.BytesIO()
+    figure.savefig(contents, dpi=DPI, format="png")
+    write_bytes(path, contents.getbuffer())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfinpaint.files import write_text
+from tfinpaint.files import naming, write_text
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -73,7 +73,7 @@ class MetricsLog:
         if not self._enabled:
             return
         self.records.append(dict(record))
-        with self._path.open("a", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self._write_outfile(str(record["phase"]))
         self._board.add(record)

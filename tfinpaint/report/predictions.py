@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tfinpaint.files import write_text
+from tfinpaint.files import naming, write_text
+from tfinpaint.hdf5_output import HDF5Output, new_hdf5
 
 HDF5, TABLE = "predictions.h5", "predictions.csv"
 RMLDNN_HDF5 = "output_1.h5"  # the scripts of rmldnn's tutorials open it, and take [channels, height, width] from it
@@ -40,7 +41,8 @@ class PredictionsPart:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._names, self._classes, self._channels_first = folder, names, classes, channels_first
-        self._file = h5py.File(_part(folder, rank), "w")
+        self._output = HDF5Output(_part(folder, rank))
+        self._file = h5py.File(self._output, "w")
 
     def add(self, path: str, output: np.ndarray) -> None:
         """Write one sample's output.
@@ -48,17 +50,30 @@ class PredictionsPart:
         Args:
             path: of the sample, relative to its data set's root; it names the data set in the file.
             output: float [height, width, channels], or [classes], of which there is no picture.
+
+        Raises:
+            OSError: it cannot be written.
         """
         values = output.transpose(2, 0, 1) if self._channels_first and output.ndim == 3 else output
         self._file[os.fsencode(path)] = values  # names need not be text
+        self._output.check()
         picture = as_image(output, self._classes)
         if picture:
-            target = self._folder / self._names[path]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(target)
+            target, contents = self._folder / self._names[path], io.BytesIO()
+            picture.save(contents, "PNG")  # to a file, Pillow would not tell why it cannot write
+            with naming(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(contents.getbuffer())
 
     def close(self) -> None:
+        """End the part.
+
+        Raises:
+            OSError: it is not whole on the disk.
+        """
         self._file.close()
+        self._output.close()
+        self._output.check()
 
 
 def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
@@ -80,23 +95,33 @@ def merge(folder: Path, ranks: int, name: str = HDF5, *, classes: Sequence[str] 
     Args:
         name: of the file.
         classes: of a classifier, in the order of its outputs; they become the file's attribute "classes".
+
+    Raises:
+        OSError: it cannot be written.
     """
     path, partial = folder / name, folder / f".{HDF5}.partial"
-    with h5py.File(partial, "w", libver=("v108", "v110")) as whole:  # older versions take 64 KiB of names
+    versions = ("v108", "v110")  # older ones take 64 KiB of names
+    with new_hdf5(partial) as output, h5py.File(output, "w", libver=versions) as whole:
         if classes:
             whole.attrs.create("classes", list(classes), dtype=h5py.string_dtype())
         for rank in range(ranks):
             with h5py.File(_part(folder, rank), "r") as part:
-                part.visititems(lambda name, item: _copy(item, whole, name))
+                part.visititems(lambda name, item: _copy(item, whole, name, output))
     partial.replace(path)
-    for part_file in folder.glob(f".{HDF5}.*"):  # also what a run with more ranks may have left
-        part_file.unlink()
+    remove_parts(folder)
     return path
 
 
-def _copy(item: h5py.Dataset | h5py.Group, whole: h5py.File, name: str) -> None:
+def remove_parts(folder: Path) -> None:
+    """Delete the parts of all ranks, also those that a run with more ranks may have left."""
+    for part in folder.glob(f".{HDF5}.*"):
+        part.unlink(missing_ok=True)
+
+
+def _copy(item: h5py.Dataset | h5py.Group, whole: h5py.File, name: str, output: HDF5Output) -> None:
     if isinstance(item, h5py.Dataset):
         whole[name] = item[()]
+        output.check()
 
 
 def _part(folder: Path, rank: int) -> Path:

@@ -15,7 +15,7 @@ from tfinpaint.config_file import RESOLVED_CONFIG
 from tfinpaint.data.pipeline import MOST_NAMED, Failures
 from tfinpaint.dist import World
 from tfinpaint.errors import UserError
-from tfinpaint.files import write_text
+from tfinpaint.files import naming, write_text
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,8 @@ class Watch:
 
 
 def _append(folder: Path, found: str, bad: Sequence[Bad]) -> None:
-    with (folder / FILE).open("a", encoding="utf-8", errors="surrogateescape") as file:
+    path = folder / FILE
+    with naming(path), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.writelines(_as_lines(found, bad))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.errors import UserError
-from tfinpaint.files import shown
+from tfinpaint.files import explained, shown
 from tfinpaint.report import predictions
 from tfinpaint.report.predictions import PredictionsPart
 from tfinpaint.train.build import output_activation
@@ -33,17 +33,28 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
     """
     folder, paths = run.config.data.test_output_path, data.images.listing.paths
     assert folder is not None
+    failure = None
     try:
         _write_share(run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == LOGARITHMS)
-        run.world.gather(None)  # every part is there before they are put together
-        if run.world.is_first:  # no rank waits for this: it may take longer than a collective may
+    except OSError as error:
+        failure = _in_words(error)
+    failures = [each for each in run.world.gather(failure) if each]  # every part is there before they are put together
+    if run.world.is_first and not failures:  # no rank waits for this: it may take longer than a collective may
+        try:
             name = predictions.RMLDNN_HDF5 if run.config.output_format == "rmldnn" else predictions.HDF5
             merged = predictions.merge(folder, run.world.size, name, classes=classes)
             if classes:
                 predictions.write_table(merged, paths, classes)
-    except (OSError, RuntimeError) as error:  # h5py raises either
-        raise UserError(f"{folder}: the predictions cannot be written: {error}") from None
+        except OSError as error:
+            failures = [_in_words(error)]
+    if failures:
+        predictions.remove_parts(folder)
+        raise UserError(f"{folder}: the predictions cannot be written: {failures[0]}")
     log.info(f"Predictions of {len(data)} images: {shown(folder)}")
+
+
+def _in_words(error: OSError) -> str:
+    return f"{error.filename}: {explained(error)}" if error.filename else explained(error)
 
 
 def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are_logarithms: bool) -> None:

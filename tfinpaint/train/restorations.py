@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from tfinpaint import baselines, measurements
 from tfinpaint.data.pipeline import Batch
+from tfinpaint.files import write_bytes
 from tfinpaint.measurements import HEADLINE
 from tfinpaint.report import animation, figures
 from tfinpaint.report.metrics import FIGURES, RESTORATIONS, SEGMENTATION, MetricsLog, epoch_file
@@ -148,8 +148,7 @@ class Pictures:
         at_epoch = f", epoch {epoch}" if self.run.config.data.input_path else ""
         figures.grid(self._columns(), f"{self.title}{at_epoch}", path)
         kept = epoch_file(self._folder / RESTORATIONS, epoch)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, kept)
+        write_bytes(kept, path.read_bytes())
         metrics.add_picture(RESTORATIONS, kept, epoch)
         animation.write_animation(self._folder / FRAMES, self._folder / f"{FRAMES}.gif")
         if metrics.records:

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfinpaint import checkpoint, rendezvous
+from tfinpaint import checkpoint, rendezvous, room
 from tfinpaint.checkpoint import Contents, FrozenOptimizer, Header, Progress, RankState, optimizer_state
 from tfinpaint.cli import EXIT_INTERRUPTED, resume_command
 from tfinpaint.config_file import as_values
@@ -63,7 +63,11 @@ class Saver:
         self._saved = run.first_step(steps)  # the step that the newest checkpoint holds
         self._began = time.monotonic()  # of the time to the next one
         self._best = run.resumed.progress.best_epoch if run.resumed else None
-        self._writer = Writer(contents(run, trainer), self._copy) if run.world.is_first else None
+        self._writer = None
+        if run.world.is_first:
+            live = contents(run, trainer)
+            self._writer = Writer(live, self._copy)
+            _warn_of_shortage(run, live)
 
     def _copy(self, live: Contents) -> Contents:
         """The same models with weights of their own, in the host's memory."""
@@ -73,7 +77,13 @@ class Saver:
         return replace(live, model=model, encoder=encoder_of(self._run, model), discriminator=judge)
 
     def ask(self) -> Asked:
-        """What this rank wants before the next step."""
+        """What this rank wants before the next step.
+
+        Raises:
+            UserError: the newest checkpoint could not be written.
+        """
+        if self._writer:
+            self._writer.raise_failure()
         minutes = self._run.config.checkpoints.interval_minutes
         overdue = minutes is not None and time.monotonic() - self._began > 60 * minutes
         world = self._run.world
@@ -231,9 +241,28 @@ class Writer:
             self._thread = None
             if (waited := time.monotonic() - began) > SLOW_SECONDS:
                 log.info(f"Training waited {waited:.0f} s until a checkpoint was written")
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise what has kept the checkpoint before from being written; do not wait for the one under way.
+
+        Raises:
+            UserError: it could not be written.
+        """
         if self._error:
             error, self._error = self._error, None
             raise error
+
+
+def _warn_of_shortage(run: Run, live: Contents) -> None:
+    """Say before training that its checkpoints do not fit; whatever is in the way may be gone until they are due."""
+    folder, keep = run.config.checkpoints.save, run.config.checkpoints.keep
+    if folder is None:
+        return
+    # An earlier one is deleted once the next is whole; a resumed run has its earlier ones already.
+    sets = 1 if run.resumed else (keep or 1) + 1
+    if lacking := room.shortage(folder, live.file_bytes, sets):
+        log.warning(f"The checkpoints will not fit into {folder}: {lacking}")
 
 
 def _states(live: Contents) -> dict[str, list[keras.Variable]]:

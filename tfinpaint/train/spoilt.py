@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tfinpaint import npz
 from tfinpaint.data.pipeline import Batch
 from tfinpaint.data.sources import Listing
 from tfinpaint.errors import UserError
+from tfinpaint.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +59,15 @@ class Keeper:
         """
         folder, ending = self.run_folder / FOLDER, f"_rank_{self.rank}.npz"
         path = folder / f"{where.replace(', ', '_').replace(' ', '_')}{ending}"
-        partial = path.with_name(f".{path.name}.partial")
         arrays: dict[str, Any] = {name: np.asarray(tensor) for name, tensor in batch.items()}
         images = [self.listing.place(int(example)) for example in arrays["examples"]]
         facts: dict[str, Any] = {"loss": np.float64(loss), "where": np.str_(where), "images": np.array(images, np.str_)}
         try:
-            folder.mkdir(exist_ok=True)
-            with partial.open("wb") as file:
-                npz.write(file, {**facts, **arrays})
-            for earlier in folder.glob(f"*{ending}"):
+            contents = io.BytesIO()
+            npz.write(contents, {**facts, **arrays})
+            write_bytes(path, contents.getbuffer())
+            for earlier in set(folder.glob(f"*{ending}")) - {path}:
                 earlier.unlink()
-            partial.replace(path)
         except OSError as error:
             log.warning(f"{path}: the batch cannot be kept: {error.strerror}")
             return None

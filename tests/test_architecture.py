@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 # Rows from the bottom; a module may import from lower rows, and from its own package.
 ROWS = [
     {
+        "activity",
         "errors",
         "version",
         "files",

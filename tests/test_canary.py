@@ -28,6 +28,7 @@ def test_every_collective_of_the_world_is_called():
         "is_first",
         "doing",
         "working",
+        "meet",
         "hosts_changed",
     }
     assert called == methods | {"from_first's error"}

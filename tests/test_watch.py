@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tfinpaint import watch
+from tfinpaint import activity, watch
 from tfinpaint.watch import EXIT_PEER_FAILED
 
 HOST = socket.gethostname()
@@ -231,10 +231,51 @@ def test_a_rank_that_has_more_to_do_is_not_taken_for_hanging(exits):
     ranks = joined(2, stall_timeout_s=0.5)
     ranks[1].doing("adding up")  # and waits for rank 0
     for _ in range(15):
-        ranks[0].working()
+        activity.sign()
         time.sleep(0.1)
     assert exits == []
     until(lambda: exits)  # it stops working
+
+
+def test_ranks_wait_for_the_slowest_however_long_it_works_and_no_longer(exits):
+    ranks = joined(3, stall_timeout_s=0.5)
+    come: list[int] = []
+
+    def meet(number):
+        for _ in range(3):
+            ranks[number].meet()
+            come.append(number)
+
+    threads = [threading.Thread(target=meet, args=(number,)) for number in (0, 2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(15):
+        activity.sign()
+        time.sleep(0.1)
+    assert come == []
+    ranks[1].meet()
+    until(lambda: sorted(come) == [0, 2])
+    assert exits == []
+    ranks[1].meet()
+    ranks[1].meet()
+    until(lambda: sorted(come) == [0, 0, 0, 2, 2, 2])
+    for thread in threads:
+        thread.join(10)
+    ranks[1].close()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_nobody_waits_for_a_rank_that_is_lost(exits, lost):
+    ranks = joined(3)
+    others = [rank for number, rank in enumerate(ranks) if number != lost]
+    threads = [threading.Thread(target=rank.meet) for rank in others]
+    for thread in threads:
+        thread.start()
+    ranks[lost].fail("it has no more memory")
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert all(rank.lost for rank in others)
 
 
 def test_long_reasons_in_any_script_arrive(exits, capsys):

@@ -15,6 +15,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from skimage.restoration import inpaint_biharmonic
 
+from tfinpaint.activity import signalled
+
 MID_GREY = 0.5
 
 Restore = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (image, hole) -> restored
@@ -68,7 +70,7 @@ def restore_all(images: np.ndarray, masks: np.ndarray, threads: int = 1) -> dict
     # Threads do, without processes: nearly all the time goes into SciPy's sparse solver, which lets go of the GIL.
     with ThreadPoolExecutor(threads) as pool:
         pending = {name: pool.map(restore, images, holes) for name, restore in BASELINES.items()}
-        return {name: np.stack(list(restored)) for name, restored in pending.items()}
+        return {name: np.stack(list(signalled(restored))) for name, restored in pending.items()}
 
 
 def _without_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from tfinpaint.activity import sign
 from tfinpaint.files import naming
 
 MANIFEST = "manifest.json"
@@ -128,6 +129,7 @@ def _digest(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
+            sign()
     return digest.hexdigest()
 
 
@@ -136,6 +138,7 @@ def _hidden(path: Path, ending: str) -> Path:
 
 
 def _sync(path: Path) -> None:
+    sign()
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with naming(path):  # some file systems find only here that a quota is exceeded

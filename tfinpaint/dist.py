@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint import machine, rendezvous, startup, watch
+from tfinpaint import activity, machine, rendezvous, startup, watch
 from tfinpaint.config import Distributed
 from tfinpaint.errors import UserError
 
@@ -107,9 +107,14 @@ class World:
 
     def working(self) -> None:
         """Give a sign of work within something of which other ranks may have less to do."""
+        activity.sign()
         if _watch and self.size > 1:
-            _watch.working()
             _notice_loss()
+
+    def meet(self) -> None:
+        """Wait until every rank comes here: after work that one of them does alone, before a training step."""
+        if self.size > 1:
+            _arrive()
 
     def hosts_changed(self) -> bool:
         """True on rank 0 alone, once the launcher of an elastic run has told it that hosts have come or gone."""
@@ -404,9 +409,9 @@ _watch: watch.Watch | None = None  # of this process, once it has joined others
 
 
 def _arrive() -> None:
-    """Count a collective that all ranks come to, so that one that does not is found."""
+    """Come to a collective: wait until all ranks have, so that one that does not is found."""
     if _watch:
-        _watch.advance()
+        _watch.meet()
         _notice_loss()
 
 

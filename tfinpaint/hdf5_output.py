@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfinpaint.activity import sign
 from tfinpaint.files import naming
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class HDF5Output(io.BytesIO):
             while left and not self._error:
                 done = os.pwrite(self._number, left, begin)
                 left, begin = left[done:], begin + done
+                sign()
         except OSError as error:
             self._error = error
         if left:

@@ -28,6 +28,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from tfinpaint import activity
+
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
@@ -49,14 +51,18 @@ class _Peer:
     progress: int = 0
     silent_s: float = 0.0
     idle_s: float = 0.0
+    arrived: int = 0
     received: bytearray = field(default_factory=bytearray)
+    sending: threading.Lock = field(default_factory=threading.Lock)
 
     def __str__(self) -> str:
         return f"rank {self.rank} ({self.host})"
 
     def send(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # a connection that is gone is noticed when it is read
-            self.connection.sendall(json.dumps(message, ensure_ascii=False).encode(errors="replace") + b"\n")
+            line = json.dumps(message, ensure_ascii=False).encode(errors="replace") + b"\n"
+            with self.sending:
+                self.connection.sendall(line)
 
     def receive(self) -> list[dict[str, Any]] | None:
         """The messages that have come; None at the end of the connection."""
@@ -77,7 +83,7 @@ class Watch:
     """This rank's end of the heartbeats: rank 0 watches all others, each of them watches rank 0.
 
     Ranks do the same things in the same order and count them. One that has done less than others, all of whom have
-    come to rest, keeps them waiting.
+    come to rest, keeps them waiting. A rank has come to rest where its process gives no signs of work (`activity`).
     """
 
     def __init__(
@@ -105,6 +111,8 @@ class Watch:
             self._selector.register(peer.connection, selectors.EVENT_READ, peer)
         self._doing, self._progress = "starting", 0
         self._signs, self._seen_signs, self._idle_s = 0, 0, 0.0  # of work; written by the main thread, and this one's
+        self._arrived, self._all_arrived = 0, 0  # collectives that this rank, and that every rank has come to
+        self._arrival = threading.Condition()
         self._cause = ""
         self.final = False  # what has happened is no other rank's loss that an elastic run could get over
         self._known, self._ending = threading.Event(), threading.Event()
@@ -121,9 +129,32 @@ class Watch:
         self._progress += 1
         self._signs += 1
 
-    def working(self) -> None:
-        """Give a sign of work within a long thing, of which other ranks may have more or less to do."""
-        self._signs += 1
+    def meet(self) -> None:
+        """Wait until every rank has come as far as this one; return early where one is lost.
+
+        Every rank calls this before each collective. Horovod ends ranks that wait in a collective for long, whatever
+        the others are still at; here they may wait as long as those give signs of work.
+        """
+        self.advance()
+        with self._arrival:
+            self._arrived += 1
+            if self._rank == 0:
+                self._note_arrivals()
+            else:
+                for peer in list(self._peers.values()):
+                    peer.send(arrived=self._arrived)
+            self._arrival.wait_for(lambda: self._all_arrived >= self._arrived or self.lost or not self._peers)
+
+    def _note_arrivals(self) -> None:
+        """On rank 0: let all others know how many collectives every rank has come to, where these are more now."""
+        with self._arrival:
+            peers = list(self._peers.values())
+            least = min([self._arrived, *(peer.arrived for peer in peers)])
+            if least > self._all_arrived:
+                self._all_arrived = least
+                for peer in peers:
+                    peer.send(all_arrived=least)
+            self._arrival.notify_all()
 
     def where(self) -> str:
         """What the ranks that this one watches were last seen at."""
@@ -157,6 +188,7 @@ class Watch:
         """Say goodbye: this rank is done."""
         self._ending.set()
         peers, self._peers = self._peers, {}
+        self._wake()
         for peer in peers.values():
             peer.send(leaving=True)
             peer.connection.close()
@@ -181,7 +213,7 @@ class Watch:
             # Where this process itself was stopped, the others' silence meanwhile does not count.
             passed = min(time.monotonic() - last, self._beat_s)
             last = time.monotonic()
-            signs = self._signs
+            signs = self._signs + activity.signs()
             self._idle_s = self._idle_s + passed if signs == self._seen_signs else 0.0
             self._seen_signs = signs
             for peer in list(self._peers.values()):
@@ -216,6 +248,13 @@ class Watch:
             peer.doing = message.get("doing", peer.doing)
             peer.progress = message.get("progress", peer.progress)
             peer.idle_s = message.get("idle_s", peer.idle_s)
+            if "arrived" in message:
+                peer.arrived = message["arrived"]
+                self._note_arrivals()
+            if "all_arrived" in message:
+                with self._arrival:
+                    self._all_arrived = message["all_arrived"]
+                    self._arrival.notify_all()
             if "leaving" in message:
                 return self._forget(peer)
             if "failed" in message:
@@ -231,6 +270,12 @@ class Watch:
         with contextlib.suppress(KeyError, ValueError):  # the main thread has closed it
             self._selector.unregister(peer.connection)
         self._peers.pop(peer.rank, None)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let the main thread look again at whom it waits for."""
+        with self._arrival:
+            self._arrival.notify_all()
 
     def _conclude(
         self, cause: str, source: _Peer | None = None, *, final: bool = False, hanging: Sequence[int] = ()
@@ -246,6 +291,7 @@ class Watch:
             self._forget(source)
         self._cause, self.final = cause, final
         self._known.set()
+        self._wake()
         for peer in self._peers.values():
             peer.send(cause=cause, final=final, hanging=hanging)
         grace_s = GRACE_SECONDS

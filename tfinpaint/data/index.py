@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from tfinpaint.activity import signalled
 from tfinpaint.data import arrays, cache
 from tfinpaint.data.contents import read_head
 from tfinpaint.data.names import Names
@@ -82,7 +83,7 @@ def _unchanged(root: Path, index: Index) -> bool:
     try:
         return all(
             os.stat(os.path.join(root, folder)).st_mtime_ns == changed  # noqa: PTH116
-            for folder, changed in zip(index.folders, index.times.tolist(), strict=True)
+            for folder, changed in signalled(zip(index.folders, index.times.tolist(), strict=True))
         )
     except OSError:
         return False

@@ -16,6 +16,7 @@ from itertools import chain
 import numpy as np
 import tensorflow as tf
 
+from tfinpaint.activity import sign
 from tfinpaint.config_transforms import Transform, shape_after
 from tfinpaint.data import stateless, transforms
 from tfinpaint.data.decode import Reading, UnreadableImageError, read_image
@@ -155,6 +156,7 @@ class Failures:
                 continue
             pixels = []
             for side in sides:
+                sign()
                 try:
                     pixels.append(side.decode(candidate))
                 except UnreadableImageError as error:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tfinpaint.activity import sign
 from tfinpaint.data.decode import MAX_FILE_BYTES, UnreadableImageError, is_of_the_process
 from tfinpaint.data.names import Names
 from tfinpaint.data.progress import tell_progress
@@ -257,6 +258,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
+                sign()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     return digest.hexdigest()

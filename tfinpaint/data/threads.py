@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
 
+from tfinpaint.activity import sign
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -24,6 +26,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
         begun = deque(pool.submit(function, item) for item in islice(left, threads * AHEAD))
         while begun:
             yield begun.popleft().result()
+            sign()
             begun.extend(pool.submit(function, item) for item in islice(left, 1))
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from tfinpaint.activity import sign, signalled
 from tfinpaint.errors import UserError
 from tfinpaint.files import is_text
 
@@ -77,6 +78,7 @@ def walk_files(
     seen: set[Identity] = set()
 
     def enter(folder: str) -> tuple[str, list[str]]:
+        sign()
         try:
             time, names, hidden = read_folder(os.path.join(root, folder[:-1]) if folder else str(root), seen)
         except OSError as error:
@@ -106,7 +108,7 @@ def read_folder(place: str, seen: set[Identity]) -> tuple[int, list[str], int]:
     seen.add((status.st_dev, status.st_ino))
     names, hidden = [], 0
     with os.scandir(place) as entries:
-        for entry in entries:
+        for entry in signalled(entries):  # a network file system may be asked about each
             if is_hidden(entry.name):
                 hidden += 1
             elif not _is_folder(entry):

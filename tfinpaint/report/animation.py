@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tfinpaint.activity import signalled
 from tfinpaint.files import write_image
 from tfinpaint.report.metrics import by_epoch, epoch_file
 
@@ -38,7 +39,7 @@ def write_animation(folder: Path, path: Path) -> None:
         return
     count = min(len(epochs), MOST_FRAMES)
     chosen = [epochs[round(i * (len(epochs) - 1) / max(count - 1, 1))] for i in range(count)]
-    first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in chosen]
+    first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in signalled(chosen)]
     durations = [FRAME_MS] * len(others) + [LAST_FRAME_MS]
     write_image(path, first, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
 

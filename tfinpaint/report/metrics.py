@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tfinpaint.activity import signalled
 from tfinpaint.files import naming, write_text
 
 METRICS = "metrics.jsonl"
@@ -62,11 +63,11 @@ class MetricsLog:
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
             shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # its epochs are written anew, none twice
             self._board = _Board(workdir / TENSORBOARD)
-            for record in self.records:
+            for record in signalled(self.records):
                 self._board.add(record)
             for folder in (workdir / FIGURES).glob("*/"):
                 drop_later(folder, first_epoch)
-            for epoch, path in by_epoch(workdir / FIGURES / RESTORATIONS).items():
+            for epoch, path in signalled(by_epoch(workdir / FIGURES / RESTORATIONS).items()):
                 self._board.add_picture(RESTORATIONS, path, epoch)
 
     def add(self, record: Mapping[str, Any]) -> None:

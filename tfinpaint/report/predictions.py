@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from tfinpaint.activity import signalled
 from tfinpaint.files import naming, write_text
 from tfinpaint.hdf5_output import HDF5Output, new_hdf5
 
@@ -132,7 +133,7 @@ def write_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> N
     """Write predictions.csv beside the merged file: image, most probable class, its probability."""
     lines = [("image", "class", "probability")]
     with h5py.File(merged, "r") as file:
-        for path in paths:
+        for path in signalled(paths):
             probabilities = file[os.fsencode(path)][()]
             best = int(probabilities.argmax())
             lines.append((path, classes[best], f"{probabilities[best]:.6f}"))

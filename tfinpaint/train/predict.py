@@ -67,6 +67,7 @@ def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are
     indices = iter(shard.indices(len(listing)))
     try:
         for batch in data.evaluation_batches():
+            run.world.working()
             outputs = trainer.predict(batch["inputs"])
             for output in np.exp(outputs) if are_logarithms else outputs:
                 part.add(listing.paths[next(indices)], output)

@@ -168,6 +168,7 @@ class Saver:
             )
             header = self._header.model_copy(update={"epoch": epochs, "step": step})
             self._writer.write(folder, header, progress, state, self._run.config.checkpoints.keep)
+        world.meet()  # rank 0 may have waited for the disk
 
     def _end(self, asked: Asked, where: str) -> None:
         if not (asked.stop or asked.rejoin):

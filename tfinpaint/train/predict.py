@@ -33,6 +33,7 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
     """
     folder, paths = run.config.data.test_output_path, data.images.listing.paths
     assert folder is not None
+    run.world.doing(f"writing predictions into {folder}")
     failure = None
     try:
         _write_share(run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == LOGARITHMS)

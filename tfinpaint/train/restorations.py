@@ -52,6 +52,7 @@ def score_baselines(run: Run, data: DataSet) -> Baselines:
     assert height
     assert width
     most = max(1, MOST_PIXELS // (height * width))
+    run.world.doing("computing the classical baselines")
     distance = -(-len(data) // most) | 1  # odd, so that two, four or eight ranks have equal shares of these images
     log.info(f"Restoring {-(-len(data) // distance)} held-out images by formulas, to compare with")
     totals = {(name, measured): 0.0 for name in baselines.BASELINES for measured in measurements.NAMES}

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind="inpainter", epoch=0, step=1, encoder="resnet50", encoder_output="before_add",
         height=options.size, width=options.size, batch_size=options.batch, steps_per_epoch=10**6,
     )  # fmt: skip
-    ranks = RankState(trainer.own_state()[None], np.zeros((1, 1, 0)), np.zeros((1, 1), np.int64))
+    ranks = RankState(trainer.own_state(statistics=False)[None], np.zeros((1, 1, 0)), np.zeros((1, 1), np.int64))
     progress = Progress(own=ranks.own.shape[1])
     trainer.train_steps(iter([batch] * 3), 3)
     times: dict[bool, list[float]] = {True: [], False: []}

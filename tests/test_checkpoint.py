@@ -138,6 +138,21 @@ def test_a_run_goes_on_from_the_newest_that_is_intact(tmp_path):
     assert checkpoint.newest_intact(tmp_path, 3).name == "model_checkpoint_2"
 
 
+def test_what_ranks_know_alone_is_read_as_it_is_written_today_and_as_it_was_before(tmp_path):
+    within = header(step=34)
+    today = PROGRESS.model_copy(update={"sum_parts": 8})
+    written = {8: np.arange(16.0).reshape(2, 8, 1), 4: np.arange(8.0).reshape(2, 4, 1)}
+    for progress, parts, columns in ((today, 8, 1), (PROGRESS, 4, 4)):
+        counts = np.full((2, columns), 5, np.int64)
+        checkpoint.npz.write(tmp_path / checkpoint.RANKS, {"own": RANKS.own, "sums": written[parts], "counts": counts})
+        read = checkpoint.read_ranks(tmp_path, within, progress)
+        assert np.array_equal(read.sums, written[parts])
+        assert np.array_equal(read.counts, counts)
+        other = PROGRESS if progress is today else today
+        with pytest.raises(UserError, match=r"ranks\.npz"):
+            checkpoint.read_ranks(tmp_path, within, other)
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -133,6 +133,8 @@ class Progress(BaseModel):
         seconds: that these steps took.
         ranks, own: the rows of `RankState`, and the numbers that `RankState.own` has in each.
         own_names: names of the variables that these numbers are of; None where an older version has not recorded them.
+        sum_parts: the length of the second axis of `RankState.sums`, where `RankState.counts` has 1; None in older
+            checkpoints, where both have the steps of the epoch under way.
         trained: name of each trained weight -> for how many updates it has been trained, in the order in which
             `optimizer.npz` has their states; None where an older version has not recorded it.
         transferred: what was said of the weights that the run began with; () for random ones.
@@ -151,6 +153,7 @@ class Progress(BaseModel):
     ranks: int = Field(1, ge=1)
     own: int = Field(0, ge=0)
     own_names: tuple[str, ...] | None = None
+    sum_parts: int | None = Field(None, ge=1)
     trained: dict[str, int] | None = None
     transferred: tuple[str, ...] = ()
 
@@ -168,12 +171,12 @@ class Progress(BaseModel):
 
 @dataclass(frozen=True)
 class RankState:
-    """What each rank knows alone, a row per rank; the last two with a column per step of the epoch under way.
+    """What each rank knows alone, a row per rank; the last two of the steps done of the epoch under way.
 
     Attributes:
         own: float64 [ranks, numbers]: variables in which the ranks differ, one after the other.
-        sums: float64 [ranks, steps, names]: of the loss and the metrics over the images of a step.
-        counts: int64 [ranks, steps]: of these images.
+        sums: float64 [ranks, parts, names]: the exact sum of the parts is that of the loss or a metric over the images.
+        counts: int64 [ranks, 1], or in older checkpoints [ranks, parts]: of these images.
     """
 
     own: np.ndarray
@@ -477,9 +480,10 @@ def read_ranks(path: Path, header: Header, progress: Progress) -> RankState:
         UserError: the file is damaged.
     """
     ranks, steps = progress.ranks, header.step_in_epoch
-    shapes = {"own": (ranks, progress.own), "sums": (ranks, steps, len(progress.names))}
+    parts, columns = (progress.sum_parts, 1) if progress.sum_parts else (steps, steps)
+    shapes = {"own": (ranks, progress.own), "sums": (ranks, parts, len(progress.names))}
     expected: npz.Expected = {name: (shape, np.float64) for name, shape in shapes.items()}
-    return RankState(**npz.read(path / RANKS, {**expected, "counts": ((ranks, steps), np.int64)}))
+    return RankState(**npz.read(path / RANKS, {**expected, "counts": ((ranks, columns), np.int64)}))
 
 
 def load_weights(path: Path, model: keras.Model) -> None:

@@ -36,6 +36,12 @@ def explained(error: OSError) -> str:
     return f"{said}; {remedy}" if remedy else said
 
 
+def told_by_library(message: str, path: Path) -> OSError:
+    """Return the OSError that the message of a library tells of, which has no number of it: TensorFlow's."""
+    code = next((code for code in _REMEDIES if os.strerror(code) in message), errno.EIO)
+    return OSError(code, os.strerror(code), str(path))
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Add the name of the file to an OSError raised within; the system names it only where opening fails."""

@@ -74,4 +74,4 @@ def test_a_rank_that_hangs_while_it_checks_images_is_found(images, tmp_path):
     output = done.stdout + done.stderr
     assert "all wait for rank 1" in output
     assert f"checking the images of {images / 'training'}, for {STALL_SECONDS} s" in output
-    assert "Traceback" not in output.replace("horovodrun", "")
+    assert "tfinpaint/pretrain.py" not in output  # no traceback of ours; the launcher has its own

@@ -11,7 +11,8 @@ from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
-from tfinpaint.train.loop import Asked, EpochSoFar, Trainer, fit
+from tfinpaint.train.loop import Asked, Trainer, fit
+from tfinpaint.train.totals import EpochSoFar
 
 squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
 
@@ -412,7 +413,7 @@ def test_an_epoch_that_goes_on_adds_up_to_the_same_numbers():
     with pytest.raises(StopIteration):
         parted.train_steps(iter(examples[:2]), 5, pause=lambda step, _, so_far: kept.update({step: so_far()}))
     so_far = kept[2]
-    assert (so_far.sums.shape, so_far.counts.tolist()) == ((2, len(so_far.names)), [2, 2])
+    assert (so_far.sums.shape, so_far.steps, so_far.images) == ((8, len(so_far.names)), 2, 4)
     result = parted.train_steps(iter(examples[2:]), 5, so_far=so_far)
     assert (result.values, result.images) == (expected.values, 10)
     assert result.seconds > so_far.seconds
@@ -429,29 +430,34 @@ def test_what_was_summed_up_of_another_loss_stays_where_it_is():
         {"error": lambda targets, outputs: tf.abs(outputs - targets)[:, 0]},
         world=dist.World(),
     )
-    before = EpochSoFar(("weight", "reconstruction_loss"), np.array([[2.0, 6.0]]), np.array([2]), 1.0)
+    before = EpochSoFar(("weight", "reconstruction_loss"), np.array([[2.0, 6.0]]), 1, 2, 1.0)
     kept = []
     trainer.train_steps(
         iter([batch([[1, 0]], [[0]])]), 2, so_far=before, pause=lambda _, __, so_far: kept.append(so_far())
     )
     assert kept[0].names == ("weight", "reconstruction_loss", "error")
-    assert kept[0].sums[0].tolist() == [2.0, 6.0, 0.0]
-    assert kept[0].sums[1, 2] == 1.0
+    assert kept[0].sums.sum(axis=0).tolist() == [3.0, 7.0, 1.0]
 
 
 def test_what_ranks_know_alone_comes_back_or_is_averaged():
     model = keras.Sequential([keras.layers.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)])
     trainer = Trainer(model, keras.optimizers.SGD(), squared, world=dist.World())
     model.layers[0].moving_mean.assign([1.0, 2.0, 3.0])
-    own = trainer.own_state()
+    own = trainer.own_state(statistics=True)
     assert own.tolist()[:6] == [1, 2, 3, 1, 1, 1]
     assert len(own) == 8  # and the two numbers of the dropout's seed
     seed = model.layers[1].seed_generator.state.numpy().tolist()
-    trainer.restore_own_state(np.stack([own, own + 1]), trainer.own_names)  # of two ranks
+    trainer.restore_own_state(np.stack([own, own + 1]), trainer.own_names(statistics=True))  # of two ranks
     assert model.layers[0].moving_mean.numpy().tolist() == [1.5, 2.5, 3.5]
     assert model.layers[1].seed_generator.state.numpy().tolist() == seed
-    trainer.restore_own_state(own[None] + 2, trainer.own_names)
+    trainer.restore_own_state(own[None] + 2, trainer.own_names(statistics=True))
     assert model.layers[0].moving_mean.numpy().tolist() == [3, 4, 5]
     assert model.layers[1].seed_generator.state.numpy().tolist() == [value + 2 for value in seed]
+    assert trainer.own_state(statistics=False).tolist() == [value + 2 for value in seed]
+    trainer.restore_own_state(
+        np.array([seed], np.float64), trainer.own_names(statistics=False)
+    )  # without statistics, which stay as they are
+    assert model.layers[0].moving_mean.numpy().tolist() == [3, 4, 5]
+    assert model.layers[1].seed_generator.state.numpy().tolist() == seed
     with pytest.raises(UserError, match="those of another model"):
-        trainer.restore_own_state(np.zeros((1, 3)), trainer.own_names)
+        trainer.restore_own_state(np.zeros((1, 3)), trainer.own_names(statistics=True))

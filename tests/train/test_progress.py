@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tfinpaint.train import progress
-from tfinpaint.train.loop import Result
 from tfinpaint.train.progress import RunProgress
+from tfinpaint.train.totals import Result
 
 RESULT = Result({"loss": 0.5, "accuracy": 0.25}, images=80, seconds=4.0, images_per_second=20.0)
 

@@ -67,7 +67,7 @@ def states(trainer: Trainer, name: str) -> dict[str, np.ndarray]:
 def save(trainer: Trainer, folder, section: Optimizer):
     ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
     config = {"optimizer": section.model_dump(mode="json")}
-    progress = Progress(trained=trainer.trained(), own_names=trainer.own_names, config=config)
+    progress = Progress(trained=trainer.trained(), own_names=trainer.own_names(statistics=True), config=config)
     return checkpoint.save(folder, HEADER, progress, ranks, Contents(trainer.model, trainer.optimizer, None), 1)
 
 

@@ -24,7 +24,7 @@ from tfinpaint.data.records import ArrayFile, Contents, Shard, sha256_of
 from tfinpaint.data.skipped import more_in_words
 from tfinpaint.data.threads import in_threads
 from tfinpaint.errors import UserError
-from tfinpaint.files import write_text
+from tfinpaint.files import told_by_library, write_text
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _write_shard(
                 writer.write(record)
                 end += _BEFORE + len(record) + _AFTER
     except tf.errors.OpError as error:
-        raise OSError(error.message) from None
+        raise told_by_library(error.message, partial) from None
     partial.replace(path)
     shard = Shard(name=path.name, bytes=end, sha256=sha256_of(path), images=len(places))
     return _Written(shard, bad, np.array(places, records.PLACE))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tfinpaint.activity import signalled
-from tfinpaint.files import naming, write_text
+from tfinpaint.files import naming, told_by_library, write_text
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -133,11 +133,14 @@ class _Board:
     def _writing(self, phase: str) -> Iterator[None]:
         import tensorflow as tf
 
-        if phase not in self._writers:
-            self._writers[phase] = tf.summary.create_file_writer(str(self._folder / phase))
-        with self._writers[phase].as_default():
-            yield
-        self._writers[phase].flush()
+        try:
+            if phase not in self._writers:
+                self._writers[phase] = tf.summary.create_file_writer(str(self._folder / phase))
+            with self._writers[phase].as_default():
+                yield
+            self._writers[phase].flush()
+        except tf.errors.OpError as error:
+            raise told_by_library(error.message, self._folder / phase) from None
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:

@@ -231,7 +231,7 @@ def trained_before(run: Run, resumed: Resumed) -> TrainedBefore:
     model = build_model(resumed.header, run.network, run.network_name)
     section = resumed.progress.config.get("model", {})
     trainable.set_trainable(model, section.get("trainable", run.config.model.trainable))
-    own = Trainer(model, None, None, world=run.world).own_names
+    own = Trainer(model, None, None, world=run.world).own_names(statistics=True)
     return TrainedBefore(trainable.names_in(model, model.trainable_variables), own, None)
 
 

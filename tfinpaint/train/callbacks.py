@@ -12,12 +12,13 @@ from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train import bad_images, spoilt
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.dataset import Batches, DataSet
-from tfinpaint.train.loop import EpochEnd, Result, Trainer, fit
+from tfinpaint.train.loop import EpochEnd, Trainer, fit
 from tfinpaint.train.progress import RunProgress
 from tfinpaint.train.resume import restore_ranks
 from tfinpaint.train.run import Run, begin
 from tfinpaint.train.saving import Saver
 from tfinpaint.train.signals import StopRequest
+from tfinpaint.train.totals import Result
 
 log = logging.getLogger(__name__)
 

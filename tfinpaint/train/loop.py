@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,28 +19,12 @@ from tfinpaint.models.trainable import named_variables, names_in
 from tfinpaint.train.batchnorm import batchnorm_layers
 from tfinpaint.train.joint import Adversary, Judge
 from tfinpaint.train.loss_scale import LossScale
+from tfinpaint.train.totals import EpochSoFar, Result, Totals, named
 
 ReadLoss = Callable[[], float]
 # (batch, its loss, where) of the step that has stopped training -> the file that keeps it, None if there is none
 OnSpoilt = Callable[[Batch, float, str], str | None]
 Measure = Callable[[Batch, tf.Tensor], Mapping[str, tf.Tensor]]  # (batch, outputs) -> float32 [batch] by name
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one epoch of training or evaluation gave, over all ranks.
-
-    Attributes:
-        values: mean over the images of the loss (weighted as the objective says) and of each metric.
-        images: number of images seen.
-        seconds: wall time.
-        images_per_second: over all ranks, without the first step (which compiles, or waits for the first batch).
-    """
-
-    values: dict[str, float]
-    images: int
-    seconds: float
-    images_per_second: float
 
 
 class Asked(NamedTuple):
@@ -68,23 +49,6 @@ class _Taken(NamedTuple):
     stopped: tf.Tensor
     spoilt: tf.Tensor
     asked: tf.Tensor
-
-
-@dataclass(frozen=True)
-class EpochSoFar:
-    """The steps done of an epoch, on this rank.
-
-    Attributes:
-        names: of what was summed up.
-        sums: float64 [steps, names], over the images of each step.
-        counts: int64 [steps], of these images.
-        seconds: that they took.
-    """
-
-    names: tuple[str, ...]
-    sums: np.ndarray
-    counts: np.ndarray
-    seconds: float
 
 
 Pause = Callable[[int, Asked, Callable[[], EpochSoFar]], None]  # (steps done of the epoch, what is asked, the epoch)
@@ -211,12 +175,12 @@ class Trainer:
             finite &= bool(np.isfinite(values).all())
         ranks = self.world.gather({"digest": digest.hexdigest(), "finite": finite})
         if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
-            raise UserError(f"the weights of {_named(spoilt)} are not finite (inf or nan); go on from a checkpoint")
+            raise UserError(f"the weights of {named(spoilt)} are not finite (inf or nan); go on from a checkpoint")
         digests = [each["digest"] for each in ranks]
         if len(set(digests)) > 1:
             usual = max(digests, key=digests.count)
             others = [rank for rank, digest in enumerate(digests) if digest != usual]
-            raise UserError(f"the ranks hold different weights: {_named(others)} not those of the others")
+            raise UserError(f"the ranks hold different weights: {named(others)} not those of the others")
 
     def _gradients(self, batch: Batch, shares: _Shares) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Sums over these examples; what they add to the gradients of the model's, then the discriminator's loss."""
@@ -402,7 +366,7 @@ class Trainer:
             UserError: a gradient, or the loss, was not finite, on any rank. Model and optimizer are those after the
                 step before.
         """
-        totals = _Totals(self._shares, where, so_far)
+        totals = Totals(self._shares, where, so_far)
         before: _Taken | None = None
         for step in range(totals.steps + 1, steps + 1):
             self.world.doing(f"in {where}, step {step}, reading images")
@@ -427,7 +391,7 @@ class Trainer:
                 pause(steps, asked, totals.export)
         return totals.reduce(self.world)
 
-    def _export(self, totals: _Totals, taken: _Taken, where: str) -> EpochSoFar:
+    def _export(self, totals: Totals, taken: _Taken, where: str) -> EpochSoFar:
         """The epoch with its newest step, once that has turned out well: nothing spoilt is ever saved."""
         self._check_step(totals, taken, where)
         return totals.export()
@@ -440,14 +404,14 @@ class Trainer:
             self._asked_now = asked
         self._awaited = Asked(*np.logical_or(self._awaited, asked).tolist())
 
-    def _read(self, totals: _Totals, taken: _Taken, where: str) -> Asked:
+    def _read(self, totals: Totals, taken: _Taken, where: str) -> Asked:
         """Check what a step has left, and what was asked for in it."""
         self._check_step(totals, taken, where)
         asked = Asked(*(taken.asked.numpy() > 0).tolist())
         self._awaited = Asked(*(np.array(self._awaited) & ~np.array(asked)).tolist())
         return asked
 
-    def _check_step(self, totals: _Totals, taken: _Taken, where: str) -> None:
+    def _check_step(self, totals: Totals, taken: _Taken, where: str) -> None:
         """Raise where this step has stopped training; all ranks do, and have kept their batches before."""
         if not taken.stopped:
             return
@@ -458,10 +422,10 @@ class Trainer:
         files = [file for file in self.world.gather(kept) if file]
         spoilt_gradients, spoilt_losses = (np.flatnonzero(codes & kind).tolist() for kind in (GRADIENTS, LOSS))
         if spoilt_gradients or not spoilt_losses:
-            whose = _named(spoilt_gradients) if spoilt_gradients else "all ranks together, as float16,"
+            whose = named(spoilt_gradients) if spoilt_gradients else "all ranks together, as float16,"
             what = f"the gradients of {whose} are"
         else:
-            what = f"the loss on the images of {_named(spoilt_losses)} is"
+            what = f"the loss on the images of {named(spoilt_losses)} is"
         raise UserError(
             f"{where}: {what} not finite (inf or nan); model and optimizer are those of the step before. "
             + (f"Look into {', '.join(files)} with tfinpaint replay. " if files else "")
@@ -484,7 +448,7 @@ class Trainer:
         Raises:
             UserError: the loss was not finite, on any rank.
         """
-        totals = _Totals(self._shares, where)
+        totals = Totals(self._shares, where)
         self.world.doing(f"in {where}")
         for batch in batches:
             self.world.working()
@@ -508,18 +472,21 @@ class Trainer:
     def _generators(self) -> list[keras.Variable]:
         return [v for v in self.model.variables if "seed_generator" in v.path]
 
-    def own_state(self) -> np.ndarray:
-        """float64 [numbers]: what of the model differs between ranks, and for `restore_own_state` alone."""
-        return np.concatenate([np.zeros(0), *(v.numpy().astype(np.float64).ravel() for v in self._own)])
+    def own_state(self, *, statistics: bool) -> np.ndarray:
+        """Return float64 [numbers]: what of the model differs between ranks, for `restore_own_state` alone.
 
-    @property
-    def own_names(self) -> tuple[str, ...]:
-        """Names of the variables that `own_state` gives."""
-        return names_in(self.model, self._own)
+        Args:
+            statistics: with those of the batch norms; without them, all ranks go on with rank 0's.
+        """
+        variables = self._own(statistics=statistics)
+        return np.concatenate([np.zeros(0), *(v.numpy().astype(np.float64).ravel() for v in variables)])
 
-    @property
-    def _own(self) -> list[keras.Variable]:
-        return [*self._statistics, *self._generators]
+    def own_names(self, *, statistics: bool) -> tuple[str, ...]:
+        """Return the names of the variables that `own_state` gives."""
+        return names_in(self.model, self._own(statistics=statistics))
+
+    def _own(self, *, statistics: bool) -> list[keras.Variable]:
+        return [*(self._statistics if statistics else []), *self._generators]
 
     def restore_own_state(self, rows: np.ndarray, names: Sequence[str]) -> None:
         """Take back what each rank knew alone; the means of what they knew with other ranks than then.
@@ -538,7 +505,7 @@ class Trainer:
         sizes = [int(np.prod(v.shape)) for v in variables]
         if len(variables) != len(names) or sum(sizes) != rows.shape[1]:
             raise UserError("the checkpoint's batch-norm statistics are those of another model; start anew")
-        same_ranks, own = len(rows) == self.world.size, {id(v) for v in self._own}
+        same_ranks, own = len(rows) == self.world.size, {id(v) for v in self._own(statistics=True)}
         seeds = {id(v) for v in self._generators}
         starts = np.cumsum([0, *sizes])[:-1]
         for variable, start, size in zip(variables, starts, sizes, strict=True):
@@ -558,86 +525,6 @@ def _put_back(state: Sequence[tuple[keras.Variable, tf.Tensor]]) -> tf.Operation
     for variable, before in state:
         variable.assign(before)
     return tf.no_op()
-
-
-def _named(ranks: Sequence[int]) -> str:
-    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
-
-
-class _Totals:
-    """Sums over one epoch on this rank, then over all ranks.
-
-    Args:
-        shares: how much each part of the loss, by name, has in the whole.
-        where: what the sums are of, for messages.
-        so_far: what an earlier process has summed up.
-    """
-
-    def __init__(self, shares: Mapping[str, float], where: str, so_far: EpochSoFar | None = None) -> None:
-        self._shares, self._where = shares, where
-        self._sums: list[dict[str, Any]] = []
-        self._counts: list[int] = []
-        if so_far:
-            self._sums = [dict(zip(so_far.names, row, strict=True)) for row in so_far.sums.tolist()]
-            self._counts = so_far.counts.tolist()
-        self._seconds_before = so_far.seconds if so_far else 0.0
-        self._count_before = len(self._counts)
-        self._begin = time.perf_counter()
-        self._after_first = self._begin
-
-    @property
-    def steps(self) -> int:
-        return len(self._counts)
-
-    def export(self) -> EpochSoFar:
-        """The sums of each step, not their total: so that the end of the epoch adds up the same numbers."""
-        self._sums = [{name: float(value) for name, value in sums.items()} for sums in self._sums]
-        names = tuple({name: None for sums in reversed(self._sums) for name in sums})  # those of the last step first
-        rows = np.array([[sums.get(name, 0.0) for name in names] for sums in self._sums], np.float64)
-        seconds = self._seconds_before + time.perf_counter() - self._begin
-        return EpochSoFar(names, rows.reshape(self.steps, len(names)), np.array(self._counts, np.int64), seconds)
-
-    def add(self, sums: dict[str, tf.Tensor], count: int) -> None:
-        self._sums.append(sums)
-        self._counts.append(count)
-        if self.steps == self._count_before + 1:
-            self._after_first = time.perf_counter()
-
-    def last_loss(self) -> float:
-        return self.loss_of(len(self._sums))
-
-    def loss_of(self, step: int) -> float:
-        """This rank's loss of a step, counted from 1."""
-        last, count = self._sums[step - 1], self._counts[step - 1]
-        return self._values({name: float(value) for name, value in last.items()}, count)["loss"]
-
-    def reduce(self, world: World) -> Result:
-        mine = {name: math.fsum(float(s.get(name, 0.0)) for s in self._sums) for name in (self._sums or [{}])[-1]}
-        finite = all(math.isfinite(mine.get(name, 0.0)) for name in self._shares)
-        ranks = world.gather({"names": list(mine), "finite": finite})
-        if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
-            raise UserError(f"{self._where}: the loss on the images of {_named(spoilt)} is not finite (inf or nan)")
-        names = max((each["names"] for each in ranks), key=len)  # a rank without examples knows no names
-        totals = {name: mine.get(name, 0.0) for name in names}
-        end = time.perf_counter()  # after the sums were read: that waits for the last step
-        images, here = sum(self._counts), self._counts[self._count_before :]
-        later = sum(here[1:]) if len(here) > 1 else sum(here)
-        began = self._after_first if len(here) > 1 else self._begin
-        reduced = world.sum({**totals, "images": images, "later": later})
-        return Result(
-            values=self._values({name: reduced[name] for name in names}, int(reduced["images"])),
-            images=int(reduced["images"]),
-            seconds=self._seconds_before + end - self._begin,
-            images_per_second=reduced["later"] / max(end - began, 1e-9),
-        )
-
-    def _values(self, sums: Mapping[str, float], images: int) -> dict[str, float]:
-        """The loss, its parts where it has several, and the means of all else."""
-        parts = {"reconstruction_loss": sums.get("reconstruction_loss", 0.0) / (sums.get("weight") or 1.0)}
-        others = {name: value / max(images, 1) for name, value in sums.items() if name not in ("weight", *parts)}
-        values = {**parts, **others}
-        loss = math.fsum(share * values.get(name, 0.0) for name, share in self._shares.items())
-        return {"loss": loss, **(values if len(self._shares) > 1 else others)}
 
 
 EpochEnd = Callable[[int, Result, Result | None], None]  # (epoch from 1, train, test)

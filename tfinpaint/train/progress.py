@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tfinpaint import dist, measurements
 from tfinpaint.data.progress import duration
-from tfinpaint.train.loop import ReadLoss, Result
+from tfinpaint.train.loop import ReadLoss
 from tfinpaint.train.time_left import TimeLeft
+from tfinpaint.train.totals import Result
 
 PLAIN_INTERVAL_SECONDS = 15.0
 BAR_INTERVAL_SECONDS = 0.5  # reading the loss waits for the device: not at every step

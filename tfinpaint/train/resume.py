@@ -12,8 +12,9 @@ from tfinpaint.dist import World
 from tfinpaint.errors import UserError
 from tfinpaint.train.build import describe, trained_before
 from tfinpaint.train.dataset import DataSet
-from tfinpaint.train.loop import EpochSoFar, Trainer
+from tfinpaint.train.loop import Trainer
 from tfinpaint.train.run import Resumed, Run
+from tfinpaint.train.totals import EpochSoFar
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +88,12 @@ def restore_ranks(run: Run, trainer: Trainer, steps: int) -> EpochSoFar | None:
         _tell_of_other_ranks(run, progress.ranks)
     if not done:
         return None
-    sums, counts = state.sums, state.counts
-    if done != header.step_in_epoch:  # steps of another size: the first of them gets what all have summed up
-        sums, counts = (
-            np.pad(each.sum(axis=1, keepdims=True), [(0, 0), (0, done - 1), *[(0, 0)] * (each.ndim - 2)])
-            for each in (sums, counts)
-        )
+    own = slice(world.rank, world.rank + 1)
     if progress.ranks != world.size:  # rank 0 takes over what all of them have summed up
-        sums = sums.sum(axis=0, keepdims=True) * (np.arange(world.size) == 0)[:, None, None]
-        counts = counts.sum(axis=0, keepdims=True) * (np.arange(world.size) == 0)[:, None]
-    return EpochSoFar(progress.names, sums[world.rank], counts[world.rank], progress.seconds)
+        own = slice(None) if world.is_first else slice(0)
+    ranks, parts, names = state.sums[own].shape
+    sums = state.sums[own].reshape(ranks * parts, names)
+    return EpochSoFar(progress.names, sums, done, int(state.counts[own].sum()), progress.seconds)
 
 
 def _share(world: World, state: RankState | None) -> RankState:

@@ -28,12 +28,14 @@ from tfinpaint.files import shown
 from tfinpaint.report.metrics import MetricsLog
 from tfinpaint.train.build import contents, describe, encoder_of
 from tfinpaint.train.dataset import DataSet
-from tfinpaint.train.loop import Asked, EpochSoFar, Result, Trainer
+from tfinpaint.train.loop import Asked, Trainer
 from tfinpaint.train.run import Run
 from tfinpaint.train.signals import StopRequest
+from tfinpaint.train.totals import SUM_PARTS, EpochSoFar, Result, nothing_so_far
 
 log = logging.getLogger(__name__)
 
+MOST_STATISTICS_BYTES = 64 * 2**20  # of the batch norms of all ranks; with more, all go on with those of rank 0
 SLOW_SECONDS = 5.0  # of waiting for the disk, from which on it is said
 
 
@@ -115,7 +117,7 @@ class Saver:
         if last or any(asked) or epoch % config.checkpoints.interval == 0:
             self._trainer.check_in_step()
             self._note_best(epoch)
-            self._save(epoch, self._at(epoch + 1, 0), EpochSoFar((), np.zeros((0, 0)), np.zeros(0, np.int64), 0.0))
+            self._save(epoch, self._at(epoch + 1, 0), nothing_so_far())
         self._end(asked, f"after epoch {epoch}")
 
     def finish(self) -> None:
@@ -133,6 +135,16 @@ class Saver:
             with contextlib.suppress(UserError):  # told already, or training has ended for a reason of its own
                 self._writer.wait()
 
+    def _keeps_statistics(self) -> bool:
+        """Whether the batch-norm statistics of each rank within an epoch are part of the checkpoint.
+
+        They are not needed where they are estimated anew at the end of the epoch, nor where all ranks have the same.
+        """
+        config, world = self._run.config, self._run.world
+        if config.model.batchnorm_batches or config.distributed.sync_batchnorm or world.size == 1:
+            return False
+        return world.size * self._trainer.own_state(statistics=True).nbytes <= MOST_STATISTICS_BYTES
+
     def _at(self, epoch: int, step: int) -> int:
         """Steps since the start of the run."""
         return (epoch - 1) * self._header.steps_per_epoch + step
@@ -146,8 +158,11 @@ class Saver:
         folder, world = self._run.config.checkpoints.save, self._run.world
         if folder is None or (step == self._saved and epochs * self._header.steps_per_epoch != step):
             return
-        own = world.gather_rows(self._trainer.own_state())
-        state = RankState(own, world.gather_rows(so_far.sums), world.gather_rows(so_far.counts).astype(np.int64))
+        within_epoch = epochs * self._header.steps_per_epoch != step
+        statistics = within_epoch and self._keeps_statistics()
+        own = world.gather_rows(self._trainer.own_state(statistics=statistics))
+        counts = world.gather_rows(np.array([so_far.images])).astype(np.int64)
+        state = RankState(own, world.gather_rows(so_far.sums), counts)
         self._saved, self._began = step, time.monotonic()
         if self._writer:
             progress = Progress(
@@ -162,7 +177,8 @@ class Saver:
                 seconds=so_far.seconds,
                 ranks=world.size,
                 own=own.shape[1],
-                own_names=self._trainer.own_names,
+                own_names=self._trainer.own_names(statistics=statistics),
+                sum_parts=SUM_PARTS,
                 trained=self._trainer.trained(),
                 transferred=tuple(self._run.transferred),
             )

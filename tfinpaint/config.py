@@ -349,7 +349,10 @@ class Distributed(Section):
         30.0, ge=1, le=86400, description="seconds without a sign of life from a rank before all others stop"
     )
     stall_timeout_s: int = Field(
-        300, ge=1, le=86400, description="seconds that a rank may be behind the others before all stop"
+        300,
+        ge=1,
+        le=86400,
+        description="seconds that all may wait for a rank that gives no sign of work before they stop",
     )
 
 

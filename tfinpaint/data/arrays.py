@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import DTypeLike
+
+from tfinpaint.files import naming
 
 VERSION = 1
 
@@ -27,14 +30,24 @@ def store(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # others may be writing the same
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with naming(partial), partial.open("wb") as file:
             for array in (np.frombuffer(json.dumps(head).encode(), np.uint8), *arrays.values()):
-                np.save(file, array, allow_pickle=False)
+                write_array(file, array)
         partial.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """Write a one-dimensional array as `numpy.save` does, which does not tell why it cannot write to a file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
+    file.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
 
 
 def load(path: Path, dtypes: Mapping[str, DTypeLike]) -> dict[str, np.ndarray] | None:

@@ -24,7 +24,7 @@ from tfinpaint.data.records import ArrayFile, Contents, Shard, sha256_of
 from tfinpaint.data.skipped import more_in_words
 from tfinpaint.data.threads import in_threads
 from tfinpaint.errors import UserError
-from tfinpaint.files import told_by_library, write_text
+from tfinpaint.files import naming, told_by_library, write_text
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ def _write_index(folder: Path, packing: Packing, classes: dict[str, int], writte
     places = np.concatenate([shard.places for shard in written])
     described = {}
     for name, array in ((records.NAMES, names.text), (records.NAME_STARTS, names.starts), (records.PLACES, places)):
-        np.save(folder / name, array, allow_pickle=False)
+        with naming(folder / name), (folder / name).open("wb") as file:
+            arrays.write_array(file, array)
         described[name] = ArrayFile(bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name))
     contents = Contents(
         format=records.FORMAT, version=records.VERSION, images=len(names), classes=list(classes),

@@ -24,7 +24,7 @@ from tfinpaint.data.skipped import Skipped
 from tfinpaint.data.split import SIDES, check_empty_folders, split_classes
 from tfinpaint.data.threads import in_threads_by_blocks
 from tfinpaint.errors import UserError
-from tfinpaint.files import write_json
+from tfinpaint.files import explained, write_json
 
 
 def prepare(
@@ -59,7 +59,7 @@ def prepare(
         shutil.rmtree(partial / _SCRATCH, ignore_errors=True)
         _put_in_place(partial, dest)
     except OSError as error:
-        raise UserError(f"{dest}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{dest}: cannot be written: {explained(error)}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Report.of(dest, facts_of(split), lost)
@@ -197,7 +197,7 @@ def _write_records(
                     shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{dest}: cannot be written: {error.strerror or error}; what was finished is kept in {partial}, and "
+            f"{dest}: cannot be written: {explained(error)}; what was finished is kept in {partial}, and "
             "the same command goes on with it"
         ) from None
     return dest, facts, lost

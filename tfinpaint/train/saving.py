@@ -141,7 +141,7 @@ class Saver:
         They are not needed where they are estimated anew at the end of the epoch, nor where all ranks have the same.
         """
         config, world = self._run.config, self._run.world
-        if config.model.batchnorm_batches or config.distributed.sync_batchnorm or world.size == 1:
+        if config.model.batchnorm_batches or config.distributed.sync_batchnorm:
             return False
         return world.size * self._trainer.own_state(statistics=True).nbytes <= MOST_STATISTICS_BYTES
 

@@ -46,6 +46,7 @@ def train(
         StoppedError: a rank was told to stop.
     """
     config, first = run.config, run.world.is_first
+    run.world.doing("preparing to train")
     so_far = restore_ranks(run, trainer, steps)
     if first:
         begin(run)
@@ -61,6 +62,7 @@ def train(
         steps_per_epoch=steps,
         end_in_steps=_end_in_steps(run, test_batches),
     )
+    run.world.working()
     stop = StopRequest()
     saver = Saver(run, trainer, data, metrics, steps=steps, classes=classes, stop=stop)
     observers: list[EpochEnd] = [

@@ -87,8 +87,10 @@ def test_what_could_not_be_written_can_be_read_until_the_end(tmp_path, monkeypat
 def test_a_limit_for_the_size_of_files_ends_nothing_but_the_file(tmp_path, limit):
     """In a process of its own, to its end: HDF5 was seen to crash there."""
     code = (
-        "import sys, pathlib; from tests.test_hdf5_output import write_arrays\n"
-        "try: write_arrays(pathlib.Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; import h5py; from tfinpaint.hdf5_output import new_hdf5\n"
+        "try:\n"
+        "    with new_hdf5(Path(sys.argv[1])) as output, h5py.File(output, 'w') as file:\n"
+        "        for number in range(400): file[f'group {number % 40}/array {number}'] = [float(number)] * 500\n"
         "except OSError as error: print(error.strerror)"
     )
     ended = subprocess.run(

@@ -1,8 +1,8 @@
 """Layer names of network files -> names that Keras 3 and TensorFlow accept, and back. Imports neither of them.
 
-Keras 3 refuses `/` in a name, and TensorFlow refuses blanks, colons, accents and others as soon as a step is traced;
-Keras 2 refused none of them. So every byte of a name that is not a letter, a digit or one of `_ . -` is written as `>`
-and its two hexadecimal digits: `conv1/conv` becomes `conv1>2Fconv`. No two names become the same. Checkpoints,
+Keras 3 refuses `/` in a name, which the DenseNets of Keras 2 have, and TensorFlow refuses blanks, colons, accents and
+others as soon as a step is traced. So every byte of a name that is not a letter, a digit or one of `_ . -` is written
+as `>` and its two hexadecimal digits: `conv1/conv` becomes `conv1>2Fconv`. No two names become the same. Checkpoints,
 transfers, messages and `model.trainable` use the names of the file.
 """
 

@@ -235,3 +235,22 @@ def test_compressed_arrays_are_refused(tmp_path):
     assert not is_legacy(path)
     with pytest.raises(UserError, match="/conv1/conv1/weight_0:0 is compressed or filtered"):
         read_layers(path)
+
+
+def test_a_model_within_the_model_gives_its_layers_slashes_in_their_names_too(tmp_path):
+    generator = np.random.default_rng(0)
+    inner = {name: [generator.random((2, n)).astype(np.float32)] for n, name in enumerate(("conv1/conv", "bn"), 1)}
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = ["densenet", "dense_1"]
+        for entry, found in {"densenet": inner, "dense_1": {"dense_1": [np.ones(2, np.float32)]}}.items():
+            group = file.create_group(entry)
+            group.attrs["weight_names"] = [f"{name}/kernel:0" for name in found]
+            for name, (array,) in found.items():
+                group[f"{name}/kernel:0"] = array
+    same(read_layers(path, {"conv1/conv", "bn", "dense_1"}), {**inner, "dense_1": [np.ones(2, np.float32)]})
+    assert list(read_layers(path, {"densenet"})) == ["densenet", "dense_1"]  # that is a layer of the model itself
+    with h5py.File(path, "a") as file:
+        file["dense_1"].attrs["weight_names"] = ["dense_1/kernel:0"] * 2
+    with pytest.raises(UserError, match="weight_names of /dense_1 has a name twice"):
+        read_layers(path)

@@ -256,7 +256,7 @@ def test_weights_must_be_whole_where_nothing_is_trained(classifier, tmp_path):
     checkpoint = classifier / "run" / "model_checkpoints" / "model_checkpoint_6"
     other = network(tmp_path / "other.json", conv("conv9", 4, "relu"), *CLASSIFIER[1:])
     changes = [f"layers={other}", "data.input_path=null", f"checkpoints.load={checkpoint}"]
-    assert "without training every layer's weights must be there; not so: conv9" in refuse(
+    assert "without training every layer's weights must be there; layer conv9 is not" in refuse(
         "classify", "--config", classifier / "c.yaml", "--workdir", tmp_path / "run",
         *(word for change in changes for word in ("--set", change)),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from tfinpaint.data.contents import begins_as, unsupported_format
-from tfinpaint.data.threads import in_threads
+from tfinpaint.data.threads import in_threads_by_blocks
 from tfinpaint.data.tree import ending_of, in_one_line, is_image
 
 MOST_KINDS = 50  # that are counted apart
@@ -95,7 +95,7 @@ def choose_images(
     left = iter(names)
     while block := list(islice(left, _BLOCK)):
         unknown = [name for name in block if not is_image(name)]
-        looks = in_threads(lambda name: _why_not(name, read_head), unknown) if unknown else ()
+        looks = in_threads_by_blocks(lambda name: _why_not(name, read_head), unknown) if unknown else ()
         reasons = dict(zip(unknown, looks, strict=True))
         for name in block:
             why = reasons.get(name)

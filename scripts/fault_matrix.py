@@ -38,7 +38,7 @@ SAID = {  # by the survivors; where all end for the same reason, by whoever is f
     "exception": r"stops: rank {rank} \(\S+\) failed in epoch 2.*: RuntimeError: injected fault",
     "nan": r"(gradients|loss on the images|weights) of rank {rank} .*not finite",
     "hang": r"stops: all wait for rank {rank} \(\S+\), in epoch 2",
-    "disk": r"(No space left on device|MiB free)",
+    "disk": r"(No space left on device|MiB are free)",
 }
 # Launchers that end the others at once may leave them no time to speak.
 LAUNCHER_SAID = {

@@ -141,7 +141,7 @@ def _report(
 ) -> None:
     from tfinpaint.report import figures
     from tfinpaint.report.page import Section
-    from tfinpaint.train import build
+    from tfinpaint.train import initial_weights
     from tfinpaint.train import run as runs
 
     folder = run.folder / "figures"
@@ -158,7 +158,7 @@ def _report(
     sections = [
         Section("Curves", figures=[folder / "accuracy.png", folder / "loss.png"]),
         Section("Confusion matrix of the test images", figures=[folder / "confusion.png"]),
-        Section("Transfer", text=build.initial_weights(run)),
+        Section("Transfer", text=initial_weights.origin_of(run)),
     ]
     runs.write_report(run, "Classification", summary, sections)
 

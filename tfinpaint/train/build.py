@@ -154,14 +154,6 @@ def output_activation(run: Run) -> str:
     return "softmax" if run.kind == "classifier" else run.config.output_activation
 
 
-def initial_weights(run: Run) -> str:
-    """Tell where the weights came from that a run began with, for its report."""
-    if run.transferred:
-        return "\n".join(run.transferred)
-    load = run.config.checkpoints.load
-    return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
-
-
 def make_trainer(
     run: Run,
     model: keras.Model,

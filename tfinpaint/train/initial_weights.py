@@ -73,6 +73,14 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, classes: Sequence[
     run.transferred[:] = lines
 
 
+def origin_of(run: Run) -> str:
+    """Tell where the weights came from that a run began with, for its report."""
+    if run.transferred:
+        return "\n".join(run.transferred)
+    load = run.config.checkpoints.load
+    return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
+
+
 def _not_whole(run: Run, path: Path, plan: TransferPlan) -> str:
     """Explain why a model cannot be evaluated with the weights of a file."""
     if not plan.mismatched:

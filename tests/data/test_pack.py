@@ -174,7 +174,8 @@ def test_a_full_disk_is_told_and_what_was_finished_is_kept(source, tmp_path, wri
 
     monkeypatch.setattr(pack, "_keep", keep)
     with pytest.raises(
-        UserError, match=r"dest: cannot be written: No space left on device; what was finished is kept in"
+        UserError,
+        match=r"dest: cannot be written: No space left on device; free some space; what was finished is kept in",
     ):
         pack_tree(source, tmp_path / "dest")
     written.clear()

@@ -89,8 +89,11 @@ def ended_at(number: int, folder: Path, work) -> bool:
 
         for owner, name in CALLS:
             setattr(owner, name, counted(getattr(owner, name)))
-        work(folder)
-        os._exit(0)
+        try:
+            work(folder)
+            os._exit(0)
+        finally:  # whatever happens, the child does not go on with the tests
+            os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 77
 
 

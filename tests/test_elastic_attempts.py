@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -184,7 +185,8 @@ def test_a_rank_that_is_told_to_stop_alone_leaves_and_the_others_go_on(monkeypat
                 os.kill(os.getpid(), number)
             saver = Saver.__new__(Saver)
             names = [signal.Signals(number).name if each else "" for each in told]
-            saver._run = SimpleNamespace(world=SimpleNamespace(gather=lambda own: names), config=Config())
+            world = SimpleNamespace(gather=lambda own: names)
+            saver._run = SimpleNamespace(world=world, config=Config(), kind="inpainter", folder=Path("run"))
             saver._stop, saver._writer = stop, None
             try:
                 saver._end(Asked(stop=True), "in epoch 1, after step 2")
@@ -196,7 +198,10 @@ def test_a_rank_that_is_told_to_stop_alone_leaves_and_the_others_go_on(monkeypat
     codes = []
     for index in range(2):
         if (child := os.fork()) == 0:
-            rank(index)
+            try:
+                rank(index)
+            finally:  # whatever happens, the child does not go on with the tests
+                os._exit(12)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert codes == ([11, 11] if all(told) else [-number, 10])
 

@@ -16,10 +16,12 @@ from tfinpaint.errors import UserError
 from tfinpaint.files import shown
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pathlib import Path
 
     from tfinpaint.data.pipeline import Batch
+    from tfinpaint.report.confusion import Confusion
     from tfinpaint.report.metrics import MetricsLog
+    from tfinpaint.report.page import Section
     from tfinpaint.train.dataset import DataSet
     from tfinpaint.train.loop import Trainer
     from tfinpaint.train.run import Run
@@ -75,11 +77,11 @@ def _classify(run: Run) -> None:
         metrics = train(run, trainer, training, scored, steps=steps, classes=classes, draw=draw)
     else:
         metrics = evaluate(run, trainer, scored, draw=draw)
-    matrix = confusion_matrix(trainer, scored, len(classes)) if scored is not None else None
+    confusion = count_confusion(trainer, scored, classes) if scored is not None else None
     if held_out and data.test_output_path:
         write_predictions(run, trainer, held_out, classes)
     if world.is_first:
-        _report(run, trainer, metrics, classes, matrix)
+        _report(run, trainer, metrics, confusion, len(training) if training else 0)
 
 
 def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
@@ -110,57 +112,96 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
     return training, held_out
 
 
-def confusion_matrix(trainer: Trainer, batches: Iterable[Batch], classes: int) -> np.ndarray:
-    """Counts [true class, predicted class] over all ranks; their sum is the number of test images."""
+def count_confusion(trainer: Trainer, batches: Iterable[Batch], classes: Sequence[str]) -> Confusion:
+    """Count the images of all ranks by true and predicted class."""
     import numpy as np
 
-    counts = np.zeros((classes, classes))
+    from tfinpaint.report.confusion import Confusion
+
+    own = []
 
     def count(batch: Batch, outputs: Any) -> None:
-        np.add.at(counts, (batch["targets"].numpy(), outputs.numpy().argmax(axis=1)), 1)
+        predicted = outputs.numpy().argmax(axis=1)
+        own.append(np.column_stack([batch["targets"].numpy(), predicted, np.ones_like(predicted)]))
 
     trainer.evaluate(batches, on_batch=count)
-    return trainer.world.sum_array(counts)
+    shares = trainer.world.gather(Confusion.of(classes, own).pairs.tolist())
+    return Confusion.of(classes, [np.reshape(share, (-1, 3)) for share in shares])
 
 
 def _draw_curves(run: Run, metrics: MetricsLog) -> None:
     from tfinpaint.report import figures
+    from tfinpaint.report.metrics import FIGURES
 
-    folder = run.folder / "figures"
-    if metrics.records:
-        figures.curve(metrics.records, "loss", "NLL loss", folder / "loss.png")
-        figures.curve(metrics.records, "accuracy", "accuracy", folder / "accuracy.png")
+    if not run.config.data.input_path:
+        return  # an evaluation is a single point
+    for name, label in (("loss", f"{run.config.loss.function} loss"), ("accuracy", "accuracy")):
+        path = run.folder / FIGURES / f"{name}.png"
+        with figures.attempted(path):
+            figures.curve(metrics.records, name, label, path)
 
 
 def _report(
     run: Run,
     trainer: Trainer,
     metrics: MetricsLog,
-    classes: Sequence[str],
-    matrix: np.ndarray | None,
+    confusion: Confusion | None,
+    labels: int,
 ) -> None:
-    from tfinpaint.report import figures
+    """Write the summary first, then the figures, then the report.
+
+    Args:
+        confusion: None where no labelled images were tested.
+        labels: number of training images.
+    """
+    from tfinpaint.report.metrics import FIGURES
     from tfinpaint.report.page import Section
     from tfinpaint.train import initial_weights
     from tfinpaint.train import run as runs
 
-    folder = run.folder / "figures"
+    folder = run.folder / FIGURES
     last = {record["phase"]: record for record in metrics.records}
     final: dict[str, Any] = {}
     if "train" in last:
         final = {"train_loss": last["train"]["loss"], "train_accuracy": last["train"]["accuracy"]}
-        final |= {"label_fraction": run.config.data.label_fraction, "from_scratch": run.config.checkpoints.load is None}
-    if matrix is not None:
-        final = {"test_accuracy": float(matrix.trace() / matrix.sum()), "test_loss": last["test"]["loss"], **final}
-        final["test_images"] = int(matrix.sum())
-        figures.confusion(matrix, classes, folder / "confusion.png")
-    summary = runs.write_summary(run, trainer.model, metrics, final)
+        final |= {"label_fraction": run.config.data.label_fraction, "labels": labels}
+        final["from_scratch"] = run.config.checkpoints.load is None
+    if confusion:
+        final = {"test_accuracy": confusion.accuracy, "test_loss": last["test"]["loss"], **final}
+        final["test_images"] = confusion.images
+    summary = runs.write_summary(run, trainer.model, metrics, final | {"loss_function": run.config.loss.function})
     sections = [
         Section("Curves", figures=[folder / "accuracy.png", folder / "loss.png"]),
-        Section("Confusion matrix of the test images", figures=[folder / "confusion.png"]),
+        *(_confusion_sections(confusion, folder) if confusion else []),
         Section("Transfer", text=initial_weights.origin_of(run)),
     ]
     runs.write_report(run, "Classification", summary, sections)
+
+
+def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
+    from tfinpaint.report import confusion as confusions
+    from tfinpaint.report import figures
+    from tfinpaint.report.metrics import FIGURES
+    from tfinpaint.report.page import Section
+
+    path = folder / "confusion.png"
+    with figures.attempted(path):
+        confusions.draw(confusion, path)
+    confusions.write_tables(confusion, folder)
+    shown = confusions.MOST_CLASSES_SHOWN
+    some = f"The {shown} classes of the lowest accuracy. " if len(confusion.classes) > shown else ""
+    pairs = confusions.pairs_table(confusion)
+    return [
+        Section("Confusion matrix of the test images", figures=[path]),
+        Section(
+            "Most confused classes", table=pairs, text=f"More of them: {FIGURES}/{confusions.PAIRS}" if pairs else ""
+        ),
+        Section(
+            "Classes",
+            table=confusions.classes_table(confusion, shown),
+            text=f"{some}All classes: {FIGURES}/{confusions.CLASSES}",
+        ),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -118,6 +118,7 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
 
 
 def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baselines | None, test_images: int) -> None:
+    from tfinpaint.report import verdict
     from tfinpaint.report.metrics import FIGURES, SEGMENTATION
     from tfinpaint.report.page import Section
     from tfinpaint.train import restorations
@@ -133,13 +134,15 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
         figures |= {"test_pixel_accuracy": last["test"]["accuracy"], "test_dice": last["test"]["dice"]}
     if test_images:
         figures["test_images"] = test_images
+    figures["loss_function"] = run.config.loss.function
     summary = runs.write_summary(run, trainer.model, metrics, figures)
     folder = run.folder / FIGURES
     sections = []
     if "measurements" in summary:
         table = restorations.measurements_table(summary["measurements"])
         note = (
-            f"Held-out images: {test_images} for the network, {summary['baseline_images']} for the formulas beside it."
+            f"{verdict.of_restorations(summary)}\nTest images: {test_images} for the network, "
+            f"{summary['baseline_images']} for the baselines."
         )
         sections.append(Section("Measurements", table=table, text=note))
     curves = [folder / f"{name}.png" for name in ("loss", *SEGMENTATION, *restorations.CURVES)]

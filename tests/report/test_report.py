@@ -104,7 +104,6 @@ def test_figures_are_png_files_with_something_on_them(tmp_path, phases):
     figures.curve(records, "loss", "BCE loss", tmp_path / "curve.png")
     images = np.random.default_rng(0).random((2, 8, 8, 3))
     figures.grid({"original": images, "restored": images}, "held-out", tmp_path / "grid.png")
-    figures.confusion(np.array([[3, 1], [0, 4]]), [r"$\frac{$", "猫"], tmp_path / "confusion.png")
     figures.bars({"a": 0.5}, "accuracy", tmp_path / "bars.png")
     masks = {"input": images - 3, "target": np.eye(8, dtype=np.int32)[None].repeat(2, 0) * 4, "output": images[..., :1]}
     figures.grid(masks | {"classes": np.random.default_rng(1).random((2, 8, 8, 5))}, "masks", tmp_path / "masks.png")
@@ -122,7 +121,7 @@ def test_figures_are_png_files_with_something_on_them(tmp_path, phases):
 def drawn(monkeypatch, draw):
     """The matplotlib figure that `draw` would save."""
     saved = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(figure))
     draw()
     return saved[0]
 

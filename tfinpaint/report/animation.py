@@ -9,9 +9,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfinpaint.activity import signalled
 from tfinpaint.files import write_image
+from tfinpaint.report.figures import shrunk
 from tfinpaint.report.metrics import by_epoch, epoch_file
 
 LEAST_HEIGHT = 192  # pixels; smaller frames are enlarged by a whole number
+MOST_SIDE = 1024  # pixels; larger frames are shrunk: sixty of them are in memory at a time
 MOST_FRAMES = 60  # of a longer run, frames evenly spread over it: an animation that nobody waits for grows for nothing
 STRIP_HEIGHT = 24
 FRAME_MS, LAST_FRAME_MS = 400, 2000
@@ -23,8 +25,10 @@ def add_frame(folder: Path, epoch: int, frame: np.ndarray) -> None:
     A folder below `figures/` of the run folder: there a resumed run drops the frames that it makes anew.
 
     Args:
-        frame: float [height, width, 3], RGB, or [height, width, 1], grey; 0 to 1, what lies outside is cut off.
+        frame: float [height, width, 3], RGB, or [height, width, 1], grey; 0 to 1, what lies outside is cut off, what
+            is no number is black.
     """
+    frame = shrunk(np.nan_to_num(frame)[None], MOST_SIDE)[0]
     pixels = np.rint(255 * np.clip(frame, 0, 1)).astype(np.uint8)
     write_image(epoch_file(folder, epoch), Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "PNG")
 

@@ -3,21 +3,61 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from tfinpaint.files import write_bytes
 from tfinpaint.report.metrics import series
 
+log = logging.getLogger(__name__)
+
 DPI = 110
+MOST_POINTS = 2000  # of a line: more than a figure has columns of pixels
+MOST_MARKED = 100  # points of a line; with more, markers would hide it
+MOST_DRAWN = 1e100  # a value beyond is drawn like infinity, not at all: Matplotlib's arithmetic overflows
+MOST_SHOWN_SIDE = 256  # pixels of an image of a grid, which gets about 180 of the figure's
+MOST_BARS, MOST_WIDE_BARS = 200, 20
+MOST_NAME = 24  # characters of a name in a figure
 TOO_DARK = 0.1  # a column whose values all lie below this is stretched, or nothing would be seen
 warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
+
+
+@contextmanager
+def attempted(path: Path) -> Iterator[None]:
+    """Draw what a run can do without, a figure or a folder of them: should it fail, the log says so and no more."""
+    try:
+        yield
+    except Exception as error:
+        log.warning(f"Could not draw {path} ({type(error).__name__}: {error}); the run goes on without it")
+
+
+def short_name(name: str, number: int, kind: str = "class") -> str:
+    """Return a name as a figure shows it: on one line and of at most MOST_NAME characters.
+
+    A name that is cut, or that the font has no letters for, is shown with its number, by which tables have all of it.
+
+    Args:
+        number: of the class, or of what else the name is of.
+        kind: what is numbered.
+    """
+    text = " ".join(name.split())
+    font = get_font(findfont("DejaVu Sans"))
+    if not text.isprintable() or not all(font.get_char_index(ord(character)) for character in text):
+        return f"{kind} {number}"
+    if len(text) <= MOST_NAME:
+        return text
+    numbered = f"{number}: "
+    head = (MOST_NAME - len(numbered)) // 2
+    return f"{numbered}{text[:head]}…{text[len(numbered) + head + 1 - MOST_NAME :]}"
 
 
 def curve(
@@ -27,47 +67,91 @@ def curve(
     path: Path,
     baselines: Mapping[str, float] | None = None,
 ) -> None:
-    """One metric over the epochs, training and test, so far as the records have it.
+    """Draw one metric over the epochs, training and test, so far as the records have it.
+
+    Of more than MOST_POINTS epochs, the least and the greatest value of each of MOST_POINTS / 2 stretches are drawn.
+    Values that are not finite leave a gap.
 
     Args:
         baselines: name -> value of the same metric without training: horizontal lines.
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    for phase, style in (("train", "o-"), ("test", "s--")):
-        epochs, values = series(records, phase, name)
-        if epochs:
+    drawn = []
+    for phase, line, marker in (("train", "-", "o"), ("test", "--", "s")):
+        epochs, values = _thinned(*series(records, phase, name))
+        if len(epochs):
+            style = line + marker if len(epochs) <= MOST_MARKED else line
             axes.plot(epochs, values, style, markersize=3, label=phase)
+            drawn += [epochs[0], epochs[-1]]
     for number, (baseline, value) in enumerate((baselines or {}).items()):
-        axes.axhline(value, linestyle=(0, (6, 3)), linewidth=1, color=f"C{number + 2}", label=f"{baseline} {value:.4g}")
+        if np.isfinite(value):
+            named = f"{baseline} {value:.4g}"
+            axes.axhline(value, linestyle=(0, (6, 3)), linewidth=1, color=f"C{number + 2}", label=named)
+    if drawn and min(drawn) == max(drawn):  # a single epoch
+        axes.set_xlim(drawn[0] - 1, drawn[0] + 1)
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if baselines:  # the lines run through all of the axes: no place there is free
         figure.legend(loc="outside upper center", ncols=3)
-    else:
+    elif drawn:
         axes.legend()
-    _save(figure, path)
+    save(figure, path)
+
+
+def _thinned(epochs: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """(epochs, values) of at most MOST_POINTS points that look the same; NaN for what is not finite."""
+    x, y = np.asarray(epochs, np.int64), np.array(values, np.float64)
+    y[~(np.abs(y) < MOST_DRAWN)] = np.nan
+    if len(x) <= MOST_POINTS:
+        return x, y
+    kept = []
+    for stretch in np.array_split(np.arange(len(x)), MOST_POINTS // 2):
+        if np.isfinite(y[stretch]).any():
+            kept += sorted({stretch[np.nanargmin(y[stretch])], stretch[np.nanargmax(y[stretch])]})
+        else:
+            kept.append(stretch[0])
+    return x[kept], y[kept]
 
 
 def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
-    """Images side by side, a row per example and a named column per kind.
+    """Draw images side by side, a row per example and a named column per kind.
 
     Args:
         columns: arrays [examples, height, width, channels], float, RGB or grey (of other than three channels the mean
             is shown); or integers [examples, height, width]. A column whose values are not 0 to 1, or hardly above 0,
-            is stretched as a whole; its values' range then stands below its name.
+            is stretched as a whole; its values' range then stands below its name. Images of more than MOST_SHOWN_SIDE
+            pixels a side are shrunk; values that are not finite are black, and the name says so.
     """
     rows = len(next(iter(columns.values())))
     figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(1, len(columns), squeeze=False)[0]  # an axes for each image would take seconds to lay out
     for place, (name, images) in zip(axes, columns.items(), strict=True):
-        shown, value_range = _displayable(images)
-        place.set_title(f"{name}\n{value_range}" if value_range else name, fontsize=10)
+        shown, remark = _displayable(shrunk(images, MOST_SHOWN_SIDE))
+        place.set_title(f"{name}\n{remark}" if remark else name, fontsize=10)
         place.imshow(_stacked(shown), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         place.axis("off")
-    _save(figure, path)
+    save(figure, path)
+
+
+def shrunk(images: np.ndarray, most: int) -> np.ndarray:
+    """Return images of at most `most` pixels a side: each pixel the mean of a block; one of it, for integers.
+
+    Args:
+        images: [examples, height, width, channels], float; or [examples, height, width], integers.
+    """
+    factor = -(-max(images.shape[1:3]) // most)
+    if factor == 1:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        return images[:, ::factor, ::factor]
+    blocks = [np.arange(0, extent, factor) for extent in images.shape[1:3]]
+    sums = np.add.reduceat(np.add.reduceat(images, blocks[0], axis=1), blocks[1], axis=2)
+    heights, widths = (np.diff([*starts, side]) for starts, side in zip(blocks, images.shape[1:3], strict=True))
+    areas = heights[:, None] * widths
+    return np.asarray(sums / areas.reshape(*areas.shape, *[1] * (images.ndim - 3)))
 
 
 def _stacked(images: np.ndarray) -> np.ndarray:
@@ -78,52 +162,40 @@ def _stacked(images: np.ndarray) -> np.ndarray:
 
 
 def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:
-    """(values 0 to 1, RGB or grey; the range that was stretched to that, "" where none was)."""
+    """(values 0 to 1, RGB or grey; what stands below the name: the range that was stretched, "" where none was)."""
     if images.ndim == 4 and images.shape[3] != 3:
         images = images.mean(axis=3)
+    finite = np.isfinite(images)
+    remark = "" if finite.all() else "not all finite"
+    images = np.where(finite, images, 0).astype(np.float64)
     low, high = min(0.0, float(images.min())), float(images.max())
     rounding = 1e-3  # of an interpolation, say
     if (-rounding <= low and TOO_DARK <= high <= 1 + rounding) or low == high:
-        return images.clip(0, 1), ""
-    return (images - low) / (high - low), f"{low:.3g} to {high:.3g}"
-
-
-def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
-    """A confusion matrix: counts written in, colour by the share of the true class.
-
-    Args:
-        matrix: [true class, predicted class], counts.
-    """
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = 1.8 + 0.55 * len(classes)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=45, ha="right")
-    axes.set_yticks(places, classes)
-    axes.set(xlabel="predicted", ylabel="true")
-    for true in places:
-        for predicted in places:
-            colour = "white" if share[true, predicted] > 0.5 else "black"
-            count = int(matrix[true, predicted])
-            axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
-    _save(figure, path)
+        return images.clip(0, 1), remark
+    return images / (high - low) - low / (high - low), "\n".join([f"{low:.3g} to {high:.3g}", *[remark] * bool(remark)])
 
 
 def bars(values: Mapping[str, float], label: str, path: Path) -> None:
-    """One labelled bar per value, 0 to 1."""
-    figure = Figure(figsize=(6, 0.8 + 0.5 * len(values)), layout="constrained")
+    """Draw one labelled bar per value, 0 to 1; of more than MOST_BARS, the greatest."""
+    shown = list(enumerate(values.items(), start=1))
+    if len(shown) > MOST_BARS:
+        shown = sorted(shown, key=lambda each: -np.nan_to_num(each[1][1]))[:MOST_BARS]
+        label = f"{label} (the {MOST_BARS} best of {len(values)})"
+    wide = len(shown) <= MOST_WIDE_BARS
+    figure = Figure(figsize=(6, 0.8 + (0.5 if wide else 0.2) * len(shown)), layout="constrained")
     axes = figure.subplots()
-    drawn = axes.barh(list(values), list(values.values()))
-    axes.bar_label(drawn, fmt="%.3f", padding=3)
-    axes.set(xlabel=label, xlim=(0, 1.1))
+    places = range(len(shown))
+    drawn = axes.barh(places, [value for _, (_, value) in shown])
+    names = [short_name(name, number, "run") for number, (name, _) in shown]
+    axes.set_yticks(places, names, fontsize=10 if wide else 7)
+    axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=10 if wide else 7)
+    axes.set(xlabel=label, xlim=(0, 1.1), ylim=(-0.7, len(shown) - 0.3))
     axes.invert_yaxis()
-    _save(figure, path)
+    save(figure, path)
 
 
 def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Test accuracy against the share of the training labels, a line for each kind of start, a dot for each run.
+    """Draw test accuracy against the share of the training labels, a line for each kind of start, a dot for each run.
 
     Args:
         summaries: of classifiers, with "test_accuracy", "label_fraction" and "from_scratch".
@@ -141,10 +213,11 @@ def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set(xlabel="share of the training labels, %", ylabel="test accuracy")
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file, whole or not at all."""
     contents = io.BytesIO()
     figure.savefig(contents, dpi=DPI, format="png")
     write_bytes(path, contents.getbuffer())

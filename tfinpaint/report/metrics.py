@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from tfinpaint.activity import signalled
-from tfinpaint.files import naming, told_by_library, write_text
+from tfinpaint.files import naming, write_text
+from tfinpaint.report.tensorboard import Board
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 FIGURES = "figures"
+MOST_PICTURES = 100  # of restorations that a run keeps, on the disk and on TensorBoard
 RESTORATIONS = "restorations"
 SEGMENTATION = {"accuracy": "share of pixels of the right class", "dice": "Dice coefficient, mean over the classes"}
 _EPOCH = re.compile(r"epoch_(\d+)\.png")
@@ -58,17 +57,19 @@ class MetricsLog:
         self._path = workdir / METRICS
         self._outfile = outfile
         self._enabled, self._heading = enabled, heading
+        self._written: dict[str, list[str]] = {}  # phase -> columns of its text file
         if enabled:
             self.records = [dict(record) for record in records]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
             shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # its epochs are written anew, none twice
-            self._board = _Board(workdir / TENSORBOARD)
+            self._board = Board(workdir / TENSORBOARD)
             for record in signalled(self.records):
                 self._board.add(record)
             for folder in (workdir / FIGURES).glob("*/"):
                 drop_later(folder, first_epoch)
             for epoch, path in signalled(by_epoch(workdir / FIGURES / RESTORATIONS).items()):
                 self._board.add_picture(RESTORATIONS, path, epoch)
+            self._board.flush()
 
     def add(self, record: Mapping[str, Any]) -> None:
         if not self._enabled:
@@ -78,6 +79,7 @@ class MetricsLog:
             file.write(json.dumps(record) + "\n")
         self._write_outfile(str(record["phase"]))
         self._board.add(record)
+        self._board.flush()
 
     def add_picture(self, name: str, path: Path, epoch: int) -> None:
         """Show a PNG file on TensorBoard.
@@ -88,17 +90,26 @@ class MetricsLog:
         """
         if self._enabled:
             self._board.add_picture(name, path, epoch)
+            self._board.flush()
 
     def _write_outfile(self, phase: str) -> None:
         if self._outfile is None:
             return
         self._outfile.parent.mkdir(parents=True, exist_ok=True)
-        records = [record for record in self.records if record["phase"] == phase]
-        names = metric_names(records)
+        path, records = outfile_of(self._outfile, phase), self.records
+        names = self._written.get(phase, [])
+        if set(metric_names(records[-1:])) <= set(names):  # the file has all earlier records in these columns
+            with naming(path), path.open("a", encoding="utf-8") as file:
+                file.write(self._line(records[-1], names))
+            return
+        records = [record for record in records if record["phase"] == phase]
+        self._written[phase] = names = metric_names(records)
+        heading = "# epoch " + " ".join(names) + "\n" if self._heading else ""
+        write_text(path, heading + "".join(self._line(record, names) for record in records))
+
+    def _line(self, record: Mapping[str, Any], names: Sequence[str]) -> str:
         form = ".8g" if self._heading else ".8f"
-        lines = ["# epoch " + " ".join(names)] if self._heading else []
-        lines += [" ".join([str(r["epoch"]), *(f"{r[name]:{form}}" for name in names)]) for r in records]
-        write_text(outfile_of(self._outfile, phase), "\n".join(lines) + "\n")
+        return " ".join([str(record["epoch"]), *(f"{record.get(name, math.nan):{form}}" for name in names)]) + "\n"
 
 
 def outfile_of(outfile: Path, phase: str) -> Path:
@@ -106,46 +117,18 @@ def outfile_of(outfile: Path, phase: str) -> Path:
     return outfile.with_name(f"{outfile.stem}_{phase}{outfile.suffix}")
 
 
-class _Board:
-    """TensorBoard scalars, named as in metrics.jsonl, the phases as two runs of one chart; and pictures."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writers: dict[str, Any] = {}
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        import tensorflow as tf
-
-        with self._writing(str(record["phase"])):
-            for name, value in record.items():
-                if name not in ("phase", "epoch"):
-                    tf.summary.scalar(name, value, step=record["epoch"])
-
-    def add_picture(self, name: str, path: Path, epoch: int) -> None:
-        import tensorflow as tf
-
-        with Image.open(path) as file:
-            pixels = np.asarray(file.convert("RGB"))
-        with self._writing("test"):
-            tf.summary.image(name, pixels[None], step=epoch)
-
-    @contextmanager
-    def _writing(self, phase: str) -> Iterator[None]:
-        import tensorflow as tf
-
-        try:
-            if phase not in self._writers:
-                self._writers[phase] = tf.summary.create_file_writer(str(self._folder / phase))
-            with self._writers[phase].as_default():
-                yield
-            self._writers[phase].flush()
-        except tf.errors.OpError as error:
-            raise told_by_library(error.message, self._folder / phase) from None
-
-
 def epoch_file(folder: Path, epoch: int) -> Path:
     """The picture of an epoch, in a folder of them."""
     return folder / f"epoch_{epoch}.png"
+
+
+def is_kept(number: int, total: int, most: int) -> bool:
+    """Return whether a picture is one of about `most` that are evenly spread, the first and the last among them.
+
+    Args:
+        number: of the picture, from 1 to `total`, or beyond where a run went on for longer.
+    """
+    return number == 1 or number >= total or number % -(-total // most) == 0
 
 
 def by_epoch(folder: Path) -> dict[int, Path]:

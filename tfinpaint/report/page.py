@@ -16,7 +16,7 @@ from tfinpaint.version import __version__
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a heading, then whatever of these it has.
+    """A part of the page: a heading, then whatever of these it has; left out where it has nothing.
 
     Attributes:
         table: rows; the first one is the heading row.
@@ -28,6 +28,11 @@ class Section:
     table: Sequence[Sequence[Any]] = field(default_factory=list)
     figures: Sequence[Path] = field(default_factory=list)
     text: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the heading would stand alone."""
+        return not (self.table or self.text or any(figure.exists() for figure in self.figures))
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
@@ -44,14 +49,19 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
                 "text": section.text,
             }
             for section in sections
+            if not section.is_empty
         ],
     )
     write_text(path, page)
 
 
 def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
-    """A row for each figure; those that are made of several have tables of their own."""
-    figures = {name.replace("_", " "): value for name, value in summary.items() if not isinstance(value, Mapping)}
+    """Return a row for each figure that there is; those that are made of several have tables of their own."""
+    figures = {
+        name.replace("_", " "): value
+        for name, value in summary.items()
+        if value is not None and not isinstance(value, Mapping)
+    }
     return [["figure", "value"], *([name, value] for name, value in figures.items())]
 
 

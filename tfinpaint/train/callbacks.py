@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tfinpaint.report.metrics import MetricsLog
+from tfinpaint.report import figures
+from tfinpaint.report.metrics import FIGURES, MetricsLog
 from tfinpaint.train import bad_images, spoilt
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.dataset import Batches, DataSet
@@ -132,7 +133,8 @@ def evaluate(
     if test_batches is not None:
         _evaluate(run, trainer, test_batches, metrics, 0)
     if first:
-        draw(metrics)
+        with figures.attempted(run.folder / FIGURES):
+            draw(metrics)
     return metrics
 
 
@@ -191,7 +193,8 @@ class _Draw:
     def __call__(self, epoch: int, train: Result, test: Result | None) -> None:
         if not self.run.world.is_first:
             return
-        if self.add_frame:
-            self.add_frame(epoch)
-        if epoch % self.run.config.figures_interval == 0 or epoch == self.run.config.num_epochs:
-            self.draw()
+        with figures.attempted(self.run.folder / FIGURES):  # an epoch must not be lost for its pictures
+            if self.add_frame:
+                self.add_frame(epoch)
+            if epoch % self.run.config.figures_interval == 0 or epoch == self.run.config.num_epochs:
+                self.draw()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,16 @@ from tfinpaint.data.pipeline import Batch
 from tfinpaint.files import write_bytes
 from tfinpaint.measurements import HEADLINE
 from tfinpaint.report import animation, figures
-from tfinpaint.report.metrics import FIGURES, RESTORATIONS, SEGMENTATION, MetricsLog, epoch_file
+from tfinpaint.report.metrics import (
+    FIGURES,
+    MOST_PICTURES,
+    RESTORATIONS,
+    SEGMENTATION,
+    MetricsLog,
+    by_epoch,
+    epoch_file,
+    is_kept,
+)
 from tfinpaint.train.dataset import DataSet
 from tfinpaint.train.loop import Trainer
 from tfinpaint.train.run import Run
@@ -24,7 +34,8 @@ from tfinpaint.train.run import Run
 log = logging.getLogger(__name__)
 
 MOST_PIXELS = 2**24  # that the baselines are given: seconds to minutes, for biharmonic inpainting takes 0.01 s for an
-# image of 64 pixels and 3 s for one of 512
+# image of 64 pixels and up to 6 s for one of 512
+MOST_SHOWN_PIXELS = 2**16  # of an image of which a figure shows the baselines: there it takes a second at most
 FRAMES = "animation"
 CURVES = ("hole_psnr_db", "hole_ssim")
 Scores = Mapping[str, Mapping[str, float]]  # baseline -> measurement -> value, named as in `baselines`, `measurements`
@@ -44,7 +55,7 @@ class Baselines:
 
 
 def score_baselines(run: Run, data: DataSet) -> Baselines:
-    """Measure every baseline, each rank on its share of the images.
+    """Measure every baseline that is affordable for images of this size, each rank on its share of the images.
 
     Of more images than have MOST_PIXELS together, some are taken, evenly spread; the same on any number of ranks.
     """
@@ -54,8 +65,11 @@ def score_baselines(run: Run, data: DataSet) -> Baselines:
     most = max(1, MOST_PIXELS // (height * width))
     run.world.doing("computing the classical baselines")
     distance = -(-len(data) // most) | 1  # odd, so that two, four or eight ranks have equal shares of these images
-    log.info(f"Restoring {-(-len(data) // distance)} held-out images by formulas, to compare with")
-    totals = {(name, measured): 0.0 for name in baselines.BASELINES for measured in measurements.NAMES}
+    log.info(f"Computing classical inpainting baselines on {-(-len(data) // distance)} held-out images")
+    names = baselines.affordable(height, width)
+    for name in set(baselines.BASELINES) - set(names):
+        log.info(f"The baseline {readable(name)} is left out: it would take minutes for {width} x {height} pixels")
+    totals = {(name, measured): 0.0 for name in names for measured in measurements.NAMES}
     numbers, counted = iter(data.images.shard.indices(len(data))), 0
     for whole in data.evaluation_batches():
         chosen = np.array([next(numbers) % distance == 0 for _ in range(len(whole["mask"]))])
@@ -69,9 +83,9 @@ def score_baselines(run: Run, data: DataSet) -> Baselines:
         counted += int(chosen.sum())
     *sums, images = run.world.sum_array(np.array([*totals.values(), counted]))
     means = {key: float(total / images) for key, total in zip(totals, sums, strict=True)}
-    psnr = ", ".join(f"{readable(name)} {means[name, HEADLINE]:.2f} dB" for name in baselines.BASELINES)
-    log.info(f"PSNR in the hole that formulas reach: {psnr}")
-    scores = {name: {one: means[name, one] for one in measurements.NAMES} for name in baselines.BASELINES}
+    psnr = ", ".join(f"{readable(name)} {means[name, HEADLINE]:.2f} dB" for name in names)
+    log.info(f"PSNR of the baselines in the hole: {psnr}")
+    scores = {name: {one: means[name, one] for one in measurements.NAMES} for name in names}
     return Baselines(scores, int(images))
 
 
@@ -103,6 +117,27 @@ def measurements_table(columns: Scores) -> list[list[Any]]:
     ]
 
 
+def shown_baselines(originals: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Restore images for a figure: those of more than MOST_SHOWN_PIXELS at a reduced size, which the names tell.
+
+    Args:
+        originals: float [images, height, width, channels], 0 to 1.
+        masks: [images, height, width, 1], above 0 in the hole.
+
+    Returns:
+        Heading of a column -> restored images.
+    """
+    height, width = originals.shape[1:3]
+    factor = math.ceil(math.sqrt(height * width / MOST_SHOWN_PIXELS))
+    if factor == 1:
+        return {readable(name): images for name, images in baselines.restore_all(originals, masks).items()}
+    most = -(-max(height, width) // factor)
+    small, holes = (figures.shrunk(array.astype(np.float32), most) for array in (originals, masks))
+    size = f"{small.shape[2]} x {small.shape[1]}"
+    log.info(f"The figures show the baselines at {size} pixels: the images have {width} x {height}")
+    return {f"{readable(name)}\nat {size}": images for name, images in baselines.restore_all(small, holes).items()}
+
+
 @dataclass
 class Pictures:
     """The pictures of a run, of a few images that stay the same. Rank 0 has them drawn.
@@ -118,11 +153,12 @@ class Pictures:
     title: str
     _arrays: dict[str, np.ndarray] = field(init=False)
     _baselines: dict[str, np.ndarray] = field(init=False, default_factory=dict)
+    _animated: int = field(init=False, default=0)  # frames of the animation that was made last
 
     def __post_init__(self) -> None:
         self._arrays = {name: tensor.numpy() for name, tensor in self.sample.items()}
         if self._restores:
-            self._baselines = baselines.restore_all(self._arrays["originals"], self._arrays["mask"])
+            self._baselines = shown_baselines(self._arrays["originals"], self._arrays["mask"])
 
     @property
     def _restores(self) -> bool:
@@ -130,7 +166,7 @@ class Pictures:
 
     def add_frame(self, epoch: int) -> None:
         """Keep how the first image is restored after this epoch: erased, restored and original side by side."""
-        if not self._restores:
+        if not self._restores or not is_kept(epoch, self.run.config.num_epochs, animation.MOST_FRAMES):
             return
         first = {name: tensor[:1] for name, tensor in self.sample.items()}
         composite = self._composite(self.trainer.predict(first["inputs"]))
@@ -146,22 +182,41 @@ class Pictures:
         """
         epoch = metrics.records[-1]["epoch"] if metrics.records else 0
         path = self._folder / f"{RESTORATIONS}.png"
+        with figures.attempted(path):
+            self._draw_images(epoch, path, metrics)
+        self._animate(is_last=epoch >= self.run.config.num_epochs)
+        if not self.run.config.data.input_path:
+            return  # an evaluation is a single point
+        self._curve(metrics, "loss", f"{self.run.config.loss.function} loss", None)
+        for name, label in SEGMENTATION.items() if self.run.config.data.target_is_mask else ():
+            self._curve(metrics, name, label, None)
+        for name in CURVES if scored else ():
+            self._curve(metrics, name, measurements.LABELS[name], scored)
+
+    def _animate(self, *, is_last: bool) -> None:
+        """Make the animation anew where it would have half as many frames more: it takes seconds to make."""
+        frames = len(by_epoch(self._folder / FRAMES))
+        if is_last or frames >= 1.5 * self._animated:
+            self._animated = frames
+            path = self._folder / f"{FRAMES}.gif"
+            with figures.attempted(path):
+                animation.write_animation(self._folder / FRAMES, path)
+
+    def _draw_images(self, epoch: int, path: Path, metrics: MetricsLog) -> None:
         at_epoch = f", epoch {epoch}" if self.run.config.data.input_path else ""
         figures.grid(self._columns(), f"{self.title}{at_epoch}", path)
-        kept = epoch_file(self._folder / RESTORATIONS, epoch)
-        write_bytes(kept, path.read_bytes())
-        metrics.add_picture(RESTORATIONS, kept, epoch)
-        animation.write_animation(self._folder / FRAMES, self._folder / f"{FRAMES}.gif")
-        if metrics.records:
-            loss = f"{self.run.config.loss.function} loss"
-            figures.curve(metrics.records, "loss", loss, self._folder / "loss.png")
-            for name, label in SEGMENTATION.items() if self.run.config.data.target_is_mask else ():
-                figures.curve(metrics.records, name, label, self._folder / f"{name}.png")
-        if scored is None:
-            return
-        for name in CURVES:
-            levels = {readable(baseline): values[name] for baseline, values in scored.scores.items()}
-            figures.curve(metrics.records, name, measurements.LABELS[name], self._folder / f"{name}.png", levels)
+        config = self.run.config
+        number, total = (-(-epochs // config.figures_interval) for epochs in (epoch, config.num_epochs))
+        if is_kept(number, total, MOST_PICTURES):
+            kept = epoch_file(self._folder / RESTORATIONS, epoch)
+            write_bytes(kept, path.read_bytes())
+            metrics.add_picture(RESTORATIONS, kept, epoch)
+
+    def _curve(self, metrics: MetricsLog, name: str, label: str, scored: Baselines | None) -> None:
+        levels = {readable(each): values[name] for each, values in scored.scores.items()} if scored else None
+        path = self._folder / f"{name}.png"
+        with figures.attempted(path):
+            figures.curve(metrics.records, name, label, path, levels)
 
     @property
     def _folder(self) -> Path:
@@ -171,9 +226,8 @@ class Pictures:
         """Name -> images, one for each example, of a grid."""
         arrays, outputs = self._arrays, self.trainer.predict(self.sample["inputs"])
         if self._restores:
-            formulas = {readable(name): restored for name, restored in self._baselines.items()}
             shown = {"original": arrays["originals"], "input": arrays["inputs"], "output": outputs}
-            return {**shown, "composite": self._composite(outputs), **formulas}
+            return {**shown, "composite": self._composite(outputs), **self._baselines}
         if self.run.config.data.target_is_mask and outputs.shape[-1] > 1:
             outputs = outputs.argmax(axis=-1)
         targets = {"target": arrays["targets"]} if "targets" in arrays else {}

@@ -1,0 +1,159 @@
+"""How a classifier tells its test images apart: a figure of any number of classes, and tables in words.
+
+What is drawn, listed and written is bounded whatever the number of classes: the counts of a thousand classes would be
+a million texts, and gigabytes of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tfinpaint.files import write_text
+from tfinpaint.report import figures
+
+PAIRS, CLASSES = "confused_pairs.csv", "test_classes.csv"
+MOST_NUMBERS = 20  # classes whose counts are written into the figure
+MOST_NAMED = 50  # classes whose names stand beside it
+MOST_CELLS = 1000  # along a side of the figure; of more classes, neighbours share one
+MOST_PAIRS_SHOWN, MOST_CLASSES_SHOWN = 20, 100  # rows of the report's tables
+MOST_PAIRS_WRITTEN = 100_000
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The number of test images by true and predicted class.
+
+    Attributes:
+        classes: their names; a class has the number of its place, from 0.
+        pairs: int64 [n, 3]: true class, predicted class, number of images, at least 1; each pair once, in order.
+    """
+
+    classes: Sequence[str]
+    pairs: np.ndarray
+
+    @classmethod
+    def of(cls, classes: Sequence[str], parts: Iterable[np.ndarray]) -> Confusion:
+        """Add up counts.
+
+        Args:
+            parts: arrays like `pairs`, in any order; a pair may come several times.
+        """
+        rows = np.concatenate([np.zeros((0, 3), np.int64), *parts]).astype(np.int64)
+        codes, place = np.unique(rows[:, 0] * len(classes) + rows[:, 1], return_inverse=True)
+        counts = np.zeros(len(codes), np.int64)
+        np.add.at(counts, place, rows[:, 2])
+        return cls(classes, np.column_stack([*np.divmod(codes, len(classes)), counts]))
+
+    @property
+    def images(self) -> int:
+        return int(self.pairs[:, 2].sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the images that is right; NaN without images."""
+        right = self.pairs[self.pairs[:, 0] == self.pairs[:, 1], 2].sum()
+        return float(right / self.images) if self.images else float("nan")
+
+    def by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (images of each true class, those of them that are right), int64 [classes]."""
+        images, right = np.zeros((2, len(self.classes)), np.int64)
+        true, predicted, counts = self.pairs.T
+        np.add.at(images, true, counts)
+        np.add.at(right, true, np.where(true == predicted, counts, 0))
+        return images, right
+
+
+def draw(confusion: Confusion, path: Path) -> None:
+    """Draw the confusion matrix: colour by the share of the true class; counts where there is room for them."""
+    number = len(confusion.classes)
+    counts = _cells(confusion)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(1.8 + 0.55 * number, 11.5)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    first, last = -0.5, number - 0.5
+    image = axes.imshow(share, "Blues", vmin=0, vmax=1, interpolation="nearest", extent=(first, last, last, first))
+    axes.set(xlabel="predicted", ylabel="true")
+    if number <= MOST_NAMED:
+        names = [figures.short_name(name, place) for place, name in enumerate(confusion.classes)]
+        size = 10 if number <= MOST_NUMBERS else 7
+        axes.set_xticks(range(number), names, rotation=45, ha="right", fontsize=size)
+        axes.set_yticks(range(number), names, fontsize=size)
+    else:
+        axes.set(xlabel="predicted class, by number", ylabel="true class, by number")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
+    if number > MOST_NUMBERS:
+        figure.colorbar(image, label="share of the true class", shrink=0.6)
+    else:
+        _write_counts(axes, counts, share)
+    figures.save(figure, path)
+
+
+def _cells(confusion: Confusion) -> np.ndarray:
+    """int64 [cells, cells]: images by true and predicted class, or by as many neighbouring classes as share a cell."""
+    number = len(confusion.classes)
+    cells = min(number, MOST_CELLS)
+    counts = np.zeros((cells, cells), np.int64)
+    true, predicted = (confusion.pairs[:, :2] * cells // number).T
+    np.add.at(counts, (true, predicted), confusion.pairs[:, 2])
+    return counts
+
+
+def _write_counts(axes: Any, counts: np.ndarray, share: np.ndarray) -> None:
+    for (true, predicted), count in np.ndenumerate(counts):
+        colour = "white" if share[true, predicted] > 0.5 else "black"
+        axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
+
+
+def pairs_table(confusion: Confusion, most: int = MOST_PAIRS_SHOWN) -> list[list[Any]]:
+    """Return the pairs of classes that are confused most often, a row each below a heading row; [] without any.
+
+    Args:
+        most: rows, without the heading.
+    """
+    true, predicted, counts = confusion.pairs[confusion.pairs[:, 0] != confusion.pairs[:, 1]].T
+    if not len(counts):
+        return []
+    share = counts / confusion.by_class()[0][true]
+    order = np.lexsort((predicted, true, -share, -counts))[:most].tolist()
+    names = confusion.classes
+    rows = [[names[true[i]], names[predicted[i]], int(counts[i]), float(share[i])] for i in order]
+    return [["true class", "predicted as", "images", "share of the true class"], *rows]
+
+
+def classes_table(confusion: Confusion, most: int | None = None) -> list[list[Any]]:
+    """Return how many images of each class are right, a row each below a heading row.
+
+    Args:
+        most: rows, without the heading: of more classes, those of the lowest accuracy, worst first. None: all, by
+            number.
+    """
+    images, right = confusion.by_class()
+    accuracy = right / np.maximum(images, 1)
+    order = np.arange(len(images))
+    if most is not None and len(order) > most:
+        order = np.lexsort((order, accuracy))
+        order = order[images[order] > 0][:most]
+    rows = [
+        [i, confusion.classes[i], int(images[i]), int(right[i]), float(accuracy[i]) if images[i] else ""]
+        for i in order.tolist()
+    ]
+    return [["number", "class", "test images", "right", "accuracy"], *rows]
+
+
+def write_tables(confusion: Confusion, folder: Path) -> None:
+    """Write CLASSES, every class, and PAIRS, the MOST_PAIRS_WRITTEN pairs confused most often, as CSV files."""
+    for name, table in ((CLASSES, classes_table(confusion)), (PAIRS, pairs_table(confusion, MOST_PAIRS_WRITTEN))):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(table)
+        write_text(folder / name, text.getvalue())

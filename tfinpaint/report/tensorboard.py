@@ -1,0 +1,67 @@
+"""TensorBoard's event files of a run: scalars named as in metrics.jsonl, and pictures.
+
+They are written in TensorBoard's format, but at once and by this thread: no operation of TensorFlow for each number (a
+run of ten thousand epochs that goes on has hundreds of thousands of them), and an error is raised here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.data_compat import migrate_value
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from tfinpaint.files import naming
+
+_VERSION = "brain.Event:2"  # the first record of every event file
+
+
+class Board:
+    """The phases of a run as two runs of one chart, in the folders `train/` and `test/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, IO[bytes]] = {}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add the numbers of a record of metrics.jsonl."""
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in record.items()
+            if name not in ("phase", "epoch") and isinstance(value, int | float)
+        ]
+        self._write(str(record["phase"]), record["epoch"], values)
+
+    def add_picture(self, name: str, path: Path, epoch: int) -> None:
+        """Add a PNG file, beside the numbers of evaluation."""
+        with Image.open(path) as file:
+            width, height = file.size
+        image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=path.read_bytes())
+        self._write("test", epoch, [migrate_value(Summary.Value(tag=name, image=image))])
+
+    def flush(self) -> None:
+        """Hand everything to the operating system, so that TensorBoard sees it."""
+        for phase, file in self._files.items():
+            with naming(self._folder / phase):
+                file.flush()
+
+    def _write(self, phase: str, epoch: int, values: list[Any]) -> None:
+        if phase not in self._files:
+            folder = self._folder / phase
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+            self._files[phase] = (folder / name).open("wb")
+            self._record(phase, Event(wall_time=time.time(), file_version=_VERSION))
+        self._record(phase, Event(wall_time=time.time(), step=epoch, summary=Summary(value=values)))
+
+    def _record(self, phase: str, event: Any) -> None:
+        with naming(self._folder / phase):
+            RecordWriter(self._files[phase]).write(event.SerializeToString())

@@ -46,6 +46,8 @@ ROWS = [
         "measurements",
         "baselines",
         "restoration",
+        "photo",
+        "photo_output",
     },
     {"train", "cli", "command_line", "elastic"},
     {

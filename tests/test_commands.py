@@ -20,6 +20,7 @@ from conftest import tree, write_config, write_images, write_training_and_testin
 from tfinpaint import __main__, checkpoint, classify, commits, compare, measurements, pretrain
 from tfinpaint.data.sources import Checked
 from tfinpaint.errors import UserError
+from tfinpaint.report import confusion, figures
 from tfinpaint.run_folder import list_checkpoints
 from tfinpaint.train import dataset
 
@@ -144,11 +145,35 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):
         "loss.png",
         "accuracy.png",
         "confusion.png",
+        "confused_pairs.csv",
+        "test_classes.csv",
     }
     assert "Skipping layer dense_1" in (tmp_path / "run" / "report.html").read_text()
-    table = compare.compare([pretrained, tmp_path / "run"], tmp_path / "both.html")
-    assert table[0][:3] == ["run", "test_accuracy", "train_accuracy"]
+    tables = compare.compare([pretrained, tmp_path / "run"], tmp_path / "both.html").tables
+    assert {kind: table[1][0] for kind, table in tables.items()} == {
+        "Classifiers": str(tmp_path / "run"),
+        "Inpainting": str(pretrained),
+    }
     assert (tmp_path / "both.html").exists()
+
+
+def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("too large")
+
+    for module, name in ((figures, "curve"), (confusion, "draw")):
+        monkeypatch.setattr(module, name, fail)
+    config = write_config(tmp_path / "c.yaml", "classify", images, data__test_output_path=str(tmp_path / "out"))
+    output = succeed("classify", "--config", config)
+    for name in ("loss", "accuracy", "confusion"):
+        assert f"figures/{name}.png (MemoryError: too large); the run goes on without it" in output
+    run = tmp_path / "run"
+    assert json.loads((run / "summary.json").read_text())["test_images"] == 7
+    assert (
+        "Most confused classes" in (run / "report.html").read_text() or "Classes" in (run / "report.html").read_text()
+    )
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 8
+    assert [path.name for path in checkpoint.list_checkpoints(run / "model_checkpoints")][-1] == "model_checkpoint_2"
 
 
 def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, pretrained):

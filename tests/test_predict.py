@@ -10,11 +10,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import test_commands
+import tifffile
 from conftest import write_config
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
-from tfinpaint import checkpoint, predict
+from tfinpaint import checkpoint, photo_output, predict
+from tfinpaint import photo as photos
 from tfinpaint.checkpoint import Contents, Header, Progress, RankState, Restoration
 from tfinpaint.config_transforms import Transform
 from tfinpaint.data.decode import Reading, read_image
@@ -169,19 +172,170 @@ def odd_images(folder: Path) -> dict[str, Path]:
 def test_odd_photos(capsys, tmp_path, run, name):
     photo = odd_images(tmp_path)[name]
     hole = write_mask(tmp_path / "mask.png", 70, 40, (50, 2, 60, 30))
-    shown = succeed(capsys, run, photo, tmp_path / "mask.png", "--output", tmp_path / "out.png")
+    ending = ".tif" if name == "cmyk.jpg" else ".png"
+    shown = succeed(capsys, run, photo, tmp_path / "mask.png", "--output", tmp_path / f"out{ending}")
     assert "(40 x 70)" in shown
-    expected = read_image(photo, Reading())
-    with Image.open(tmp_path / "out.png") as image:
-        restored = np.asarray(image.convert("RGB"))
-        assert image.mode == ("RGBA" if name in ("rgba.png", "palette.png", "grey_alpha.png") else "RGB")
-        if image.mode == "RGBA":
-            original = np.asarray(Image.open(photo).convert("RGBA"))[..., 3]
-            assert np.array_equal(np.asarray(image)[..., 3], original)
-            assert np.ptp(original) == 255
-    assert restored.shape == (70, 40, 3)
-    assert np.array_equal(restored[~hole], expected[~hole])
-    assert not np.array_equal(restored[hole], expected[hole])
+    assert "left out" not in shown
+    assert " become" not in shown
+    with Image.open(photo) as file, Image.open(tmp_path / f"out{ending}") as image:
+        upright = ImageOps.exif_transpose(file)
+        assert image.mode == file.mode
+        before, after = np.asarray(upright), np.asarray(image)
+        assert np.array_equal(np.asarray(image.convert("RGBA"))[~hole], np.asarray(upright.convert("RGBA"))[~hole])
+        if upright.has_transparency_data:
+            assert np.array_equal(*(np.asarray(each.convert("RGBA"))[..., 3] for each in (image, upright)))
+        assert image.getexif().get(0x0112, 1) == 1  # what was turned is not turned again
+    assert (after.dtype, after.shape) == (before.dtype, before.shape)
+    assert np.array_equal(after[~hole], before[~hole])
+    assert not np.array_equal(after[hole], before[hole])
+
+
+def deep(channels, height=70, width=40):
+    pixels = np.random.default_rng(1).integers(0, 2**16, (height, width, channels), np.uint16)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def write_deep(path, pixels, **options):
+    """A file of 16 bits per channel, by other programs than ours."""
+    if path.suffix == ".tif":
+        options |= {"extrasamples": ["unassalpha"]} if pixels.shape[-1] == 4 else {}
+        tifffile.imwrite(path, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack", **options)
+    else:
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        path.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def read_deep(path):
+    if path.suffix == ".tif":
+        return tifffile.imread(path)
+    pixels = tf.io.decode_png(path.read_bytes(), dtype=tf.uint16).numpy()
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize(
+    ("name", "channels", "options"),
+    [
+        ("grey.png", 1, {}),
+        ("grey_alpha.png", 2, {}),
+        ("rgb.png", 3, {}),
+        ("rgba.png", 4, {}),
+        ("grey.tif", 1, {"byteorder": ">"}),
+        ("rgb.tif", 3, {}),
+        ("big_endian.tif", 3, {"byteorder": ">"}),
+        ("rgba.tif", 4, {"compression": "zlib", "predictor": True}),
+        ("tiles.tif", 3, {"compression": "zlib", "tile": (16, 16), "byteorder": ">"}),
+    ],
+)
+def test_sixteen_bits_stay_sixteen(capsys, tmp_path, run, name, channels, options, ending):
+    photo, output = deep(channels), tmp_path / f"out{ending}"
+    write_deep(tmp_path / name, photo, **options)
+    hole = write_mask(tmp_path / "mask.png", 70, 40, (50, 2, 60, 30))
+    shown = succeed(capsys, run, tmp_path / name, tmp_path / "mask.png", "--output", output)
+    if (channels, ending) == (2, ".tif"):
+        assert "The 16 bits per channel of grey_alpha.png become 8: TIFF holds no more; name a .png" in shown
+        restored, photo = pixels_of(output), np.rint(photo / 257).astype(np.uint8)
+    else:
+        assert "become" not in shown
+        restored = read_deep(output)
+    assert (restored.dtype, restored.shape) == (photo.dtype, photo.shape)
+    assert np.array_equal(restored[~hole], photo[~hole])
+    if channels in (2, 4):
+        assert np.array_equal(restored[..., -1], photo[..., -1])
+    assert len(np.unique(restored[hole] % 257)) > 20 or restored.dtype == np.uint8  # and not 8 bits made 16
+
+
+def test_what_is_restored_is_the_same_in_either_depth(capsys, tmp_path, run):
+    photo = noise(40, 50)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    write_deep(tmp_path / "deep.png", photo.astype(np.uint16) * 257)
+    hole = write_mask(tmp_path / "mask.png", 40, 50, (10, 10, 26, 30))
+    for name in ("photo", "deep"):
+        succeed(capsys, run, tmp_path / f"{name}.png", tmp_path / "mask.png")
+    shallow, fine = pixels_of(tmp_path / "photo_restored.png"), read_deep(tmp_path / "deep_restored.png")
+    assert np.abs(fine / 257.0 - shallow)[hole].max() < 0.51
+
+
+@pytest.mark.parametrize(("ending", "kind"), [(".jpg", "JPEG"), (".webp", "WEBP"), (".bmp", "BMP")])
+def test_formats_of_eight_bits_say_so(capsys, tmp_path, run, ending, kind):
+    write_deep(tmp_path / "photo.png", deep(3))
+    hole = write_mask(tmp_path / "mask.png", 70, 40)
+    output = tmp_path / f"out{ending}"
+    shown = succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--output", output)
+    assert f"The 16 bits per channel of photo.png become 8: {kind} holds no more; name a .png to keep them\n" in shown
+    assert ("JPEG changes all pixels a little" in shown) == (kind == "JPEG")
+    if kind != "JPEG":
+        assert np.array_equal(pixels_of(output)[~hole], np.rint(deep(3) / 257)[~hole])
+
+
+def test_separate_planes_of_sixteen_bits_are_refused(capsys, tmp_path, run):
+    write_mask(tmp_path / "mask.png", 70, 40)
+    planes = np.moveaxis(deep(3), 2, 0)
+    tifffile.imwrite(tmp_path / "photo.tif", planes, photometric="rgb", planarconfig="separate")
+    assert (
+        f"{tmp_path}/photo.tif: 16-bit channels in separate planes cannot be read; save it with interleaved"
+        in refuse(capsys, run, tmp_path / "photo.tif", tmp_path / "mask.png")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [("photo.jpg", ".png"), ("photo.png", ".jpg"), ("photo.tif", ".png"), ("photo.jpg", ".tif"), ("deep.png", ".png")],
+)
+def test_exif_resolution_and_profile_are_kept(capsys, tmp_path, run, name, ending):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x013B] = 6, "Maker", "Artist"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8769)[0x927C] = b"a preview of what was erased"
+    exif.get_ifd(0x8769)[0x829A] = 0.01
+    options = {"icc_profile": profile, "exif": exif, "dpi": (300, 300)}
+    if name == "deep.png":  # by our own writer, which the other cases do not use
+        exif[0x0112] = 1
+        photo_output.write_photo(
+            tmp_path / name, photos.Photo(deep(3), "RGB", None, profile, exif.tobytes(), (300, 300)), name
+        )
+    else:
+        Image.fromarray(noise(40, 70)).save(tmp_path / name, **options)
+    write_mask(tmp_path / "mask.png", 70, 40)
+    output = tmp_path / f"out{ending}"
+    shown = succeed(capsys, run, tmp_path / name, tmp_path / "mask.png", "--output", output)
+    assert "left out" not in shown
+    with Image.open(output) as image:
+        assert image.size == (40, 70)
+        assert image.info["icc_profile"] == profile
+        assert [round(float(value)) for value in image.info["dpi"]] == [300, 300]
+        found = image.getexif()
+        assert (found[0x010F], found[0x013B], found.get(0x0112, 1)) == ("Maker", "Artist", 1)
+        if name == "photo.tif":
+            return  # Pillow has written none of the parts there
+        assert found.get_ifd(0x8825)[1] == "N"
+        assert found.get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
+        assert 0x927C not in found.get_ifd(0x8769)
+
+
+def test_a_palette_and_a_bilevel_photo_restore_with_what_they_have(capsys, tmp_path, run):
+    colours = Image.fromarray(noise(70, 40)).quantize(16)
+    colours.save(tmp_path / "palette.png", transparency=3)
+    (Image.fromarray(noise(70, 40, 1)).convert("1")).save(tmp_path / "bilevel.png")
+    hole = write_mask(tmp_path / "mask.png", 70, 40, (50, 2, 60, 30))
+    for name, words in (
+        ("palette", "takes the nearest of the 16 colours of the photo's palette"),
+        ("bilevel", "is black or white"),
+    ):
+        assert words in succeed(capsys, run, tmp_path / f"{name}.png", tmp_path / "mask.png")
+        before, after = pixels_of(tmp_path / f"{name}.png"), pixels_of(tmp_path / f"{name}_restored.png")
+        assert np.array_equal(after[~hole], before[~hole])
+        if name == "palette":
+            assert np.array_equal(after == 3, before == 3)  # what is transparent stays so, and nothing becomes so
+
+
+def test_cmyk_becomes_rgb_where_the_format_has_none(capsys, tmp_path, run):
+    Image.fromarray(noise(40, 50)).convert("CMYK").save(tmp_path / "photo.tif")
+    hole = write_mask(tmp_path / "mask.png", 40, 50)
+    shown = succeed(capsys, run, tmp_path / "photo.tif", tmp_path / "mask.png")
+    assert "The CMYK colours of photo.tif become RGB: PNG holds no CMYK; name a .tif to keep them\n" in shown
+    assert np.array_equal(pixels_of(tmp_path / "photo_restored.png")[~hole], noise(40, 50)[~hole])
 
 
 @pytest.mark.parametrize("size", [(1, 2), (2, 1), (1, 90), (90, 1)])
@@ -205,7 +359,7 @@ def test_lossless_formats_keep_pixels_transparency_and_profile(capsys, tmp_path,
     assert "left out" not in shown
     assert np.array_equal(pixels_of(output)[~hole], photo[~hole])
     with Image.open(output) as image:
-        assert image.format == predict.FORMATS[ending.lower()]
+        assert image.format == photo_output.FORMATS[ending.lower()]
         assert image.info["icc_profile"] == profile
 
 
@@ -242,12 +396,12 @@ def test_the_hole_is_where_the_mask_is_light_and_opaque(tmp_path):
     mask[2] = [[255, 0, 0, 255], [255, 255, 0, 255], [255, 255, 255, 0]]
     expected = [[True, False, True], [False, True, True], [False, True, False], [False] * 3]
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    assert predict.read_hole(tmp_path / "mask.png", Path("photo.jpg"), (3, 4)).tolist() == expected
+    assert photos.read_hole(tmp_path / "mask.png", Path("photo.jpg"), (3, 4)).tolist() == expected
     upright = Image.Exif()
     upright[0x0112] = 6
     turned = np.rot90(mask)  # stored a quarter to the left, displayed upright
     Image.fromarray(turned).save(tmp_path / "turned.png", exif=upright)
-    assert predict.read_hole(tmp_path / "turned.png", Path("photo.jpg"), (3, 4)).tolist() == expected
+    assert photos.read_hole(tmp_path / "turned.png", Path("photo.jpg"), (3, 4)).tolist() == expected
 
 
 def test_a_photo_that_is_too_large_for_memory_is_told(capsys, tmp_path, run, monkeypatch):
@@ -382,19 +536,21 @@ def test_files_that_cannot_be_used(capsys, tmp_path, run):
     "contents", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n", b"\x89PNG\r\n\x1a\n"]
 )
 def test_a_photo_is_opened_again_as_carefully(tmp_path, monkeypatch, contents):
-    """For its profile and its transparency; another program may have written to it since its pixels were read."""
-    photo = tmp_path / "photo.png"
-    Image.fromarray(noise(8, 8)).save(photo)
+    """For its low bytes; another program may have written to it since the high ones were read."""
+    file = tmp_path / "photo.png"
+    write_deep(file, deep(3))
+    open_image, times = photos.decode.open_image, []
 
-    def read(path, reading):
-        pixels = read_image(path, reading)
-        photo.write_bytes(contents)
-        return pixels
+    def open_and_write(path, *arguments):
+        if times:
+            file.write_bytes(contents)
+        times.append(path)
+        return open_image(path, *arguments)
 
-    monkeypatch.setattr(predict.decode, "read_image", read)
+    monkeypatch.setattr(photos.decode, "open_image", open_and_write)
     words = "not an image: a PostScript document" if contents.startswith(b"%") else "truncated or damaged"
-    with pytest.raises(UserError, match=f"^{photo}: {words}"):
-        predict.read_photo(photo)
+    with pytest.raises(UserError, match=f"^{file}: {words}"):
+        photos.read_photo(file)
 
 
 def test_outputs_that_cannot_be_used(capsys, tmp_path, run):

@@ -10,58 +10,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from tfinpaint import cli, dist, restoration, run_folder
 from tfinpaint.config import Distributed
-from tfinpaint.data import decode
 from tfinpaint.errors import UserError
+from tfinpaint.photo import Photo, grey_photo, luma, read_hole, read_photo, restored_photo
+from tfinpaint.photo_output import FORMATS, MOST_PIXELS, write_photo
 
 if TYPE_CHECKING:
     from tfinpaint.checkpoint import Header
 
-FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
-}  # fmt: skip
-SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True, "exact": True}}
-HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
-MOST_PIXELS = {"JPEG": 65500, "WEBP": 16383}  # along a side
-OPAQUE_LIGHT = 128  # from this luma and this alpha on, a mask's pixel is the hole
 PLAIN_INTERVAL_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Photo:
-    """An image as it is displayed.
-
-    Attributes:
-        pixels: uint8 [height, width, 3], RGB.
-        alpha: uint8 [height, width], its opacity; None for an image without transparency.
-        profile: its ICC profile, if there is one.
-        is_first: its file holds more images.
-    """
-
-    pixels: np.ndarray
-    alpha: np.ndarray | None
-    profile: bytes | None
-    is_first: bool = False
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
 
 
 def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[str]:
     """Restore the photo where the mask is white, and write the result.
 
-    Outside the hole the result has the photo's pixels (in a JPEG nearly), 8 bits a channel, upright, with the photo's
-    transparency and colour profile where the format can hold them.
+    Outside the hole the result has the photo's pixels, bit by bit (in a JPEG nearly), upright, in the photo's mode and
+    depth and with its colour profile, resolution and EXIF data, so far as the format can hold them.
 
     Args:
         checkpoint: checkpoint folder or model.weights.h5 of an inpainter; a run folder stands for its newest, and
@@ -89,23 +59,32 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     dist.start_alone(Distributed())
     lines = [found.note] if found.note else []
     header, network = load_network(found.path)
-    pixels = picture.pixels if header.target_channels == 3 else _luma(picture.pixels)
     if picture.is_first:
         lines.append(f"Only the first image of {photo.name} is restored: it holds several")
-    coloured = np.ptp(picture.pixels, axis=2) > 0
-    if pixels.shape[2] == 1 and coloured.any():
+    restored, count = _restore(picture, hole, header, network)
+    if restored.mode in ("L", "LA") and picture.mode not in ("L", "LA", "1"):
         lines.append(f"The colours of {photo.name} are left out: the network was trained on grey images")
-    if picture.alpha is not None and kind not in HOLDS_ALPHA:
-        lines.append(f"The transparency of {photo.name} is left out: {kind} has none")
-    plan = restoration.plan(hole, (header.height, header.width))
-    with _progress() as progress:
-        restored = restoration.restore(pixels, plan, network, progress)
-    if pixels.shape[2] == 3 and not coloured[~hole].any():  # a grey photo stays grey
-        restored = np.repeat(_luma(restored), 3, axis=2)
-    write_image(output, Photo(restored, picture.alpha, picture.profile))
-    count = len(plan.windows)
+    lines += write_photo(output, restored, photo.name)
     size, windows = f"{picture.size[0]} x {picture.size[1]}", f"{count} window{'s' * (count != 1)}"
     return [*lines, f"Restored {_in_percent(hole.mean())} of {photo.name} ({size}) in {windows}: {output}"]
+
+
+def _restore(photo: Photo, hole: np.ndarray, header: Header, network: restoration.Network) -> tuple[Photo, int]:
+    """(the photo with its hole restored, the number of windows that it took)."""
+    colours = photo.colours()
+    coloured = colours.shape[2] == 3 and np.ptp(colours, axis=2) > 0
+    plan = restoration.plan(hole, (header.height, header.width))
+    with _progress() as progress:
+        if header.target_channels == 1:
+            restored = restoration.restore(luma(colours), plan, network, progress)
+        else:
+            seen = colours if colours.shape[2] == 3 else np.repeat(colours, 3, axis=2)
+            restored = restoration.restore(seen, plan, network, progress)
+    if np.any(coloured) and header.target_channels == 1:
+        return grey_photo(photo, restored), len(plan.windows)
+    if not np.any(coloured & ~hole):  # a grey photo stays grey
+        restored = luma(restored)
+    return restored_photo(photo, restored, hole), len(plan.windows)
 
 
 def _in_percent(share: float) -> str:
@@ -132,81 +111,6 @@ def _check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> N
             raise UserError(f"--output {output}: the folder may not be written to; name another --output")
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror}") from None
-
-
-def read_photo(path: Path) -> Photo:
-    """Read an image of any size, up to `config.USUAL_MPIXELS`.
-
-    Raises:
-        UserError: there is none, or it cannot be decoded.
-    """
-    pixels = _read(path, 3)
-    with _opened(path) as file:
-        profile, is_first = file.info.get("icc_profile"), getattr(file, "is_animated", False)
-    return Photo(pixels, _read_alpha(path), profile, is_first)
-
-
-def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
-    """bool [height, width], true where a mask is light and opaque.
-
-    Args:
-        photo: the photo's name, for messages.
-        size: (width, height) of the photo as displayed.
-
-    Raises:
-        UserError: the file is no image or of another size, or it erases nothing or everything.
-    """
-    light = _read(path, 1)[..., 0]
-    hole = light >= OPAQUE_LIGHT
-    if (hole.shape[1], hole.shape[0]) != size:
-        raise UserError(
-            f"{path}: is {hole.shape[1]} x {hole.shape[0]} pixels, {photo} is {size[0]} x {size[1]} as displayed; "
-            "draw the mask at the photo's size"
-        )
-    alpha = _read_alpha(path)
-    if alpha is not None:
-        hole &= alpha >= OPAQUE_LIGHT
-    if not hole.any():
-        why = "what is light in it is transparent"
-        if light.max() < OPAQUE_LIGHT:
-            why = f"its lightest pixel is {light.max()} of 255"
-        raise UserError(f"{path}: erases nothing; paint the parts to restore white on black ({why})")
-    if hole.all():
-        raise UserError(f"{path}: erases all of {photo}; paint the parts to keep black")
-    return hole
-
-
-def _read(path: Path, channels: int) -> np.ndarray:
-    if path.is_dir() or not path.exists():
-        raise UserError(f"{path}: {'is a folder, not an image' if path.is_dir() else 'no such file'}")
-    with _in_words(path):
-        return decode.read_image(path, decode.Reading(channels=channels))
-
-
-def _read_alpha(path: Path) -> np.ndarray | None:
-    """The opacity of an image that has been read, uint8 [height, width] as displayed; None without transparency."""
-    with _opened(path) as file:
-        if not file.has_transparency_data or file.mode.startswith("I"):
-            return None
-        return np.asarray(ImageOps.exif_transpose(file).convert("RGBA").getchannel("A"))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with _in_words(path), decode.open_image(path) as file:
-        yield file
-
-
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except decode.UnreadableImageError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _luma(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
 
 
 def load_network(path: Path) -> tuple[Header, restoration.Network]:
@@ -270,33 +174,6 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
                 print(f"  window {done} of {total}", flush=True)
 
         yield show
-
-
-def write_image(path: Path, photo: Photo) -> None:
-    """Write an image in the format that its ending names, whole or not at all.
-
-    Args:
-        photo: its pixels may have one channel; transparency and profile are left out where they do not fit.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    kind = FORMATS[path.suffix.lower()]
-    image = Image.fromarray(photo.pixels if photo.pixels.shape[2] == 3 else photo.pixels[..., 0])
-    options = SAVE_OPTIONS.get(kind, {})
-    # A profile of CMYK, or of grey for what is colour now, would spoil all colours. Its space stands at byte 16.
-    if photo.profile and photo.profile[16:20] == {"RGB": b"RGB ", "L": b"GRAY"}[image.mode]:
-        options = options | {"icc_profile": photo.profile}
-    if photo.alpha is not None and kind in HOLDS_ALPHA:
-        image.putalpha(Image.fromarray(photo.alpha))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        image.save(partial, kind, **options)
-        partial.replace(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -94,7 +94,7 @@ def restore(
     """The photo with its hole restored.
 
     Args:
-        photo: uint8 [height, width, channels]; what it holds in the hole does not matter.
+        photo: uint8 or uint16 [height, width, channels]; what it holds in the hole does not matter.
         plan: of the photo's hole.
         network: takes images, float32 [batch, *view, channels], 0 to 1 and 0 in the hole, and masks, float32
             [batch, *view, 1], 1 in the hole; gives float32 images of that shape, 0 to 1. A batch has 1 to BATCH_WINDOWS
@@ -102,7 +102,7 @@ def restore(
         progress: called after every batch with the number of windows done and of all.
 
     Returns:
-        uint8 array of the photo's shape, equal to it outside the hole.
+        An array of the photo's shape and dtype, equal to it outside the hole.
     """
     restored, windows = photo.copy(), plan.windows
     for first in range(0, len(windows), BATCH_WINDOWS):
@@ -248,7 +248,7 @@ def _look(photo: np.ndarray, plan: Plan, window: Window) -> tuple[np.ndarray, np
     seen = _along_columns(column_weights.T, seen)
     mask = (column_touches.T @ touched.T).T[..., None] > 0
     visible = np.where(mask, 1, seen[..., channels:])
-    return np.where(mask, 0, seen[..., :channels] / (255 * visible)), mask.astype(np.float32)
+    return np.where(mask, 0, seen[..., :channels] / (np.iinfo(photo.dtype).max * visible)), mask.astype(np.float32)
 
 
 def _paste(restored: np.ndarray, plan: Plan, window: Window, image: np.ndarray) -> None:
@@ -260,7 +260,8 @@ def _paste(restored: np.ndarray, plan: Plan, window: Window, image: np.ndarray) 
     for part, block in _blocks(slice(top, bottom), right - left):
         chosen = np.isin(plan.labels[block, left:right], window.regions)
         values = _along_rows(weights[part], wide)[chosen]
-        restored[block, left:right][chosen] = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+        most = np.iinfo(restored.dtype).max
+        restored[block, left:right][chosen] = np.rint(most * np.clip(values, 0, 1)).astype(restored.dtype)
 
 
 def _shrinking(side: Side, photo: int, size: int) -> tuple[slice, sparse.csr_array, sparse.csr_array]:

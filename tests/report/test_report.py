@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorflow.python.summary.summary_iterator import summary_iterator
 
 from tfinpaint.report import figures
-from tfinpaint.report.metrics import MetricsLog, by_epoch, read_metrics
+from tfinpaint.report.metrics import MetricsLog, by_epoch, is_kept, read_metrics
 from tfinpaint.report.page import Section, write_page
 
 
@@ -44,6 +44,8 @@ def test_a_resumed_log_repeats_no_epoch_and_survives_a_cut_line(tmp_path):
         file.write('{"phase": "tr')
     again = MetricsLog(tmp_path, None, enabled=True, first_epoch=3, records=read_metrics(tmp_path)[:2])
     again.add(record("train", 3, loss=0.5))
+    board = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
+    assert [(event.step, event.value) for event in board.Scalars("loss")] == [(1, 1.0), (2, 0.5), (3, 0.5)]
     assert [(r["epoch"], r["loss"]) for r in read_metrics(tmp_path)] == [(1, 1.0), (2, 0.5), (3, 0.5)]
 
 
@@ -134,6 +136,75 @@ def test_baselines_are_level_lines_named_with_their_values(monkeypatch, tmp_path
     assert lines == {"test": [15, 16, 17], "mean colour 14.25": [14.25] * 2, "biharmonic 18.51": [18.512] * 2}
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 100, 101, 10_000])
+def test_a_line_of_any_number_of_epochs_shows_its_extremes(monkeypatch, tmp_path, epochs):
+    records = [record("train", epoch, loss=1.0) for epoch in range(1, epochs + 1)]
+    records[epochs // 2]["loss"], records[epochs // 3]["loss"] = 9.0, 0.25
+    figure = drawn(monkeypatch, lambda: figures.curve(records, "loss", "loss", tmp_path / "x"))
+    (line,) = figure.axes[0].get_lines()
+    assert len(line.get_xdata()) <= figures.MOST_POINTS
+    drawn_values = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert {epochs // 2 + 1: 9.0, epochs // 3 + 1: 0.25}.items() <= drawn_values.items() or epochs < 3
+    assert line.get_marker() == ("o" if epochs <= figures.MOST_MARKED else "None")
+    low, high = figure.axes[0].get_xlim()
+    assert (low, high) == (0, 2) if epochs == 1 else low < 1 < epochs < high
+
+
+NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), 1e308]
+
+
+@pytest.mark.parametrize("values", [NO_NUMBERS, [0.5, *NO_NUMBERS, 0.25], NO_NUMBERS * 1000, []])
+def test_figures_of_values_that_are_not_finite(tmp_path, values):
+    records = [record("train", epoch, loss=value) for epoch, value in enumerate(values, start=1)]
+    figures.curve(records, "loss", "loss", tmp_path / "curve.png", {"mean colour": float("nan")})
+    figures.bars({str(number): value for number, value in enumerate(values[:9])}, "accuracy", tmp_path / "bars.png")
+    runs = [{"test_accuracy": value, "label_fraction": 0.2, "from_scratch": False} for value in values[:9]]
+    figures.label_fractions(runs, tmp_path / "shares.png")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_images_that_are_not_finite_are_black_and_said_to_be(monkeypatch, tmp_path):
+    images = np.full((1, 2, 2, 3), 0.5, np.float32)
+    images[0, 0, 0], images[0, 1, 1] = np.nan, np.inf
+    figure = drawn(monkeypatch, lambda: figures.grid({"output": images}, "title", tmp_path / "x"))
+    assert figure.axes[0].get_title() == "output\nnot all finite"
+    assert np.allclose(figure.axes[0].images[0].get_array()[..., 0], [[0, 0.5], [0.5, 0]])
+
+
+def test_large_images_are_shrunk_by_means_and_label_maps_by_choice():
+    images = np.arange(5 * 7, dtype=np.float32).reshape(1, 5, 7, 1)
+    shown = figures.shrunk(images, 3)
+    assert shown.shape == (1, 2, 3, 1)
+    assert shown[0, 0, 0, 0] == images[0, :3, :3].mean()
+    assert shown[0, 1, 2, 0] == images[0, 3:, 6:].mean()
+    assert figures.shrunk(images[..., 0].astype(np.int64), 3).tolist() == [[[0, 3, 6], [21, 24, 27]]]
+    assert figures.shrunk(images, 7) is images
+
+
+def test_of_very_many_bars_the_greatest_are_drawn(monkeypatch, tmp_path):
+    values = {f"run_{number}_{'x' * 200}": number / 3000 for number in range(3000)}
+    figure = drawn(monkeypatch, lambda: figures.bars(values, "test accuracy", tmp_path / "x"))
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "test accuracy (the 200 best of 3000)"
+    assert len(axes.patches) == 200
+    assert axes.patches[0].get_width() == 2999 / 3000
+    assert axes.get_yticklabels()[0].get_text().startswith("3000: run_2999")
+
+
+def test_a_figure_that_fails_is_logged_and_no_more(caplog, tmp_path):
+    with figures.attempted(tmp_path / "loss.png"):
+        raise ValueError("no room")
+    assert f"Could not draw {tmp_path}/loss.png (ValueError: no room); the run goes on without it" in caplog.text
+
+
+@pytest.mark.parametrize(("total", "expected"), [(1, 1), (20, 20), (60, 60), (61, 31), (10_000, 61)])
+def test_pictures_kept_of_a_run_are_few_and_evenly_spread(total, expected):
+    kept = [number for number in range(1, total + 1) if is_kept(number, total, 60)]
+    assert len(kept) in (expected, expected + 1)
+    assert (kept[0], kept[-1]) == (1, total)
+    assert max(np.diff(kept), default=1) <= -(-total // 60)
+
+
 @pytest.mark.parametrize(
     ("values", "shown", "heading"),
     [
@@ -175,6 +246,7 @@ def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     sections = [
         Section("<h>", table=[["name", "value"], ["<b>", 1234567], ["rate", 0.123456]], text="<script>"),
         Section("figures", figures=[tmp_path / name for name in ("figure.png", "missing.png", "moving.gif")]),
+        Section("Curves", figures=[tmp_path / "missing.png"]),
     ]
     write_page(tmp_path / "report.html", "a & b", sections)
     page = (tmp_path / "report.html").read_text()
@@ -185,4 +257,5 @@ def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     assert "a &amp; b" in page
     assert "<td>1,234,567</td>" in page
     assert "<td>0.1235</td>" in page
+    assert "Curves" not in page  # a heading with nothing below it
     assert "http" not in page  # nothing is fetched when it is opened

@@ -93,17 +93,23 @@ def curve(
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    if baselines:  # the lines run through all of the axes: no place there is free
+    if baselines and axes.lines:  # they run through all of the axes: no place there is free
         figure.legend(loc="outside upper center", ncols=3)
     elif drawn:
         axes.legend()
     save(figure, path)
 
 
+def _drawable(values: Sequence[float]) -> np.ndarray:
+    """float64, NaN for what cannot be drawn."""
+    drawable = np.array(values, np.float64)
+    drawable[~(np.abs(drawable) < MOST_DRAWN)] = np.nan
+    return drawable
+
+
 def _thinned(epochs: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """(epochs, values) of at most MOST_POINTS points that look the same; NaN for what is not finite."""
-    x, y = np.asarray(epochs, np.int64), np.array(values, np.float64)
-    y[~(np.abs(y) < MOST_DRAWN)] = np.nan
+    x, y = np.asarray(epochs, np.int64), _drawable(values)
     if len(x) <= MOST_POINTS:
         return x, y
     kept = []
@@ -185,7 +191,7 @@ def bars(values: Mapping[str, float], label: str, path: Path) -> None:
     figure = Figure(figsize=(6, 0.8 + (0.5 if wide else 0.2) * len(shown)), layout="constrained")
     axes = figure.subplots()
     places = range(len(shown))
-    drawn = axes.barh(places, [value for _, (_, value) in shown])
+    drawn = axes.barh(places, _drawable([value for _, (_, value) in shown]))
     names = [short_name(name, number, "run") for number, (name, _) in shown]
     axes.set_yticks(places, names, fontsize=10 if wide else 7)
     axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=10 if wide else 7)
@@ -205,14 +211,15 @@ def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
     for label, from_scratch, style in (("pretrained", False, "o-"), ("from scratch", True, "s--")):
         chosen = [s for s in summaries if s.get("from_scratch") == from_scratch]
         shares = sorted({s["label_fraction"] for s in chosen})
-        runs = [[s["test_accuracy"] for s in chosen if s["label_fraction"] == share] for share in shares]
+        runs = [_drawable([s["test_accuracy"] for s in chosen if s["label_fraction"] == share]) for share in shares]
         if shares:
             (line,) = axes.plot([100 * share for share in shares], [np.mean(run) for run in runs], style, label=label)
             for share, run in zip(shares, runs, strict=True):
                 axes.plot([100 * share] * len(run), run, ".", color=line.get_color())
     axes.set(xlabel="share of the training labels, %", ylabel="test accuracy")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     save(figure, path)
 
 

@@ -1,0 +1,96 @@
+"""The confusion of a classifier: counts, tables, and a figure whose cost does not grow with the classes."""
+
+import csv
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from tfinpaint.report import confusion, figures
+from tfinpaint.report.confusion import Confusion
+
+
+def counted(classes, rows):
+    return Confusion.of(classes, [np.array(rows)])
+
+
+THREE = counted(["a", "b", "c"], [[0, 0, 3], [0, 1, 1], [1, 1, 4], [2, 0, 2], [2, 1, 1], [2, 2, 1]])
+
+
+def drawn(monkeypatch, counts):
+    """The matplotlib figure of these counts, and the values of its cells."""
+    saved = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(figure))
+    confusion.draw(counts, "x")
+    return saved[0], np.asarray(saved[0].axes[0].images[0].get_array())
+
+
+def test_counts_of_several_ranks_are_added_up():
+    parts = [np.array([[1, 0, 2], [0, 0, 1]]), np.zeros((0, 3)), np.array([[1, 0, 3], [1, 1, 5]])]
+    counts = Confusion.of(["x", "y"], parts)
+    assert counts.pairs.tolist() == [[0, 0, 1], [1, 0, 5], [1, 1, 5]]
+    assert (counts.images, counts.accuracy) == (11, 6 / 11)
+    assert [values.tolist() for values in counts.by_class()] == [[1, 10], [1, 5]]
+    assert np.isnan(Confusion.of(["x"], []).accuracy)
+
+
+def test_the_tables_name_the_worst_first_and_no_more_than_asked():
+    assert confusion.pairs_table(THREE, 2) == [
+        ["true class", "predicted as", "images", "share of the true class"],
+        ["c", "a", 2, 0.5],
+        ["a", "b", 1, 0.25],
+    ]
+    assert len(confusion.pairs_table(THREE)) == 4
+    assert confusion.pairs_table(counted(["a"], [[0, 0, 3]])) == []
+    assert confusion.classes_table(THREE)[1:] == [[0, "a", 4, 3, 0.75], [1, "b", 4, 4, 1.0], [2, "c", 4, 1, 0.25]]
+    assert [row[1] for row in confusion.classes_table(THREE, 2)[1:]] == ["c", "a"]
+    assert confusion.classes_table(counted(["a", "none"], [[0, 0, 1]]))[2] == [1, "none", 0, 0, ""]
+
+
+def test_the_files_hold_whole_names(tmp_path):
+    names = ["猫" * 200, 'a "quoted", $x_1$\nname']
+    confusion.write_tables(counted(names, [[0, 1, 2], [1, 1, 1]]), tmp_path)
+    with (tmp_path / confusion.PAIRS).open(newline="") as file:
+        assert list(csv.reader(file))[1] == [*names, "2", "1.0"]
+    with (tmp_path / confusion.CLASSES).open(newline="") as file:
+        assert [row[1] for row in csv.reader(file)][1:] == names
+
+
+def test_few_classes_have_numbers_in_their_cells(monkeypatch):
+    figure, shares = drawn(monkeypatch, THREE)
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "0", "4", "0", "2", "1", "1"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert np.allclose(shares, [[0.75, 0.25, 0], [0, 1, 0], [0.5, 0.25, 0.25]])
+
+
+@pytest.mark.parametrize(("number", "cells"), [(21, 21), (51, 51), (1000, 1000), (2500, 1000)])
+def test_many_classes_cost_no_more_than_colours(monkeypatch, number, cells):
+    names = [f"{place} {'long ' * 40}" for place in range(number)]
+    rows = [[i, (i + i % 2) % number, 1] for i in range(number)]
+    figure, shares = drawn(monkeypatch, counted(names, rows))
+    assert len(figure.findobj(Text)) < 250  # a million texts would take gigabytes
+    assert max(figure.get_size_inches()) < 13
+    assert shares.shape == (cells, cells)
+    right = np.diag(shares) if cells == number else np.diag(shares) * np.bincount(np.arange(number) * cells // number)
+    assert right.sum() == pytest.approx(number / 2, abs=cells)
+
+
+@pytest.mark.parametrize("number", [1, 2, 20, 21, 60, 1200])
+def test_a_figure_of_any_number_of_classes_is_drawn(tmp_path, number):
+    names = [["$x_", "猫", "é" * 200, "\\frac{", "a\nb", "\udcff", ""][i % 7] for i in range(number)]
+    confusion.draw(counted(names, [[i, i // 2, 1 + i] for i in range(number)]), tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as file:
+        assert max(file.size) < 1500
+        assert np.asarray(file.convert("L")).std() > 2
+    confusion.draw(counted(["a", "b"], np.zeros((0, 3), int)), tmp_path / "none.png")
+
+
+def test_names_in_figures_are_short_legible_and_differ():
+    names = ["plain $x_1$", "x" * 30 + "1", "x" * 30 + "2", "猫", "two\nlines", "\x07", "\udcff", "Ω привет"]
+    shown = [figures.short_name(name, number) for number, name in enumerate(names)]
+    assert shown[0] == "plain $x_1$"
+    assert shown[1:3] == ["1: xxxxxxxxxx…xxxxxxxxx1", "2: xxxxxxxxxx…xxxxxxxxx2"]
+    assert shown[3:] == ["class 3", "two lines", "class 5", "class 6", "Ω привет"]
+    assert all(len(name) <= figures.MOST_NAME for name in shown)

@@ -1,0 +1,86 @@
+"""What figures say in words: true whether pretraining helped, harmed, or cannot be told from chance."""
+
+import pytest
+
+from tfinpaint.report import verdict
+
+
+def run(accuracy, images, *, scratch, **changes):
+    common = {"labels": 324, "label_fraction": 0.2, "epochs": 12, "trainable_parameters": 1000}
+    return {"test_accuracy": accuracy, "test_images": images, "from_scratch": scratch, **common, **changes}
+
+
+def said(ours, theirs, images, **changes):
+    return verdict.of_classifiers([run(ours, images, scratch=False), run(theirs, images, scratch=True, **changes)])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "images", "expected"),
+    [
+        (
+            169 / 179, 139 / 179, 179,
+            "Pretraining helped: 0.944 (169) of 179 test images are right, against 0.777 (139) from scratch, with 324 "
+            "labels.",
+        ),
+        (
+            0.5, 0.75, 200,
+            "Pretraining did not help: 0.500 (100) of 200 test images are right, against 0.750 (150) from scratch, with "
+            "324 labels.",
+        ),
+        (
+            5 / 8, 3 / 8, 8,
+            "Whether pretraining helped cannot be told: 0.625 (5) of 8 test images are right, against 0.375 (3) from "
+            "scratch, with 324 labels. Among so few test images, chance alone makes such a difference in 62 of 100 "
+            "cases.",
+        ),
+        (
+            0.75, 0.75, 8,
+            "Pretraining made no difference: 0.750 (6) of 8 test images are right, against 0.750 (6) from scratch, with "
+            "324 labels.",
+        ),
+        (
+            0.9, 0.85, 10000,
+            "Pretraining helped: 0.900 of 10000 test images are right, against 0.850 from scratch, with 324 labels.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_sentence_is_true(ours, theirs, images, expected):
+    assert said(ours, theirs, images) == [expected]
+
+
+def test_what_is_not_alike_is_said():
+    (sentence,) = said(0.9, 0.5, 200, epochs=30, trainable_parameters=50)
+    assert sentence.endswith(
+        "The runs were not trained alike: 12 epochs, from scratch 30. Of the pretrained one 1,000 parameters were "
+        "trained, from scratch 50."
+    )
+
+
+def test_runs_are_compared_where_labels_and_test_images_are_the_same():
+    runs = [run(0.9, 100, scratch=False), run(0.5, 100, scratch=True, labels=65)]
+    assert "no pretrained classifier has as many labels and test images" in verdict.of_classifiers(runs)[0]
+    runs += [run(0.8, 100, scratch=False), run(0.25, 100, scratch=True), run(0.75, 100, scratch=True)]
+    runs += [run(0.7, 100, scratch=False, labels=65)]
+    first, second = verdict.of_classifiers(runs)
+    assert "0.850 (85) of 100 test images are right, against 0.500 (50) from scratch, with 324 labels" in first
+    assert "0.700 (70) of 100 test images are right, against 0.500 (50) from scratch, with 65 labels" in second
+    runs = [run(0.5, 100, scratch=False, labels=None), run(0.25, 100, scratch=True, labels=None)]
+    assert "with 20 % of the labels." in verdict.of_classifiers(runs)[0]
+
+
+def test_without_two_kinds_of_classifiers_nothing_is_claimed():
+    assert verdict.of_classifiers([{"pretrain_loss": 0.5}, run(0.9, 100, scratch=True)]) == []
+    (sentence,) = verdict.of_classifiers([run(0.9, 100, scratch=False), run(float("nan"), 100, scratch=True)])
+    assert "cannot be told without a classifier from scratch" in sentence
+
+
+def test_restorations_are_held_against_the_baselines():
+    def measured(**values):
+        return {"measurements": {name: {"hole_psnr_db": value} for name, value in values.items()}}
+
+    better = verdict.of_restorations(measured(network=17.62, mean_colour=12.9, biharmonic=17.18))
+    assert better.endswith("17.62 dB, more than every classical baseline (the best, biharmonic: 17.18 dB).")
+    worse = verdict.of_restorations(measured(network=9.59, mean_colour=9.5, nearest=19.0, biharmonic=22.57))
+    assert "9.59 dB; classical baselines restore them better (biharmonic 22.57 dB, nearest 19.00 dB)" in worse
+    assert verdict.of_restorations({}) == ""
+    assert verdict.of_restorations(measured(network=float("nan"), nearest=1.0)) == ""

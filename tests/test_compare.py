@@ -1,0 +1,112 @@
+"""Runs side by side: tables that can be read at any width, and pages of a bounded size."""
+
+import json
+
+import pytest
+
+from tfinpaint import compare
+from tfinpaint.errors import UserError
+
+COMMON = {"epochs": 12, "images_per_second": 45.25, "world_size": 2, "seconds": 3, "test_images": 179}
+PRETRAINED = {
+    "test_accuracy": 0.9441,
+    "train_accuracy": 0.9531,
+    "test_loss": 0.1766,
+    "loss_function": "NLL",
+    "label_fraction": 0.2,
+    "labels": 324,
+    "from_scratch": False,
+    "best_epoch": None,
+}
+INPAINTING = {
+    "pretrain_loss": 0.2174,
+    "test_loss": 0.2161,
+    "loss_function": "BCE",
+    "test_hole_psnr_db": 9.586,
+    "best_baseline_hole_psnr_db": 22.57,
+    "measurements": {"network": {"hole_psnr_db": 9.586}, "biharmonic": {"hole_psnr_db": 22.57}},
+}
+
+
+def write_run(folder, **summary):
+    (folder / "figures").mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({**COMMON, **summary}))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Pretraining, a classifier from it, and one from scratch, whose name is markup to some."""
+    scratch = {**PRETRAINED, "test_accuracy": 0.7765, "from_scratch": True, "train_accuracy": float("nan")}
+    return [
+        write_run(tmp_path / "pretrain", **INPAINTING),
+        write_run(tmp_path / "pretrained_with_a_name_that_is_rather_long", **PRETRAINED),
+        write_run(tmp_path / "[red]scratch", **scratch),
+    ]
+
+
+def test_each_kind_of_run_has_a_table_without_empty_columns(runs, tmp_path):
+    tables = compare.compare(runs, tmp_path / "report.html").tables
+    heads = {kind: table[0] for kind, table in tables.items()}
+    last = ["loss function", "epochs", "images/s", "ranks"]
+    assert heads == {
+        "Classifiers": ["run", "test accuracy", "start", "labels", "test images", "train accuracy", "test loss", *last],
+        "Inpainting": [
+            "run",
+            "PSNR in the hole, dB",
+            "best baseline, dB",
+            "test images",
+            "train loss",
+            "test loss",
+            *last,
+        ],
+    }
+    assert tables["Classifiers"][2][:4] == ["[red]scratch", 0.7765, "scratch", 324]
+    assert all(cell != "" for table in tables.values() for row in table for cell in row)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_tables_fit_and_cut_nothing(runs, tmp_path, capsys, width):
+    for kind, table in compare.compare(runs, tmp_path / "report.html").tables.items():
+        compare.print_table(kind, table, width)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    names = "".join(line.strip().partition("  ")[0] for line in shown.splitlines())
+    assert "pretrained_with_a_name_that_is_rather_long" in names
+    assert {"0.9441", "0.7765", "9.586"} <= set(shown.split())
+    assert "[red]scratch" in shown
+    assert "The same in all: " in shown
+    assert "epochs 12" in " ".join(shown.split())
+
+
+def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
+    assert compare.main(["--report", str(tmp_path / "report.html"), *map(str, runs)]) == 0
+    *_, helped, restored, report = capsys.readouterr().out.splitlines()
+    assert helped.startswith("Pretraining helped: 0.944 (169) of 179 test images are right, against 0.776 (139) from")
+    assert restored.startswith("pretrain: The network restores the holes of the test images with a PSNR of 9.59 dB; ")
+    assert report == f"Report, to open in a browser: {tmp_path}/report.html"
+    page = (tmp_path / "report.html").read_text()
+    assert "Pretraining helped: 0.944" in page
+    assert "None" not in page
+
+
+def test_a_hundred_runs_fit_into_one_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "MOST_PICTURE_BYTES", 50_000)
+    runs = []
+    for number in range(100):
+        accuracy = [number / 100, float("nan"), None][number % 3]
+        summary = {**PRETRAINED, "test_accuracy": accuracy, "label_fraction": number / 100, "labels": number + 1}
+        runs.append(write_run(tmp_path / f"{number:03} {'name ' * 30}", **summary))
+        (runs[-1] / "figures" / "loss.png").write_bytes(b"x" * 10_000)
+    assert compare.main(["--report", str(tmp_path / "report.html"), *map(str, runs)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('alt="loss"') == 5
+    assert page.count("Pictures: ") == 95
+    shown = capsys.readouterr().out
+    assert all(f"{number:03} name" in shown for number in range(100))
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no finished run there"):
+        compare.compare([tmp_path], tmp_path / "report.html")

@@ -148,9 +148,10 @@ def read_photo(path: Path) -> Photo:
         UserError: there is none, or it cannot be decoded.
     """
     _check_exists(path)
-    with opened(path) as file:
+    with _in_words(path), decode.open_image(path) as file:
         if _has_deep_planes(file):
-            raise UserError(f"{path}: 16-bit channels in separate planes cannot be read; save it with interleaved ones")
+            words = "unsupported: 16-bit channels in separate planes; save it with interleaved channels"
+            raise decode.UnreadableImageError(words)
         raw = _raw_mode(file)  # now: to look for EXIF data decodes some kinds of files
         if raw.startswith("LA;16"):
             _set_raw_mode(file, "RGBA")  # two channels of 16 bits are read as four of 8
@@ -205,14 +206,14 @@ def _deep_pixels(path: Path, file: Image.Image, raw: str) -> np.ndarray:
     high = np.asarray(file).astype(np.uint16)
     if raw.startswith("LA;16"):
         return high[..., ::2] << 8 | high[..., 1::2]
-    with opened(path) as again:
+    with decode.open_image(path) as again:
         native = "L" if sys.byteorder == "little" else "B"
         order = raw[-1] if raw[-1] in "LB" else native
         _set_raw_mode(again, raw[:-1] + {"L": "B", "B": "L"}[order])
         ImageOps.exif_transpose(again, in_place=True)
         low = np.asarray(again)
     if low.shape != high.shape:
-        raise UserError(f"{path}: has changed while it was read")
+        raise decode.UnreadableImageError("has changed while it was read")
     return high << 8 | low
 
 
@@ -283,7 +284,8 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
             f"{path}: is {hole.shape[1]} x {hole.shape[0]} pixels, {photo} is {size[0]} x {size[1]} as displayed; "
             "draw the mask at the photo's size"
         )
-    alpha = _read_alpha(path)
+    with _in_words(path):
+        alpha = _read_alpha(path)
     if alpha is not None:
         hole &= alpha >= OPAQUE_LIGHT
     if not hole.any():
@@ -298,7 +300,7 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
 
 def _read_alpha(path: Path) -> np.ndarray | None:
     """The opacity of an image that has been read, uint8 [height, width] as displayed; None without transparency."""
-    with opened(path) as file:
+    with decode.open_image(path) as file:
         if not file.has_transparency_data or file.mode.startswith("I"):
             return None
         return np.asarray(ImageOps.exif_transpose(file).convert("RGBA").getchannel("A"))
@@ -307,13 +309,6 @@ def _read_alpha(path: Path) -> np.ndarray | None:
 def _check_exists(path: Path) -> None:
     if path.is_dir() or not path.exists():
         raise UserError(f"{path}: {'is a folder, not an image' if path.is_dir() else 'no such file'}")
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Look into an image file; what is wrong with it is a UserError."""
-    with _in_words(path), decode.open_image(path) as file:
-        yield file
 
 
 @contextmanager

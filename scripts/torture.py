@@ -199,7 +199,7 @@ class Child:
         def step(progress: RunProgress, epoch: int, read_loss: Callable[[], float]) -> None:
             counting(progress, epoch, read_loss)
             time.sleep(STEP_SECONDS)
-            self._shared[:] = struct.pack("q", progress._before + progress._done)
+            self._shared[:] = struct.pack("q", progress._done)
 
         RunProgress.step = step
         code = 1

@@ -90,7 +90,7 @@ def test_baselines_and_network_are_measured_on_the_same_holes(capsys, images, tm
     best = max(summary["measurements"][name]["hole_psnr_db"] for name in baselines.BASELINES)
     assert summary["best_baseline_hole_psnr_db"] == best
     assert f"biharmonic {summary['measurements']['biharmonic']['hole_psnr_db']:.2f} dB" in output
-    assert "Restoring 7 held-out images by formulas" in output
+    assert "Computing classical inpainting baselines on 7 held-out images" in output
     assert summary["baseline_images"] == 7
     # The network's own, from its checkpoint, batch by batch as nobody cut it: means do not depend on that.
     _, network = predict.load_network(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1")
@@ -131,7 +131,7 @@ def test_other_masks_and_targets_train(capsys, images, tmp_path, mask, loss, bot
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     measured = "normalize_patches" not in loss  # such outputs cannot be compared with pixels
     assert ("measurements" in summary) == measured
-    assert ("that formulas reach" in output) == measured
+    assert ("PSNR of the baselines in the hole" in output) == measured
     assert np.isfinite(summary["test_loss"])
     assert (tmp_path / "run" / "figures" / "restorations" / "epoch_1.png").exists()
     header = checkpoint.read_header(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1")

@@ -433,11 +433,16 @@ def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("x",), ("x", "y", "--no-split"), ("x", "y", "--records", "--no-split", "--seed", "1"), ("x", "y", "--verify")],
+    ("arguments", "message"),
+    [
+        (("x",), "DEST is missing"),
+        (("x", "y", "--no-split"), "--no-split goes with --records"),
+        (("x", "y", "--records", "--no-split", "--seed", "1"), "--no-split goes with --records, without"),
+        (("x", "y", "--verify"), "--verify takes a folder and nothing else"),
+    ],
 )
-def test_options_of_prepare_that_do_not_go_together(arguments):
-    assert "prepare: error: " in refuse("prepare", *arguments)
+def test_options_of_prepare_that_do_not_go_together(arguments, message):
+    assert refuse("prepare", *arguments).startswith(f"error: {message}")
 
 
 def test_records_are_prepared_and_verified_by_command(images, tmp_path):

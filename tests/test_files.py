@@ -74,8 +74,9 @@ def test_tensorboard_and_metrics_name_what_they_cannot_write(tmp_path, limit):
     with pytest.raises(OSError, match="File too large") as raised:
         log.add(RECORD)
     assert raised.value.filename == str(tmp_path / "metrics.jsonl")
+    log._board.add(RECORD)
     with pytest.raises(OSError, match="File too large") as raised:
-        log._board.add(RECORD)
+        log._board.flush()
     assert raised.value.filename == str(tmp_path / "tensorboard" / "train")
 
 

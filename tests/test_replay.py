@@ -103,7 +103,8 @@ def test_one_batch_of_a_rank_is_kept(tmp_path, listing_of_one):
         "epoch_1_step_1_rank_1.npz", "epoch_1_step_2_rank_0.npz",
     ]  # fmt: skip
     assert spoilt.find(tmp_path).name == "epoch_1_step_2_rank_0.npz"
-    assert spoilt.Keeper(tmp_path / "no folder", 0, listing_of_one)(batch, 1.0, "epoch 1, step 1") is None
+    (tmp_path / "file").write_text("")
+    assert spoilt.Keeper(tmp_path / "file", 0, listing_of_one)(batch, 1.0, "epoch 1, step 1") is None
 
 
 def test_a_kept_batch_that_is_damaged_is_refused_wherever_that_is(tmp_path, listing_of_one):

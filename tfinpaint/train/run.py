@@ -210,7 +210,7 @@ def _open_folder(
             log.info(f"Run folder: {shown(folder)}")
     except UnicodeEncodeError:  # which TensorBoard's files could not be written into
         raise UserError(f"{str(folder)!a}: expected a name in UTF-8; name another --workdir") from None
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename}: is a file, not a folder; name another --workdir") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None

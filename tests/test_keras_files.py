@@ -198,6 +198,8 @@ ARCHIVES = {
     "many": (lambda a, m: [a.writestr(f"assets/{n}", "") for n in range(1000)], "holds 1003 files"),
     "bomb": (replaced("model.weights.h5", bytes(2**26)), "'model.weights.h5' claims 67108864 bytes in "),
     "large description": (lambda a, m: a.writestr("assets/x", b""), None),
+    "name that is not ASCII": (lambda a, m: a.writestr("assets/ä", b""), None),
+    "backslash": (lambda a, m: a.writestr("assets\\x", b""), r"'assets\\x' is a link or leads elsewhere"),
     "no weights": (replaced("model.weights.h5", None), "holds no model.weights.h5 and config.json"),
     "no description": (replaced("config.json", None), "holds no model.weights.h5 and config.json"),
     "description of levels": (replaced("config.json", b"[" * 10**5), "is damaged or no file of Keras 3 ("),

@@ -31,7 +31,7 @@ EXIT_INTERRUPTED = 130
 
 # What `--help` says of each command; not its module's docstring, which `python -OO` leaves out.
 PURPOSES = {
-    "prepare": "Split a folder or zip of class folders into training/ and testing/, or pack images into records.",
+    "prepare": "Split a folder or archive of class folders into training/ and testing/, or pack images into records.",
     "preview": "Look at what the network will be given, before any training: original, mask, input and target.",
     "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
     "predict": "Restore a photo where a mask is white, with a network that was trained by `tfinpaint pretrain`.",

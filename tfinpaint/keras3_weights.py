@@ -134,9 +134,10 @@ def _read_archive(path: Path) -> tuple[bytes, Mapping[str, str]]:
 
 def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
     """Refuse what Keras does not write."""
-    parts = PurePosixPath(info.filename).parts
-    shown = ascii(info.filename)[:100]
-    if stat.S_ISLNK(info.external_attr >> 16) or ".." in parts or info.filename.startswith("/") or "\\" in shown:
+    name = info.filename
+    shown = ascii(name)[:100]
+    leads_elsewhere = name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts
+    if stat.S_ISLNK(info.external_attr >> 16) or leads_elsewhere:
         raise UserError(f"{path}: {shown} is a link or leads elsewhere; expected a model that Keras has saved")
     if info.file_size > MOST_EXPANSION * info.compress_size + 2**20:
         raise UserError(

@@ -114,7 +114,7 @@ def test_classes_of_a_divided_source_that_lack_a_side(tmp_path):
     shutil.rmtree(source / "test" / "dog")
     assert prepare(source, tmp_path / "dest").notes[1] == "No test image of class dog"
     write_images(source / "test", {"bird": 2})
-    with pytest.raises(UserError, match="no training image of class bird, but others"):
+    with pytest.raises(UserError, match="no training image of class bird, which the other sides have; add some"):
         prepare(source, tmp_path / "dest2")
     (source / "test" / "dog").mkdir()
     with pytest.raises(UserError, match=r"without a usable image: test/dog \(empty\)"):

@@ -19,7 +19,7 @@ from tfinpaint.errors import UserError
 HEIC = b"\0\0\0\x20ftypheic" + bytes(40)
 KINDS = [
     ("x.jfif", "JPEG"), ("x.jpe", "JPEG"), ("x.JPG_large", "JPEG"), ("noending", "PNG"), ("x.txt", "GIF"),
-    ("x.dat", "WEBP"), ("x.png.tmp", "TIFF"), ("x.b", "BMP"), ("x.ppm", "PPM"), ("x.", "PNG"),
+    ("x.heic", "WEBP"), ("x.png.tmp", "TIFF"), ("x.tga", "BMP"), ("x.ppm", "PPM"), ("x.", "PNG"),
 ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     b"crx ": "camera raw",
 }
-# Endings of which the first bytes tell nothing, or another thing: a raw photograph is a TIFF file of its preview.
+# What files are whose first bytes tell nothing. Many raw photographs begin as TIFF files, which tells no more.
 _BY_ENDING = {
     **dict.fromkeys((".heic", ".heif"), "HEIC"),
     **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2"), "camera raw"),
@@ -124,7 +124,11 @@ def unsupported_format(head: bytes, ending: str = "") -> str:
         return "camera raw"
     if _PLAIN_PNM.match(head):
         return "plain PNM"
-    return "DICOM" if head[128:132] == b"DICM" else _BY_ENDING.get(ending, "")
+    if head[128:132] == b"DICM":
+        return "DICOM"
+    kind = _BY_ENDING.get(ending, "")
+    is_told_by_ending = begins_as(head) == "" or (begins_as(head) == "TIFF" and kind == "camera raw")
+    return kind if is_told_by_ending else ""
 
 
 def what_it_is(head: bytes) -> str:

@@ -68,7 +68,10 @@ def split_classes(origin: Origin, test_fraction: float, seed: int, *, skip_empty
     sides = _divide(origin, good[UNDIVIDED], digests, test_fraction, seed) if UNDIVIDED in good else good
     trained, tested = ({class_of(path) for path in sides[side]} for side in SIDES[:2])
     if unknown := sorted(set(classes) - trained):
-        raise UserError(f"{origin.path}: no training image of class {listed(unknown)}, but others")
+        raise UserError(
+            f"{origin.path}: no training image of class {listed(unknown)}, which the other sides have; add some, or "
+            "remove the class there"
+        )
     if untested := sorted(trained - tested):
         notes.append(f"No test image of class {listed(untested)}{_ONE_IMAGE if UNDIVIDED in good else ''}")
     notes += checked.copies(sides)

@@ -162,6 +162,7 @@ def _plain_name(activation: Any) -> str:
     return str(activation).lower().removesuffix("_v2")
 
 
+@keras.saving.register_keras_serializable("tfinpaint")  # models are cloned: checkpoints are written from a copy
 def _keras2_hard_sigmoid(x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 

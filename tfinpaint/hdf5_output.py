@@ -100,11 +100,16 @@ class HDF5Output(io.BytesIO):
         """Do nothing: every write goes to the file at once."""
 
     def close(self) -> None:
-        """Close the file; what was kept in memory is lost."""
+        """Close the file; what was kept in memory is lost.
+
+        Raises:
+            OSError: the file system says only now that something could not be written, as network quotas may.
+        """
         if not self.closed:
-            os.close(self._number)
+            super().close()
             self._unwritten.clear()
-        super().close()
+            with naming(self._path):
+                os.close(self._number)
 
 
 @contextmanager

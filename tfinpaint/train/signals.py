@@ -58,5 +58,7 @@ class StopRequest:
             if self.name:  # a user who cannot wait
                 raise KeyboardInterrupt
             with contextlib.suppress(OSError):  # no print: this may have come in the middle of one
-                os.write(2, b"\nInterrupted: the run is saved after this step. Press Ctrl-C again to end it at once.\n")
+                os.write(
+                    2, b"\nInterrupted: the run stops after this step. Press Ctrl-C again to end it now, unsaved.\n"
+                )
         self.name = signal.Signals(number).name

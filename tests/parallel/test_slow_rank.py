@@ -52,7 +52,7 @@ def pretrain(places: str, launcher: str, *arguments: str) -> subprocess.Complete
 
 
 def test_a_rank_that_works_longer_than_the_others_may_wait_is_no_hang(images, tmp_path):
-    one_of_all = '{"sources:read_image": 1.5, "tree:read_folder": 2.5, "baselines:BASELINES.nearest": 2.5, '
+    one_of_all = '{"sources:look_at_image": 1.5, "sources:read_image": 1.5, "tree:read_folder": 2.5, "baselines:BASELINES.nearest": 2.5, '
     one_of_all += '"batchnorm:StatisticsEstimator._read": 2.5, "predictions:PredictionsPart.add": 2}'
     first_alone = '{"commits:_digest": 2, "predictions:_copy": 1.5}'
     changes = {"num_epochs": 1, "model": {"encoder": "tiny", "batchnorm_batches": 3}}
@@ -69,7 +69,7 @@ def test_a_rank_that_works_longer_than_the_others_may_wait_is_no_hang(images, tm
 def test_a_rank_that_hangs_while_it_checks_images_is_found(images, tmp_path):
     changes = {"distributed": {"stall_timeout_s": STALL_SECONDS}}
     config = write_config(tmp_path / "c.yaml", "pretrain", images, **changes)
-    done = pretrain('{"1": {"sources:read_image": 3600}}', "gloo", "--config", str(config))
+    done = pretrain('{"1": {"sources:look_at_image": 3600}}', "gloo", "--config", str(config))
     assert done.returncode != 0
     output = done.stdout + done.stderr
     assert "all wait for rank 1" in output

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from tfinpaint.report.predictions import PredictionsPart, picture_names
 RECORD = {"phase": "train", "epoch": 1, "loss": 0.5, "images_per_second": 1.0, "seconds": 1.0}
 
 
-@pytest.fixture
-def limit():
-    """Sets the largest size of a file that this process may write, until the end of the test."""
+@contextmanager
+def files_of_at_most(size):
+    """Limit the files that this process may write; within a test, so that pytest's own may be larger."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
@@ -36,13 +40,11 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_what_cannot_be_written_names_the_file_and_leaves_what_was_there(tmp_path, limit, name):
+def test_what_cannot_be_written_names_the_file_and_leaves_what_was_there(tmp_path, name):
     path = tmp_path / "file"
     path.write_text("before")
-    limit(20_000)
-    with pytest.raises(OSError, match="File too large") as raised:
+    with files_of_at_most(20_000), pytest.raises(OSError, match="File too large") as raised:
         WRITERS[name](path)
-    limit(10**8)
     assert str(path.name) in str(raised.value.filename)
     assert raised.value.errno == errno.EFBIG
     assert files.is_of_the_disk(raised.value)
@@ -68,23 +70,21 @@ def test_a_remedy_for_each_reason(code, said):
     assert not files.is_of_the_disk(OSError(errno.ENOENT, "no such file"))
 
 
-def test_tensorboard_and_metrics_name_what_they_cannot_write(tmp_path, limit):
+def test_tensorboard_and_metrics_name_what_they_cannot_write(tmp_path):
     log = MetricsLog(tmp_path, None, enabled=True)
-    limit(0)
-    with pytest.raises(OSError, match="File too large") as raised:
+    with files_of_at_most(0), pytest.raises(OSError, match="File too large") as raised:
         log.add(RECORD)
     assert raised.value.filename == str(tmp_path / "metrics.jsonl")
     log._board.add(RECORD)
-    with pytest.raises(OSError, match="File too large") as raised:
+    with files_of_at_most(0), pytest.raises(OSError, match="File too large") as raised:
         log._board.flush()
     assert raised.value.filename == str(tmp_path / "tensorboard" / "train")
 
 
-def test_predictions_end_at_the_first_that_cannot_be_written(tmp_path, limit):
+def test_predictions_end_at_the_first_that_cannot_be_written(tmp_path):
     part = PredictionsPart(tmp_path, 0, picture_names(["a.png", "b.png"]), classes=False)
     part.add("a.png", np.zeros((4, 4, 3)))
-    limit(20_000)
-    with pytest.raises(OSError, match="File too large") as raised:
+    with files_of_at_most(20_000), pytest.raises(OSError, match="File too large") as raised:
         part.add("b.png", NOISE / 255)
     assert raised.value.filename == str(tmp_path / ".predictions.h5.0")
     with pytest.raises(OSError, match="File too large"):

@@ -176,7 +176,7 @@ def test_ranks_that_see_different_files_are_told(tmp_path):
         "from tfinpaint import dist, pretrain\n"
         "from tfinpaint.data import sources\n"
         "whole = sources.list_images\n"
-        "sources.list_images = lambda root: whole(root).select(range(18 - dist.launched_rank()))\n"
+        "sources.list_images = lambda *given, **named: whole(*given, **named).select(range(18 - dist.launched_rank()))\n"
         "sys.exit(pretrain.main(sys.argv[1:]))\n"
     )
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}

@@ -30,7 +30,7 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["tfinpaint", "tfinpaint.*"]),
-    package_data={"tfinpaint": ["keras_home/keras.json"], "tfinpaint.report": ["*.html.j2"]},
+    package_data={"tfinpaint": ["system/keras_home/keras.json"], "tfinpaint.report": ["*.html.j2"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         *KERAS,

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint import npz
+from tfinpaint.storage.safe_npz import write_npz
 
 EPOCHS, STEPS, BATCH = 4, 6, 8
 KILLED = 77
@@ -76,7 +76,7 @@ def train(folder: Path, end_after: int, frequency: str | int) -> None:
     backup = keras.callbacks.BackupAndRestore(str(folder / "backup"), save_freq=frequency, delete_checkpoint=False)
     model.fit(data, epochs=EPOCHS, verbose=0, callbacks=[backup, Ending(end_after)])
     variables = [*model.variables, *model.optimizer.variables]
-    npz.write(folder / "end.npz", {str(n): v.numpy() for n, v in enumerate(variables)})
+    write_npz(folder / "end.npz", {str(n): v.numpy() for n, v in enumerate(variables)})
 
 
 class Ending(keras.callbacks.Callback):

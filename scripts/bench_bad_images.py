@@ -38,15 +38,16 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tfinpaint import dist
-from tfinpaint.config import Config
-from tfinpaint.data import recipes, sources
+from tfinpaint.config.schema import Config
+from tfinpaint.data import tasks
+from tfinpaint.data.listing import listing
+from tfinpaint.distributed import world
+from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.models.inpaint import build_inpainter
 from tfinpaint.models.losses import build_objective
-from tfinpaint.train.dataset import DataSet, open_data
-from tfinpaint.train.loop import Trainer
-from tfinpaint.train.run import Run
+from tfinpaint.runs.data import DataSet, open_data
+from tfinpaint.runs.run import Run
+from tfinpaint.train.trainer import Trainer
 
 BATCH = 64
 SETS = ("clean", "checked", "gone")
@@ -78,7 +79,7 @@ def make_run(folder: Path, images: int) -> Run:
         "batch_size": BATCH, "max_bad_images": images,
         "transforms": [{"resize": [64, 64]}, {"random_horizontal_flip": 0.5}, {"center": {}}],
     }  # fmt: skip
-    return Run(Config.model_validate({"data": data, "workdir": folder}), dist.World(), "inpainter", None, None)
+    return Run(Config.model_validate({"data": data, "workdir": folder}), world.World(), "inpainter", None, None)
 
 
 def make_trainer(run: Run) -> Trainer:
@@ -130,11 +131,11 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     planted = len(spoil(roots["checked"], options.share))
     run = make_run(folder, options.images)
     trainer = make_trainer(run)
-    recipe = recipes.inpainting(run.config, separate=False, augment=True)
+    recipe = tasks.inpainting(run.config, separate=False, augment=True)
     steps = options.passes * (options.images // BATCH)
 
     def opened(kind: str) -> DataSet:
-        return open_data(run, recipe, sources.list_images(roots[kind]), training=True)
+        return open_data(run, recipe, listing.list_images(roots[kind]), training=True)
 
     speeds = {use: {kind: Speed() for kind in SETS} for use in ("input", "training")}
     counts: dict[str, set[int]] = {"checked": set(), "gone": set()}

@@ -22,14 +22,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.checkpoint import Contents, Header, Progress, RankState
-from tfinpaint.config import Loss
-from tfinpaint.dist import World
+from tfinpaint.checkpoint.async_writer import AsyncWriter
+from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
+from tfinpaint.checkpoint.store import TrainingState
+from tfinpaint.config.schema import Loss
+from tfinpaint.distributed.world import World
+from tfinpaint.models.decoder import build_inpainter, encoder_part
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.models.inpaint import build_inpainter, encoder_part
 from tfinpaint.models.losses import build_objective
-from tfinpaint.train.loop import Trainer
-from tfinpaint.train.saving import Writer
+from tfinpaint.train.trainer import Trainer
 
 CUT = "conv5_block3_3_bn"
 
@@ -51,16 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         height=options.size, width=options.size, batch_size=options.batch, steps_per_epoch=10**6,
     )  # fmt: skip
     ranks = RankState(trainer.own_state(statistics=False)[None], np.zeros((1, 1, 0)), np.zeros((1, 1), np.int64))
-    progress = Progress(own=ranks.own.shape[1])
+    progress = SavedProgress(own=ranks.own.shape[1])
     trainer.train_steps(iter([batch] * 3), 3)
     times: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        writer = Writer(live, lambda _: copy)
+        writer = AsyncWriter(live, lambda _: copy)
         for number in range(options.rounds + 1):
             for saves in (True, False) if number % 2 else (False, True):
                 begin = time.perf_counter()
                 if saves:
-                    trainer.check_in_step(within_epoch=True)
+                    trainer.check_replicas_equal(within_epoch=True)
                     step = header.model_copy(update={"step": number + 1})
                     writer.write(Path(folder), step, progress, ranks, keep=2)
                 trainer.train_steps(iter([batch] * options.steps), options.steps)
@@ -83,13 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make_trainer(size: int) -> tuple[Trainer, Contents, Contents]:
+def make_trainer(size: int) -> tuple[Trainer, TrainingState, TrainingState]:
     """(a trainer of the context encoder, what is saved of it, a copy of that to write from)."""
     model = build_inpainter(build_encoder("resnet50", "before_add", size, size))
     optimizer = keras.optimizers.Adam(1e-4)
     trainer = Trainer(model, optimizer, build_objective(Loss(function="BCE"), "sigmoid"), world=World())
     twin = keras.models.clone_model(model)
-    contents = [Contents(each, optimizer, encoder_part(each, CUT)) for each in (model, twin)]
+    contents = [TrainingState(each, optimizer, encoder_part(each, CUT)) for each in (model, twin)]
     return trainer, contents[0], contents[1]
 
 

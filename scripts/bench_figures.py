@@ -18,11 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tfinpaint import compare, measurements
-from tfinpaint.report import animation, confusion, figures, verdict
-from tfinpaint.report.metrics import MetricsLog
-from tfinpaint.report.page import Section, write_page
-from tfinpaint.train.restorations import shown_baselines
+from tfinpaint import compare
+from tfinpaint.inpainting.metrics import METRICS
+from tfinpaint.report import animation, confusion
+from tfinpaint.report.confusion import draw_confusion
+from tfinpaint.report.figures import draw_curve, draw_grid
+from tfinpaint.report.html import Section, write_page
+from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.report.verdict import classifier_verdict
+from tfinpaint.runs.pictures import shown_baselines
 
 CLASSES, EPOCHS, RUNS, IMAGES, SIDE = 1000, 10_000, 100, 50_000, 2048
 GENERATOR = np.random.default_rng(0)
@@ -39,7 +43,7 @@ def test_images() -> confusion.Confusion:
 def records() -> list[dict]:
     common = {"images_per_second": 1.0, "seconds": 1.0, "world_size": 1}
     return [
-        {"phase": phase, "epoch": epoch, "loss": 1 / epoch, **dict.fromkeys(measurements.NAMES, 1.0), **common}
+        {"phase": phase, "epoch": epoch, "loss": 1 / epoch, **dict.fromkeys(METRICS, 1.0), **common}
         for epoch in range(1, EPOCHS + 1)
         for phase in ("train", "test")
     ]
@@ -50,7 +54,7 @@ def photos(count: int, side: int) -> np.ndarray:
 
 
 def confusion_figure(folder: Path) -> None:
-    confusion.draw(test_images(), folder / "x.png")
+    draw_confusion(test_images(), folder / "x.png")
 
 
 def confusion_tables(folder: Path) -> None:
@@ -61,7 +65,7 @@ def confusion_tables(folder: Path) -> None:
 
 
 def curve(folder: Path) -> None:
-    figures.curve(records(), "loss", "loss", folder / "x.png", {"mean colour": 0.5})
+    draw_curve(records(), "loss", "loss", folder / "x.png", {"mean colour": 0.5})
 
 
 def metrics_resumed(folder: Path) -> None:
@@ -82,7 +86,7 @@ ONE_RECORD = {"phase": "train", "loss": 1.0, "images_per_second": 1.0, "seconds"
 def restorations(folder: Path) -> None:
     names = ("original", "input", "output", "composite")
     images = photos(6, SIDE)
-    figures.grid(dict.fromkeys(names, images), "held-out images", folder / "x.png")
+    draw_grid(dict.fromkeys(names, images), "held-out images", folder / "x.png")
 
 
 def baselines_beside_them(folder: Path) -> None:
@@ -109,7 +113,7 @@ def compare_runs(folder: Path) -> None:
         (run / "summary.json").write_text(json.dumps(summary))
     compare.main(["--report", str(folder / "report.html"), *map(str, folder.glob("run*"))])
     assert (folder / "report.html").stat().st_size < 2 * compare.MOST_PICTURE_BYTES
-    verdict.of_classifiers([])
+    classifier_verdict([])
 
 
 ALL: tuple[Callable[[Path], None], ...] = (

@@ -29,8 +29,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from tfinpaint.data import checked, duplicates, index, sources, tree
-from tfinpaint.data.decode import Reading
+from tfinpaint.data.images.decode import Reading
+from tfinpaint.data.listing import duplicates, folder_cache, readable_cache, walk
+from tfinpaint.data.listing import listing as sources
 
 ROOT = Path("/imagined")
 SETTLED_NS = 10**18  # a time long ago
@@ -75,18 +76,18 @@ def imagine(images: int, folders: int) -> None:
         first = int(number) * share
         return SETTLED_NS, [f"image_{image:08}.jpg" for image in range(first, min(first + share, images))], 0
 
-    tree.read_folder = read_folder
-    tree.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]
-    index._unchanged = lambda root, known: True
+    walk.read_folder = read_folder
+    walk.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]
+    folder_cache._unchanged = lambda root, known: True
     sources.Listing.state = lambda listing, image: f"{image} {SETTLED_NS}"
-    checked.check_images = lambda listing, indices, reading: sources.Checked(
+    readable_cache.check_images = lambda listing, indices, reading: sources.Checked(
         {}, [], np.ones((len(indices), duplicates.width_of(len(listing))), np.uint8)
     )
 
 
 def list_imagined(images: int) -> None:
     with measure("list and write the index", images):
-        found = index.list_folder(ROOT)
+        found = folder_cache.list_folder(ROOT)
     size = found.images.text.nbytes + found.images.starts.nbytes
     print(json.dumps({"what": "the index, shared by a host's ranks", "mib": round(size / 2**20, 1)}), flush=True)
 
@@ -95,10 +96,11 @@ def start_rank(images: int, ranks: int, batch: int) -> None:
     import tensorflow as tf
 
     from tfinpaint.data import pipeline
+    from tfinpaint.data.examples import RankShare
 
     def shuffle(examples: int) -> None:
         def order(epoch: tf.Tensor) -> tf.data.Dataset:
-            rows = pipeline.pass_order(examples, batch, pipeline.Shard(0, ranks), 0, epoch)
+            rows = pipeline.pass_order(examples, batch, RankShare(0, ranks), 0, epoch)
             return tf.data.Dataset.from_tensor_slices(rows)
 
         for _ in tf.data.Dataset.range(1).flat_map(order).batch(2**10):
@@ -113,7 +115,7 @@ def start_rank(images: int, ranks: int, batch: int) -> None:
             listing.paths.digest()
         for what in ("remember which are readable", "recall which are readable"):
             with measure(what, **facts):
-                checked.check_images_once(listing, 0, range(0, images, ranks), Reading())
+                readable_cache.check_images_once(listing, 0, range(0, images, ranks), Reading())
         with measure("give TensorFlow the labels", **facts):
             labels = tf.constant(listing.labels)
         with measure("shuffle a pass", **facts):

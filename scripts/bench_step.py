@@ -22,14 +22,16 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tfinpaint import dist
-from tfinpaint.config import Config, Optimizer
-from tfinpaint.data import pipeline, recipes, sources
+from tfinpaint.config.schema import Config, Optimizer
+from tfinpaint.data import pipeline, tasks
+from tfinpaint.data.examples import Images, RankShare
+from tfinpaint.data.listing import listing
+from tfinpaint.distributed import world
 from tfinpaint.models import losses
+from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.models.inpaint import build_inpainter
-from tfinpaint.train.loop import Trainer
 from tfinpaint.train.optimizers import build_optimizer
+from tfinpaint.train.trainer import Trainer
 
 PATCH_DIVISOR = 8  # patches of 1/8 of the side, 16 of them, as in the tutorial
 
@@ -46,11 +48,11 @@ def our_turn(size: int, batch: int, folder: Path):
         Image.fromarray(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i:04}.png")
     patches = {"number": 16, "size": size // PATCH_DIVISOR}
     config = Config.model_validate({"data": {"transforms": [{"resize": [size, size]}, {"random_patches": patches}]}})
-    recipe = recipes.inpainting(config, separate=False, augment=True)
-    images = pipeline.Images.open(sources.list_images(folder), pipeline.Shard(), recipe.images, preload=True)
+    recipe = tasks.inpainting(config, separate=False, augment=True)
+    images = Images.open(listing.list_images(folder), RankShare(), recipe.images, preload=True)
     batches = iter(pipeline.train_batches(images, batch_size=batch, seed=0, first_step=0, prepare=recipe.prepare))
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)
-    trainer = Trainer(build(size), optimizer, losses.of_targets(losses.bce), world=dist.World())
+    trainer = Trainer(build(size), optimizer, losses.of_targets(losses.bce), world=world.World())
     return lambda steps: trainer.train_steps(batches, steps)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tfinpaint.config import Config
+from tfinpaint.config.schema import Config
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 BEGIN, END = "<!-- configuration reference: made by scripts/config_reference.py -->", "<!-- end of the reference -->"

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint import cli, dist
-from tfinpaint.config import Distributed
+from tfinpaint.cli.command import run_command
+from tfinpaint.config.schema import Distributed
+from tfinpaint.distributed import world as dist
+from tfinpaint.distributed.launch import join_ranks
 
 if TYPE_CHECKING:
     import keras
@@ -74,13 +76,13 @@ def train(
     """The weights after so many steps, by path."""
     import keras
 
-    from tfinpaint.config import Loss, Optimizer
+    from tfinpaint.config.schema import Loss, Optimizer
+    from tfinpaint.models.decoder import build_inpainter
     from tfinpaint.models.encoder import build_encoder
-    from tfinpaint.models.inpaint import build_inpainter
     from tfinpaint.models.losses import build_objective
     from tfinpaint.train.batchnorm import batchnorm_layers, synchronise_batchnorm
-    from tfinpaint.train.loop import Trainer
     from tfinpaint.train.optimizers import build_optimizer
+    from tfinpaint.train.trainer import Trainer
 
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(0)
@@ -104,7 +106,7 @@ def train(
     )
     trainer.synchronise()
     trainer.train_steps(batches(steps, world.rank, world.size), steps)
-    trainer.check_in_step()
+    trainer.check_replicas_equal()
     return {variable.path: variable.numpy() for variable in model.variables}
 
 
@@ -137,18 +139,18 @@ def largest_difference(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray
 
 
 def compare(steps: int, cases: list[str]) -> None:
-    world = dist.start(Distributed())
+    world = join_ranks(Distributed())
     found = {}
     for name in cases:
         options = dict(CASES[name])
         settings = Distributed(**options.pop("distributed", {}))
         world.gradient_groups, world.compression = settings.gradient_groups, settings.compression
         several = train(world, steps, **options)
-        if world.is_first:
+        if world.is_rank0:
             options["accumulate_steps"] = 1
             alone = train(dist.World(), steps, **options)
             found[name] = float(f"{largest_difference(several, alone, LEFT_OUT.get(name)):.3g}")
-    if world.is_first:
+    if world.is_rank0:
         print(json.dumps({"ranks": world.size, "steps": steps, "largest relative difference": found}))
 
 
@@ -157,7 +159,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     args = parser.parse_args()
-    return cli.guard(lambda: compare(args.steps, args.cases))
+    return run_command(lambda: compare(args.steps, args.cases))
 
 
 if __name__ == "__main__":

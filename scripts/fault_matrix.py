@@ -50,12 +50,14 @@ DISK_MIB = 160
 
 def inject(fault: str, phase: str, arguments: list[str]) -> int:
     """Run pretrain in this rank, which breaks if it is the one to break."""
-    from tfinpaint import dist, pretrain
-    from tfinpaint.train.loop import Trainer
+    from tfinpaint import pretrain
+    from tfinpaint.distributed import world as dist
+    from tfinpaint.distributed.launch import launched_rank
+    from tfinpaint.train.trainer import Trainer
 
     report = Path(os.environ["FAULT_REPORT"])
-    broken = dist.launched_rank() == int(os.environ["FAULT_RANK"])
-    (report / f"pid.{dist.launched_rank()}").write_text(str(os.getpid()))
+    broken = launched_rank() == int(os.environ["FAULT_RANK"])
+    (report / f"pid.{launched_rank()}").write_text(str(os.getpid()))
     trainers: list[Trainer] = []
     poisoned = False
     said, construct, step, test = dist.World.doing, Trainer.__init__, Trainer.train_steps, Trainer.evaluate

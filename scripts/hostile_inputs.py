@@ -888,7 +888,7 @@ def snapshot(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def judge(result: Result, case: Case, normal: Result, good: Good) -> None:
+def perceptual_term(result: Result, case: Case, normal: Result, good: Good) -> None:
     if result.code not in case.ends:
         result.problems.append(f"ended with {result.code}")
     if "Traceback" in result.text:
@@ -941,7 +941,7 @@ def end(
 ) -> tuple[Case, Result]:
     case, pid = running
     result = finish(pid, case.name, case.command, folders[case])
-    judge(result, case, normal[case.normal], good)
+    perceptual_term(result, case, normal[case.normal], good)
     return case, result
 
 

@@ -13,10 +13,11 @@ import tensorflow as tf
 from skimage import data
 from skimage.transform import resize
 
-from tfinpaint.config_transforms import Transform
-from tfinpaint.data import erasing, masks
+from tfinpaint.config.transforms import Transform
+from tfinpaint.data import masks
+from tfinpaint.data.masks import fill_hole
 from tfinpaint.data.transforms import Keys
-from tfinpaint.report import figures
+from tfinpaint.report.figures import draw_grid
 
 PICTURE = Path(__file__).parents[1] / "docs" / "masks.png"
 SIDE = 128
@@ -37,14 +38,14 @@ def erased(images: np.ndarray, section: dict | None) -> np.ndarray:
     step = Transform.model_validate(section)
     keys = Keys(0, tf.constant(0, tf.int64), tf.range(len(images), dtype=tf.int64))
     mask = masks.draw_mask(step, keys, height=SIDE, width=SIDE)
-    return erasing.fill_hole(tf.constant(images), mask, step.section.fill, keys).numpy()
+    return fill_hole(tf.constant(images), mask, step.section.fill, keys).numpy()
 
 
 def main() -> None:
     photos = (data.astronaut(), data.chelsea()[:, 75:375], data.coffee()[:, 100:500])  # public domain, CC0, CC0
     images = np.stack([resize(photo, (SIDE, SIDE), anti_aliasing=True) for photo in photos]).astype(np.float32)
     columns = {name: erased(images, section) for name, section in SHOWN.items()}
-    figures.grid(columns, "one draw of each kind of mask", PICTURE)
+    draw_grid(columns, "one draw of each kind of mask", PICTURE)
 
 
 if __name__ == "__main__":

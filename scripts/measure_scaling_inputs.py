@@ -66,8 +66,8 @@ def network(model) -> dict:
 
 
 def inpainter(side: int):
+    from tfinpaint.models.decoder import build_inpainter
     from tfinpaint.models.encoder import build_encoder
-    from tfinpaint.models.inpaint import build_inpainter
 
     return build_inpainter(build_encoder("resnet50", "before_add", side, side))
 
@@ -81,10 +81,10 @@ def networks() -> dict[str, dict]:
 
 
 def start_world(cycle_time_ms: float | None = None):
-    from tfinpaint import dist
-    from tfinpaint.config import Distributed
+    from tfinpaint.config.schema import Distributed
+    from tfinpaint.distributed.launch import join_ranks
 
-    return dist.start(Distributed(cycle_time_ms=cycle_time_ms))
+    return join_ranks(Distributed(cycle_time_ms=cycle_time_ms))
 
 
 def time_steps() -> None:
@@ -119,7 +119,7 @@ def time_steps() -> None:
     for _ in range(STEPS):
         for name, run in kinds.items():
             taken = {"name": name, **timed(run, world)}
-            if world.is_first:
+            if world.is_rank0:
                 print(json.dumps(taken))
 
 
@@ -133,7 +133,7 @@ def timed(run: Callable[[], object], world) -> dict[str, float]:
     busy, own, begin = busy_seconds(), time.process_time(), time.perf_counter()
     run()
     clock, own, busy = time.perf_counter() - begin, time.process_time() - own, busy_seconds() - busy
-    clock, own = np.sum(world.gather([clock, own]), axis=0) / [world.size, 1]
+    clock, own = np.sum(world.all_gather([clock, own]), axis=0) / [world.size, 1]
     processors = os.cpu_count() or 1
     seconds = undisturbed_s(clock, own, min(world.size, processors))
     return {"clock_s": clock, "seconds": seconds, "others": max(0.0, busy - own) / (clock * processors)}
@@ -172,7 +172,7 @@ def time_all_reduces() -> None:
         seconds.append(min(timed(reduce, world)["seconds"] for _ in range(REPEATS)))
     total, summand = np.ones(2**24, np.float32), np.ones(2**24, np.float32)
     adding = min(seconds_of(lambda: np.add(total, summand, out=total)) for _ in range(REPEATS))
-    if world.is_first:
+    if world.is_rank0:
         print(json.dumps({"seconds": seconds, "reduce_bytes_per_s": total.nbytes / adding}))
 
 

@@ -28,7 +28,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 from scipy import integrate, stats
 
-from tfinpaint import cli
+from tfinpaint.cli.command import run_command
 from tfinpaint.errors import UserError
 
 RANKS = [2**power for power in range(11)]
@@ -293,7 +293,7 @@ class Inputs(BaseModel, allow_inf_nan=False):
             self.neighbour_slowdown,
             self.reduce_bytes_per_s,
             algorithm,
-            cycle_s=0.005,  # what tfinpaint.dist sets where ranks share a few cores
+            cycle_s=0.005,  # what tfinpaint.distributed.world sets where ranks share a few cores
             taken=1.0,
         )
 
@@ -348,4 +348,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guard(main))
+    sys.exit(run_command(main))

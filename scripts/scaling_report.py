@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from scaling_model import RANKS, Cluster, Inputs, Job, Link, predict
 from scipy import optimize
 
-from tfinpaint import cli
+from tfinpaint.cli.command import run_command
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- tables: made by scripts/scaling_report.py -->", "<!-- end of the tables -->"
@@ -217,4 +217,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guard(main))
+    sys.exit(run_command(main))

@@ -36,13 +36,15 @@ from PIL import Image
 
 import tfinpaint.classify
 import tfinpaint.pretrain
+import tfinpaint.runs.pictures
 
 # What a command would import first, so that each child begins where its work begins. No operation runs in this process:
 # TensorFlow's threads would not come along.
-import tfinpaint.train.callbacks
-import tfinpaint.train.restorations
-from tfinpaint import checkpoint, commits, run_folder
-from tfinpaint.train.progress import RunProgress
+import tfinpaint.runs.session
+from tfinpaint.checkpoint import find, store
+from tfinpaint.runs.progress import RunProgress
+from tfinpaint.storage import atomic
+from tfinpaint.storage.atomic import find_damage
 
 COMMANDS = {"pretrain": tfinpaint.pretrain.main, "classify": tfinpaint.classify.main}
 INTERVAL_STEPS = 4
@@ -163,7 +165,7 @@ def to_the_end(
 def being_written(run: Path) -> set[tuple[int, int]]:
     """The folders that are not whole, by inode and by when they last changed: inodes are used again."""
     found = set()
-    for path in (run / "model_checkpoints").glob(f".model_checkpoint_*{commits.WRITING}"):
+    for path in (run / "model_checkpoints").glob(f".model_checkpoint_*{atomic.WRITING}"):
         with contextlib.suppress(FileNotFoundError):
             found.add((path.stat().st_ino, path.stat().st_mtime_ns))
     return found
@@ -172,10 +174,10 @@ def being_written(run: Path) -> set[tuple[int, int]]:
 def note_loss(report: Report, run: Path, steps: int, interrupted: bool) -> None:
     """How many of the steps that the killed process had reached are not in the newest checkpoint."""
     report.in_saves += interrupted
-    found = run_folder.list_checkpoints(run / "model_checkpoints")
-    if damaged := [f"{path.name}: {reason}" for path in found if (reason := commits.damage(path))]:
+    found = find.list_checkpoints(run / "model_checkpoints")
+    if damaged := [f"{path.name}: {reason}" for path in found if (reason := find_damage(path))]:
         report.unrecoverable += damaged
-    kept = json.loads((found[-1] / checkpoint.HEADER).read_text())["step"] if found else 0
+    kept = json.loads((found[-1] / store.HEADER).read_text())["step"] if found else 0
     (report.lost_in_saves if interrupted else report.lost).append(max(0, steps - kept))
 
 
@@ -247,11 +249,11 @@ class Child:
 
 def fingerprints(run: Path) -> dict[str, str]:
     """SHA-256 of every weight and optimizer variable of the newest checkpoint, and of the metrics but for times."""
-    newest = run_folder.list_checkpoints(run / "model_checkpoints")[-1]
+    newest = find.list_checkpoints(run / "model_checkpoints")[-1]
     found = {"newest": newest.name}
-    with h5py.File(newest / checkpoint.MODEL) as file:
+    with h5py.File(newest / store.MODEL) as file:
         file.visititems(lambda name, item: found.update({name: _sha(item[()])}) if hasattr(item, "shape") else None)
-    with np.load(newest / checkpoint.OPTIMIZER, allow_pickle=False) as file:
+    with np.load(newest / store.OPTIMIZER, allow_pickle=False) as file:
         found |= {f"optimizer {name}": _sha(file[name]) for name in file.files}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metrics = [{name: value for name, value in record.items() if name not in TIMES} for record in records]

@@ -16,7 +16,9 @@ from PIL import Image
 
 import tfinpaint  # noqa: F401 -- sets what Keras reads, before a test imports it
 
-NATURAL_IMAGES = Path(__file__).parents[2] / "shared" / "data" / "natural_images_30px.zip"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+NATURAL_IMAGES = SHARED / "data" / "natural_images_30px.zip"
 
 
 def write_images(root: Path, counts: dict[str, int], size: tuple[int, int] = (20, 24), seed: int = 0) -> Path:
@@ -126,7 +128,7 @@ def write_small(folder: Path, data: Path, **changes: object) -> Path:
 
 def outcome(run: Path) -> dict[str, object]:
     """Everything that must be the same: name of the last checkpoint, all weights and states, metrics but for times."""
-    from tfinpaint.run_folder import list_checkpoints
+    from tfinpaint.checkpoint.find import list_checkpoints
 
     last = list_checkpoints(run / "model_checkpoints")[-1]
     found: dict[str, object] = {"last": last.name}

@@ -3,9 +3,9 @@
 Importing the package imports neither TensorFlow nor Keras: commands check their configuration first.
 """
 
-from tfinpaint import startup
+from tfinpaint.system.startup import prepare_process
 from tfinpaint.version import __version__
 
-startup.prepare()
+prepare_process()
 
 __all__ = ["__version__"]

@@ -6,7 +6,8 @@ import difflib
 import importlib
 import sys
 
-from tfinpaint import cli, streams
+from tfinpaint.cli import command as cli
+from tfinpaint.system import streams
 from tfinpaint.version import __version__
 
 # What other programs call them.

@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint import cli, dist
-from tfinpaint.config import Distributed
+from tfinpaint.batch import Batch
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import run_command
+from tfinpaint.config.schema import Distributed
+from tfinpaint.distributed import world as dist
+from tfinpaint.distributed.launch import join_ranks
 from tfinpaint.errors import UserError
 
 STEPS = 5
@@ -29,7 +33,7 @@ def check(world: dist.World) -> str:
     import tensorflow as tf
 
     from tfinpaint.models.losses import of_targets
-    from tfinpaint.train.loop import Trainer
+    from tfinpaint.train.trainer import Trainer
 
     for name, found, expected in collectives(world):
         if found != expected:
@@ -45,12 +49,12 @@ def check(world: dist.World) -> str:
     )
     trainer.synchronise()
     generator = np.random.default_rng(world.rank)
-    batches = [
+    batches: list[Batch] = [
         {"inputs": generator.normal(size=(4, 8)).astype("float32"), "targets": np.full((4, 1), 1.0, "float32")}
         for _ in range(STEPS)
     ]
     trainer.train_steps(iter(batches), STEPS)
-    trainer.check_in_step()
+    trainer.check_replicas_equal()
     return f"canary: {world.size} rank(s), gradients averaged, weights equal to the last byte, every collective right"
 
 
@@ -71,8 +75,8 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     yield "average_gradients", averaged, [[mean], [[mean + 0.5], [mean + 0.5]]]
 
     mine = tf.constant([float(world.rank), 1.0])
-    yield "sum_tensor", world.sum_tensor(mine, "canary_sum").numpy().tolist(), [total, world.size]
-    yield "mean_tensor", world.mean_tensor(mine, "canary_mean").numpy().round(3).tolist(), [round(mean, 3), 1.0]
+    yield "all_reduce_sum", world.all_reduce_sum(mine, "canary_sum").numpy().tolist(), [total, world.size]
+    yield "all_reduce_mean", world.all_reduce_mean(mine, "canary_mean").numpy().round(3).tolist(), [round(mean, 3), 1.0]
 
     weight, counter = keras.Variable([world.rank + 1.0]), keras.Variable(world.rank, dtype="int64")
     seeds = keras.random.SeedGenerator(world.rank).state
@@ -89,18 +93,22 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     tiny = 2.0**-40  # beside 1, lost in float32
     summed = world.sum_array(np.array([world.rank, 1.0 + tiny])).tolist()
     yield "sum_array", summed, [total, world.size + world.size * tiny]
-    yield "gather_rows", world.gather_rows(np.array([world.rank, 0.1])).tolist(), [[rank, 0.1] for rank in ranks]
+    yield (
+        "all_gather_rows",
+        world.all_gather_rows(np.array([world.rank, 0.1])).tolist(),
+        [[rank, 0.1] for rank in ranks],
+    )
     yield "sum", world.sum({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
 
     yield (
         "gather",
-        world.gather({"rank": world.rank, "text": "é" * world.rank}),
+        world.all_gather({"rank": world.rank, "text": "é" * world.rank}),
         [{"rank": rank, "text": "é" * rank} for rank in ranks],
     )
-    own = np.array([[0.1, world.rank]]) if world.is_first else None
-    yield "array_from_first", world.array_from_first(own).tolist(), [[0.1, 0.0]]
-    yield "from_first", world.from_first(lambda: [world.rank, "first"]), [0, "first"]
-    yield "from_first's error", _error_of_first(world), "told by rank 0"
+    own = np.array([[0.1, world.rank]]) if world.is_rank0 else None
+    yield "broadcast_array", world.broadcast_array(own).tolist(), [[0.1, 0.0]]
+    yield "run_on_rank0", world.run_on_rank0(lambda: [world.rank, "first"]), [0, "first"]
+    yield "run_on_rank0's error", _error_of_first(world), "told by rank 0"
 
 
 def _error_of_first(world: dist.World) -> str:
@@ -108,7 +116,7 @@ def _error_of_first(world: dist.World) -> str:
         raise UserError(f"told by rank {world.rank}")
 
     try:
-        world.from_first(fail)
+        world.run_on_rank0(fail)
     except UserError as error:
         return str(error)
     return "no error"
@@ -119,14 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = cli.make_parser("canary")
         parser.add_argument("--ranks", type=int, help="fail unless there are this many ranks")
         parsed = parser.parse_args(arguments)
-        world = dist.start(Distributed())
+        world = join_ranks(Distributed())
         if parsed.ranks not in (None, world.size):
             raise UserError(f"canary: {world.size} rank(s) found each other, expected {parsed.ranks}")
         message = check(world)
-        if world.is_first:
+        if world.is_rank0:
             print(message)
 
-    return cli.guard(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -11,27 +11,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tfinpaint import cli, dist, elastic
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import parse_options, run_command
+from tfinpaint.distributed import world as dist
 from tfinpaint.errors import UserError
-from tfinpaint.files import shown
+from tfinpaint.runs.elastic import run_elastic
+from tfinpaint.system.paths import display_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tfinpaint.data.pipeline import Batch
+    from tfinpaint.batch import Batch
     from tfinpaint.report.confusion import Confusion
-    from tfinpaint.report.metrics import MetricsLog
-    from tfinpaint.report.page import Section
-    from tfinpaint.train.dataset import DataSet
-    from tfinpaint.train.loop import Trainer
-    from tfinpaint.train.run import Run
+    from tfinpaint.report.html import Section
+    from tfinpaint.report.metrics_log import MetricsLog
+    from tfinpaint.runs.data import DataSet
+    from tfinpaint.runs.run import Run
+    from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
 def classify(options: cli.Options, world: dist.World) -> None:
     """Train and test a classifier as the configuration says; every rank calls this."""
-    from tfinpaint.train import run as runs
+    from tfinpaint.runs import run as runs
 
     with runs.open_run(
         options.config, world, "classifier", resume=options.resume, overwrite=options.overwrite,
@@ -42,11 +45,14 @@ def classify(options: cli.Options, world: dist.World) -> None:
 
 def _classify(run: Run) -> None:
     from tfinpaint.models import losses, trainable
-    from tfinpaint.train import batchnorm, build, dataset, initial_weights, resume
-    from tfinpaint.train.callbacks import evaluate, train
-    from tfinpaint.train.copies import warn_of_copies
+    from tfinpaint.runs import build, initial_weights, resume
+    from tfinpaint.runs import data as dataset
+    from tfinpaint.runs.build import describe_model
+    from tfinpaint.runs.copies import warn_of_copies
+    from tfinpaint.runs.predictions import write_predictions
+    from tfinpaint.runs.session import evaluate_run, train_run
+    from tfinpaint.train import batchnorm
     from tfinpaint.train.optimizers import build_optimizer
-    from tfinpaint.train.predict import write_predictions
 
     config, data, world = run.config, run.config.data, run.world
     training, held_out = open_images(run)
@@ -56,7 +62,7 @@ def _classify(run: Run) -> None:
     classes = known.images.listing.classes
     steps = dataset.steps_per_epoch(run, training) if training else 0
     resume.check_same_run(run, steps, training, classes)
-    model = build.build_model(build.describe(run, steps=steps, classes=classes), run.network, run.network_name)
+    model = build.build_model(describe_model(run, steps=steps, classes=classes), run.network, run.network_name)
     if training:
         trainable.set_trainable(model, config.model.trainable)
         if config.distributed.sync_batchnorm:
@@ -74,20 +80,22 @@ def _classify(run: Run) -> None:
         _draw_curves(run, metrics)
 
     if training:
-        metrics = train(run, trainer, training, scored, steps=steps, classes=classes, draw=draw)
+        metrics = train_run(run, trainer, training, scored, steps=steps, classes=classes, draw=draw)
     else:
-        metrics = evaluate(run, trainer, scored, draw=draw)
+        metrics = evaluate_run(run, trainer, scored, draw=draw)
     confusion = count_confusion(trainer, scored, classes) if scored is not None else None
     if held_out and data.test_output_path:
         write_predictions(run, trainer, held_out, classes)
-    if world.is_first:
+    if world.is_rank0:
         _report(run, trainer, metrics, confusion, len(training) if training else 0)
 
 
 def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
     """(training images, held-out images) of the configuration, with the same classes in the same order."""
-    from tfinpaint.data import recipes, sources
-    from tfinpaint.train import dataset, initial_weights
+    from tfinpaint.data import tasks
+    from tfinpaint.data.listing import listing as sources
+    from tfinpaint.runs import data as dataset
+    from tfinpaint.runs import initial_weights
 
     config, data = run.config, run.config.data
     training = held_out = None
@@ -96,8 +104,8 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         listing = sources.list_class_folders(data.input_path, tag=data.training_tag)
         classes = listing.classes
         listing = sources.take_fraction(listing, data.label_fraction, config.seed)
-        recipe = recipes.classification(config, labels=True, augment=True)
-        training = dataset.open_data(run, recipe, listing, training=True)
+        task = tasks.classification(config, labels=True, augment=True)
+        training = dataset.open_data(run, task, listing, training=True)
     if data.test_input_path:
         labels = bool(data.testing_tag) or sources.has_class_folders(data.test_input_path)
         if labels:
@@ -106,9 +114,9 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
             raise UserError(f"{data.test_input_path}: no class folders, and checkpoints.load does not name the classes")
         else:
             listing = replace(sources.list_images(data.test_input_path, single=True), classes=tuple(classes))
-            log.info(f"{shown(data.test_input_path)}: no class folders, hence predictions only")
-        recipe = recipes.classification(config, labels=labels, augment=False)
-        held_out = dataset.open_data(run, recipe, listing, training=False)
+            log.info(f"{display_path(data.test_input_path)}: no class folders, hence predictions only")
+        task = tasks.classification(config, labels=labels, augment=False)
+        held_out = dataset.open_data(run, task, listing, training=False)
     return training, held_out
 
 
@@ -125,20 +133,20 @@ def count_confusion(trainer: Trainer, batches: Iterable[Batch], classes: Sequenc
         own.append(np.column_stack([batch["targets"].numpy(), predicted, np.ones_like(predicted)]))
 
     trainer.evaluate(batches, on_batch=count)
-    shares = trainer.world.gather(Confusion.of(classes, own).pairs.tolist())
+    shares = trainer.world.all_gather(Confusion.of(classes, own).pairs.tolist())
     return Confusion.of(classes, [np.reshape(share, (-1, 3)) for share in shares])
 
 
 def _draw_curves(run: Run, metrics: MetricsLog) -> None:
-    from tfinpaint.report import figures
-    from tfinpaint.report.metrics import FIGURES
+    from tfinpaint.report.figures import attempt_figure, draw_curve
+    from tfinpaint.report.metrics_log import FIGURES
 
     if not run.config.data.input_path:
         return  # an evaluation is a single point
     for name, label in (("loss", f"{run.config.loss.function} loss"), ("accuracy", "accuracy")):
         path = run.folder / FIGURES / f"{name}.png"
-        with figures.attempted(path):
-            figures.curve(metrics.records, name, label, path)
+        with attempt_figure(path):
+            draw_curve(metrics.records, name, label, path)
 
 
 def _report(
@@ -154,10 +162,10 @@ def _report(
         confusion: None where no labelled images were tested.
         labels: number of training images.
     """
-    from tfinpaint.report.metrics import FIGURES
-    from tfinpaint.report.page import Section
-    from tfinpaint.train import initial_weights
-    from tfinpaint.train import run as runs
+    from tfinpaint.report.html import Section
+    from tfinpaint.report.metrics_log import FIGURES
+    from tfinpaint.runs import initial_weights
+    from tfinpaint.runs import run as runs
 
     folder = run.folder / FIGURES
     last = {record["phase"]: record for record in metrics.records}
@@ -180,13 +188,14 @@ def _report(
 
 def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
     from tfinpaint.report import confusion as confusions
-    from tfinpaint.report import figures
-    from tfinpaint.report.metrics import FIGURES
-    from tfinpaint.report.page import Section
+    from tfinpaint.report.confusion import draw_confusion
+    from tfinpaint.report.figures import attempt_figure
+    from tfinpaint.report.html import Section
+    from tfinpaint.report.metrics_log import FIGURES
 
     path = folder / "confusion.png"
-    with figures.attempted(path):
-        confusions.draw(confusion, path)
+    with attempt_figure(path):
+        draw_confusion(confusion, path)
     confusions.write_tables(confusion, folder)
     shown = confusions.MOST_CLASSES_SHOWN
     some = f"The {shown} classes of the lowest accuracy. " if len(confusion.classes) > shown else ""
@@ -206,11 +215,11 @@ def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        options = cli.parse("classify", arguments)
+        options = parse_options("classify", arguments)
         with cli.explaining_interrupts(options):
-            elastic.run(classify, options)
+            run_elastic(classify, options)
 
-    return cli.guard(command, needs_output=False)
+    return run_command(command, needs_output=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfinpaint import cli
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import run_command
 from tfinpaint.errors import UserError
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {  # kind of run -> figure of its summary -> heading, the telling ones first
@@ -75,7 +76,7 @@ def compare(folders: Sequence[Path], report: Path) -> Comparison:
         UserError: a folder holds no finished run.
         OSError: the report cannot be written.
     """
-    from tfinpaint.report.page import Section, summary_table, write_page
+    from tfinpaint.report.html import Section, summary_table, write_page
 
     if report.is_dir():
         raise UserError(f"{report}: is a folder; name the page to write")
@@ -136,26 +137,26 @@ def _cell(value: Any) -> Any:
 
 def _charts(summaries: Mapping[str, Mapping[str, Any]], report: Path) -> list[Path]:
     """Draw the accuracies of the classifiers beside the report."""
-    from tfinpaint.report import figures
+    from tfinpaint.report.figures import draw_bars, draw_label_fractions
 
     tested = {run: s for run, s in summaries.items() if isinstance(s.get("test_accuracy"), int | float)}
     if not tested:
         return []
     charts = [report.with_name(f"{report.stem}_accuracies.png")]
-    figures.bars({run: s["test_accuracy"] for run, s in tested.items()}, "test accuracy", charts[0])
+    draw_bars({run: s["test_accuracy"] for run, s in tested.items()}, "test accuracy", charts[0])
     trained = [s for s in tested.values() if isinstance(s.get("label_fraction"), int | float)]
     if len({s["label_fraction"] for s in trained}) > 1:
         charts.append(report.with_name(f"{report.stem}_label_fractions.png"))
-        figures.label_fractions(trained, charts[-1])
+        draw_label_fractions(trained, charts[-1])
     return charts
 
 
 def _sentences(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    from tfinpaint.report import verdict
+    from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
 
-    restored = {name: verdict.of_restorations(summary) for name, summary in summaries.items()}
+    restored = {name: restoration_verdict(summary) for name, summary in summaries.items()}
     return [
-        *verdict.of_classifiers(list(summaries.values())),
+        *classifier_verdict(list(summaries.values())),
         *(f"{name}: {sentence}" for name, sentence in restored.items() if sentence),
     ]
 
@@ -228,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(compared.sentences[:MOST_SENTENCES]))
         print(f"Report, to open in a browser: {parsed.report}")
 
-    return cli.guard(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,14 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
-from tfinpaint import cli, dist, installation, machine, processes, startup
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import run_command
+from tfinpaint.distributed.launch import launched_rank, threads_per_rank, was_launched
 from tfinpaint.errors import UserError
-from tfinpaint.installation import Imported
-from tfinpaint.machine import Machine
+from tfinpaint.system import installation, startup
+from tfinpaint.system.hardware import Machine, read_hardware
+from tfinpaint.system.installation import Imported
+from tfinpaint.system.subprocesses import failure_reason, find_program, run_bounded
 from tfinpaint.version import __version__
 
 CHECK_SECONDS = 180
@@ -87,7 +91,7 @@ def facts(here: Machine) -> Iterator[tuple[str, str]]:
     yield "ignored", "; ".join(ignored()) or "none"
     ranks = sensible_ranks(here)
     why = "one per GPU" if here.gpus else f"a core and {_size(MEMORY_PER_RANK)} of memory each"
-    yield "ranks here", f"up to {ranks} ({why}); {dist.threads_per_rank(ranks)} thread(s) each where there are {ranks}"
+    yield "ranks here", f"up to {ranks} ({why}); {threads_per_rank(ranks)} thread(s) each where there are {ranks}"
 
 
 def ignored() -> Iterator[str]:
@@ -133,7 +137,7 @@ def missing(imported: Imported) -> Iterator[Finding]:
         )
     elif not horovod:
         yield Finding("Horovod is not installed: there is one rank only.", "scripts/setup builds it.", is_note=True)
-    if imported.parts.get("MPI") and not processes.which("mpirun"):
+    if imported.parts.get("MPI") and not find_program("mpirun"):
         yield Finding(
             "Horovod was built with MPI, but there is no mpirun on the PATH.",
             "Put the one it was built with there (source .venv/bin/activate, or the cluster's module).",
@@ -149,7 +153,7 @@ def missing(imported: Imported) -> Iterator[Finding]:
 def has_address(name: str) -> bool:
     """Whether a host name resolves; asked in a process of its own, for a resolver may take minutes."""
     question = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
-    return processes.run([sys.executable, "-c", question, name], installation.QUESTION_SECONDS)[0] == 0
+    return run_bounded([sys.executable, "-c", question, name], installation.QUESTION_SECONDS)[0] == 0
 
 
 def slow(here: Machine, imported: Imported) -> Iterator[Finding]:
@@ -167,7 +171,7 @@ def ways(parts: Mapping[str, bool], ranks: int) -> Iterator[Way]:
     """One process, and every launcher that Horovod was built for and that is installed."""
     canary = (sys.executable, "-m", "tfinpaint.canary", "--ranks")
     yield Way("one process", (*canary, "1"))
-    horovodrun, mpirun = processes.which("horovodrun"), processes.which("mpirun")
+    horovodrun, mpirun = find_program("horovodrun"), find_program("mpirun")
     has_mpi = parts.get("MPI") and mpirun
     for option, usable in (("--mpi", has_mpi), ("--gloo", parts.get("Gloo"))):
         if horovodrun and usable:
@@ -183,12 +187,12 @@ def ways(parts: Mapping[str, bool], ranks: int) -> Iterator[Way]:
 def failure(way: Way) -> str | None:
     """Run the canary: why it failed in one line, or None where the ranks train as one."""
     try:
-        code, output = processes.run(way.command, CHECK_SECONDS)
+        code, output = run_bounded(way.command, CHECK_SECONDS)
     except OSError as error:
         return f"cannot be started: {error.strerror}"
     if code is None:
         return f"not finished after {CHECK_SECONDS} s, ended"
-    return processes.reason(output) if code else None
+    return failure_reason(output) if code else None
 
 
 def diagnose(console: Console, ranks: int) -> bool:
@@ -197,7 +201,7 @@ def diagnose(console: Console, ranks: int) -> bool:
     def show(label: str, value: str, width: int = 15, style: str = "bold") -> None:
         console.print(f"[{style}]{escape(label):{width}}[/]{escape(value)}", soft_wrap=True)
 
-    here = machine.read()
+    here = read_hardware()
     for label, value in facts(here):
         show(label, value)
     with console.status("importing TensorFlow and Horovod"):
@@ -205,7 +209,7 @@ def diagnose(console: Console, ranks: int) -> bool:
     for label, value in versions(imported):
         show(label, value)
     findings = [*missing(imported), *slow(here, imported)]
-    tried = list(ways(imported.parts, ranks)) if imported.gpus is not None and not dist.launched() else []
+    tried = list(ways(imported.parts, ranks)) if imported.gpus is not None and not was_launched() else []
     for way in tried:
         begin = time.monotonic()
         with console.status(way.name):
@@ -214,7 +218,7 @@ def diagnose(console: Console, ranks: int) -> bool:
         show(way.name, f"{why or 'works'} ({time.monotonic() - begin:.0f} s)", width, "red" if why else "green")
         if why:
             findings.append(Finding(f"{way.name}: {why}", f"See all that it prints: {shlex.join(way.command)}"))
-    if dist.launched():
+    if was_launched():
         show("ranks", "not tried, as a launcher started this process: run the doctor without one")
     for finding in findings:
         console.print(f"{'note' if finding.is_note else 'problem':8} {escape(finding.what)}", soft_wrap=True)
@@ -232,10 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parser.parse_args(arguments)
         if parsed.ranks < 2:
             raise UserError(f"--ranks {parsed.ranks}: two or more, one process is tried anyway")
-        if dist.launched_rank() == 0:
+        if launched_rank() == 0:
             healthy = diagnose(Console(highlight=False), parsed.ranks)
 
-    return cli.guard(command) or int(not healthy)
+    return run_command(command) or int(not healthy)
 
 
 if __name__ == "__main__":

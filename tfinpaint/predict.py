@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint import cli, dist, restoration, run_folder
-from tfinpaint.config import Distributed
+from tfinpaint.checkpoint.find import find_checkpoint
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import run_command
+from tfinpaint.config.schema import Distributed
+from tfinpaint.distributed.launch import launched_rank, start_single_rank, was_launched
 from tfinpaint.errors import UserError
-from tfinpaint.photo import Photo, grey_photo, luma, read_hole, read_photo, restored_photo
-from tfinpaint.photo_output import FORMATS, MOST_PIXELS, write_photo
+from tfinpaint.inpainting import tiling
+from tfinpaint.inpainting.photo import Photo, grey_photo, luma, read_hole, read_photo, restored_photo
+from tfinpaint.inpainting.photo_output import FORMATS, MOST_PIXELS, write_photo
+from tfinpaint.inpainting.tiling import plan_tiles, restore_photo
 
 if TYPE_CHECKING:
-    from tfinpaint.checkpoint import Header
+    from tfinpaint.checkpoint.header import Header
 
 PLAIN_INTERVAL_SECONDS = 15.0
 
@@ -47,7 +52,7 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     Raises:
         UserError: a file cannot be used; the mask erases nothing or everything; the network does not restore images.
     """
-    found = run_folder.find(checkpoint)
+    found = find_checkpoint(checkpoint)
     _check_output(output, (photo, mask), overwrite)
     if photo.exists() and mask.exists() and photo.samefile(mask):
         raise UserError(f"{mask}: is the photo itself; the mask is another image, white where to restore it")
@@ -56,10 +61,10 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     kind = FORMATS[output.suffix.lower()]
     if max(picture.size) > MOST_PIXELS.get(kind, max(picture.size)):
         raise UserError(f"--output {output}: {kind} holds {MOST_PIXELS[kind]} pixels a side; take .png")
-    dist.start_alone(Distributed())
+    start_single_rank(Distributed())
     lines = [found.note] if found.note else []
     header, network = load_network(found.path)
-    if picture.is_first:
+    if picture.is_rank0:
         lines.append(f"Only the first image of {photo.name} is restored: it holds several")
     restored, count = _restore(picture, hole, header, network)
     if restored.mode in ("L", "LA") and picture.mode not in ("L", "LA", "1"):
@@ -69,17 +74,17 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     return [*lines, f"Restored {_in_percent(hole.mean())} of {photo.name} ({size}) in {windows}: {output}"]
 
 
-def _restore(photo: Photo, hole: np.ndarray, header: Header, network: restoration.Network) -> tuple[Photo, int]:
+def _restore(photo: Photo, hole: np.ndarray, header: Header, network: tiling.Network) -> tuple[Photo, int]:
     """(the photo with its hole restored, the number of windows that it took)."""
     colours = photo.colours()
     coloured = colours.shape[2] == 3 and np.ptp(colours, axis=2) > 0
-    plan = restoration.plan(hole, (header.height, header.width))
+    plan = plan_tiles(hole, (header.height, header.width))
     with _progress() as progress:
         if header.target_channels == 1:
-            restored = restoration.restore(luma(colours), plan, network, progress)
+            restored = restore_photo(luma(colours), plan, network, progress)
         else:
             seen = colours if colours.shape[2] == 3 else np.repeat(colours, 3, axis=2)
-            restored = restoration.restore(seen, plan, network, progress)
+            restored = restore_photo(seen, plan, network, progress)
     if np.any(coloured) and header.target_channels == 1:
         return grey_photo(photo, restored), len(plan.windows)
     if not np.any(coloured & ~hole):  # a grey photo stays grey
@@ -113,7 +118,7 @@ def _check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> N
         raise UserError(f"--output {output}: {error.strerror}") from None
 
 
-def load_network(path: Path) -> tuple[Header, restoration.Network]:
+def load_network(path: Path) -> tuple[Header, tiling.Network]:
     """The network of a checkpoint, with its weights.
 
     Returns:
@@ -124,19 +129,20 @@ def load_network(path: Path) -> tuple[Header, restoration.Network]:
     """
     import tensorflow as tf
 
-    from tfinpaint import checkpoint
-    from tfinpaint.data import erasing, transforms
-    from tfinpaint.train import build
+    from tfinpaint.checkpoint.reader import load_weights, most_weights, read_header, read_network
+    from tfinpaint.data import transforms
+    from tfinpaint.data.masks import fill_hole
+    from tfinpaint.runs import build
 
-    header = checkpoint.read_header(path, allowed=("inpainter",))
+    header = read_header(path, allowed=("inpainter",))
     trained = header.restoration
     if trained is None:
         raise UserError(
             f"{path}: its network was not trained to restore images: that takes a mask in data.transforms of "
             "tfinpaint.pretrain and the images themselves as targets"
         )
-    model = build.build_model(header, checkpoint.read_network(path), str(path), checkpoint.most_weights(path))
-    checkpoint.load_weights(path, model)
+    model = build.build_model(header, read_network(path), str(path), most_weights(path))
+    load_weights(path, model)
     steps, view = tuple(enumerate(trained.input_transforms)), (None, header.height, header.width)
 
     signature = [tf.TensorSpec((*view, header.target_channels)), tf.TensorSpec((*view, 1))]
@@ -144,7 +150,7 @@ def load_network(path: Path) -> tuple[Header, restoration.Network]:
     @tf.function(input_signature=signature, autograph=False)
     def run(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
         keys = transforms.Keys(0, tf.constant(0, tf.int64), tf.range(tf.shape(images, tf.int64)[0]))
-        filled = erasing.fill_hole(images, masks, trained.fill, keys)
+        filled = fill_hole(images, masks, trained.fill, keys)
         return model(transforms.apply(filled, steps, keys), training=False)
 
     def network(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -161,7 +167,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     """Shows the windows done: a live bar on a terminal, a plain line now and then elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    live = sys.stdout.isatty() and not dist.launched()
+    live = sys.stdout.isatty() and not was_launched()
     columns = (TextColumn("windows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not live, transient=True) as bar:
         task, printed = bar.add_task("windows", total=None), time.monotonic()
@@ -189,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument("--output", type=Path, help="image to write; default: PHOTO_restored.png beside the photo")
         parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
         parsed = parser.parse_args(arguments)
-        if dist.launched_rank():
+        if launched_rank():
             return  # one process does it all; ranks have nothing to divide here
         output = parsed.output or parsed.photo.with_name(f"{parsed.photo.stem}_restored.png")
         try:
@@ -198,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"{parsed.photo}: is too large for this machine's memory; scale it and the mask") from None
         print("\n".join(lines))
 
-    return cli.guard(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint import cli, dist
-from tfinpaint.config import Distributed
-from tfinpaint.data import prepare
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import run_command
+from tfinpaint.config.schema import Distributed
+from tfinpaint.data.ingest import copy
+from tfinpaint.distributed.launch import start_single_rank
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,22 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.verify:
             if parsed.dest or parsed.records or parsed.no_split or parsed.skip_empty_classes or split:
                 parser.error("--verify takes a folder and nothing else")
-            print("\n".join(prepare.verify(parsed.source)))
+            print("\n".join(copy.verify(parsed.source)))
             return
         if parsed.dest is None:
             parser.error("DEST is missing")
         if parsed.no_split and (split or not parsed.records):
             parser.error("--no-split goes with --records, without --test-fraction and --seed")
         if parsed.records:
-            dist.start_alone(Distributed())
+            start_single_rank(Distributed())
         if parsed.no_split:
-            report: prepare.Report | prepare.PackReport = prepare.pack(parsed.source, parsed.dest, **skip)
+            report: copy.Report | copy.PackReport = copy.pack(parsed.source, parsed.dest, **skip)
         else:
-            run = prepare.prepare_records if parsed.records else prepare.prepare
+            run = copy.prepare_records if parsed.records else copy.prepare
             report = run(parsed.source, parsed.dest, **split, **skip)
         print("\n".join(report.lines()))
 
-    return cli.guard(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

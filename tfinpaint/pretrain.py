@@ -13,16 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfinpaint import cli, dist, elastic
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import parse_options, run_command
+from tfinpaint.distributed import world as dist
+from tfinpaint.runs.elastic import run_elastic
 
 if TYPE_CHECKING:
     import keras
 
-    from tfinpaint.report.metrics import MetricsLog
-    from tfinpaint.train.dataset import DataSet
-    from tfinpaint.train.loop import Trainer
-    from tfinpaint.train.restorations import Baselines
-    from tfinpaint.train.run import Run
+    from tfinpaint.report.metrics_log import MetricsLog
+    from tfinpaint.runs.baseline_scores import BaselineScores
+    from tfinpaint.runs.data import DataSet
+    from tfinpaint.runs.run import Run
+    from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ SHOWN_IMAGES = 6
 
 def pretrain(options: cli.Options, world: dist.World) -> None:
     """Pretrain as the configuration says; every rank calls this."""
-    from tfinpaint.train import run as runs
+    from tfinpaint.runs import run as runs
 
     with runs.open_run(
         options.config, world, "inpainter", resume=options.resume, overwrite=options.overwrite,
@@ -41,16 +44,21 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 
 
 def _pretrain(run: Run) -> None:
-    from tfinpaint import measurements
+    from tfinpaint.inpainting.metrics import measure_restoration
     from tfinpaint.models import losses, trainable
-    from tfinpaint.train import batchnorm, build, dataset, initial_weights, restorations, resume
-    from tfinpaint.train.callbacks import evaluate, train
-    from tfinpaint.train.copies import warn_of_copies
+    from tfinpaint.runs import build, initial_weights, resume
+    from tfinpaint.runs import data as dataset
+    from tfinpaint.runs import pictures as restorations
+    from tfinpaint.runs.baseline_scores import score_baselines
+    from tfinpaint.runs.build import describe_model
+    from tfinpaint.runs.copies import warn_of_copies
+    from tfinpaint.runs.predictions import write_predictions
+    from tfinpaint.runs.session import evaluate_run, train_run
+    from tfinpaint.train import batchnorm
     from tfinpaint.train.optimizers import build_optimizer
-    from tfinpaint.train.predict import write_predictions
 
     config, data, world = run.config, run.config.data, run.world
-    model = build.build_model(build.describe(run, steps=0), run.network, run.network_name)
+    model = build.build_model(describe_model(run, steps=0), run.network, run.network_name)
     training = held_out = None
     if data.input_path:
         trainable.set_trainable(model, config.model.trainable)
@@ -69,17 +77,17 @@ def _pretrain(run: Run) -> None:
     optimizer = None
     if training:
         optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling)
-    measure = measurements.measure if config.measures_pixels else None
+    measure = measure_restoration if config.measures_pixels else None
     scores = {"accuracy": losses.accuracy, "dice": losses.dice_coefficient} if data.target_is_mask else None
     trainer = build.make_trainer(run, model, optimizer, scores, measure, steps=steps, scored=scored is not None)
     if config.mask and not measure:
         log.info(f"Restorations are not measured: {config.unmeasured}")
-    baselines = restorations.score_baselines(run, held_out) if held_out and measure else None
+    baselines = score_baselines(run, held_out) if held_out and measure else None
 
     shown = held_out or training
     assert shown is not None  # the configuration was checked
     title = "held-out images" if held_out else "training images"
-    pictures = restorations.Pictures(run, trainer, shown.sample(SHOWN_IMAGES), title) if world.is_first else None
+    pictures = restorations.Pictures(run, trainer, shown.sample(SHOWN_IMAGES), title) if world.is_rank0 else None
 
     def draw(metrics: MetricsLog) -> None:
         assert pictures  # called on rank 0
@@ -87,19 +95,21 @@ def _pretrain(run: Run) -> None:
 
     if training:
         add_frame = pictures.add_frame if pictures else None
-        metrics = train(run, trainer, training, scored, steps=steps, draw=draw, add_frame=add_frame)
+        metrics = train_run(run, trainer, training, scored, steps=steps, draw=draw, add_frame=add_frame)
     else:
-        metrics = evaluate(run, trainer, scored, draw=draw)
+        metrics = evaluate_run(run, trainer, scored, draw=draw)
     if held_out and data.test_output_path:
         write_predictions(run, trainer, held_out)
-    if world.is_first:
+    if world.is_rank0:
         _report(run, trainer, metrics, baselines, len(held_out) if held_out else 0)
 
 
 def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None, *, training: bool) -> DataSet:
     """The images of one folder and what the model's outputs are compared with: parts of theirs, or their partners."""
-    from tfinpaint.data import recipes, sources
-    from tfinpaint.train import build, dataset
+    from tfinpaint.data import tasks
+    from tfinpaint.data.listing import listing as sources
+    from tfinpaint.runs import build
+    from tfinpaint.runs import data as dataset
 
     config = run.config
     listing = sources.list_images(inputs, single=not training)
@@ -107,29 +117,32 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
     classes = channels if config.data.target_is_mask and channels > 1 else None
     if config.mask:
         separate = targets not in (None, inputs)
-        recipe = recipes.inpainting(config, separate=separate, augment=training)
+        task = tasks.inpainting(config, separate=separate, augment=training)
     else:
         separate = targets is not None
-        recipe = recipes.image_to_image(config, targets=separate, augment=training, classes=classes)
+        task = tasks.image_to_image(config, targets=separate, augment=training, classes=classes)
     if separate or config.mask:
         build.check_output_shape(run, model)
     partners = sources.pair_by_name(listing, targets) if separate and targets else None
-    return dataset.open_data(run, recipe, listing, partners, training=training)
+    return dataset.open_data(run, task, listing, partners, training=training)
 
 
-def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baselines | None, test_images: int) -> None:
-    from tfinpaint.report import verdict
-    from tfinpaint.report.metrics import FIGURES, SEGMENTATION
-    from tfinpaint.report.page import Section
-    from tfinpaint.train import restorations
-    from tfinpaint.train import run as runs
+def _report(
+    run: Run, trainer: Trainer, metrics: MetricsLog, baselines: BaselineScores | None, test_images: int
+) -> None:
+    from tfinpaint.report.html import Section
+    from tfinpaint.report.metrics_log import FIGURES, SEGMENTATION
+    from tfinpaint.report.verdict import restoration_verdict
+    from tfinpaint.runs import pictures as restorations
+    from tfinpaint.runs import run as runs
+    from tfinpaint.runs.baseline_scores import baseline_figures, metrics_table
 
     last = {record["phase"]: record for record in metrics.records}
     inpaints = run.config.mask is not None
     names = {"train": "pretrain_loss" if inpaints else "train_loss", "test": "test_loss"}
     figures = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
     if baselines and "test" in last:
-        figures |= restorations.figures_of(last["test"], baselines)
+        figures |= baseline_figures(last["test"], baselines)
     if run.config.data.target_is_mask and "test" in last:
         figures |= {"test_pixel_accuracy": last["test"]["accuracy"], "test_dice": last["test"]["dice"]}
     if test_images:
@@ -139,9 +152,9 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
     folder = run.folder / FIGURES
     sections = []
     if "measurements" in summary:
-        table = restorations.measurements_table(summary["measurements"])
+        table = metrics_table(summary["measurements"])
         note = (
-            f"{verdict.of_restorations(summary)}\nTest images: {test_images} for the network, "
+            f"{restoration_verdict(summary)}\nTest images: {test_images} for the network, "
             f"{summary['baseline_images']} for the baselines."
         )
         sections.append(Section("Measurements", table=table, text=note))
@@ -155,11 +168,11 @@ def _report(run: Run, trainer: Trainer, metrics: MetricsLog, baselines: Baseline
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        options = cli.parse("pretrain", arguments)
+        options = parse_options("pretrain", arguments)
         with cli.explaining_interrupts(options):
-            elastic.run(pretrain, options)
+            run_elastic(pretrain, options)
 
-    return cli.guard(command, needs_output=False)
+    return run_command(command, needs_output=False)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint import cli, command_line, dist
-from tfinpaint.config import Config, ConfigError
+from tfinpaint.cli import arguments as command_line
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.arguments import parse_arguments
+from tfinpaint.cli.command import run_command
+from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.distributed.launch import launched_rank, start_single_rank
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
-    from tfinpaint.data.recipes import Recipe
-    from tfinpaint.data.sources import Listing
+    from tfinpaint.data.listing.listing import Listing
+    from tfinpaint.data.tasks import Task
 
 MASKS_DRAWN, MASKS_AT_ONCE = 256, 16
 MOST_SHOWN = 100  # matplotlib draws no figure of more than 2^16 pixels a side
@@ -43,8 +47,8 @@ def preview(config: Config, output: Path, images: int) -> list[str]:
     Raises:
         UserError: there are no images, or too many bad ones, or not their targets; or the output lies among the images.
     """
-    from tfinpaint.data import sources
-    from tfinpaint.report import figures
+    from tfinpaint.data.listing import listing as sources
+    from tfinpaint.report.figures import draw_grid
 
     data = config.data
     assert data.input_path  # it was checked
@@ -53,11 +57,11 @@ def preview(config: Config, output: Path, images: int) -> list[str]:
     separate = data.target_path not in (None, data.input_path if config.mask else None)
     targets = sources.pair_by_name(listing, data.target_path) if separate and data.target_path else None
     lines = [_counted(listing, targets)]
-    dist.start_alone(config.distributed)  # now: nothing is slow before it
-    recipe = _recipe(config, separate)
-    batch, skipped = _draw_batch(config, recipe, listing, targets, images)
+    start_single_rank(config.distributed)  # now: nothing is slow before it
+    task = _task(config, separate)
+    batch, skipped = _draw_batch(config, task, listing, targets, images)
     try:
-        figures.grid(columns(batch), "training images, epoch 0", output)
+        draw_grid(columns(batch), "training images, epoch 0", output)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written: {error.strerror or error}") from None
     height, width, channels = config.input_shape
@@ -68,7 +72,7 @@ def preview(config: Config, output: Path, images: int) -> list[str]:
 
 
 def columns(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns of the picture, name -> images, so far as a recipe's batch has them.
+    """The columns of the picture, name -> images, so far as a task's batch has them.
 
     Args:
         batch: "inputs" and "targets", perhaps "originals", "mask" and "weights", each [batch, height, width, channels]
@@ -107,23 +111,23 @@ def _counted(listing: Listing, targets: Listing | None) -> str:
     return f"{listing.root}: {images}{pairs}{skipped}"
 
 
-def _recipe(config: Config, separate: bool) -> Recipe:
-    from tfinpaint.data import recipes
+def _task(config: Config, separate: bool) -> Task:
+    from tfinpaint.data import tasks
 
     if config.mask:
-        return recipes.inpainting(config, separate=separate, augment=True)
-    return recipes.image_to_image(config, targets=separate, augment=True)
+        return tasks.inpainting(config, separate=separate, augment=True)
+    return tasks.image_to_image(config, targets=separate, augment=True)
 
 
 def _draw_batch(
-    config: Config, recipe: Recipe, listing: Listing, targets: Listing | None, images: int
+    config: Config, task: Task, listing: Listing, targets: Listing | None, images: int
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """(a batch of examples spread over the listing, a line for each bad image that was left out)."""
     from tfinpaint.data import pipeline
-    from tfinpaint.data.pipeline import Images, Shard
+    from tfinpaint.data.examples import Images, RankShare
 
     bad: list[str] = []
-    while found := _unreadable(recipe, listing, targets, spread(len(listing), images)):
+    while found := _unreadable(task, listing, targets, spread(len(listing), images)):
         bad += found.values()
         if len(bad) > config.data.max_bad_images:
             head = f"{len(bad)} unusable among the images to show, data.max_bad_images allows"
@@ -134,22 +138,22 @@ def _draw_batch(
         listing, targets = listing.select(good), targets.select(good) if targets else None
     shown = spread(len(listing), images)
     # A shard takes images at equal distances, and they keep the numbers, and so the masks, that they have in training.
-    shard, until_last = Shard(0, shown.step), range(shown[-1] + 1)
-    inputs = Images.open(listing.select(until_last), shard, recipe.images, preload=False)
+    shard, until_last = RankShare(0, shown.step), range(shown[-1] + 1)
+    inputs = Images.open(listing.select(until_last), shard, task.images, preload=False)
     partners = None
-    if targets and recipe.targets:
-        partners = Images.open(targets.select(until_last), shard, recipe.targets, preload=False)
+    if targets and task.targets:
+        partners = Images.open(targets.select(until_last), shard, task.targets, preload=False)
     batches = pipeline.evaluation_batches(
-        inputs, partners, batch_size=len(shown) * shown.step, seed=config.seed, prepare=recipe.prepare
+        inputs, partners, batch_size=len(shown) * shown.step, seed=config.seed, prepare=task.prepare
     )
     return next(batches.as_numpy_iterator()), [f"Skipping unusable image {line}" for line in bad]
 
 
-def _unreadable(recipe: Recipe, listing: Listing, targets: Listing | None, indices: Sequence[int]) -> dict[int, str]:
+def _unreadable(task: Task, listing: Listing, targets: Listing | None, indices: Sequence[int]) -> dict[int, str]:
     """Index -> file and reason, of the images among these that cannot be used or whose targets cannot."""
-    from tfinpaint.data.sources import check_images
+    from tfinpaint.data.listing.listing import check_images
 
-    sides = [(listing, recipe.images)] + ([(targets, recipe.targets)] if targets and recipe.targets else [])
+    sides = [(listing, task.images)] + ([(targets, task.targets)] if targets and task.targets else [])
     return {
         index: f"{files.place(index)}: {reason}"
         for files, chain in sides
@@ -161,7 +165,7 @@ def erased_shares(config: Config, count: int) -> np.ndarray:
     """float [count]: what the mask erases of each of the first images in epoch 0, as a share of the image."""
     import tensorflow as tf
 
-    from tfinpaint.config_transforms import shape_after
+    from tfinpaint.config.transforms import shape_after
     from tfinpaint.data import masks
     from tfinpaint.data.transforms import Keys
 
@@ -210,8 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--output", type=Path, default=Path("preview.png"), help="PNG file, written over if it is there"
         )
         parser.add_argument("--images", type=_count, default=6, help=f"how many to show, at most {MOST_SHOWN}")
-        parsed = command_line.parse(parser, arguments)
-        if dist.launched_rank():
+        parsed = parse_arguments(parser, arguments)
+        if launched_rank():
             return  # one process draws; under a launcher the others have nothing to do
         if parsed.config is None:
             raise UserError("--config FILE is missing, such as --config configs/demo/pretrain.yaml")
@@ -221,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = preview(config, parsed.output, parsed.images)
         print("\n".join([*lines, f"Preview: {parsed.output}"]))
 
-    return cli.guard(command)
+    return run_command(command)
 
 
 def _count(text: str) -> int:

@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint import cli, dist, run_folder
-from tfinpaint.config import Config
-from tfinpaint.config_file import load_config
+from tfinpaint.checkpoint import find
+from tfinpaint.checkpoint.find import find_checkpoint
+from tfinpaint.cli import command as cli
+from tfinpaint.cli.command import run_command
+from tfinpaint.config.loader import load_config
+from tfinpaint.config.schema import Config
+from tfinpaint.distributed import world
+from tfinpaint.distributed.launch import launched_rank, start_single_rank
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
-    from tfinpaint.train.loop import Trainer
-    from tfinpaint.train.spoilt import SpoiltBatch
+    from tfinpaint.runs.nonfinite import NonfiniteBatch
+    from tfinpaint.train.trainer import Trainer
 
 MOST_NAMED = 5
 
@@ -43,10 +48,10 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
         UserError: the folder holds no run, or no such batch or checkpoint; or the model does not fit them.
     """
     config = _read_config(workdir)
-    dist.start_alone(config.distributed)
-    from tfinpaint.train import spoilt
+    start_single_rank(config.distributed)
+    from tfinpaint.runs.nonfinite import find_nonfinite_batches, load_nonfinite_batch
 
-    found = spoilt.load(batch or spoilt.find(workdir))
+    found = load_nonfinite_batch(batch or find_nonfinite_batches(workdir))
     trainer, name = _rebuild(config, weights)
     head = f"{found.where}: {len(found.images)} images, with {name}; the run's loss was {found.loss:g}"
     return [head, *_findings(trainer, found)]
@@ -63,29 +68,30 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     """(the run's trainer, what its weights are)."""
     import keras
 
-    from tfinpaint import checkpoint
-    from tfinpaint.checkpoint import Kind
-    from tfinpaint.data import sources
+    from tfinpaint.checkpoint.header import Kind
+    from tfinpaint.checkpoint.reader import read_header, restore_models
+    from tfinpaint.data.listing import listing
     from tfinpaint.models import trainable
-    from tfinpaint.models.network_file import read_network
-    from tfinpaint.train import build, initial_weights
+    from tfinpaint.models.keras_json.parse import read_network
+    from tfinpaint.runs import build, initial_weights
+    from tfinpaint.runs.build import describe_model, training_state
+    from tfinpaint.runs.run import Run
     from tfinpaint.train.optimizers import build_optimizer
-    from tfinpaint.train.run import Run
 
     keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
     kind: Kind = "classifier" if config.data.target_type == "labels" else "inpainter"
     network = read_network(config.layers) if config.layers is not None else None
-    run = Run(config, dist.World(), kind, None, network)
+    run = Run(config, world.World(), kind, None, network)
     if weights is None and config.checkpoints.save:
-        weights = next(reversed(run_folder.list_checkpoints(config.checkpoints.save)), None)
+        weights = next(reversed(find.list_checkpoints(config.checkpoints.save)), None)
     elif weights is not None:
-        weights = run_folder.find(weights, "--checkpoint").path
-    header = checkpoint.read_header(weights, allowed=(kind,)) if weights else None
+        weights = find_checkpoint(weights, "--checkpoint").path
+    header = read_header(weights, allowed=(kind,)) if weights else None
     classes: tuple[str, ...] = header.classes if header else ()
     if kind == "classifier" and not classes and config.data.input_path:
-        classes = sources.list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
-    model = build.build_model(header or build.describe(run, steps=0, classes=classes), network, run.network_name)
+        classes = listing.list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
+    model = build.build_model(header or describe_model(run, steps=0, classes=classes), network, run.network_name)
     trainable.set_trainable(model, config.model.trainable)
     if header is None and config.checkpoints.load:
         initial_weights.load_by_name(run, config.checkpoints.load, model, classes=classes)
@@ -94,11 +100,11 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     trainer = build.make_trainer(run, model, optimizer, steps=steps, scored=True)
     if weights is None:
         return trainer, "the weights that a run starts with (there is no checkpoint)"
-    checkpoint.restore_models(weights, build.contents(run, trainer))
+    restore_models(weights, training_state(run, trainer))
     return trainer, f"the weights of {weights.name}"
 
 
-def _findings(trainer: Trainer, kept: SpoiltBatch) -> list[str]:
+def _findings(trainer: Trainer, kept: NonfiniteBatch) -> list[str]:
     import keras
 
     from tfinpaint.models.layer_names import file_name
@@ -151,11 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument("--batch", type=Path, help="file of its folder spoilt; default: the last")
         parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or RUN/best; default: the newest")
         parsed = parser.parse_args(arguments)
-        if dist.launched_rank():
+        if launched_rank():
             return  # one process looks; under a launcher the others have nothing to do
         print("\n".join(replay(parsed.workdir, parsed.batch, parsed.checkpoint)))
 
-    return cli.guard(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

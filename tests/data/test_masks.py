@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config_transforms import MASKS, Transform
+from tfinpaint.config.transforms import MASKS, Transform
 from tfinpaint.data import masks
 from tfinpaint.data.transforms import Keys
 

@@ -10,10 +10,12 @@ import pytest
 import tensorflow as tf
 from conftest import write_images
 
-from tfinpaint.config import Config, Data
-from tfinpaint.data import pipeline, recipes, sources
-from tfinpaint.data.decode import Reading
-from tfinpaint.data.pipeline import Chain, Images, Shard
+from tfinpaint.config.schema import Config, Data
+from tfinpaint.data import pipeline, tasks
+from tfinpaint.data.examples import Images, Preprocessing, RankShare
+from tfinpaint.data.failures import Failures
+from tfinpaint.data.images.decode import Reading
+from tfinpaint.data.listing import listing as sources
 
 CONFIG = Config.model_validate(
     {
@@ -24,7 +26,7 @@ CONFIG = Config.model_validate(
         }
     }
 )  # fmt: skip
-CHAIN = Chain(Reading(tuple(CONFIG.data.transforms[:1])))
+CHAIN = Preprocessing(Reading(tuple(CONFIG.data.transforms[:1])))
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def examples(listing, shard, *, batch_size=8, first_step=0, steps=6, preload=Tru
 
 
 def test_global_batches_are_the_same_for_any_number_of_ranks(listing):
-    whole = examples(listing, Shard())
+    whole = examples(listing, RankShare())
     for count in (2, 4, 8):
-        parts = [examples(listing, Shard(rank, count)) for rank in range(count)]
+        parts = [examples(listing, RankShare(rank, count)) for rank in range(count)]
         for step, (epoch, ids) in enumerate(whole):
             assert all(part[step][0] == epoch for part in parts)
             assert sorted(ids) == sorted(i for part in parts for i in part[step][1])
@@ -54,7 +56,7 @@ def test_global_batches_are_the_same_for_any_number_of_ranks(listing):
 def test_a_pass_sees_no_example_twice_and_passes_differ(listing):
     steps = pipeline.steps_per_pass(len(listing), 8)
     assert steps == 2  # 23 images, batches of 8
-    batches = examples(listing, Shard(), steps=2 * steps)
+    batches = examples(listing, RankShare(), steps=2 * steps)
     first, second = ([i for _, ids in batches[at : at + steps] for i in ids] for at in (0, steps))
     assert [epoch for epoch, _ in batches] == [0, 0, 1, 1]
     assert len(set(first)) == len(set(second)) == 16
@@ -62,34 +64,34 @@ def test_a_pass_sees_no_example_twice_and_passes_differ(listing):
 
 
 def test_the_order_of_a_pass_is_the_golden_one():
-    rows = pipeline.pass_order(19, 4, Shard(1, 2), seed=5, epoch=tf.constant(3, tf.int64))
+    rows = pipeline.pass_order(19, 4, RankShare(1, 2), seed=5, epoch=tf.constant(3, tf.int64))
     assert rows.dtype == tf.int64
     assert rows.numpy().tolist() == [[9, 11], [13, 15], [17, 7], [1, 3]]
     # Of the first release, whose runs are resumed: all shards of these cases, as little-endian int64.
     digest = hashlib.sha256()
     for examples, ranks, seed, epoch in itertools.product((8, 23, 1000, 4097), (1, 2, 8), (0, 7), (0, 2**33)):
         for rank in range(ranks):
-            rows = pipeline.pass_order(examples, 8, Shard(rank, ranks), seed, tf.constant(epoch, tf.int64))
+            rows = pipeline.pass_order(examples, 8, RankShare(rank, ranks), seed, tf.constant(epoch, tf.int64))
             digest.update(rows.numpy().tobytes())
     assert digest.hexdigest() == "3d110c9cf3940ef6802c7b976033c06016c7fc444a29fd8f6824a41d5822fb34"
 
 
 def test_over_many_passes_every_example_has_its_turn(listing):
-    seen = {i for _, ids in examples(listing, Shard(), steps=60) for i in ids}
+    seen = {i for _, ids in examples(listing, RankShare(), steps=60) for i in ids}
     assert seen == set(range(23))
 
 
 def test_starting_at_a_step_goes_on_with_the_batch_that_would_have_come(listing):
-    whole = examples(listing, Shard(1, 2), steps=7)
+    whole = examples(listing, RankShare(1, 2), steps=7)
     for start in (1, 2, 5):
-        assert examples(listing, Shard(1, 2), first_step=start, steps=7 - start) == whole[start:]
+        assert examples(listing, RankShare(1, 2), first_step=start, steps=7 - start) == whole[start:]
 
 
 def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
     def batches(preload):
-        recipe = recipes.inpainting(CONFIG, separate=False, augment=True)
-        images = Images.open(listing, Shard(1, 2), recipe.images, preload)
-        return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=recipe.prepare).take(3))
+        task = tasks.inpainting(CONFIG, separate=False, augment=True)
+        images = Images.open(listing, RankShare(1, 2), task.images, preload)
+        return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=task.prepare).take(3))
 
     for kept, read in zip(batches(True), batches(False), strict=True):
         assert sorted(kept) == ["examples", "inputs", "mask", "originals", "targets"]
@@ -100,7 +102,7 @@ def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
 
 
 def test_preloading_keeps_a_ranks_share_only(listing):
-    images = Images.open(listing, Shard(1, 4), CHAIN, True)
+    images = Images.open(listing, RankShare(1, 4), CHAIN, True)
     assert images.pixels.shape == (6, 32, 32, 3)  # examples 1, 5, 9, 13, 17, 21
     assert images.pixels.dtype == tf.uint8
 
@@ -108,12 +110,12 @@ def test_preloading_keeps_a_ranks_share_only(listing):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time(listing, count):
     def masks():
-        recipe = recipes.inpainting(CONFIG, separate=False, augment=False)
+        task = tasks.inpainting(CONFIG, separate=False, augment=False)
         seen = {}
         for rank in range(count):
-            images = Images.open(listing, Shard(rank, count), recipe.images, True)
+            images = Images.open(listing, RankShare(rank, count), task.images, True)
             ids = iter(images.shard.indices(len(listing)))
-            for batch in pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=recipe.prepare):
+            for batch in pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=task.prepare):
                 seen |= {next(ids): mask for mask in batch["mask"].numpy()}
         return seen
 
@@ -123,9 +125,9 @@ def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time
 
 
 def test_labels_go_with_their_images(listing):
-    recipe = recipes.classification(Config(data=Data(transforms=CONFIG.data.transforms[:1])), labels=True, augment=True)
-    images = Images.open(listing, Shard(), recipe.images, True)
-    for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare).take(3):
+    task = tasks.classification(Config(data=Data(transforms=CONFIG.data.transforms[:1])), labels=True, augment=True)
+    images = Images.open(listing, RankShare(), task.images, True)
+    for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=task.prepare).take(3):
         red, blue = batch["inputs"].numpy().mean(axis=(1, 2))[:, [0, 2]].T
         assert np.array_equal(blue > red, batch["targets"].numpy() == 1)  # class b is blue
 
@@ -142,10 +144,10 @@ def labelled(listing, shard, failures, steps):
     """(example, label, inputs) of every image of some training batches, with random steps."""
     random = [{"random_horizontal_flip": 0.5}, {"random_rotate": 30.0}]
     config = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, *random]}})
-    recipe = recipes.classification(config, labels=True, augment=True)
-    images = Images.open(listing, shard, recipe.images, False)
+    task = tasks.classification(config, labels=True, augment=True)
+    images = Images.open(listing, shard, task.images, False)
     batches = pipeline.train_batches(
-        images, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare, failures=failures
+        images, batch_size=8, seed=0, first_step=0, prepare=task.prepare, failures=failures
     ).take(steps)
     rows = [zip(b["examples"].numpy(), b["targets"].numpy(), b["inputs"].numpy(), strict=True) for b in batches]
     return [(int(example), int(label), image) for row in rows for example, label, image in row]
@@ -153,13 +155,13 @@ def labelled(listing, shard, failures, steps):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_image_that_goes_bad_gives_its_place_to_the_next_of_the_share(listing, count):
-    shard = Shard(0, count)
+    shard = RankShare(0, count)
     before = labelled(listing, shard, None, 6)
     whole = {(example, step // (16 // count)): image for step, (example, _, image) in enumerate(before)}
     # Examples 22, and 0 which comes after it; of two ranks, 22 and 0 and 2 are neighbours in the share of rank 0.
     bad = {22: 1, 0: 1} if count == 1 else {22: 2, 0: 2}
     broken(listing, "b/010.png", "a/000.png")
-    failures = pipeline.Failures(limit=5, before=3)
+    failures = Failures(limit=5, before=3)
     after = labelled(listing, shard, failures, 6)
     assert [example for example, *_ in after] == [bad.get(example, example) for example, *_ in before]
     assert sorted(failures.found) == [0, 22]
@@ -172,9 +174,9 @@ def test_an_image_that_goes_bad_gives_its_place_to_the_next_of_the_share(listing
 
 def test_more_bad_images_than_allowed_end_the_batches(listing):
     broken(listing, "a/001.png", "a/002.png")
-    failures = pipeline.Failures(limit=4, before=3)
+    failures = Failures(limit=4, before=3)
     with pytest.raises(tf.errors.OpError):
-        labelled(listing, Shard(), failures, 12)
+        labelled(listing, RankShare(), failures, 12)
     assert failures.are_too_many
     assert sorted(failures.found) == [1, 2]
     assert "(bad images: 3 before, 2 since; data.max_bad_images 4)" in failures.explained()
@@ -182,26 +184,26 @@ def test_more_bad_images_than_allowed_end_the_batches(listing):
 
 def test_a_share_without_a_readable_image_ends_the_batches(listing):
     broken(listing, *listing.paths)
-    failures = pipeline.Failures(limit=100)
+    failures = Failures(limit=100)
     with pytest.raises(tf.errors.OpError):
-        labelled(listing, Shard(), failures, 1)
+        labelled(listing, RankShare(), failures, 1)
     assert len(failures.found) == 23
 
 
 def test_evaluation_replaces_no_image(listing):
-    recipe = recipes.inpainting(CONFIG, separate=False, augment=False)
-    images = Images.open(broken(listing, "a/001.png"), Shard(), recipe.images, False)
-    failures = pipeline.Failures()
+    task = tasks.inpainting(CONFIG, separate=False, augment=False)
+    images = Images.open(broken(listing, "a/001.png"), RankShare(), task.images, False)
+    failures = Failures()
     with pytest.raises(tf.errors.OpError):
-        list(pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=recipe.prepare, failures=failures))
+        list(pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=task.prepare, failures=failures))
     assert failures.explained().startswith(f"unusable since it was checked: {listing.root}/a/001.png: truncated")
 
 
 def test_a_target_that_goes_bad_takes_its_input_with_it(listing, tmp_path):
     targets = sources.pair_by_name(listing, write_images(tmp_path / "y", {"a": 12, "b": 11}))
     broken(targets, "b/003.png")
-    sides = [Images.open(files, Shard(), CHAIN, False) for files in (listing, targets)]
-    failures = pipeline.Failures(limit=1)
+    sides = [Images.open(files, RankShare(), CHAIN, False) for files in (listing, targets)]
+    failures = Failures(limit=1)
     batches = pipeline.train_batches(
         *sides, batch_size=8, seed=0, first_step=0, prepare=lambda batch: batch, failures=failures
     )
@@ -216,7 +218,7 @@ def test_want_of_descriptors_is_no_fault_of_an_image(listing, monkeypatch):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(pipeline, "read_image", fail)
-    failures = pipeline.Failures(limit=100)
+    failures = Failures(limit=100)
     with pytest.raises(tf.errors.OpError, match="Too many open files"):
-        labelled(listing, Shard(), failures, 1)
+        labelled(listing, RankShare(), failures, 1)
     assert not failures.found

@@ -8,11 +8,12 @@ import tensorflow as tf
 from conftest import write_images
 from PIL import Image
 
-from tfinpaint.config import Config
-from tfinpaint.config_transforms import MASKS, Transform
-from tfinpaint.data import pipeline, recipes, sources, transforms
-from tfinpaint.data.decode import Reading, read_image
-from tfinpaint.data.pipeline import Images, Shard
+from tfinpaint.config.schema import Config
+from tfinpaint.config.transforms import MASKS, Transform
+from tfinpaint.data import pipeline, tasks, transforms
+from tfinpaint.data.examples import Images, Preprocessing, RankShare, split_steps
+from tfinpaint.data.images.decode import Reading, read_image
+from tfinpaint.data.listing import listing as sources
 from tfinpaint.data.transforms import Keys
 
 RAMP = np.array([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]) / 15  # a grey image, 4 x 4
@@ -198,7 +199,7 @@ SEED_EXAMPLE = [  # the example of the seed tool's pages: images keep their own 
 ]
 
 
-def steps_of(chain: pipeline.Chain) -> tuple[list[str], ...]:
+def steps_of(chain: Preprocessing) -> tuple[list[str], ...]:
     return (
         [step.kind for step in chain.reading.steps],
         [step.kind for _, step in chain.single],
@@ -223,7 +224,7 @@ def steps_of(chain: pipeline.Chain) -> tuple[list[str], ...]:
 )
 def test_steps_are_divided_by_where_they_run(sections, expected):
     steps = tuple(enumerate(Transform(**section) for section in sections))
-    assert steps_of(pipeline.divide(steps, Reading())) == expected
+    assert steps_of(split_steps(steps, Reading())) == expected
 
 
 @pytest.mark.parametrize("preload", [False, True])
@@ -232,17 +233,17 @@ def test_images_of_different_sizes_one_at_a_time(tmp_path, preload):
     write_images(tmp_path / "x", {"b": 3}, size=(41, 17))
     listing = sources.list_images(tmp_path / "x")
     config = Config.model_validate({"data": {"transforms": SEED_EXAMPLE}})
-    recipe = recipes.classification(config, labels=True, augment=False)
-    images = Images.open(listing, Shard(), recipe.images, preload)
-    batch = next(iter(pipeline.evaluation_batches(images, batch_size=6, seed=0, prepare=recipe.prepare)))
+    task = tasks.classification(config, labels=True, augment=False)
+    images = Images.open(listing, RankShare(), task.images, preload)
+    batch = next(iter(pipeline.evaluation_batches(images, batch_size=6, seed=0, prepare=task.prepare)))
     for index, found in enumerate(batch["inputs"].numpy()):
         # Without the random steps: normalise, swap channels, resize, which Pillow does to a channel of floats alike.
         pixels = np.asarray(Image.open(listing.open(index)).convert("RGB"), np.float32) / 127.5 - 1
         channels = [Image.fromarray(pixels[..., 2 - c]).resize((16, 24), Image.Resampling.BILINEAR) for c in range(3)]
         assert np.allclose(found, np.stack(channels, axis=2), atol=1e-5)
-    recipe = recipes.classification(config, labels=True, augment=True)
-    images = Images.open(listing, Shard(), recipe.images, preload)
-    train = pipeline.train_batches(images, batch_size=6, seed=0, first_step=0, prepare=recipe.prepare)
+    task = tasks.classification(config, labels=True, augment=True)
+    images = Images.open(listing, RankShare(), task.images, preload)
+    train = pipeline.train_batches(images, batch_size=6, seed=0, first_step=0, prepare=task.prepare)
     first, second = (batch["inputs"].numpy() for batch in train.take(2))
     assert first.shape == (6, 24, 16, 3)
     assert not np.array_equal(np.sort(first, axis=0), np.sort(second, axis=0))
@@ -263,10 +264,10 @@ def test_input_and_target_get_the_same_draws_and_their_own_steps(tmp_path):
         }
     )  # fmt: skip
     listing = sources.list_images(tmp_path / "x")
-    recipe = recipes.image_to_image(config, targets=True, augment=True)
-    images = Images.open(listing, Shard(), recipe.images, True)
-    targets = Images.open(sources.pair_by_name(listing, tmp_path / "x"), Shard(), recipe.targets, False)
-    batches = pipeline.train_batches(images, targets, batch_size=8, seed=0, first_step=0, prepare=recipe.prepare)
+    task = tasks.image_to_image(config, targets=True, augment=True)
+    images = Images.open(listing, RankShare(), task.images, True)
+    targets = Images.open(sources.pair_by_name(listing, tmp_path / "x"), RankShare(), task.targets, False)
+    batches = pipeline.train_batches(images, targets, batch_size=8, seed=0, first_step=0, prepare=task.prepare)
     for batch in batches.take(2):
         assert batch["inputs"].shape == (8, 16, 16, 3)
         assert batch["targets"].shape == (8, 8, 8, 1)
@@ -277,9 +278,9 @@ def test_input_and_target_get_the_same_draws_and_their_own_steps(tmp_path):
 def test_no_two_steps_share_their_draws():
     flip = {"random_horizontal_flip": 0.5}
     lists = {"transforms": [{"resize": [8, 8]}, flip], "input_transforms": [flip, flip], "target_transforms": [flip]}
-    recipe = recipes.image_to_image(Config.model_validate({"data": lists}), targets=True, augment=True)
-    assert [number for number, _ in recipe.images.batched] == [1, 2, 3]
-    assert [number for number, _ in recipe.targets.batched] == [1, 4]
+    task = tasks.image_to_image(Config.model_validate({"data": lists}), targets=True, augment=True)
+    assert [number for number, _ in task.images.batched] == [1, 2, 3]
+    assert [number for number, _ in task.targets.batched] == [1, 4]
 
 
 def test_masks_are_passed_by_what_changes_values(tmp_path):
@@ -290,11 +291,11 @@ def test_masks_are_passed_by_what_changes_values(tmp_path):
         Image.fromarray(values).save(tmp_path / "y" / "a" / f"{i:03}.png")
     sections = [{"resize": [8, 8]}, {"normalize": {"std": 0.003921568}}, {"rotate": 180.0}, {"grayscale": True}]
     config = Config.model_validate({"data": {"target_is_mask": True, "transforms": sections}})
-    recipe = recipes.image_to_image(config, targets=True, augment=True, classes=3)
+    task = tasks.image_to_image(config, targets=True, augment=True, classes=3)
     listing = sources.list_images(tmp_path / "x")
-    images = Images.open(listing, Shard(), recipe.images, True)
-    targets = Images.open(sources.pair_by_name(listing, tmp_path / "y"), Shard(), recipe.targets, True)
-    batch = next(iter(pipeline.evaluation_batches(images, targets, batch_size=2, seed=0, prepare=recipe.prepare)))
+    images = Images.open(listing, RankShare(), task.images, True)
+    targets = Images.open(sources.pair_by_name(listing, tmp_path / "y"), RankShare(), task.targets, True)
+    batch = next(iter(pipeline.evaluation_batches(images, targets, batch_size=2, seed=0, prepare=task.prepare)))
     assert batch["targets"].dtype == tf.int32
     assert np.array_equal(batch["targets"], [values[::-1, ::-1]] * 2)
     assert float(tf.reduce_max(batch["inputs"])) > 100
@@ -310,10 +311,10 @@ def test_patches_are_cut_from_input_and_target_alike(tmp_path):
     pairs = sources.pair_by_name(listing, tmp_path / "y")
 
     def batch(separate: bool) -> dict[str, np.ndarray]:
-        recipe = recipes.inpainting(config, separate=separate, augment=True)
-        images = Images.open(listing, Shard(), recipe.images, True)
-        targets = Images.open(pairs, Shard(), recipe.targets, True) if separate else None
-        found = pipeline.evaluation_batches(images, targets, batch_size=4, seed=0, prepare=recipe.prepare)
+        task = tasks.inpainting(config, separate=separate, augment=True)
+        images = Images.open(listing, RankShare(), task.images, True)
+        targets = Images.open(pairs, RankShare(), task.targets, True) if separate else None
+        found = pipeline.evaluation_batches(images, targets, batch_size=4, seed=0, prepare=task.prepare)
         return {name: value.numpy() for name, value in next(iter(found)).items()}
 
     own, other = batch(separate=False), batch(separate=True)

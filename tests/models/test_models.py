@@ -1,20 +1,20 @@
 """The networks: names, counts, shapes, precision, freezing."""
 
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.decoder import ChannelwiseDense, build_inpainter, encoder_part
 from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
-from tfinpaint.models.inpaint import ChannelwiseDense, build_inpainter, encoder_part
 from tfinpaint.models.trainable import set_trainable
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def weights_of(model: keras.Model) -> list[str]:

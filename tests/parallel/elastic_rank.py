@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from tfinpaint import dist, pretrain
-from tfinpaint.train.loop import Trainer
+from tfinpaint import pretrain
+from tfinpaint.distributed import world as dist
+from tfinpaint.train.trainer import Trainer
 
 folder, victim = Path(sys.argv[1]), int(sys.argv[2])
 trainers: list[Trainer] = []

@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from test_parallel import LAUNCHERS, TIMEOUT_SECONDS
 
 pytestmark = [pytest.mark.parallel, pytest.mark.slow]
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "equal_weights.py"
+SCRIPT = ROOT / "scripts" / "equal_weights.py"
 LARGEST = {
     "accumulation, clipping, masked loss": 1e-5,
     "sync_batchnorm": 5e-4,  # dividing by deviations makes rounding errors grow from step to step

@@ -2,13 +2,13 @@
 
 import importlib.util
 import os
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 pytestmark = [pytest.mark.parallel, pytest.mark.slow]
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fault_matrix.py"
+SCRIPT = ROOT / "scripts" / "fault_matrix.py"
 
 
 @pytest.fixture(scope="module")

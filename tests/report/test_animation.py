@@ -6,7 +6,7 @@ from PIL import Image
 
 from tfinpaint.report import animation
 from tfinpaint.report.animation import add_frame, write_animation
-from tfinpaint.report.metrics import MetricsLog
+from tfinpaint.report.metrics_log import MetricsLog
 
 
 def add_frames(folder, epochs, size=(32, 96)):

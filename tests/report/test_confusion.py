@@ -8,7 +8,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from tfinpaint.report import confusion, figures
-from tfinpaint.report.confusion import Confusion
+from tfinpaint.report.confusion import Confusion, draw_confusion
 
 
 def counted(classes, rows):
@@ -21,8 +21,8 @@ THREE = counted(["a", "b", "c"], [[0, 0, 3], [0, 1, 1], [1, 1, 4], [2, 0, 2], [2
 def drawn(monkeypatch, counts):
     """The matplotlib figure of these counts, and the values of its cells."""
     saved = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(figure))
-    confusion.draw(counts, "x")
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: saved.append(figure))
+    draw_confusion(counts, "x")
     return saved[0], np.asarray(saved[0].axes[0].images[0].get_array())
 
 
@@ -80,11 +80,11 @@ def test_many_classes_cost_no_more_than_colours(monkeypatch, number, cells):
 @pytest.mark.parametrize("number", [1, 2, 20, 21, 60, 1200])
 def test_a_figure_of_any_number_of_classes_is_drawn(tmp_path, number):
     names = [["$x_", "猫", "é" * 200, "\\frac{", "a\nb", "\udcff", ""][i % 7] for i in range(number)]
-    confusion.draw(counted(names, [[i, i // 2, 1 + i] for i in range(number)]), tmp_path / "x.png")
+    draw_confusion(counted(names, [[i, i // 2, 1 + i] for i in range(number)]), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as file:
         assert max(file.size) < 1500
         assert np.asarray(file.convert("L")).std() > 2
-    confusion.draw(counted(["a", "b"], np.zeros((0, 3), int)), tmp_path / "none.png")
+    draw_confusion(counted(["a", "b"], np.zeros((0, 3), int)), tmp_path / "none.png")
 
 
 def test_names_in_figures_are_short_legible_and_differ():

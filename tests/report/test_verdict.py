@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfinpaint.report import verdict
+from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
 
 
 def run(accuracy, images, *, scratch, **changes):
@@ -11,7 +11,7 @@ def run(accuracy, images, *, scratch, **changes):
 
 
 def said(ours, theirs, images, **changes):
-    return verdict.of_classifiers([run(ours, images, scratch=False), run(theirs, images, scratch=True, **changes)])
+    return classifier_verdict([run(ours, images, scratch=False), run(theirs, images, scratch=True, **changes)])
 
 
 @pytest.mark.parametrize(
@@ -58,19 +58,19 @@ def test_what_is_not_alike_is_said():
 
 def test_runs_are_compared_where_labels_and_test_images_are_the_same():
     runs = [run(0.9, 100, scratch=False), run(0.5, 100, scratch=True, labels=65)]
-    assert "no pretrained classifier has as many labels and test images" in verdict.of_classifiers(runs)[0]
+    assert "no pretrained classifier has as many labels and test images" in classifier_verdict(runs)[0]
     runs += [run(0.8, 100, scratch=False), run(0.25, 100, scratch=True), run(0.75, 100, scratch=True)]
     runs += [run(0.7, 100, scratch=False, labels=65)]
-    first, second = verdict.of_classifiers(runs)
+    first, second = classifier_verdict(runs)
     assert "0.850 (85) of 100 test images are right, against 0.500 (50) from scratch, with 324 labels" in first
     assert "0.700 (70) of 100 test images are right, against 0.500 (50) from scratch, with 65 labels" in second
     runs = [run(0.5, 100, scratch=False, labels=None), run(0.25, 100, scratch=True, labels=None)]
-    assert "with 20 % of the labels." in verdict.of_classifiers(runs)[0]
+    assert "with 20 % of the labels." in classifier_verdict(runs)[0]
 
 
 def test_without_two_kinds_of_classifiers_nothing_is_claimed():
-    assert verdict.of_classifiers([{"pretrain_loss": 0.5}, run(0.9, 100, scratch=True)]) == []
-    (sentence,) = verdict.of_classifiers([run(0.9, 100, scratch=False), run(float("nan"), 100, scratch=True)])
+    assert classifier_verdict([{"pretrain_loss": 0.5}, run(0.9, 100, scratch=True)]) == []
+    (sentence,) = classifier_verdict([run(0.9, 100, scratch=False), run(float("nan"), 100, scratch=True)])
     assert "cannot be told without a classifier from scratch" in sentence
 
 
@@ -78,9 +78,9 @@ def test_restorations_are_held_against_the_baselines():
     def measured(**values):
         return {"measurements": {name: {"hole_psnr_db": value} for name, value in values.items()}}
 
-    better = verdict.of_restorations(measured(network=17.62, mean_colour=12.9, biharmonic=17.18))
+    better = restoration_verdict(measured(network=17.62, mean_colour=12.9, biharmonic=17.18))
     assert better.endswith("17.62 dB, more than every classical baseline (the best, biharmonic: 17.18 dB).")
-    worse = verdict.of_restorations(measured(network=9.59, mean_colour=9.5, nearest=19.0, biharmonic=22.57))
+    worse = restoration_verdict(measured(network=9.59, mean_colour=9.5, nearest=19.0, biharmonic=22.57))
     assert "9.59 dB; classical baselines restore them better (biharmonic 22.57 dB, nearest 19.00 dB)" in worse
-    assert verdict.of_restorations({}) == ""
-    assert verdict.of_restorations(measured(network=float("nan"), nearest=1.0)) == ""
+    assert restoration_verdict({}) == ""
+    assert restoration_verdict(measured(network=float("nan"), nearest=1.0)) == ""

@@ -3,11 +3,11 @@
 import importlib.util
 import sys
 from importlib.machinery import SourceFileLoader
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-LOADER = SourceFileLoader("audit", str(Path(__file__).parents[2] / "scripts" / "audit"))
+LOADER = SourceFileLoader("audit", str(ROOT / "scripts" / "audit"))
 audit = importlib.util.module_from_spec(importlib.util.spec_from_loader("audit", LOADER))
 LOADER.exec_module(audit)
 
@@ -93,5 +93,5 @@ def test_a_lock_pins_what_has_a_hole_only_where_nothing_is_mended(tmp_path, mark
 
 
 def test_the_pythons_are_those_of_the_project():
-    text = (Path(__file__).parents[2] / "setup.py").read_text()
+    text = (ROOT / "setup.py").read_text()
     assert f'python_requires=">={audit.PYTHONS[0]},<3.{int(audit.PYTHONS[-1][2:]) + 1}"' in text

@@ -1,13 +1,13 @@
 """What is worked out of the measurements; the measuring itself is not tested."""
 
 import sys
-from pathlib import Path
 
 import keras
 import pytest
+from conftest import ROOT
 from keras import layers
 
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+sys.path.append(str(ROOT / "scripts"))
 import measure_scaling_inputs as measure
 import scaling_model as model
 

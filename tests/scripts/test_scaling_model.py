@@ -4,13 +4,13 @@ import json
 import math
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from tfinpaint.errors import UserError
 
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+sys.path.append(str(ROOT / "scripts"))
 import scaling_model as model
 
 Cluster, Job, Link = model.Cluster, model.Job, model.Link

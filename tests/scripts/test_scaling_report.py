@@ -2,15 +2,15 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+sys.path.append(str(ROOT / "scripts"))
 import scaling_model as model
 import scaling_report as report
+from conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 INPUTS = ROOT / "docs" / "scaling.json"
 
 

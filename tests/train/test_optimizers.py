@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config import LrScheduler, Optimizer
-from tfinpaint.train.optimizers import LrScaling, build_optimizer, learning_rate
+from tfinpaint.config.schema import LrScheduler, Optimizer
+from tfinpaint.train.optimizers import build_optimizer
+from tfinpaint.train.schedules import LrScaling, learning_rate
 
 START = np.array([1.0, -2.0])
 GRADIENTS = [np.array([0.5, 1.0]), np.array([-0.25, 0.5]), np.array([1.0, -0.5])]

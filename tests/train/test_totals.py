@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tfinpaint.dist import World
+from tfinpaint.distributed.world import World
 from tfinpaint.train import totals
 from tfinpaint.train.totals import SUM_PARTS, Totals, exact_parts
 

@@ -11,8 +11,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.config_transforms import Transform
-from tfinpaint.data import stateless
+from tfinpaint.config.transforms import Fill, Transform
+from tfinpaint.data import rng
 from tfinpaint.data.transforms import Keys
 
 Sides = tuple[int, int]  # least and greatest side of a rectangle along one axis, pixels, both possible
@@ -67,9 +67,9 @@ def draw_patches(keys: Keys, *, number: int, size: int, height: int, width: int)
         int32 [batch, number, 4]: top, left, height and width of each square. The first of them are the same for any
         `number`.
     """
-    tops, lefts = (_bits(keys, stateless.PATCHES, number, draw) for draw in range(2))
-    tops = stateless.random_integers(tops, height - size + 1)
-    lefts = stateless.random_integers(lefts, width - size + 1)
+    tops, lefts = (_bits(keys, rng.PATCHES, number, draw) for draw in range(2))
+    tops = rng.random_integers(tops, height - size + 1)
+    lefts = rng.random_integers(lefts, width - size + 1)
     return tf.stack([tops, lefts, tf.fill(tf.shape(tops), size), tf.fill(tf.shape(tops), size)], axis=-1)
 
 
@@ -80,11 +80,11 @@ def draw_blocks(keys: Keys, heights: Sides, widths: Sides, *, number: int, heigh
         int32 [batch, number, 4]: top, left, height and width of each block. The first of them are the same for any
         `number`.
     """
-    bits = [_bits(keys, stateless.BLOCKS, number, draw) for draw in range(4)]
-    rows = heights[0] + stateless.random_integers(bits[0], heights[1] - heights[0] + 1)
-    columns = widths[0] + stateless.random_integers(bits[1], widths[1] - widths[0] + 1)
-    tops = stateless.random_integers(bits[2], height - rows + 1)
-    lefts = stateless.random_integers(bits[3], width - columns + 1)
+    bits = [_bits(keys, rng.BLOCKS, number, draw) for draw in range(4)]
+    rows = heights[0] + rng.random_integers(bits[0], heights[1] - heights[0] + 1)
+    columns = widths[0] + rng.random_integers(bits[1], widths[1] - widths[0] + 1)
+    tops = rng.random_integers(bits[2], height - rows + 1)
+    lefts = rng.random_integers(bits[3], width - columns + 1)
     return tf.stack([tops, lefts, rows, columns], axis=-1)
 
 
@@ -141,8 +141,8 @@ def draw_region(keys: Keys, least: int, most: int, *, height: int, width: int) -
         float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere. Every pixel has the same chance.
     """
     pixels = height * width
-    bits = stateless.random_bits(keys.seed, stateless.REGION_AREA, keys.epoch, keys.examples)
-    erased = least + stateless.random_integers(bits, most - least + 1)
+    bits = rng.random_bits(keys.seed, rng.REGION_AREA, keys.epoch, keys.examples)
+    erased = least + rng.random_integers(bits, most - least + 1)
     field = tf.cast(tf.reshape(_smooth_field(keys, height, width), [-1, pixels]), tf.int64)
     ranks = field * pixels + tf.range(pixels, dtype=tf.int64)  # no two pixels are equal, so the number erased is exact
     lowest = tf.gather(tf.sort(ranks, axis=1), pixels - erased, batch_dims=1)
@@ -161,7 +161,7 @@ def draw_cells(keys: Keys, *, number: int, size: int, height: int, width: int) -
     """
     rows, columns = height // size, width // size
     # The cell is the last key, and what a last key goes through is one-to-one: no two cells of an image are equal.
-    order = tf.bitcast(_bits(keys, stateless.CELLS, rows * columns), tf.int64)
+    order = tf.bitcast(_bits(keys, rng.CELLS, rows * columns), tf.int64)
     lowest = tf.math.top_k(order, number).values[:, -1:]
     mask = tf.reshape(tf.cast(order >= lowest, tf.float32), [-1, rows, 1, columns, 1])
     return tf.reshape(tf.tile(mask, [1, 1, size, 1, size]), [-1, height, width, 1])
@@ -170,7 +170,7 @@ def draw_cells(keys: Keys, *, number: int, size: int, height: int, width: int) -
 def _bits(keys: Keys, purpose: int, number: int, *draw: int) -> tf.Tensor:
     """uint64 [batch, number], one for each of a number of things."""
     things = tf.range(number, dtype=tf.int64)
-    bits = stateless.random_bits(keys.seed, purpose, keys.epoch, keys.examples[:, None], things, *draw)
+    bits = rng.random_bits(keys.seed, purpose, keys.epoch, keys.examples[:, None], things, *draw)
     return tf.ensure_shape(bits, [None, number])  # a graph of unknown batch size has lost the number
 
 
@@ -239,10 +239,10 @@ def _smooth_field(keys: Keys, height: int, width: int) -> tf.Tensor:
     first = np.stack([np.concatenate([cosines, -sines], 1), np.concatenate([sines, cosines], 1)])
     second = np.concatenate(_waves(width, np.arange(scale.shape[1])), 1) * np.repeat([1, -1], scale.shape[1])
 
-    radius_bits, phase_bits = (_bits(keys, stateless.REGION, scale.size, draw) for draw in range(2))
+    radius_bits, phase_bits = (_bits(keys, rng.REGION, scale.size, draw) for draw in range(2))
     # Box and Muller: a complex normal number from two uniform ones.
-    radius = tf.sqrt(-2 * tf.math.log(1 - tf.cast(stateless.random_uniform(radius_bits), tf.float64)))
-    phase = 2 * math.pi * tf.cast(stateless.random_uniform(phase_bits), tf.float64)
+    radius = tf.sqrt(-2 * tf.math.log(1 - tf.cast(rng.random_uniform(radius_bits), tf.float64)))
+    phase = 2 * math.pi * tf.cast(rng.random_uniform(phase_bits), tf.float64)
     parts = tf.stack([radius * tf.cos(phase), radius * tf.sin(phase)], axis=1)  # real, imaginary
     parts = tf.round(tf.reshape(parts, [-1, 2, *scale.shape]) * scale)
     waves = tf.reshape(parts, [-1, 1, 2 * scale.shape[0], scale.shape[1]])
@@ -270,3 +270,49 @@ def _waves(extent: int, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Cosines and sines, float64 [extent, frequencies], whole numbers up to _BASIS_LEVELS."""
     angles = 2 * np.pi / extent * np.outer(np.arange(extent), frequencies)
     return np.round(_BASIS_LEVELS * np.cos(angles)), np.round(_BASIS_LEVELS * np.sin(angles))
+
+
+def fill_hole(images: tf.Tensor, mask: tf.Tensor, fill: Fill, keys: Keys) -> tf.Tensor:
+    """The images with something else in their hole; the visible pixels are left as they are.
+
+    Args:
+        images: float32 [batch, height, width, channels], 0 to 1.
+        mask: float32 [batch, height, width, 1], 1 where to erase, 0 elsewhere.
+        fill: black (0), mean (per image and channel, the mean over the visible pixels; 0 where there are none), or
+            noise (per pixel and channel, uniform in [0, 1)).
+        keys: what the noise is a function of.
+
+    Returns:
+        float32, shaped as `images`.
+    """
+    match fill:
+        case "black":
+            filling = tf.zeros_like(images)
+        case "mean":
+            filling = _visible_mean(images, mask)
+        case "noise":
+            filling = _noise(images, keys)
+    return tf.where(mask > 0, filling, images)
+
+
+def _visible_mean(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """float32 [batch, 1, 1, channels]."""
+    # In float64, for the order of a sum may depend on how the batch is cut; after rounding to float32 it shows no more.
+    visible = tf.where(mask > 0, tf.zeros_like(images), images)
+    total = tf.reduce_sum(tf.cast(visible, tf.float64), axis=[1, 2], keepdims=True)
+    pixels = tf.reduce_sum(tf.cast(1 - mask, tf.float64), axis=[1, 2], keepdims=True)
+    return tf.cast(tf.math.divide_no_nan(total, pixels), tf.float32)
+
+
+def _noise(images: tf.Tensor, keys: Keys) -> tf.Tensor:
+    """float32, shaped as `images`: 16 random bits for each value, four values from each 64 bits."""
+    shape, channels = tf.shape(images), images.shape[-1]
+    pixels = tf.range(shape[1] * shape[2])
+    fours = tf.range((channels + 3) // 4)[:, None]
+    bits = rng.random_bits(keys.seed, rng.NOISE, keys.epoch, keys.examples[:, None, None], fours, pixels)
+    values = [
+        tf.bitwise.right_shift(bits[:, channel // 4], tf.constant(16 * (channel % 4), tf.uint64))
+        for channel in range(channels)
+    ]
+    low = tf.bitwise.bitwise_and(tf.stack(values, axis=-1), tf.constant(0xFFFF, tf.uint64))
+    return tf.reshape(tf.cast(low, tf.float32) / 2**16, shape)

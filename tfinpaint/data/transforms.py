@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from tfinpaint.config_transforms import Normalize, Transform
-from tfinpaint.data import stateless
+from tfinpaint.config.transforms import Normalize, Transform
+from tfinpaint.data import rng
 
 Numbered = tuple[tuple[int, Transform], ...]  # a step's number tells it from every other step of a configuration
 
@@ -36,8 +36,8 @@ class Keys:
 
     def uniform(self, number: int, draw: int = 0) -> tf.Tensor:
         """float32 [batch], uniform in [0, 1), for the `draw`-th quantity of a step."""
-        bits = stateless.random_bits(self.seed, stateless.TRANSFORM, self.epoch, self.examples, number, draw)
-        return stateless.random_uniform(bits)
+        bits = rng.random_bits(self.seed, rng.TRANSFORM, self.epoch, self.examples, number, draw)
+        return rng.random_uniform(bits)
 
 
 def apply(images: tf.Tensor, steps: Numbered, keys: Keys, *, nearest: bool = False) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The adversary of a context encoder: a network that tells real image parts from generated ones, and both losses."""
+"""The adversarial term of a context encoder: a network that tells real parts from generated ones, and both losses."""
 
 from __future__ import annotations
 

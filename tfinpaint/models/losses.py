@@ -8,17 +8,17 @@ function says log-probabilities. A mask meets outputs of one channel as "value a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from tfinpaint.config import Loss
+from tfinpaint.batch import Batch
+from tfinpaint.config.schema import Loss
 from tfinpaint.errors import UserError
 
 PerExample = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets, outputs) -> float32 [batch]
-Batch = Mapping[str, tf.Tensor]  # what a recipe makes: "inputs", "targets", and more
 SMOOTHING = 1.0  # pixels added to both sides of an overlap's ratio: two empty masks agree fully, with a finite gradient
 
 
@@ -177,14 +177,14 @@ def focal_of_probabilities(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
     Images as targets have no class: they are compared channel by channel.
     """
-    if not _is_mask(targets):
+    if not _is_label_map(targets):
         return focal(targets, outputs)
     return _focal_of_classes(_cross_entropy_by_pixel(targets, outputs))
 
 
 def focal_of_log_probabilities(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """The same, for the outputs of a log_softmax."""
-    if not _is_mask(targets):
+    if not _is_label_map(targets):
         return focal(targets, tf.exp(_float(outputs)))
     return _focal_of_classes(_nll_by_pixel(targets, outputs))
 
@@ -234,13 +234,13 @@ def _sum(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=list(range(1, len(values.shape))))
 
 
-def _is_mask(targets: tf.Tensor) -> bool:
+def _is_label_map(targets: tf.Tensor) -> bool:
     return tf.convert_to_tensor(targets).dtype.is_integer
 
 
 def _as_images(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Targets and outputs of one shape, float32 [batch, height, width, channels]."""
-    if not _is_mask(targets):
+    if not _is_label_map(targets):
         return _float(targets), _float(outputs)
     channels = outputs.shape[-1]
     return (_float(targets > 0)[..., None] if channels == 1 else tf.one_hot(targets, channels)), _float(outputs)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfinpaint.activity import signalled
-from tfinpaint.files import write_image
-from tfinpaint.report.figures import shrunk
-from tfinpaint.report.metrics import by_epoch, epoch_file
+from tfinpaint.report.figures import shrink_images
+from tfinpaint.report.metrics_log import by_epoch, epoch_file
+from tfinpaint.storage.files import write_image
+from tfinpaint.system.activity import reporting_activity
 
 LEAST_HEIGHT = 192  # pixels; smaller frames are enlarged by a whole number
 MOST_SIDE = 1024  # pixels; larger frames are shrunk: sixty of them are in memory at a time
@@ -28,7 +28,7 @@ def add_frame(folder: Path, epoch: int, frame: np.ndarray) -> None:
         frame: float [height, width, 3], RGB, or [height, width, 1], grey; 0 to 1, what lies outside is cut off, what
             is no number is black.
     """
-    frame = shrunk(np.nan_to_num(frame)[None], MOST_SIDE)[0]
+    frame = shrink_images(np.nan_to_num(frame)[None], MOST_SIDE)[0]
     pixels = np.rint(255 * np.clip(frame, 0, 1)).astype(np.uint8)
     write_image(epoch_file(folder, epoch), Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "PNG")
 
@@ -43,7 +43,7 @@ def write_animation(folder: Path, path: Path) -> None:
         return
     count = min(len(epochs), MOST_FRAMES)
     chosen = [epochs[round(i * (len(epochs) - 1) / max(count - 1, 1))] for i in range(count)]
-    first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in signalled(chosen)]
+    first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in reporting_activity(chosen)]
     durations = [FRAME_MS] * len(others) + [LAST_FRAME_MS]
     write_image(path, first, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
 

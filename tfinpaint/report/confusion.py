@@ -17,8 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tfinpaint.files import write_text
 from tfinpaint.report import figures
+from tfinpaint.report.figures import save_figure
+from tfinpaint.storage.files import write_text
 
 PAIRS, CLASSES = "confused_pairs.csv", "test_classes.csv"
 MOST_NUMBERS = 20  # classes whose counts are written into the figure
@@ -72,7 +73,7 @@ class Confusion:
         return images, right
 
 
-def draw(confusion: Confusion, path: Path) -> None:
+def draw_confusion(confusion: Confusion, path: Path) -> None:
     """Draw the confusion matrix: colour by the share of the true class; counts where there is room for them."""
     number = len(confusion.classes)
     counts = _cells(confusion)
@@ -96,7 +97,7 @@ def draw(confusion: Confusion, path: Path) -> None:
         figure.colorbar(image, label="share of the true class", shrink=0.6)
     else:
         _write_counts(axes, counts, share)
-    figures.save(figure, path)
+    save_figure(figure, path)
 
 
 def _cells(confusion: Confusion) -> np.ndarray:

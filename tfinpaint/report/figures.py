@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
-from tfinpaint.files import write_bytes
-from tfinpaint.report.metrics import series
+from tfinpaint.report.metrics_log import series
+from tfinpaint.storage.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class na
 
 
 @contextmanager
-def attempted(path: Path) -> Iterator[None]:
+def attempt_figure(path: Path) -> Iterator[None]:
     """Draw what a run can do without, a figure or a folder of them: should it fail, the log says so and no more."""
     try:
         yield
@@ -60,7 +60,7 @@ def short_name(name: str, number: int, kind: str = "class") -> str:
     return f"{numbered}{text[:head]}…{text[len(numbered) + head + 1 - MOST_NAME :]}"
 
 
-def curve(
+def draw_curve(
     records: Sequence[Mapping[str, Any]],
     name: str,
     label: str,
@@ -97,7 +97,7 @@ def curve(
         figure.legend(loc="outside upper center", ncols=3)
     elif drawn:
         axes.legend()
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _drawable(values: Sequence[float]) -> np.ndarray:
@@ -121,7 +121,7 @@ def _thinned(epochs: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray
     return x[kept], y[kept]
 
 
-def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
+def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     """Draw images side by side, a row per example and a named column per kind.
 
     Args:
@@ -135,14 +135,14 @@ def grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     figure.suptitle(title)
     axes = figure.subplots(1, len(columns), squeeze=False)[0]  # an axes for each image would take seconds to lay out
     for place, (name, images) in zip(axes, columns.items(), strict=True):
-        shown, remark = _displayable(shrunk(images, MOST_SHOWN_SIDE))
+        shown, remark = _displayable(shrink_images(images, MOST_SHOWN_SIDE))
         place.set_title(f"{name}\n{remark}" if remark else name, fontsize=10)
         place.imshow(_stacked(shown), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         place.axis("off")
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def shrunk(images: np.ndarray, most: int) -> np.ndarray:
+def shrink_images(images: np.ndarray, most: int) -> np.ndarray:
     """Return images of at most `most` pixels a side: each pixel the mean of a block; one of it, for integers.
 
     Args:
@@ -181,7 +181,7 @@ def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:
     return images / (high - low) - low / (high - low), "\n".join([f"{low:.3g} to {high:.3g}", *[remark] * bool(remark)])
 
 
-def bars(values: Mapping[str, float], label: str, path: Path) -> None:
+def draw_bars(values: Mapping[str, float], label: str, path: Path) -> None:
     """Draw one labelled bar per value, 0 to 1; of more than MOST_BARS, the greatest."""
     shown = list(enumerate(values.items(), start=1))
     if len(shown) > MOST_BARS:
@@ -197,10 +197,10 @@ def bars(values: Mapping[str, float], label: str, path: Path) -> None:
     axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=10 if wide else 7)
     axes.set(xlabel=label, xlim=(0, 1.1), ylim=(-0.7, len(shown) - 0.3))
     axes.invert_yaxis()
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw test accuracy against the share of the training labels, a line for each kind of start, a dot for each run.
 
     Args:
@@ -220,10 +220,10 @@ def label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file, whole or not at all."""
     contents = io.BytesIO()
     figure.savefig(contents, dpi=DPI, format="png")

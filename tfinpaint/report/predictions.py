@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tfinpaint.activity import signalled
-from tfinpaint.files import naming, write_text
-from tfinpaint.hdf5_output import HDF5Output, new_hdf5
+from tfinpaint.storage.files import write_text
+from tfinpaint.storage.hdf5_output import HDF5Output, new_hdf5
+from tfinpaint.storage.write_errors import naming
+from tfinpaint.system.activity import reporting_activity
 
 HDF5, TABLE = "predictions.h5", "predictions.csv"
 RMLDNN_HDF5 = "output_1.h5"  # the scripts of rmldnn's tutorials open it, and take [channels, height, width] from it
@@ -133,7 +134,7 @@ def write_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> N
     """Write predictions.csv beside the merged file: image, most probable class, its probability."""
     lines = [("image", "class", "probability")]
     with h5py.File(merged, "r") as file:
-        for path in signalled(paths):
+        for path in reporting_activity(paths):
             probabilities = file[os.fsencode(path)][()]
             best = int(probabilities.argmax())
             lines.append((path, classes[best], f"{probabilities[best]:.6f}"))

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.data_compat import migrate_value
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from tfinpaint.files import naming
+from tfinpaint.storage.write_errors import naming
 
 _VERSION = "brain.Event:2"  # the first record of every event file
 

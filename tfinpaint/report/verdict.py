@@ -13,7 +13,7 @@ CHANCE = 0.05  # differences that chance alone makes more often than this are no
 FEW_IMAGES = 1000  # up to so many test images, numbers of images stand beside the shares
 
 
-def of_classifiers(summaries: Sequence[Summary]) -> list[str]:
+def classifier_verdict(summaries: Sequence[Summary]) -> list[str]:
     """Return a sentence for each setting in which classifiers were trained both from pretrained and random weights.
 
     Runs are of one setting if they have the same numbers of labels and of test images. Of several runs of a kind, the
@@ -48,7 +48,7 @@ def of_classifiers(summaries: Sequence[Summary]) -> list[str]:
     ]
 
 
-def of_restorations(summary: Summary) -> str:
+def restoration_verdict(summary: Summary) -> str:
     """Return a sentence on the restorations of a run, beside the baselines; "" where they were not measured."""
     name = "hole_psnr_db"
     measured = {kind: values[name] for kind, values in summary.get("measurements", {}).items() if name in values}

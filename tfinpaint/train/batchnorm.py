@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.dist import World
+from tfinpaint.distributed.world import World
 
 Moments = Callable[[tf.Tensor, None], tuple[tf.Tensor, tf.Tensor]]
 
@@ -52,7 +52,7 @@ def _moments_over_ranks(
     origin = tf.cast(layer.moving_mean.value, mean.dtype)
     offset = mean - origin
     moments = tf.stack([offset, variance + tf.square(offset)])
-    offset, square = tf.unstack(world.mean_tensor(moments, f"batchnorm_{layer.name}"))
+    offset, square = tf.unstack(world.all_reduce_mean(moments, f"batchnorm_{layer.name}"))
     return origin + offset, tf.maximum(square - tf.square(offset), 0.0)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.dist import World
+from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 
 SUM_PARTS = 8  # float64 numbers for an exact sum; that of float32 numbers needs six: 277 bits, and some for their count
@@ -23,7 +23,7 @@ MOST_PENDING = 256  # steps whose tensors are kept
 
 
 @dataclass(frozen=True)
-class Result:
+class EpochResult:
     """What one epoch of training or evaluation gave, over all ranks.
 
     Attributes:
@@ -40,7 +40,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class EpochSoFar:
+class PartialEpoch:
     """The steps done of an epoch, on this rank.
 
     Attributes:
@@ -58,9 +58,9 @@ class EpochSoFar:
     seconds: float
 
 
-def nothing_so_far() -> EpochSoFar:
+def empty_epoch() -> PartialEpoch:
     """Return an epoch without a step."""
-    return EpochSoFar((), np.zeros((SUM_PARTS, 0)), 0, 0, 0.0)
+    return PartialEpoch((), np.zeros((SUM_PARTS, 0)), 0, 0, 0.0)
 
 
 def exact_parts(values: Sequence[float]) -> list[float]:
@@ -79,7 +79,7 @@ def exact_parts(values: Sequence[float]) -> list[float]:
     return parts
 
 
-def named(ranks: Sequence[int]) -> str:
+def name_ranks(ranks: Sequence[int]) -> str:
     return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
 
 
@@ -92,9 +92,9 @@ class Totals:
         so_far: what an earlier process has summed up.
     """
 
-    def __init__(self, shares: Mapping[str, float], where: str, so_far: EpochSoFar | None = None) -> None:
+    def __init__(self, shares: Mapping[str, float], where: str, so_far: PartialEpoch | None = None) -> None:
         self._shares, self._where = shares, where
-        before = so_far or nothing_so_far()
+        before = so_far or empty_epoch()
         self._parts = {name: exact_parts(column) for name, column in zip(before.names, before.sums.T, strict=True)}
         self._pending: list[tuple[dict[str, Any], int]] = []  # (sums, images) of the last steps
         self._before, self._steps, self._images, self._images_of_first = before, 0, 0, 0  # of this process
@@ -134,7 +134,7 @@ class Totals:
         last = self._pending[-1][0] if self._pending else {}
         return {name: parts[name] for name in [*last, *(name for name in parts if name not in last)]}
 
-    def export(self) -> EpochSoFar:
+    def export(self) -> PartialEpoch:
         """Return all that has been summed up, exactly; `sums` has SUM_PARTS rows."""
         self._settle()
         parts = self._all()
@@ -142,7 +142,7 @@ class Totals:
         for column, each in enumerate(parts.values()):
             rows[: len(each), column] = each
         seconds = self._before.seconds + time.perf_counter() - self._begin
-        return EpochSoFar(tuple(parts), rows, self.steps, self._before.images + self._images, seconds)
+        return PartialEpoch(tuple(parts), rows, self.steps, self._before.images + self._images, seconds)
 
     def last_loss(self) -> float:
         return self.loss_of(self.steps)
@@ -152,7 +152,7 @@ class Totals:
         sums, count = self._pending[step - self.steps - 1]
         return self._values({name: float(value) for name, value in sums.items()}, count)["loss"]
 
-    def reduce(self, world: World) -> Result:
+    def reduce(self, world: World) -> EpochResult:
         """Add up over the ranks.
 
         Raises:
@@ -162,9 +162,9 @@ class Totals:
         known = len(self._pending[-1][0]) if self._pending else len(parts)  # what an earlier loss had is left out
         mine = {name: math.fsum(each) for name, each in islice(parts.items(), known)}
         finite = all(math.isfinite(mine.get(name, 0.0)) for name in self._shares)
-        ranks = world.gather({"names": list(mine), "finite": finite})
+        ranks = world.all_gather({"names": list(mine), "finite": finite})
         if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
-            raise UserError(f"{self._where}: the loss on the images of {named(spoilt)} is not finite (inf or nan)")
+            raise UserError(f"{self._where}: the loss on the images of {name_ranks(spoilt)} is not finite (inf or nan)")
         names = max((each["names"] for each in ranks), key=len)  # a rank without examples knows no names
         totals = {name: mine.get(name, 0.0) for name in names}
         end = time.perf_counter()  # after the sums were read: that waits for the last step
@@ -172,7 +172,7 @@ class Totals:
         later = self._images - self._images_of_first if several else self._images
         began = self._after_first if several else self._begin
         reduced = world.sum({**totals, "images": self._before.images + self._images, "later": later})
-        return Result(
+        return EpochResult(
             values=self._values({name: reduced[name] for name in names}, int(reduced["images"])),
             images=int(reduced["images"]),
             seconds=self._before.seconds + end - self._begin,

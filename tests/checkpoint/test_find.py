@@ -1,0 +1,130 @@
+"""Which checkpoint a path means, and what is said where there is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tfinpaint.checkpoint.find import BestCheckpoint, FoundCheckpoint, find_best, find_checkpoint
+from tfinpaint.errors import UserError
+
+
+def write_run(run: Path, *names: str, best: int | None = None, save: Path | str | None = "model_checkpoints") -> Path:
+    """A run folder with empty checkpoints of these names, the newest of which knows the best epoch."""
+    run.mkdir(parents=True, exist_ok=True)
+    saved = run / save if save else None
+    config = {"workdir": str(run), "checkpoints": {"save": str(saved) if saved else None}}
+    (run / "config.resolved.yaml").write_text(yaml.safe_dump(config))
+    for name in names:
+        (saved / name).mkdir(parents=True)
+        (saved / name / "model.weights.h5").touch()
+    if best is not None:
+        losses = [{"phase": "test", "epoch": best, "loss": 0.25}, {"phase": "train", "epoch": best, "loss": 7.0}]
+        progress = {"best_epoch": best, "records": losses}
+        (saved / names[-1] / "progress.json").write_text(json.dumps(progress))
+    return run
+
+
+EPOCHS = ("model_checkpoint_2", "model_checkpoint_9", "model_checkpoint_10")
+
+
+def test_a_run_folder_stands_for_its_newest_checkpoint_of_an_epoch(tmp_path):
+    run = write_run(tmp_path / "run", *EPOCHS, "model_checkpoint_10_step_4")
+    for path in (run, run / "model_checkpoints"):
+        found = find_checkpoint(path)
+        assert found.path == run / "model_checkpoints" / "model_checkpoint_10"
+        assert found.note == f"Taking model_checkpoint_10, the newest of {path}"
+    for named in (found.path, found.path / "model.weights.h5", run / "model_checkpoints/model_checkpoint_10_step_4"):
+        assert find_checkpoint(named) == FoundCheckpoint(named)
+    within = write_run(tmp_path / "within", "model_checkpoint_0_step_4")
+    note = find_checkpoint(within).note
+    assert note.endswith("; it was made within an epoch, its batch-norm statistics are not ready for this")
+
+
+def test_the_checkpoints_of_a_run_may_lie_elsewhere(tmp_path):
+    run = write_run(tmp_path / "run", *EPOCHS, save=tmp_path / "large disk" / "saved", best=9)
+    assert find_checkpoint(run).path == tmp_path / "large disk" / "saved" / "model_checkpoint_10"
+    assert find_checkpoint(run / "best").path == tmp_path / "large disk" / "saved" / "model_checkpoint_9"
+    below = write_run(tmp_path / "below", *EPOCHS, save="deep/er")
+    moved = below.rename(tmp_path / "moved")  # its configuration names the folder of before
+    assert find_checkpoint(moved).path == moved / "deep" / "er" / "model_checkpoint_10"
+    (moved / "config.resolved.yaml").write_text("workdir: [")  # what a power cut may leave
+    (moved / "deep" / "er").rename(moved / "model_checkpoints")
+    assert find_checkpoint(moved).path == moved / "model_checkpoints" / "model_checkpoint_10"
+
+
+@pytest.mark.parametrize("end", ["best", "model_checkpoints/best"])
+def test_best_is_the_one_of_the_lowest_loss_on_held_out_images(tmp_path, end):
+    run = write_run(tmp_path / "run", *EPOCHS, best=9)
+    found = find_checkpoint(run / end)
+    assert found.path == run / "model_checkpoints" / "model_checkpoint_9"
+    of = run if end == "best" else run / "model_checkpoints"
+    assert found.note == f"Taking model_checkpoint_9, the best of {of}: lowest loss on held-out images (0.25)"
+    assert find_best(run / "model_checkpoints") == BestCheckpoint(found.path, 9, 0.25)
+    assert f"its best (lowest loss on held-out images) is model_checkpoint_9, which {run}/best names" in (
+        find_checkpoint(run).note
+    )
+    # The newest that can be read knows it; what is not readable, and records of strangers, are passed over.
+    damaged = run / "model_checkpoints" / "model_checkpoint_11"
+    damaged.mkdir()
+    for content in ("", "[]", '{"best_epoch": 9, "records": [1, {"phase": "test", "epoch": 9, "loss": "low"}]}'):
+        (damaged / "progress.json").write_text(content)
+        assert find_checkpoint(run / end).path == found.path
+    assert find_best(run / "model_checkpoints").loss is None
+    (damaged / "progress.json").write_text('{"best_epoch": "../../model_checkpoint_2"}')
+    assert find_best(run / "model_checkpoints") is None
+
+
+def test_a_file_or_folder_that_is_called_best_is_taken_as_it_is(tmp_path):
+    run = write_run(tmp_path / "run", *EPOCHS, best=9)
+    assert find_checkpoint(write_run(tmp_path / "best", *EPOCHS)).path.parents[1] == tmp_path / "best"
+    (run / "best").mkdir()
+    assert find_checkpoint(run / "best") == FoundCheckpoint(run / "best")
+
+
+def test_without_held_out_images_no_checkpoint_is_the_best(tmp_path):
+    run = write_run(tmp_path / "run", *EPOCHS)
+    with pytest.raises(UserError, match=r"run/best: none is known to be the best, because none was saved with a loss"):
+        find_checkpoint(run / "best")
+    write_run(tmp_path / "gone", "model_checkpoint_3", best=2)
+    with pytest.raises(UserError, match=r"gone/best: .*; there are model_checkpoint_3 in "):
+        find_checkpoint(tmp_path / "gone" / "best")
+
+
+def test_a_missing_checkpoint_lists_those_that_are_there(tmp_path):
+    run = write_run(tmp_path / "runs" / "a", *EPOCHS)
+    saved = run / "model_checkpoints"
+    for missing in (saved / "model_checkpoint_4", saved / "model_checkpoint_4.pt" / "x", run / "model_checkpoint_4"):
+        with pytest.raises(UserError) as raised:
+            find_checkpoint(missing, "checkpoints.load")
+        listed = "model_checkpoint_2, model_checkpoint_9, model_checkpoint_10"
+        assert str(raised.value) == f"checkpoints.load: no such checkpoint: {missing}; there are {listed} in {saved}"
+    elsewhere = write_run(tmp_path / "runs" / "b", *(f"model_checkpoint_{n}" for n in range(1, 9)), save=tmp_path / "s")
+    with pytest.raises(UserError, match=r"; there are 3 more and model_checkpoint_4, .*_8 in .*/s$"):
+        find_checkpoint(elsewhere / "model_checkpoints" / "model_checkpoint_9")
+    for gone in ("runs/c", "runs/c/model_checkpoints/model_checkpoint_100", "runs/c/best"):
+        with pytest.raises(UserError, match=r"; there is no .*/runs/c; run folders beside it: a, b$"):
+            find_checkpoint(tmp_path / gone)
+    with pytest.raises(UserError, match=rf"; there is no {tmp_path}/nowhere$"):
+        find_checkpoint(tmp_path / "nowhere" / "model_checkpoints" / "best")
+    with pytest.raises(UserError, match=rf"x.h5; {tmp_path} holds no checkpoints$"):
+        find_checkpoint(tmp_path / "x.h5")
+    empty = write_run(tmp_path / "runs" / "empty")
+    for path in (empty, empty / "best"):
+        with pytest.raises(UserError, match=r"there are none in .*/empty/model_checkpoints$"):
+            find_checkpoint(path)
+    with pytest.raises(UserError, match=r"no such checkpoint: .*: File name too long"):
+        find_checkpoint(tmp_path / ("x" * 300))
+
+
+def test_rmldnns_name_stands_for_the_folder_or_the_newest_before(tmp_path):
+    saved = write_run(tmp_path / "run", *EPOCHS) / "model_checkpoints"
+    assert find_checkpoint(saved / "model_checkpoint_9.pt") == FoundCheckpoint(saved / "model_checkpoint_9")
+    found = find_checkpoint(saved / "model_checkpoint_8.pt")
+    assert found.path == saved / "model_checkpoint_2"
+    assert found.note == "model_checkpoint_8 is not there; taking model_checkpoint_2, the newest before"
+    with pytest.raises(UserError, match=r"no such checkpoint: .*_1\.pt; there are model_checkpoint_2"):
+        find_checkpoint(saved / "model_checkpoint_1.pt")
+    (saved / "model_checkpoint_8.pt").write_bytes(b"PK libtorch")  # its own file: that is there, and no other's turn
+    assert find_checkpoint(saved / "model_checkpoint_8.pt").path == saved / "model_checkpoint_8.pt"

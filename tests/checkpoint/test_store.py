@@ -1,0 +1,401 @@
+"""Checkpoints: whole or not at all, told apart by kind, exact."""
+
+import dataclasses
+import json
+import resource
+from types import SimpleNamespace
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from tfinpaint.checkpoint import store
+from tfinpaint.checkpoint.find import list_checkpoints
+from tfinpaint.checkpoint.header import FORMAT, Header, RankState, SavedProgress
+from tfinpaint.checkpoint.reader import (
+    load_weights,
+    read_header,
+    read_network,
+    read_progress,
+    read_ranks,
+    restore_training,
+)
+from tfinpaint.checkpoint.store import TrainingState, find_newest_intact, save_checkpoint
+from tfinpaint.errors import UserError
+from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.decoder import build_inpainter, encoder_part
+from tfinpaint.models.discriminator import build_discriminator
+from tfinpaint.models.encoder import MAPS, build_encoder
+from tfinpaint.storage import atomic, disk_space
+from tfinpaint.storage.atomic import find_damage
+from tfinpaint.storage.disk_space import find_shortage
+
+CUT = "conv5_block1_3_bn"
+
+
+def header(kind="inpainter", epoch=3, **changes):
+    fields = {"kind": kind, "epoch": epoch, "step": 10 * epoch, "encoder": "tiny", "encoder_output": "before_add"}
+    fields |= {"batch_size": 8, "steps_per_epoch": 10}
+    return Header(**(fields | {"height": 32, "width": 32} | changes))
+
+
+def trained(seed: int):
+    """A tiny context encoder after one Adam step, so that the optimizer has a state."""
+    keras.utils.set_random_seed(seed)
+    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32))
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.apply([w * 0.1 + 0.01 for w in model.trainable_variables], model.trainable_variables)
+    return model, optimizer
+
+
+def contents(model, optimizer, **adversarial_term):
+    return TrainingState(model, optimizer, encoder_part(model, CUT), **adversarial_term)
+
+
+PROGRESS = SavedProgress(
+    records=({"phase": "train", "epoch": 1, "loss": float("inf"), "seconds": 1.5, "images_per_second": 2.5},),
+    best_epoch=1,
+    images=7,
+    names=("loss",),
+    ranks=2,
+    own=3,
+)
+RANKS = RankState(np.arange(6.0).reshape(2, 3), np.zeros((2, 4, 1)), np.ones((2, 4), np.int64))
+
+
+def save(folder, model, optimizer, keep=2, best_epoch=None, **changes):
+    progress = PROGRESS.model_copy(update={"best_epoch": best_epoch})
+    return save_checkpoint(folder, header(**changes), progress, RANKS, contents(model, optimizer), keep)
+
+
+def adversarial_term(seed: int):
+    """A small discriminator after one step of its optimizer, as keywords of `Contents`."""
+    keras.utils.set_random_seed(seed)
+    model = build_discriminator(32, 32, 3, filters=4)
+    optimizer = keras.optimizers.RMSprop(0.01)
+    optimizer.apply([w * 0.1 + 0.01 for w in model.trainable_variables], model.trainable_variables)
+    return {"discriminator": model, "discriminator_optimizer": optimizer}
+
+
+def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer)
+    other, other_optimizer = trained(1)
+    restore_training(path, contents(other, other_optimizer))
+    for mine, theirs in zip(
+        [*model.variables, *optimizer.variables], [*other.variables, *other_optimizer.variables], strict=True
+    ):
+        assert np.array_equal(mine.numpy(), theirs.numpy())
+    assert int(other_optimizer.iterations) == 1
+    assert read_header(path) == header()
+
+
+def test_a_discriminator_and_its_optimizer_come_back_bit_for_bit(tmp_path):
+    mine, theirs = contents(*trained(0), **adversarial_term(0)), contents(*trained(1), **adversarial_term(1))
+    path = save_checkpoint(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, mine, 1)
+    restore_training(path, theirs)
+    names = ("model", "optimizer", "discriminator", "discriminator_optimizer")
+    for name in names:
+        for a, b in zip(getattr(mine, name).variables, getattr(theirs, name).variables, strict=True):
+            assert np.array_equal(a.numpy(), b.numpy()), (name, a.path)
+    assert int(theirs.discriminator_optimizer.iterations) == 1
+    restore_training(path, contents(*trained(2)))  # the network alone can be taken, too
+    (path / store.DISCRIMINATOR).unlink()
+    with pytest.raises(UserError, match=r"discriminator\.weights\.h5: the weights cannot be loaded"):
+        restore_training(path, theirs)
+
+
+def test_the_encoder_file_loads_into_plain_keras(tmp_path):
+    model = build_inpainter(build_encoder("resnet50", "before_add", 32, 32))
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(model.trainable_variables)
+    part = encoder_part(model, "conv5_block3_3_bn")
+    path = save_checkpoint(
+        tmp_path, header(encoder="resnet50"), PROGRESS, RANKS, TrainingState(model, optimizer, part), 1
+    )
+    plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
+    plain.load_weights(path / store.ENCODER)
+    for layer in (layer for layer in part.layers if layer.weights):
+        for mine, theirs in zip(layer.get_weights(), plain.get_layer(layer.name).get_weights(), strict=True):
+            assert np.array_equal(mine, theirs)
+
+
+def test_the_newest_are_kept_and_leftovers_removed(tmp_path):
+    model, optimizer = trained(0)
+    (tmp_path / f".model_checkpoint_9{atomic.WRITING}").mkdir()
+    for epoch in (1, 2, 10):
+        save(tmp_path, model, optimizer, epoch=epoch)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model_checkpoint_10", "model_checkpoint_2"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "model_checkpoint_2",
+        "model_checkpoint_10",
+    ]
+
+
+def test_none_stays_that_is_further_than_the_one_saved(tmp_path):
+    model, optimizer = trained(0)
+    for step in (10, 18, 20, 28):
+        save(tmp_path, model, optimizer, keep=3, epoch=step // 10, step=step)
+    save(tmp_path, model, optimizer, keep=3, epoch=1, step=15)  # the run has gone on from an earlier one
+    names = [path.name for path in list_checkpoints(tmp_path)]
+    assert names == ["model_checkpoint_1", "model_checkpoint_1_step_5"]
+
+
+def test_a_run_goes_on_from_the_newest_that_is_intact(tmp_path):
+    model, optimizer = trained(0)
+    for step in (6, 10, 20, 24):
+        save(tmp_path, model, optimizer, keep=None, epoch=step // 10, step=step)
+    assert find_newest_intact(tmp_path, 3).name == "model_checkpoint_2_step_4"
+    assert find_newest_intact(tmp_path, 2).name == "model_checkpoint_2"  # the run is to end there
+    (tmp_path / "model_checkpoint_2_step_4" / store.HEADER).unlink()
+    assert find_newest_intact(tmp_path, 3).name == "model_checkpoint_2"
+
+
+def test_what_ranks_know_alone_is_read_as_it_is_written_today_and_as_it_was_before(tmp_path):
+    within = header(step=34)
+    today = PROGRESS.model_copy(update={"sum_parts": 8})
+    written = {8: np.arange(16.0).reshape(2, 8, 1), 4: np.arange(8.0).reshape(2, 4, 1)}
+    for progress, parts, columns in ((today, 8, 1), (PROGRESS, 4, 4)):
+        counts = np.full((2, columns), 5, np.int64)
+        store.npz.write(tmp_path / store.RANKS, {"own": RANKS.own, "sums": written[parts], "counts": counts})
+        read = read_ranks(tmp_path, within, progress)
+        assert np.array_equal(read.sums, written[parts])
+        assert np.array_equal(read.counts, counts)
+        other = PROGRESS if progress is today else today
+        with pytest.raises(UserError, match=r"ranks\.npz"):
+            read_ranks(tmp_path, within, other)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"phase": "../../elsewhere"},
+        {"phase": 1},
+        {"epoch": 1.5},
+        {"loss": "low"},
+        {"accuracy": [1]},
+        {"seconds": None},
+    ],
+)
+def test_records_of_strangers_are_numbers_of_two_phases(tmp_path, record):
+    good = {"phase": "test", "epoch": 2, "loss": 0.5, "seconds": 1, "images_per_second": 2.0}
+    (tmp_path / store.PROGRESS).write_text(json.dumps({"records": [good]}))
+    assert read_progress(tmp_path).records == (good,)
+    lacking = {name: value for name, value in good.items() if name not in record}
+    for spoilt in [good | record] + ([lacking] if lacking != good else []):
+        (tmp_path / store.PROGRESS).write_text(json.dumps({"records": [good, spoilt]}))
+        with pytest.raises(UserError, match=r"progress\.json: not the progress of a run"):
+            read_progress(tmp_path)
+
+
+def test_progress_is_a_file_of_bounded_size(tmp_path):
+    with (tmp_path / store.PROGRESS).open("wb") as file:
+        file.truncate(2**40)  # a terabyte of which nothing is on the disk
+    with pytest.raises(UserError, match=r"progress\.json: missing, or larger than 16 MiB"):
+        read_progress(tmp_path)
+
+
+def test_a_failed_save_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer, epoch=1)
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(store.npz, "write", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(
+        UserError, match=r"model_checkpoint_2: the checkpoint could not be written: optimizer\.npz: No space"
+    ):
+        save(tmp_path, model, optimizer, epoch=2)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer, epoch=1)
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=40 * 2**20))
+    with pytest.raises(
+        UserError,
+        match=r"not written: 40.0 MiB are free, [\d.]+ MiB are needed; free some space, then go on with --resume",
+    ):
+        save(tmp_path, model, optimizer, epoch=2)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "ranks"])
+def test_a_limit_reached_while_writing_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch, name):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer, epoch=1)
+    size = (path / store.OPTIMIZER).stat().st_size
+    limit = {"model": 10**6, "optimizer": int(0.9 * size), "ranks": size}[name]
+    ranks = RANKS if name != "ranks" else dataclasses.replace(RANKS, own=np.zeros((2, size // 8)))
+    monkeypatch.setattr(disk_space, "find_shortage", lambda *_: None)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        with pytest.raises(UserError, match=rf"model_checkpoint_2: .*: {name}\S*: File too large; raise the largest"):
+            save_checkpoint(tmp_path, header(epoch=2), PROGRESS, ranks, contents(model, optimizer), 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert find_damage(path) is None
+
+
+def test_what_does_not_fit_is_known_before(tmp_path, monkeypatch):
+    files = {"a": 3 * 2**20, "b": 50 * 2**20}
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=100 * 2**20))
+    assert find_shortage(tmp_path, files) is None
+    assert find_shortage(tmp_path, files, sets=2) == "100 MiB are free, 138 MiB are needed; free some space"
+    for limit, fits in ((50 * 2**20, True), (50 * 2**20 - 1, False), (disk_space.resource.RLIM_INFINITY, True)):
+        monkeypatch.setattr(disk_space.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert (find_shortage(tmp_path, files) is None) == fits
+    monkeypatch.setattr(disk_space.resource, "getrlimit", lambda _: (2**20, 2**20))
+    assert find_shortage(tmp_path, files) == (
+        "b takes 50.0 MiB, and this process may write files of at most 1.0 MiB; raise that limit (ulimit -f)"
+    )
+
+
+def test_restoring_keeps_the_configured_learning_rate(tmp_path):
+    path = save(tmp_path, *trained(0))
+    model, _ = trained(1)
+    slower = keras.optimizers.Adam(0.001)
+    slower.build(model.trainable_variables)
+    restore_training(path, contents(model, slower))
+    assert np.isclose(float(slower.learning_rate), 0.001)
+    assert int(slower.iterations) == 1
+
+
+def test_a_save_never_deletes_itself(tmp_path):
+    model, optimizer = trained(0)
+    for epoch in (8, 9):
+        save(tmp_path, model, optimizer, epoch=epoch)
+    assert save(tmp_path, model, optimizer, epoch=1).exists()
+
+
+def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer)
+    alone = tmp_path / "somewhere.weights.h5"
+    alone.write_bytes((path / store.ENCODER).read_bytes())
+    assert read_header(alone).kind == "encoder"
+    with pytest.raises(UserError, match="holds the weights of kind inpainter; expected: classifier"):
+        read_header(path, allowed=("classifier",))
+    with pytest.raises(UserError, match=r"somewhere\.weights\.h5: holds the weights of kind encoder"):
+        read_header(alone, allowed=("inpainter",))
+
+
+@pytest.mark.parametrize("more", [{}, {"unknown": 1}])
+def test_a_newer_checkpoint_is_called_newer_and_one_without_a_number_loads(saved, more):
+    found = json.loads(header().model_dump_json())
+    assert found.pop("format") == FORMAT
+    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", json.dumps(found)))
+    assert read_header(path) == header()
+    newer = json.dumps(found | {"format": 7} | more)
+    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", newer))
+    words = r"x\.weights\.h5: was written by a newer tfinpaint \(its format is 7, this one reads 1\); update tfinpaint"
+    with pytest.raises(UserError, match=words):
+        read_header(path)
+    for number in (0, "7", None, [7]):
+        text = json.dumps(found | {"format": number})
+        path = spoiled(saved, lambda file, text=text: file.attrs.__setitem__("tfinpaint", text))
+        with pytest.raises(UserError, match="not a checkpoint of tfinpaint"):
+            read_header(path)
+
+
+def test_what_is_not_a_checkpoint_is_refused(tmp_path):
+    plain = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    (tmp_path / "text.h5").write_text("text")
+    (tmp_path / "empty").mkdir()
+    for name in ("plain.weights.h5", "text.h5", "empty"):
+        with pytest.raises(UserError, match=f"{name}: not a checkpoint of tfinpaint"):
+            read_header(tmp_path / name)
+
+
+def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
+    model, optimizer = trained(0)
+    path = save(tmp_path, model, optimizer)
+    with pytest.raises(UserError, match="the weights cannot be loaded"):
+        load_weights(path, build_classifier(build_encoder("tiny", "before_add", 32, 32), 3))
+    other = keras.optimizers.RMSprop()
+    other.build(model.trainable_variables)
+    with pytest.raises(UserError, match=r"optimizer.npz: holds \d+ arrays, expected \d+|more than the \d+ expected"):
+        restore_training(path, contents(model, other))
+    whole = (path / store.OPTIMIZER).read_bytes()
+    for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
+        (path / store.OPTIMIZER).write_bytes(damaged)
+        with pytest.raises(UserError, match=r"optimizer\.npz: is damaged or no \.npz file"):
+            restore_training(path, contents(*trained(2)))
+
+
+def spoiled(path, change):
+    """The weight file of a checkpoint on its own, changed."""
+    alone = path.parent / "x.weights.h5"
+    alone.write_bytes((path / store.MODEL).read_bytes())
+    with h5py.File(alone, "a") as file:
+        change(file)
+    return alone
+
+
+CONTRADICTIONS = {
+    "side": ({"height": 2**20}, "images of 32 x 1048576"),
+    "no side": ({"width": 0}, "images of 0 x 32"),
+    "channels": ({"target_channels": 2}, "with 3 channels become 2 channels"),
+    "no classes": ({"kind": "classifier"}, "a classifier without classes"),
+    "classes": ({"kind": "classifier", "classes": ["a"] * 40_000}, "5120000 weights of one layer in"),
+    "bottleneck": ({"bottleneck": "channelwise", "height": 512, "width": 512}, "8388608 weights of one layer in"),
+    "missing network": ({"network": "0" * 64, "encoder": None}, "it names a network that is not there"),
+    "no encoder": ({"encoder": None}, "no encoder makes images of 32 x 32"),
+    "stride": ({"height": 33}, "no encoder makes images of 32 x 33"),
+    "resizing": ({"restoration": {"fill": "black", "input_transforms": [{"resize": [8, 8]}]}}, "change more than values"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("saved"), *trained(0))
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_headers_that_cannot_be_true_are_refused_before_anything_is_built(saved, case):
+    changes, expected = CONTRADICTIONS[case]
+    text = json.dumps(header().model_dump(mode="json") | changes)
+    with pytest.raises(UserError, match="its header cannot be true: ") as raised:
+        read_header(spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", text)))
+    assert expected in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_bottleneck_that_the_file_can_hold_is_allowed(saved):
+    text = header(bottleneck="channelwise", kind="inpainter").model_dump_json()
+    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", text))
+    assert read_header(path).bottleneck == "channelwise"
+
+
+@pytest.mark.parametrize("text", [b"[" * 10**5, b"\xff", b"[]", b""])
+def test_a_damaged_network_is_told(saved, text):
+    path = spoiled(saved, lambda file: file.create_dataset("tfinpaint_network", data=np.frombuffer(text, np.uint8)))
+    with pytest.raises(UserError, match=r"x\.weights\.h5: its network is damaged \("):
+        read_network(path)
+
+
+def test_more_than_the_model_holds_is_not_read(saved):
+    model, _ = trained(1)
+    path = spoiled(saved, lambda file: file.create_dataset("extra/vars/0", data=np.ones(2**22, np.float32)))
+    with pytest.raises(
+        UserError, match=r"x\.weights\.h5: the weights cannot be loaded: \d+ bytes in 107 arrays, of a larger"
+    ):
+        load_weights(path, model)
+    linked = spoiled(saved, lambda file: file.__setitem__("extra", h5py.ExternalLink("other.h5", "/")))
+    with pytest.raises(UserError, match=r"x\.weights\.h5: /extra is a link"):
+        load_weights(linked, model)
+
+
+def test_a_name_by_which_keras_would_take_the_file_for_an_archive_is_refused(saved):
+    other = saved.parent / "x.keras"
+    other.write_bytes((saved / store.MODEL).read_bytes())
+    with pytest.raises(UserError, match=r"expected a name that ends in \.weights\.h5"):
+        load_weights(other, trained(1)[0])
+
+
+def test_the_maps_of_an_encoder_are_those_that_headers_are_checked_with():
+    for name, maps in MAPS.items():
+        assert build_encoder(name, "before_add", 32, 32).output_shape == (None, 1, 1, maps)

@@ -1,0 +1,508 @@
+"""The commands on one rank, whole, with the tiny model: outputs, resume, transfer, refusals."""
+
+import fcntl
+import io
+import json
+import logging
+import shutil
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import keras
+import numpy as np
+import psutil
+import pytest
+from conftest import tree, write_config, write_images, write_training_and_testing
+
+from tfinpaint import __main__, classify, compare, pretrain
+from tfinpaint.checkpoint import store
+from tfinpaint.checkpoint.find import list_checkpoints
+from tfinpaint.checkpoint.store import save_checkpoint
+from tfinpaint.data.listing.listing import Checked
+from tfinpaint.errors import UserError
+from tfinpaint.inpainting.metrics import METRICS
+from tfinpaint.report import confusion, figures
+from tfinpaint.runs import data
+from tfinpaint.storage import atomic
+
+
+def tfinpaint(*arguments: str | Path) -> SimpleNamespace:
+    """Run a command in this process, which has TensorFlow loaded already; tests/parallel starts processes."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["tfinpaint", *map(str, arguments)])
+        try:
+            code = __main__.main()
+        except SystemExit as end:  # of argparse
+            code = end.code
+    return SimpleNamespace(returncode=code, stdout=output.getvalue(), stderr=errors.getvalue())
+
+
+def succeed(*arguments: str | Path) -> str:
+    done = tfinpaint(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refuse(*arguments: str | Path) -> str:
+    """The error lines of a command that must fail cleanly."""
+    done = tfinpaint(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(checkpoint: Path) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(checkpoint / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pretrained_once(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    config = write_config(folder / "pretrain.yaml", "pretrain", write_training_and_testing(folder), outfile="log.txt")
+    succeed("pretrain", "--config", config)
+    return folder / "run"
+
+
+@pytest.fixture
+def pretrained(images, tmp_path, pretrained_once) -> Path:
+    """A copy of the run folder of two epochs of pretraining, with its configuration beside it."""
+    write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, outfile="log.txt")
+    run = Path(shutil.copytree(pretrained_once, tmp_path / "p" / "run"))
+    # The same images at another place are other images to a run.
+    for path in [run / "config.resolved.yaml", *run.glob("model_checkpoints/*/progress.json")]:
+        path.write_text(path.read_text().replace(str(pretrained_once.parent / "data"), str(images)))
+    for saved in run.glob("model_checkpoints/model_checkpoint_*"):
+        (saved / atomic.MANIFEST).unlink()
+        atomic._write_manifest(saved)
+    return run
+
+
+def test_pretrain_leaves_everything_behind(pretrained):
+    expected = {
+        ".lock", "config.resolved.yaml", "metrics.jsonl", "log_train.txt", "log_test.txt", "summary.json", "report.html",
+        "tensorboard", "figures", "model_checkpoints",
+    }  # fmt: skip
+    assert {path.name for path in pretrained.iterdir()} == expected
+    figures = {"loss.png", "hole_psnr_db.png", "hole_ssim.png", "restorations.png", "animation.gif"}
+    kept = {"restorations/epoch_2.png", "animation/epoch_1.png", "animation/epoch_2.png"}
+    drawn = {str(path.relative_to(pretrained / "figures")) for path in (pretrained / "figures").rglob("*.*")}
+    assert drawn == figures | kept
+    assert [(r["phase"], r["epoch"]) for r in records(pretrained)] == [
+        ("train", 1),
+        ("test", 1),
+        ("train", 2),
+        ("test", 2),
+    ]
+    common = {"phase", "epoch", "loss", "images_per_second", "seconds", "world_size"}
+    assert set(records(pretrained)[0]) == common
+    assert set(records(pretrained)[1]) == common | set(METRICS)
+    summary = json.loads((pretrained / "summary.json").read_text())
+    assert summary["pretrain_loss"] == records(pretrained)[2]["loss"]
+    assert (summary["world_size"], summary["epochs"]) == (1, 2)
+    assert list(summary["measurements"]) == ["network", "mean_colour", "nearest", "biharmonic"]
+    assert summary["measurements"]["network"] == {name: records(pretrained)[3][name] for name in METRICS}
+    assert summary["trainable_parameters"] < summary["parameters"]
+    assert sorted(p.name for p in (pretrained / "model_checkpoints").iterdir()) == [
+        ".lock",
+        "model_checkpoint_1",
+        "model_checkpoint_2",
+    ]
+
+
+def test_one_process_listens_nowhere(images, tmp_path, monkeypatch):
+    own, found = psutil.Process(), []
+    save = save_checkpoint
+
+    def look_and_save(*arguments):
+        found.append({each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN})
+        return save(*arguments)
+
+    monkeypatch.setattr(store, "save_checkpoint", look_and_save)
+    before = {each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN}
+    succeed("pretrain", "--config", write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1))
+    assert found == [before]
+
+
+def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):
+    saved = pretrained / "model_checkpoints" / "model_checkpoint_2"
+    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=8, checkpoints={"load": f"{saved}.pt"})
+    output = succeed("classify", "--config", config)
+    assert "Skipping layer dense_1: not found in model_checkpoint_2\n" in output
+    assert "Transferred 32 layers by name; skipped 1, mismatched 0, not needed 5\n" in output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["test_accuracy"] >= 6 / 7  # orange against blue
+    assert summary["test_images"] == 7
+    last = records(tmp_path / "run")[-1]
+    assert (last["phase"], last["epoch"], last["accuracy"]) == ("test", 8, summary["test_accuracy"])
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {
+        "loss.png",
+        "accuracy.png",
+        "confusion.png",
+        "confused_pairs.csv",
+        "test_classes.csv",
+    }
+    assert "Skipping layer dense_1" in (tmp_path / "run" / "report.html").read_text()
+    tables = compare.compare([pretrained, tmp_path / "run"], tmp_path / "both.html").tables
+    assert {kind: table[1][0] for kind, table in tables.items()} == {
+        "Classifiers": str(tmp_path / "run"),
+        "Inpainting": str(pretrained),
+    }
+    assert (tmp_path / "both.html").exists()
+
+
+def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("too large")
+
+    for module, name in ((figures, "curve"), (confusion, "draw")):
+        monkeypatch.setattr(module, name, fail)
+    config = write_config(tmp_path / "c.yaml", "classify", images, data__test_output_path=str(tmp_path / "out"))
+    output = succeed("classify", "--config", config)
+    for name in ("loss", "accuracy", "confusion"):
+        assert f"figures/{name}.png (MemoryError: too large); the run goes on without it" in output
+    run = tmp_path / "run"
+    assert json.loads((run / "summary.json").read_text())["test_images"] == 7
+    assert (
+        "Most confused classes" in (run / "report.html").read_text() or "Classes" in (run / "report.html").read_text()
+    )
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 8
+    assert [path.name for path in store.list_checkpoints(run / "model_checkpoints")][-1] == "model_checkpoint_2"
+
+
+def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, pretrained):
+    saved = pretrained / "model_checkpoints" / "model_checkpoint_2"
+    changes = {
+        "checkpoints": {"load": str(saved / "encoder.weights.h5")},
+        "model": {"encoder": "tiny", "trainable": "head_only", "batchnorm_batches": 0},
+    }
+    succeed("classify", "--config", write_config(tmp_path / "c.yaml", "classify", images, **changes))
+    before = weights(saved)
+    after = weights(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_2")
+    encoder = [name for name in after if "/dense/" not in name]
+    assert len(encoder) == 96  # 16 convolutions with 2 weights, 16 batch norms with 4
+    assert all(np.array_equal(before[name], after[name]) for name in encoder)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, pretrained):
+    changes = {"outfile": "log.txt", "optimizer": {"type": "Adam", "learning_rate": 0.01}}
+    config = write_config(tmp_path / "again" / "pretrain.yaml", "pretrain", images, **changes)
+    succeed("pretrain", "--config", config, "--resume", "--set", "num_epochs=1")  # nothing there yet: starts
+    output = succeed("pretrain", "--config", config, "--resume")
+    assert "Going on after epoch 1 of 2" in output
+    again = tmp_path / "again" / "run"
+    ignored = ("seconds", "images_per_second")
+    strip = lambda run: [{k: v for k, v in r.items() if k not in ignored} for r in records(run)]  # noqa: E731
+    assert strip(again) == strip(pretrained)
+    ours, theirs = (weights(run / "model_checkpoints" / "model_checkpoint_2") for run in (again, pretrained))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert (again / "log_train.txt").read_text() == (pretrained / "log_train.txt").read_text()
+
+
+def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrained):
+    config = tmp_path / "p" / "pretrain.yaml"
+    before = (pretrained / "metrics.jsonl").read_bytes()
+    assert "already holds a run; add --resume to go on with it, --overwrite" in refuse("pretrain", "--config", config)
+    assert (pretrained / "metrics.jsonl").read_bytes() == before
+    succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1")
+    assert [path.name for path in list_checkpoints(pretrained / "model_checkpoints")] == ["model_checkpoint_1"]
+
+
+def test_overwriting_destroys_nothing_before_the_new_run_is_sure_to_start(images, tmp_path, pretrained):
+    config = tmp_path / "p" / "pretrain.yaml"
+    checkpoints = sorted((pretrained / "model_checkpoints").iterdir())
+    (images / "training" / "warm" / "bad.jpg").write_bytes(b"bad")
+    assert "unusable images" in refuse("pretrain", "--config", config, "--overwrite")
+    load = f"checkpoints.load={checkpoints[-1]}"
+    assert "--overwrite would delete" in refuse("pretrain", "--config", config, "--overwrite", "--set", load)
+    other = write_config(tmp_path / "p" / "classify.yaml", "classify", images)
+    assert "holds the checkpoints of another kind of run; name another --workdir" in refuse(
+        "classify", "--config", other, "--overwrite"
+    )
+    assert sorted((pretrained / "model_checkpoints").iterdir()) == checkpoints
+    assert len(records(pretrained)) == 4
+
+
+def test_a_start_that_is_refused_leaves_the_folder_as_it_was(images, tmp_path, pretrained):
+    (tmp_path / "text.weights.h5").write_text("text")
+    no_checkpoint = ("--set", f"checkpoints.load={tmp_path}/text.weights.h5")
+    (pretrained / "bad_images.txt").write_text("checked\t/x/a\tempty\nepoch 1\t/x/b\tempty\n")
+    for folder in (pretrained, pretrained / "model_checkpoints"):
+        (folder / ".lock").unlink()
+    before = tree(pretrained)
+    times = {path: path.stat().st_mtime_ns for path in pretrained.rglob("*") if path.is_file()}
+    command = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml")
+    assert "already holds a run" in refuse(*command)
+    assert "not a checkpoint of tfinpaint" in refuse(*command, "--overwrite", *no_checkpoint)
+    assert "not that of the run" in refuse(*command, "--resume", "--set", "seed=7")
+    (images / "training" / "warm" / "000.png").rename(images / "training" / "warm" / "renamed.png")
+    assert "are not the 24 of before" in refuse(*command, "--resume", "--set", "num_epochs=3")
+    assert "not a checkpoint of tfinpaint" in refuse(*command, "--workdir", tmp_path / "a" / "new", *no_checkpoint)
+    assert not (tmp_path / "a").exists()
+    assert tree(pretrained) == before
+    (images / "training" / "warm" / "bad.jpg").write_bytes(b"bad")
+    assert f"(listed in {pretrained}/bad_images_refused.txt)" in refuse(*command, "--overwrite")
+    after = tree(pretrained)
+    assert after.pop("bad_images_refused.txt").startswith(b"checked\t")
+    assert after == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_one_process_runs_one_command_after_another_in_the_same_folders(images, tmp_path, pretrained, capsys):
+    handlers, policy = logging.getLogger().handlers[:], keras.config.dtype_policy().name
+    short = {"num_epochs": 1, "steps_per_epoch": 1, "checkpoints": {"load": str(pretrained)}, "outfile": None}
+    config = write_config(tmp_path / "c.yaml", "classify", images, **short, precision="mixed_bfloat16")
+    assert classify.main(["--config", str(config)]) == 0
+    assert f"Taking model_checkpoint_2, the newest of {pretrained}\n" in capsys.readouterr().out
+    again = ["--config", str(tmp_path / "p" / "pretrain.yaml"), "--set", "steps_per_epoch=1", "--set", "num_epochs=1"]
+    assert pretrain.main(again) == 2  # the folder holds a run
+    assert pretrain.main([*again, "--overwrite"]) == 0
+    assert classify.main(["--resume", "--workdir", str(tmp_path / "run")]) == 0
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert (logging.getLogger().handlers, keras.config.dtype_policy().name) == (handlers, policy)
+
+
+def test_a_folder_where_another_process_trains_is_refused(images, tmp_path):
+    config = write_config(tmp_path / "c.yaml", "pretrain", images)
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another process is training there" in refuse("pretrain", "--config", config)
+
+
+def test_a_changed_configuration_is_listed_key_by_key_and_refused_unless_allowed(images, tmp_path, pretrained):
+    config = tmp_path / "p" / "pretrain.yaml"
+    changed = ("num_epochs=3", "data.batch_size=4", "optimizer.learning_rate=0.001", "figures_interval=2")
+    resume = ("pretrain", "--config", config, "--resume", *(x for c in changed for x in ("--set", c)))
+    before = {path: path.stat().st_mtime_ns for path in pretrained.rglob("*.*") if path.name != ".lock"}
+    error = refuse(*resume)
+    listed = [line.removeprefix("error: ") for line in error.splitlines()[1:-1]]
+    # Without a schedule, the length of the run changes nothing that was done; pictures never do.
+    assert listed == ["  data.batch_size: 8 -> 4", "  optimizer.learning_rate: 0.01 -> 0.001"]
+    assert error.endswith("--allow-change data.batch_size --allow-change optimizer.learning_rate\n")
+    assert "data.batch_size: 8" not in refuse(*resume, "--allow-change", "data")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    output = succeed(*resume, "--allow-change", "data", "--allow-change", "optimizer.learning_rate")
+    assert "Changed since the run was stopped: data.batch_size: 8 -> 4\n" in output
+    assert "steps_per_epoch was 3, is 6" in output
+    assert [r["epoch"] for r in records(pretrained)] == [1, 1, 2, 2, 3, 3]
+
+
+def test_the_model_of_a_run_stays_whatever_is_allowed(images, tmp_path, pretrained):
+    resume = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--resume", "--set", "num_epochs=3")
+    other = ("--set", "optimizer.type=SGD", "--allow-change", "optimizer")
+    assert "--resume: optimizer was Adam and is now SGD; restore it, or start anew" in refuse(*resume, *other)
+
+
+def test_other_training_images_are_refused_on_resume(images, tmp_path, pretrained):
+    (images / "training" / "warm" / "000.png").rename(images / "training" / "warm" / "renamed.png")
+    resume = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--resume", "--set", "num_epochs=3")
+    assert "--resume: the 24 training images are not the 24 of before" in refuse(*resume)
+    assert "lets the run go on with what there is" in succeed(*resume, "--set", "data.max_bad_images=1")
+
+
+def test_resume_needs_no_configuration_but_something_to_resume(images, tmp_path, pretrained):
+    output = succeed("pretrain", "--resume", "--workdir", pretrained, "--set", "num_epochs=3")
+    assert "Going on after epoch 2 of 3" in output
+    assert "--config FILE is missing" in refuse("pretrain", "--workdir", pretrained)
+    error = refuse("pretrain", "--resume", "--workdir", tmp_path / "none")
+    assert f"{tmp_path}/none: holds no run to go on with (config.resolved.yaml is not there); give --config" in error
+    assert "--allow-change is for --resume" in refuse(
+        "pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--allow-change", "seed"
+    )
+
+
+def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained):
+    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1)
+    succeed("classify", "--config", config)
+    classifier = tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1"
+    again = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--workdir", tmp_path / "other")
+    load = ("--set", f"checkpoints.load={classifier}")
+    assert "holds the weights of kind classifier; expected: inpainter or encoder" in refuse(*again, *load)
+    more = ("classify", "--config", config, "--workdir", tmp_path / "more", *load)
+    assert "skipped 0, mismatched 0, not needed 0" in succeed(*more)  # a classifier may be trained further
+    missing = (
+        "classify",
+        "--config",
+        config,
+        "--workdir",
+        tmp_path / "other2",
+        "--set",
+        f"checkpoints.load={tmp_path}/x.pt",
+    )
+    assert f"no such checkpoint: {tmp_path}/x.pt" in refuse(*missing)
+    mixed = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--workdir", tmp_path / "run", "--resume")
+    assert "holds the weights of kind classifier; expected: inpainter" in refuse(*mixed)
+
+
+def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, tmp_path):
+    bad = [images / "training" / "warm" / f"bad{i}.jpg" for i in range(2)]
+    for path in bad:
+        path.write_bytes(b"\xff\xd8\xff not a jpeg")
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=1)
+    error = refuse("pretrain", "--config", config, "--set", "data.max_bad_images=1")
+    assert "error: 2 unusable images, data.max_bad_images allows 1" in error
+    assert all(str(path) in error for path in bad)
+    listed = tmp_path / "run" / "bad_images.txt"
+    assert f"(listed in {listed})" in error
+    expected = [["checked", str(path), "truncated or damaged: begins as JPEG"] for path in bad]
+    assert [line.split("\t") for line in listed.read_text().splitlines()] == expected
+    output = succeed("pretrain", "--config", config, "--set", "data.max_bad_images=2", "--overwrite")
+    assert [line.split("\t") for line in listed.read_text().splitlines()] == expected  # of this start alone
+    assert all(f"Skipping unusable image {path}: " in output for path in bad)
+    assert "training: 24 images\n" in output
+
+
+def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, tmp_path, monkeypatch):
+    """The same batches where such a run is cut: test_resume.py."""
+    gone = images / "training" / "warm" / "003.png"
+    (images / "training" / "cold" / "000.png").write_text("bad from the beginning")
+    whole, check = gone.read_bytes(), data.check_images_once
+
+    def check_then_break(*arguments):
+        found = check(*arguments)
+        gone.write_bytes(whole[:100])
+        return found
+
+    monkeypatch.setattr("tfinpaint.runs.data.check_images_once", check_then_break)
+    config = write_config(
+        tmp_path / "c.yaml", "classify", images, data__preload=False, data__max_bad_images=2, num_epochs=1
+    )
+    output = succeed("classify", "--config", config)
+    assert output.count(f"Unusable since it was checked, another image is in its place: {gone}: truncated: ") == 1
+    assert f"{images / 'training'}: 23 images" in output
+    assert "1 images are unusable since they were checked, 1 were before, of at most 2" in output
+    lines = (tmp_path / "run" / "bad_images.txt").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [
+        ["checked", str(images / "training" / "cold" / "000.png")], ["epoch 1", str(gone)],
+    ]  # fmt: skip
+    gone.write_bytes(whole)
+    error = refuse("classify", "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
+    assert f"error: unusable since it was checked: {gone}: truncated" in error
+    assert "(bad images: 1 before, 1 since; data.max_bad_images 1)" in error
+    assert (tmp_path / "run" / "bad_images.txt").read_text().splitlines()[1].startswith(f"epoch 1\t{gone}\t")
+
+
+@pytest.fixture
+def packed(images, tmp_path) -> Path:
+    """The images as records, made by the command."""
+    output = succeed("prepare", images / "training", tmp_path / "packed" / "training", "--records", "--no-split")
+    assert output == f"{tmp_path / 'packed' / 'training'}: 24 images, 0 unreadable\n"
+    succeed("prepare", images / "testing", tmp_path / "packed" / "testing", "--records", "--no-split")
+    return tmp_path / "packed"
+
+
+def test_records_train_as_the_files_that_they_were_made_of(images, packed, tmp_path):
+    """With their classes; pretraining from records: parallel/test_parallel.py."""
+    losses = {}
+    for name, folder in (("files", images), ("records", packed)):
+        config = write_config(
+            tmp_path / name / "c.yaml", "classify", folder, num_epochs=1, steps_per_epoch=2, data__preload=False
+        )
+        output = succeed("classify", "--config", config)
+        assert f"{folder / 'training'}: 24 images" in output
+        losses[name] = [record["loss"] for record in records(tmp_path / name / "run")]
+    assert losses["files"] == losses["records"]
+
+
+def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monkeypatch):
+    config = write_config(tmp_path / "c.yaml", "pretrain", packed, num_epochs=1, data__preload=False)
+    shard = packed / "training" / "images-00000-of-00001.tfrecord"
+    contents = bytearray(shard.read_bytes())
+    contents[-700] ^= 1
+    shard.write_bytes(contents)
+    where = f"{shard} record 23 (warm/010.png): the bytes are not those that were written (checksum); see"
+    assert f"error: {where}" in refuse("pretrain", "--config", config)
+    # As where an earlier run has found the images readable: damage shows when it is come across.
+    nothing_bad = Checked({}, [], np.zeros((0, 8), np.uint8))
+    monkeypatch.setattr("tfinpaint.runs.data.check_images_once", lambda *_: nothing_bad)
+    error = refuse("pretrain", "--config", config, "--overwrite")
+    assert error.startswith(f"error: unusable since it was checked: {where}")
+    assert error.count("\n") == 1
+    other = packed / "testing" / shard.name
+    other.write_bytes(other.read_bytes()[:-1])
+    error = refuse("prepare", "--verify", packed)
+    for damaged in (shard, other):
+        assert f"{damaged}: the bytes are not those that were written (SHA-256)" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("x",), "DEST is missing"),
+        (("x", "y", "--no-split"), "--no-split goes with --records"),
+        (("x", "y", "--records", "--no-split", "--seed", "1"), "--no-split goes with --records, without"),
+        (("x", "y", "--verify"), "--verify takes a folder and nothing else"),
+    ],
+)
+def test_options_of_prepare_that_do_not_go_together(arguments, message):
+    assert refuse("prepare", *arguments).startswith(f"error: {message}")
+
+
+def test_records_are_prepared_and_verified_by_command(images, tmp_path):
+    output = succeed("prepare", images / "training", tmp_path / "dest", "--records", "--test-fraction", "0.2")
+    assert output.endswith("dest: 19 training and 5 testing images in 2 classes, 0 unreadable\n")
+    size = (tmp_path / "dest" / "testing" / "images-00000-of-00001.tfrecord").stat().st_size
+    verified = succeed("prepare", "--verify", tmp_path / "dest").splitlines()
+    assert verified[1] == f"{tmp_path / 'dest' / 'testing'}: 5 images, {size} bytes, as they were written"
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"a": 9}, "at least two class folders, found 1 (a)"),
+        ({"a": 9, "b": 0}, "class folder without images: b"),
+        ({"a": 3, "b": 3}, "6 images are fewer than a batch; lower data.batch_size 8"),
+    ],
+)
+def test_data_that_cannot_be_classified(tmp_path, counts, message):
+    write_images(tmp_path / "data" / "training", counts)
+    config = write_config(tmp_path / "c.yaml", "classify", tmp_path / "data", data__test_input_path=None)
+    assert message in refuse("classify", "--config", config)
+
+
+def test_files_of_others_are_neither_written_over_nor_removed(images, tmp_path):
+    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1, outfile=str(tmp_path / "log.txt"))
+    mine = tmp_path / "mine" / "figures" / "my.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    (tmp_path / "log_train.txt").write_text("of another tool")
+    for overwrite in ([], ["--overwrite"]):
+        assert f"{tmp_path}/mine holds figures, but no run of this program" in refuse(
+            "classify", "--config", config, "--workdir", tmp_path / "mine", *overwrite
+        )
+    assert f"{tmp_path}/log_train.txt already holds a run; add" in refuse("classify", "--config", config)
+    assert (mine.read_text(), (tmp_path / "log_train.txt").read_text()) == ("mine", "of another tool")
+    output = succeed("classify", "--config", config, "--resume")
+    assert f"There is nothing to resume in {tmp_path}/run: starting anew" in output
+    assert (tmp_path / "log_train.txt").read_text().startswith("# epoch loss accuracy")
+    assert "is a file, not a folder" in refuse("classify", "--config", config, "--workdir", config)
+
+
+@pytest.mark.parametrize("app", ["gan", "obj", "pde"])
+def test_the_seed_tools_other_applications_are_refused(app):
+    error = refuse("pretrain", f"--app={app}", "--config", "none.json")
+    assert error == (
+        f"error: --app={app} is an application of the seed tool that is not supported; there are inpainting and image to "
+        "image (tfinpaint.pretrain) and classification (tfinpaint.classify)\n"
+    )
+
+
+def test_the_console_command_lists_its_commands(tmp_path):
+    shown = tfinpaint("--help")
+    assert shown.returncode == 0
+    for name in ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary"):
+        assert f"\n  {name}" in shown.stdout
+    assert tfinpaint("nonsense").returncode == 2
+    with pytest.raises(UserError, match="no finished run there"):
+        compare.compare([tmp_path], tmp_path / "r.html")

@@ -1,0 +1,127 @@
+"""A run that meets values that are not finite, and what `replay` says of the batch that it kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_config
+from PIL import Image
+from test_commands import refuse, succeed
+
+from tfinpaint.errors import UserError
+from tfinpaint.runs.nonfinite import NonfiniteKeeper, find_nonfinite_batches, load_nonfinite_batch
+
+# Black stays 0; white is divided until it is beyond float32.
+SPOILING = [{"normalize": {"mean": 0.0, "std": 1e-30}}, {"normalize": {"mean": 0.0, "std": 1e-10}}]
+
+
+def blacken(images):
+    for path in (images / "training").rglob("*.png"):
+        Image.new("RGB", (20, 24)).save(path)
+
+
+def whiten(path):
+    Image.new("RGB", (20, 24), (255, 255, 255)).save(path)
+
+
+@pytest.mark.parametrize("task", ["pretrain", "classify"])
+def test_a_spoilt_batch_is_kept_and_its_image_is_found(images, tmp_path, task):
+    config = write_config(tmp_path / "c.yaml", task, images, num_epochs=1, data__input_transforms=SPOILING)
+    blacken(images)
+    white = images / "training" / "warm" / "003.png"
+    whiten(white)
+    folder = tmp_path / "run"
+    error = refuse(task, "--config", config)
+    (kept,) = (folder / "spoilt").iterdir()
+    assert f"Look into {kept} with tfinpaint replay." in error
+    found = load_nonfinite_batch(kept)
+    assert kept.name == f"{found.where.replace(', ', '_').replace(' ', '_')}_rank_0.npz"
+    assert (len(found.images), found.images.count(str(white))) == (8, 1)
+    assert np.isinf(found.batch["inputs"]).any(axis=(1, 2, 3)).tolist() == [name == str(white) for name in found.images]
+    lines = succeed("replay", "--workdir", folder).splitlines()
+    assert lines[0].startswith(f"{found.where}: 8 images, with the weights that a run starts with")
+    assert lines[1:3] == [f"inputs: not finite in 1 of 8 images: {white}", "targets: finite"]
+    assert lines[3].startswith("outputs: not finite in 8 of 8 images: ")  # batch norm
+    assert lines[4].startswith("reconstruction_loss: not finite in 8 of 8")
+    assert "first: conv1_conv, conv1_bn, " in lines[5]
+    assert lines[6].startswith("gradients, from the network's end: not finite in ")
+    if task == "classify":
+        return
+    # With a checkpoint its weights are taken, and the run starts anew without what was kept.
+    blacken(images)
+    succeed(task, "--config", config, "--overwrite")
+    assert not (folder / "spoilt").exists()
+    whiten(white)
+    refuse(task, "--config", config, "--resume", "--set", "num_epochs=2")
+    lines = succeed("replay", "--workdir", folder).splitlines()
+    assert lines[0].startswith("epoch 2, step ")
+    assert "with the weights of model_checkpoint_1;" in lines[0]
+    assert lines[1] == f"inputs: not finite in 1 of 8 images: {white}"
+
+
+def test_a_batch_that_is_finite_with_these_weights_is_said_to_be(images, tmp_path):
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1)
+    succeed("pretrain", "--config", config)
+    folder = tmp_path / "run"
+    shape = (2, 32, 32, 3)
+    arrays = {"inputs": np.zeros(shape, np.float32), "targets": np.zeros(shape, np.float32)}
+    (folder / "spoilt").mkdir()
+    facts = {"images": np.array(["a", "b"]), "where": np.str_("epoch 1, step 2"), "loss": np.float64("nan")}
+    np.savez(folder / "spoilt" / "x.npz", **arrays, **facts, mask=np.ones((2, 32, 32, 1), np.float32))
+    lines = succeed("replay", "--workdir", folder, "--checkpoint", folder / "model_checkpoints" / "model_checkpoint_1")
+    assert lines.splitlines()[0] == (
+        "epoch 1, step 2: 2 images, with the weights of model_checkpoint_1; the run's loss was nan"
+    )
+    assert lines.splitlines()[-1].startswith("Nothing is spoilt with these weights")
+
+
+def test_what_is_no_run_or_no_kept_batch_is_refused(tmp_path):
+    assert f"{tmp_path}: not a run folder" in refuse("replay", "--workdir", tmp_path)
+    with pytest.raises(UserError, match="no batch is kept there"):
+        find_nonfinite_batches(tmp_path)
+    for name, contents, words in (
+        ("text", b"text", "is damaged or no .npz file"),
+        ("none", None, "there is no such file"),
+    ):
+        if contents:
+            (tmp_path / name).write_bytes(contents)
+        with pytest.raises(UserError, match=f"{name}: {words}"):
+            load_nonfinite_batch(tmp_path / name)
+    np.savez_compressed(tmp_path / "bomb.npz", inputs=np.zeros(10**6), images=np.array(["a"]))
+    with pytest.raises(UserError, match=r"bomb.npz: inputs.npy is compressed"):
+        load_nonfinite_batch(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "odd.npz", inputs=np.zeros(3), images=np.array(["a"]), where=np.str_("x"), loss=np.float64(1))
+    with pytest.raises(UserError, match="not the tensors of a batch"):
+        load_nonfinite_batch(tmp_path / "odd.npz")
+
+
+def test_one_batch_of_a_rank_is_kept(tmp_path, listing_of_one):
+    batch = {"inputs": np.zeros((1, 2)), "examples": np.array([0])}
+    for rank, step in ((0, 1), (1, 1), (0, 2)):
+        NonfiniteKeeper(tmp_path, rank, listing_of_one)(batch, 1.0, f"epoch 1, step {step}")
+    assert sorted(path.name for path in (tmp_path / "spoilt").iterdir()) == [
+        "epoch_1_step_1_rank_1.npz", "epoch_1_step_2_rank_0.npz",
+    ]  # fmt: skip
+    assert find_nonfinite_batches(tmp_path).name == "epoch_1_step_2_rank_0.npz"
+    (tmp_path / "file").write_text("")
+    assert NonfiniteKeeper(tmp_path / "file", 0, listing_of_one)(batch, 1.0, "epoch 1, step 1") is None
+
+
+def test_a_kept_batch_that_is_damaged_is_refused_wherever_that_is(tmp_path, listing_of_one):
+    batch = {"inputs": np.zeros((1, 4, 4, 3)), "targets": np.ones((1, 4, 4, 3)), "examples": np.array([0])}
+    path = Path(NonfiniteKeeper(tmp_path, 0, listing_of_one)(batch, 1.0, "epoch 1, step 1"))
+    assert np.array_equal(load_nonfinite_batch(path).batch["targets"], batch["targets"])
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            load_nonfinite_batch(path)  # what is hit may be of no account, such as a member's time
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017
+
+
+@pytest.fixture
+def listing_of_one(images):
+    from tfinpaint.data.listing import listing
+
+    return listing.list_images(images / "training")

@@ -1,0 +1,247 @@
+"""Preparation: split, strays, bad files, archives, refusals; and the digits."""
+
+import os
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tree, write_images, zipped
+from PIL import Image
+
+from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.errors import UserError
+
+
+def test_split_is_stratified_complete_and_the_files_are_copied_as_they_are(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 30, "b": 14})
+    (source / "a" / "notes.db").write_bytes(b"x")
+    (source / "a" / "Thumbs.db").write_bytes(b"x")
+    report = prepare(source, tmp_path / "dest")
+    assert report.counts == {"a": (27, 3), "b": (13, 1)}
+    made = tree(tmp_path / "dest")
+    assert len(made) == 44
+    by_name = {name.split("/", 1)[1]: contents for name, contents in made.items()}
+    assert by_name == {name: c for name, c in tree(source).items() if not name.endswith(".db")}  # none on both sides
+    assert (
+        report.lines()[-1]
+        == f"{tmp_path / 'dest'}: 40 training and 4 testing images in 2 classes, 0 unreadable; 1 file skipped: 1 .db "
+        "(a/notes.db); 1 hidden or system file ignored"
+    )
+
+
+def test_split_is_reproducible_and_the_same_from_a_zip_at_any_depth(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 20, "b": 20})
+    prepare(source, tmp_path / "one", seed=5)
+    prepare(zipped(source, tmp_path / "x.zip", "data/natural_images/"), tmp_path / "two", seed=5)
+    prepare(source, tmp_path / "three", seed=6)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    assert set(tree(tmp_path / "one")) != set(tree(tmp_path / "three"))
+
+
+def test_the_same_data_twice_in_an_archive_is_taken_once(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
+    archive = zipped(source, tmp_path / "x.zip", "natural_images/")
+    with zipfile.ZipFile(archive, "a") as file:
+        for name, contents in tree(source).items():
+            file.writestr(f"data/natural_images/{name}", contents)
+    assert prepare(archive, tmp_path / "dest").counts == {"a": (3, 1), "b": (3, 1)}
+
+
+def test_copies_of_one_file_stay_on_one_side(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 6, "b": 6})
+    for i in range(10):
+        (source / "a" / f"copy{i}.png").write_bytes((source / "a" / "000.png").read_bytes())
+    for seed in range(8):
+        prepare(source, tmp_path / f"dest{seed}", test_fraction=0.3, seed=seed)
+        sides = [set(tree(tmp_path / f"dest{seed}" / side / "a").values()) for side in ("training", "testing")]
+        assert not sides[0] & sides[1]
+
+
+def test_bad_images_are_named_and_left_out(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 5, "b": 5})
+    (source / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    report = prepare(source, tmp_path / "dest")
+    assert [path for path, _ in report.bad] == ["b/broken.jpg"]
+    assert report.lines()[0].startswith("Unreadable, left out: b/broken.jpg: ")
+    assert not list((tmp_path / "dest").rglob("broken.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"a": 5}, "found one class only"),
+        ({"a": 1, "b": 1}, "no class has two different images; nothing is left to test with"),
+        (
+            {"a": 3, "b": 0},
+            r"class folder without a usable image: b \(empty\); fill it, remove it, or leave it out with",
+        ),
+    ],
+)
+def test_sources_that_cannot_be_split(tmp_path, counts, message):
+    (tmp_path / "source").mkdir()
+    with pytest.raises(UserError, match=message):
+        prepare(write_images(tmp_path / "source", counts), tmp_path / "dest")
+    assert not (tmp_path / "dest").exists()
+    assert not list(tmp_path.glob(".dest*"))
+
+
+def test_wrong_arguments(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 2, "b": 2})
+    (tmp_path / "file.txt").write_text("x")
+    for arguments, message in (
+        ((tmp_path / "nowhere", tmp_path / "d"), "no such folder or archive"),
+        ((tmp_path / "file.txt", tmp_path / "d"), "expected a folder, or a zip or tar file .* this is text"),
+        ((source, source), "already exists"),
+    ):
+        with pytest.raises(UserError, match=message):
+            prepare(*arguments)
+    with pytest.raises(UserError, match="between 0 and 1"):
+        prepare(source, tmp_path / "d", test_fraction=1.0)
+
+
+def test_different_class_roots_are_refused_with_their_names(tmp_path):
+    write_images(tmp_path / "source" / "cats", {"a": 2, "b": 2})
+    write_images(tmp_path / "source" / "cars", {"a": 3, "c": 2})
+    with pytest.raises(UserError, match=r"several places \(cars, cats\)"):
+        prepare(tmp_path / "source", tmp_path / "dest")
+
+
+def test_names_in_an_archive_cannot_lead_out_of_the_destination(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 3, "b": 3})
+    archive = zipped(source, tmp_path / "x.zip", "../../outside/")
+    with pytest.raises(UserError, match=r"outside/\w/000\.png' leads out of the folder"):
+        prepare(archive, tmp_path / "deep" / "dest")
+    assert not (tmp_path / "outside").exists()
+
+
+def packed(path, change):
+    """A zip of two classes, with one member more, or changed."""
+    with zipfile.ZipFile(zipped(write_images(path.parent / "source", {"a": 4, "b": 4}), path, "set/"), "a") as file:
+        change(file)
+    return path
+
+
+def member(name="set/a/x.png", contents=b"x", mode=0, method=zipfile.ZIP_DEFLATED, **fields):
+    def add(file):
+        info = zipfile.ZipInfo(name)
+        info.external_attr, info.compress_type = mode << 16, method
+        file.writestr(info, contents)
+        for key, value in fields.items():  # in the central directory alone
+            setattr(file.getinfo(name), key, value)
+
+    return add
+
+
+def overlapping(file):
+    first, second = file.infolist()[:2]
+    second.header_offset = first.header_offset + 1
+    file.comment = b"so that the directory is written anew"
+
+
+UNTRUSTED = {
+    "absolute": (member("/etc/a/x.png"), "'/etc/a/x.png' leads out of the folder"),
+    "climbing backslashes": (member("..\\..\\a\\x.png"), "leads out of the folder"),
+    "drive": (member("C:\\a\\x.png"), "leads out of the folder"),
+    "link": (member(mode=0o120777, contents=b"/etc/passwd"), "'set/a/x.png' is a link or a device"),
+    "device": (member(mode=0o020666), "is a link or a device"),
+    "encrypted": (member(flag_bits=1), "is encrypted"),
+    "lzma": (member(method=zipfile.ZIP_LZMA), "is compressed in an unusual way"),
+    "control characters": (member("set/a/\x1b[2J.png"), r"'set/a/\x1b[2J.png' is a name with control characters"),
+    "twice by backslashes": (member("set\\a\\000.png"), "is there twice"),
+    "twice": (member("set//a/000.png"), "'set//a/000.png' is there twice"),
+    "bomb": (member(contents=bytes(2**27)), "bytes, more than 250 times its size"),
+    "absurd size": (member(file_size=2**62), "would expand to 46"),
+    "overlap": (overlapping, ".png' overlap; copy it anew"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNTRUSTED)
+def test_archives_that_no_one_makes_of_images_are_refused(tmp_path, case):
+    change, expected = UNTRUSTED[case]
+    archive = packed(tmp_path / "x.zip", change)
+    with pytest.raises(UserError) as raised:
+        prepare(archive, tmp_path / "dest")
+    assert expected in str(raised.value)
+    assert str(raised.value).startswith(f"{archive}: ")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "dest").exists()
+
+
+def test_a_member_is_unpacked_no_further_than_it_says(tmp_path):
+    contents = bytes(2**26)
+    archive = packed(tmp_path / "x.zip", member(contents=contents, file_size=100, CRC=zlib.crc32(contents[:100])))
+    tracemalloc.start()
+    assert prepare(archive, tmp_path / "dest").bad == (("set/a/x.png", "not an image: nothing but zero bytes"),)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_damaged_directory_of_an_archive_is_told(tmp_path):
+    archive = packed(tmp_path / "x.zip", lambda file: None)
+    contents = archive.read_bytes()
+    archive.write_bytes(contents.replace(b"PK\1\2", b"PK\1\3", 1))
+    with pytest.raises(UserError, match=r"x\.zip: is damaged or no zip file \("):
+        prepare(archive, tmp_path / "dest")
+
+
+def test_pipes_and_devices_in_a_folder_are_no_images(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
+    os.mkfifo(source / "a" / "pipe.png")
+    (source / "a" / "zero.png").symlink_to("/dev/zero")
+    assert prepare(source, tmp_path / "dest").bad == (("a/pipe.png", "not a file"), ("a/zero.png", "not a file"))
+
+
+def test_digits_are_the_1797_scans(tmp_path):
+    report = prepare(Path("digits"), tmp_path / "dest")
+    assert sum(map(sum, report.counts.values())) == 1797
+    assert sum(test for _, test in report.counts.values()) == 179
+    # The first scan of scikit-learn's set is a zero whose first row is 0 0 5 13 9 1 0 0, of 16.
+    first = next((tmp_path / "dest").rglob("0/0000.png"))
+    assert np.asarray(Image.open(first))[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
+
+
+def test_natural_images_as_kaggle_packs_them(natural_images, tmp_path):
+    report = prepare(natural_images, tmp_path / "dest")
+    assert sum(map(sum, report.counts.values())) == 6899
+    assert (len(report.counts), len(report.skipped), report.skipped.debris, report.bad) == (8, 0, 2, ())
+
+
+def test_a_class_of_bad_images_only_is_refused_and_they_are_named(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 3, "b": 3})
+    for path in (source / "b").iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(
+        UserError, match=r"without a usable image: b \(3 unreadable: b/000.png: not an image: text\); fill"
+    ):
+        prepare(source, tmp_path / "dest")
+
+
+def test_an_image_beside_the_class_folders_is_skipped(tmp_path):
+    source = write_images(tmp_path / "photos" / "set", {"a": 4, "b": 4})
+    (source / "cover.png").write_bytes((source / "a" / "000.png").read_bytes())
+    skipped = prepare(tmp_path / "photos", tmp_path / "dest").skipped
+    assert skipped.line() == "1 file skipped: 1 .png (beside the class folders) such as set/cover.png"
+
+
+def test_odd_names_and_damaged_members_in_an_archive(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
+    archive = zipped(source, tmp_path / "x.zip", "./set//")
+    damaged = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as file:
+        start = file.getinfo("./set//b/003.png").header_offset + 60
+    damaged[start : start + 40] = bytes(40)
+    archive.write_bytes(damaged)
+    report = prepare(archive, tmp_path / "dest")
+    assert [path for path, _ in report.bad] == ["set/b/003.png"]
+    assert report.counts == {"a": (3, 1), "b": (2, 1)}
+
+
+def test_folders_reached_by_links_are_taken(tmp_path):
+    source = write_images(tmp_path / "source", {"a": 3})
+    write_images(tmp_path / "elsewhere", {"b": 3})
+    (source / "b").symlink_to(tmp_path / "elsewhere" / "b")
+    (source / "loop").symlink_to(source)
+    assert prepare(source, tmp_path / "dest").counts == {"a": (2, 1), "b": (2, 1)}

@@ -1,0 +1,103 @@
+"""Images that were found readable once are not decoded again, as long as they stay what they are."""
+
+import numpy as np
+import pytest
+from conftest import write_images
+
+from tfinpaint.config.transforms import Transform
+from tfinpaint.data.images.decode import Reading
+from tfinpaint.data.listing import cache_path, readable_cache
+from tfinpaint.data.listing import listing as sources
+from tfinpaint.storage.mapped_arrays import load_arrays
+from tfinpaint.system import parallel
+
+READING = Reading((Transform(resize=[8, 8]),))
+
+
+@pytest.fixture
+def decoded(tmp_path, monkeypatch):
+    """The paths that were decoded, of a cache that is used for folders of any size."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache_path, "LEAST_REMEMBERED", 1)
+    monkeypatch.setattr(parallel, "BLOCK", 3)
+    found: list[str] = []
+
+    def find(listing, indices, reading):
+        found.extend(listing.paths[i] for i in indices)
+        return sources.check_images(listing, indices, reading)
+
+    monkeypatch.setattr(readable_cache, "check_images", find)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_images(tmp_path / "x", {"a": 7, "b": 4})
+
+
+def check(root, decoded, shard=0, count=1, reading=READING):
+    """(bad paths, paths that were decoded)"""
+    listing = sources.list_images(root)
+    decoded.clear()
+    bad = readable_cache.check_images_once(listing, shard, range(shard, len(listing), count), reading).bad
+    return [listing.paths[i] for i in bad], sorted(decoded)
+
+
+def test_the_second_look_decodes_nothing_but_what_is_new_or_changed_or_bad(root, decoded):
+    (root / "a" / "003.png").write_bytes(b"bad")
+    bad, first = check(root, decoded)
+    assert (bad, len(first)) == (["a/003.png"], 11)
+    assert check(root, decoded) == (["a/003.png"], ["a/003.png"])
+    write_images(root, {"c": 1})
+    whole = (root / "b" / "001.png").read_bytes()
+    (root / "b" / "001.png").write_bytes(whole[:-50])
+    assert check(root, decoded) == (["a/003.png", "b/001.png"], ["a/003.png", "b/001.png", "c/000.png"])
+    (root / "b" / "001.png").write_bytes(whole)
+    (root / "a" / "003.png").write_bytes(whole)
+    assert check(root, decoded) == ([], ["a/003.png", "b/001.png"])
+    assert check(root, decoded) == ([], [])
+
+
+def test_a_file_of_the_same_size_is_known_by_its_time(root, decoded):
+    check(root, decoded)
+    path = root / "a" / "000.png"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert check(root, decoded) == (["a/000.png"], ["a/000.png"])
+
+
+def test_another_reading_is_another_question(root, decoded):
+    check(root, decoded)
+    mask = Reading((Transform(resize=[8, 8]),), channels=1, is_mask=True)
+    assert len(check(root, decoded, reading=mask)[0]) == 11  # no masks, these
+    assert check(root, decoded) == ([], [])
+
+
+def test_what_any_number_of_ranks_found_is_known_to_any_other(root, decoded):
+    for shard in range(4):
+        check(root, decoded, shard, 4)
+        assert len(decoded) == len(range(shard, 11, 4))
+    assert check(root, decoded) == ([], [])
+    assert check(root, decoded, 1, 2) == ([], [])
+    write_images(root, {"c": 2})
+    assert check(root, decoded, 0, 2)[1] == ["c/001.png"]  # index 12
+    assert check(root, decoded, 1, 2)[1] == ["c/000.png"]
+    assert check(root, decoded) == ([], [])
+
+
+def test_a_file_that_cannot_be_looked_at_is_bad_and_never_remembered(root, decoded):
+    listing = sources.list_images(root)
+    (root / "b" / "000.png").unlink()
+    for _ in range(2):
+        bad = readable_cache.check_images_once(listing, 0, range(11), READING).bad
+        assert list(bad) == [7]
+        assert bad[7] == "missing: no such file"
+
+
+def test_damaged_memory_is_forgotten(root, decoded, tmp_path):
+    check(root, decoded)
+    (file,) = (tmp_path / "cache" / "tfinpaint" / "checked").iterdir()
+    contents = file.read_bytes()
+    file.write_bytes(contents[:-3] + bytes(3))
+    assert len(check(root, decoded)[1]) == 11
+    assert file.read_bytes() == contents
+    assert load_arrays(file, {"keys": np.uint64, "prints": np.uint8})["keys"].shape == (11,)

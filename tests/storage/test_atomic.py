@@ -1,0 +1,151 @@
+"""Commits: whole or not at all wherever the process ends, and damage is found."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tfinpaint.storage import atomic
+from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_folder
+
+
+def write(folder: Path, text: str, name: str = "one") -> Path:
+    final = folder / name
+
+    def write_files(partial: Path) -> None:
+        (partial / "a.txt").write_text(text)
+        (partial / "b.bin").write_bytes(text.encode() * 1000)
+
+    write_folder(final, write_files)
+    return final
+
+
+def test_a_commit_is_what_was_written_and_its_manifest_knows_it(tmp_path):
+    final = write(tmp_path, "new")
+    assert (final / "a.txt").read_text() == "new"
+    manifest = json.loads((final / atomic.MANIFEST).read_text())
+    assert {name: file["bytes"] for name, file in manifest["files"].items()} == {"a.txt": 3, "b.bin": 3000}
+    assert find_damage(final) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def endless(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda c: (c / "b.bin").write_bytes(b"x" * 3000), "b.bin is not what was written"),
+        (lambda c: (c / "b.bin").write_bytes(b"new" * 999), "b.bin has 2997 bytes, 3000 were written"),
+        (lambda c: (c / "a.txt").unlink(), "a.txt is missing"),
+        (lambda c: (c / atomic.MANIFEST).unlink(), "manifest.json is missing"),
+        (lambda c: (c / atomic.MANIFEST).write_text("{"), "manifest.json is not readable"),
+        (lambda c: (c / atomic.MANIFEST).write_text("[]"), "manifest.json is not readable"),
+        (lambda c: (c / atomic.MANIFEST).write_text("[" * 10**5), "manifest.json is not readable"),
+        (lambda c: (c / atomic.MANIFEST).write_text('{"files": {"../x": {}}}'), "names '../x', which is not a file"),
+        (lambda c: (c / atomic.MANIFEST).write_text('{"files": {"a.txt": 3}}'), "manifest.json is not readable"),
+        (lambda c: endless(c / "a.txt"), "a.txt cannot be read: it is a link, a pipe or a device"),
+        (lambda c: endless(c / atomic.MANIFEST), "manifest.json cannot be read: it is a link, a pipe or a device"),
+        (lambda c: ((c / "b.bin").unlink(), (c / "b.bin").symlink_to("/dev/zero")), "b.bin cannot be read: it is a"),
+    ],
+)
+def test_damage_is_found_and_named(tmp_path, spoil, said):
+    final = write(tmp_path, "new")
+    spoil(final)
+    assert said in find_damage(final)
+    aside = set_aside(final)
+    assert (aside.name, final.exists()) == ("one.damaged", False)
+
+
+def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
+    final = write(tmp_path, "old")
+    with pytest.raises(OSError, match="full"):
+        write_folder(final, lambda partial: (_ for _ in ()).throw(OSError("full")))
+    assert find_damage(final) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+CALLS = ((os, "fsync"), (Path, "mkdir"), (Path, "rename"), (Path, "write_text"), (shutil, "rmtree"))
+
+
+def ended_at(number: int, folder: Path, work) -> bool:
+    """Whether a process that ends at its n-th call to the file system gets that far before it is done."""
+    child = os.fork()
+    if child == 0:
+        count = 0
+
+        def counted(function):
+            def call(*arguments, **keywords):
+                nonlocal count
+                count += 1
+                if count == number:
+                    os._exit(77)
+                return function(*arguments, **keywords)
+
+            return call
+
+        for owner, name in CALLS:
+            setattr(owner, name, counted(getattr(owner, name)))
+        try:
+            work(folder)
+            os._exit(0)
+        finally:  # whatever happens, the child does not go on with the tests
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 77
+
+
+@pytest.mark.parametrize("same_name", [False, True])
+def test_wherever_the_process_ends_the_old_one_or_the_new_one_is_whole(tmp_path, same_name):
+    name, ends, kept = "one" if same_name else "two", 0, set()
+    while True:
+        folder = tmp_path / str(ends)
+        write(folder, "old")
+        if not ended_at(ends + 1, folder, lambda folder: write(folder, "new", name)):
+            break
+        ends += 1
+        clean_up(folder)
+        visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        whole = {(path / "a.txt").read_text() for path in visible if find_damage(path) is None}
+        assert len(whole) == len(visible) > 0
+        kept |= whole
+        if not same_name:
+            assert "old" in whole
+        write(folder, "later", "three")
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert ends >= 8
+    assert kept == {"old", "new"}
+
+
+def test_hidden_folders_of_others_stay(tmp_path):
+    others = [tmp_path / name for name in (".mine.partial", ".old.removed", ".x.replaced", "a.tfinpaint-partial")]
+    for other in others:
+        other.mkdir()
+    (tmp_path / f".one{atomic.WRITING}").mkdir()
+    write(tmp_path, "new")
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "one"])
+
+
+def test_what_somebody_still_reads_is_removed_later(tmp_path, monkeypatch):
+    write(tmp_path, "old")
+    with monkeypatch.context() as patches:
+        patches.setattr(os, "rmdir", lambda *_, **__: (_ for _ in ()).throw(OSError(39, "Directory not empty")))
+        remove_folder(tmp_path / "one")
+    assert [path.name for path in tmp_path.iterdir()] == [f".one{atomic.REMOVED}"]
+    clean_up(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_removing_is_never_seen_half_done(tmp_path):
+    for number in range(1, 10):
+        folder = tmp_path / str(number)
+        write(folder, "old")
+        done = not ended_at(number, folder, lambda folder: remove_folder(folder / "one"))
+        assert not (folder / "one").exists() or find_damage(folder / "one") is None
+        if done:
+            assert number > 1
+            return
+    raise AssertionError("it never ends")

@@ -1,0 +1,53 @@
+"""The contract of a batch: what `data` makes of images, what `models` scores and what `train` steps through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict, cast
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class ImageBatch(TypedDict, total=False):
+    """The tensors of one rank's share of a batch before a task makes inputs and targets of them.
+
+    Attributes:
+        images: float32 [batch, height, width, channels], values 0 to 1.
+        targets: as `images`, or int32 [batch, height, width] for label maps; only where targets are files of their own.
+        labels: int32 [batch]: the class of each image.
+        examples: int64 [batch]: the place of each image in the listing; random numbers are functions of it.
+        epoch: int64 []: the pass over the data, from 0; random numbers are functions of it.
+    """
+
+    images: tf.Tensor
+    targets: tf.Tensor
+    labels: tf.Tensor
+    examples: tf.Tensor
+    epoch: tf.Tensor
+
+
+class Batch(TypedDict, total=False):
+    """The tensors of one rank's share of a batch. Every key but `inputs` is there only where a task needs it.
+
+    Attributes:
+        inputs: float32 [batch, height, width, channels], values 0 to 1 unless a transform normalises them; what the
+            network sees, erased where `mask` is 1.
+        targets: what the outputs are compared with: images, float32 [batch, height, width, channels]; label maps, int32
+            [batch, height, width]; or classes, int32 [batch].
+        originals: float32, shaped as `inputs`: the images before they were erased.
+        mask: float32 [batch, height, width, 1], 1 where a pixel was erased, else 0.
+        weights: float32, shaped as `mask`: how much each pixel counts in the loss.
+        examples: int64 [batch], in training: the place of each image in the listing.
+    """
+
+    inputs: tf.Tensor
+    targets: tf.Tensor
+    originals: tf.Tensor
+    mask: tf.Tensor
+    weights: tf.Tensor
+    examples: tf.Tensor
+
+
+def tensors_of(batch: Batch) -> dict[str, tf.Tensor]:
+    """Return the tensors of a batch by their keys, for code that treats all of them alike."""
+    return cast("dict[str, tf.Tensor]", dict(batch))

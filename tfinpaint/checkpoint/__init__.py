@@ -1,0 +1,1 @@
+"""Checkpoints and weight files: written, found, read, and moved into a model by layer name."""

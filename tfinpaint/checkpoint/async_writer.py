@@ -1,0 +1,108 @@
+"""Write checkpoints in a thread, from copies of the weights, while training goes on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
+from tfinpaint.checkpoint.store import FrozenOptimizer, TrainingState, optimizer_state, save_checkpoint
+from tfinpaint.system.paths import display_path
+
+log = logging.getLogger(__name__)
+
+
+SLOW_SECONDS = 5.0  # of waiting for the disk, from which on it is said
+
+
+class AsyncWriter:
+    """Writes checkpoints one after another, each in a thread, while training changes the weights."""
+
+    def __init__(self, live: TrainingState, make_copy: Callable[[TrainingState], TrainingState]) -> None:
+        """
+        Args:
+            live: what is trained.
+            make_copy: makes models like these, for the thread.
+        """
+        self._live, self._make_copy = live, make_copy
+        self._copy: TrainingState | None = None
+        self._values: dict[str, list[np.ndarray]] = {}
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def write(self, folder: Path, header: Header, progress: SavedProgress, ranks: RankState, keep: int | None) -> None:
+        """Take the weights as they are and begin to write them.
+
+        Raises:
+            UserError: the checkpoint before this one could not be written.
+        """
+        self.wait()
+        if self._copy is None:
+            self._copy = self._make_copy(self._live)
+            self._values = {n: [np.empty(v.shape, v.dtype) for v in part] for n, part in _states(self._live).items()}
+        copy = self._copy
+        # Into memory that stays: new pages take ten times as long. So would TensorFlow, left to copy what is changed
+        # while a value that was read from it is still in use.
+        for name, part in _states(self._live).items():
+            for variable, value in zip(part, self._values[name], strict=True):
+                np.copyto(value, np.asarray(variable.value.read_value()))
+
+        def write() -> None:
+            try:
+                path = save_checkpoint(folder, header, progress, ranks, _fill(copy, self._values), keep)
+                log.log(logging.DEBUG if header.step_in_epoch else logging.INFO, f"Saved {display_path(path)}")
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=write, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the checkpoint under way is on the disk.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        if self._thread:
+            began = time.monotonic()
+            self._thread.join()
+            self._thread = None
+            if (waited := time.monotonic() - began) > SLOW_SECONDS:
+                log.info(f"Training waited {waited:.0f} s until a checkpoint was written")
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise what has kept the checkpoint before from being written; do not wait for the one under way.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        if self._error:
+            error, self._error = self._error, None
+            raise error
+
+
+def _states(live: TrainingState) -> dict[str, list[keras.Variable]]:
+    """The variables that are saved, by the part of `Contents` that they belong to."""
+    found = {"model": live.model.variables, "optimizer": optimizer_state(live.optimizer)}
+    if live.discriminator:
+        found["discriminator"] = live.discriminator.variables
+        found["discriminator_optimizer"] = optimizer_state(live.discriminator_optimizer)
+    return found
+
+
+def _fill(copy: TrainingState, values: Mapping[str, Sequence[np.ndarray]]) -> TrainingState:
+    """Models and optimizers with these values."""
+    for model, name in ((copy.model, "model"), (copy.discriminator, "discriminator")):
+        for variable, value in zip(model.variables if model else (), values.get(name, ()), strict=True):
+            variable.assign(value)
+    states: dict[str, Any] = {n: FrozenOptimizer(values[n]) for n in values if n.endswith("optimizer")}
+    return replace(copy, **states)

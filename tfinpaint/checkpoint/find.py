@@ -1,0 +1,216 @@
+"""Where a run keeps its checkpoints, and which of them a path means. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfinpaint.config.loader import RESOLVED_CONFIG, move_outputs, read_values
+from tfinpaint.errors import UserError
+
+PROGRESS = "progress.json"  # in a checkpoint
+MOST_PROGRESS_BYTES = 16 * 2**20  # 30,000 epochs; Python takes thirty times of it for what others may have written
+BEST = "best"  # in a path, in place of a checkpoint's name
+BEST_BY = "lowest loss on held-out images"
+_NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
+_USUAL = "model_checkpoints"  # where a run keeps them unless its configuration says otherwise
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """The checkpoint that a path means.
+
+    Attributes:
+        path: a checkpoint folder, or a file.
+        note: which one it is and why, for the log; "" where the path itself names it.
+    """
+
+    path: Path
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The checkpoint with the lowest loss on held-out images, of those that a run keeps.
+
+    Attributes:
+        path: its folder.
+        epoch: after which it was saved, from 1.
+        loss: on the held-out images; None where the run's records do not tell.
+    """
+
+    path: Path
+    epoch: int
+    loss: float | None
+
+
+def place_of(path: Path) -> tuple[int, int]:
+    """Return (epoch, step within the next one) of a checkpoint, from its name."""
+    match = _NAME.match(path.name)
+    assert match
+    return int(match[1]), int(match[2] or 0)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, oldest first, whole or not."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _NAME.match(path.name) and path.is_dir()), key=place_of)
+
+
+def newest_of_epochs(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is ready for inference, else one made within an epoch; None without any.
+
+    Batch-norm statistics are made ready at the end of an epoch.
+    """
+    found = list_checkpoints(folder)
+    return max(found, key=lambda path: (place_of(path)[1] == 0, place_of(path)), default=None)
+
+
+def find_best(folder: Path) -> BestCheckpoint | None:
+    """Return the best checkpoint of a folder of checkpoints, as the newest of them that can be read tells.
+
+    Returns:
+        None where no checkpoint was saved with a loss on held-out images, or the best of them is gone.
+    """
+    for path in reversed(list_checkpoints(folder)):
+        progress = _read_progress(path / PROGRESS)
+        if progress is None:
+            continue
+        epoch = progress.get("best_epoch")
+        best = folder / f"model_checkpoint_{epoch}"
+        if not isinstance(epoch, int) or not best.is_dir():
+            return None
+        return BestCheckpoint(best, epoch, _loss_at(epoch, progress.get("records")))
+    return None
+
+
+def _loss_at(epoch: int, records: Any) -> float | None:
+    """Return the loss on held-out images after an epoch; None where the records do not tell."""
+    found = [r for r in records if isinstance(r, dict)] if isinstance(records, list) else []
+    losses = [r.get("loss") for r in found if (r.get("phase"), r.get("epoch")) == ("test", epoch)]
+    return losses[-1] if losses and isinstance(losses[-1], float) else None
+
+
+def _read_progress(path: Path) -> dict[str, Any] | None:
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_PROGRESS_BYTES:
+            return None
+        progress = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return progress if isinstance(progress, dict) else None
+
+
+def checkpoints_folder(path: Path) -> Path | None:
+    """Return the folder of checkpoints that a run folder, or that folder itself, stands for; None for any other path.
+
+    It is the one that the run's configuration names in `checkpoints.save`, wherever that lies; a run folder that was
+    moved has what lay below it where it is now.
+    """
+    named = None
+    if (path / RESOLVED_CONFIG).is_file():
+        values = move_outputs(read_values(path / RESOLVED_CONFIG), path.resolve())
+        section = values.get("checkpoints")
+        save = section.get("save") if isinstance(section, dict) else None
+        named = Path(save) if isinstance(save, str) else path / _USUAL
+    places = [*([named] if named else []), path / _USUAL, path]
+    return next((place for place in places if list_checkpoints(place)), named)
+
+
+def find_checkpoint(path: Path, key: str = "") -> FoundCheckpoint:
+    """Find the checkpoint that a path means.
+
+    Args:
+        path: a checkpoint folder or a weight file, taken as it is. A run folder, or its folder of checkpoints: the
+            newest made at the end of an epoch. `best` in either of these: the one with the lowest loss on held-out
+            images. rmldnn's `model_checkpoint_100.pt`: this project's `model_checkpoint_100`, and in its absence the
+            newest of an epoch before it, for a run that was made shorter ends with another number.
+        key: of the configuration that names the path, for messages.
+
+    Raises:
+        UserError: there is none; the message lists those that are there.
+    """
+    try:
+        return _find(path)
+    except (UserError, OSError) as error:
+        reason = f"no such checkpoint: {path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise UserError(f"{key}: {reason}" if key else reason) from None
+
+
+def _find(path: Path) -> FoundCheckpoint:
+    if path.suffix == ".pt" and (found := _find_for_rmldnn(path)):
+        return found
+    folder = checkpoints_folder(path) if path.is_dir() else None
+    if folder is not None:
+        return _newest(path, folder)
+    if path.exists():
+        return FoundCheckpoint(path)
+    folder = checkpoints_folder(path.parent) if path.name == BEST else None
+    if folder is None:
+        raise UserError(f"no such checkpoint: {path}; {_what_is_there(path)}")
+    best = find_best(folder)
+    if best is None:
+        raise UserError(
+            f"no such checkpoint: {path}: none is known to be the best, because none was saved with a loss on held-out "
+            f"images (data.test_input_path); {_named(list_checkpoints(folder), folder)}"
+        )
+    loss = "" if best.loss is None else f" ({best.loss:.4g})"
+    return FoundCheckpoint(best.path, f"Taking {best.path.name}, the best of {path.parent}: {BEST_BY}{loss}")
+
+
+def _find_for_rmldnn(path: Path) -> FoundCheckpoint | None:
+    kept, name = list_checkpoints(path.parent), _NAME.match(path.stem)
+    if name is None:  # a checkpoint that was renamed
+        return FoundCheckpoint(path.with_suffix("")) if path.with_suffix("").is_dir() and not path.exists() else None
+    if path.with_suffix("") in kept:
+        return FoundCheckpoint(path.with_suffix(""))
+    if path.exists():
+        return FoundCheckpoint(path)
+    for other in reversed(kept):
+        epochs, step = place_of(other)
+        if epochs <= int(name[1]) and not step:
+            return FoundCheckpoint(other, f"{path.stem} is not there; taking {other.name}, the newest before")
+    return None
+
+
+def _newest(path: Path, folder: Path) -> FoundCheckpoint:
+    newest = newest_of_epochs(folder)
+    if newest is None:
+        raise UserError(f"no such checkpoint: {path} is a run folder without checkpoints; there are none in {folder}")
+    note = f"Taking {newest.name}, the newest of {path}"
+    if place_of(newest)[1]:
+        note += "; it was made within an epoch, its batch-norm statistics are not ready for this"
+    elif (best := find_best(folder)) and best.path != newest:
+        note += f"; its best ({BEST_BY}) is {best.path.name}, which {path / BEST} names"
+    return FoundCheckpoint(newest, note)
+
+
+def _what_is_there(path: Path) -> str:
+    """Tell what lies where a checkpoint was expected."""
+    for near in (path.parent, path.parent.parent):
+        if folder := checkpoints_folder(near):
+            return _named(list_checkpoints(folder), folder)
+    missing = path
+    while not missing.parent.is_dir() and missing.parent != missing:
+        missing = missing.parent
+    runs = sorted(each for each in missing.parent.iterdir() if (each / RESOLVED_CONFIG).is_file())
+    beside = f"; run folders beside it: {_some([run.name for run in runs])}" if runs else ""
+    return f"there is no {missing}{beside}" if missing != path or runs else f"{path.parent} holds no checkpoints"
+
+
+def _named(checkpoints: Sequence[Path], folder: Path) -> str:
+    if not checkpoints:
+        return f"there are none in {folder}"
+    return f"there are {_some([each.name for each in checkpoints])} in {folder}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the last few."""
+    more = f"{len(names) - _MOST_NAMED} more and " if len(names) > _MOST_NAMED else ""
+    return more + ", ".join(names[-_MOST_NAMED:])

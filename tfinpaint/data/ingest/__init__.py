@@ -1,0 +1,1 @@
+"""Folders and archives as they are found -> training/ and testing/, or records."""

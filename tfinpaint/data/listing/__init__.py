@@ -1,0 +1,1 @@
+"""Folders of images -> sorted lists, remembered from one start to the next. No TensorFlow."""

@@ -1,0 +1,1 @@
+"""Ranks: how they are launched, how they exchange tensors, and how each learns that another has failed."""

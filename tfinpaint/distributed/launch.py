@@ -1,0 +1,276 @@
+"""What a launcher tells the processes that it starts, and how each is set up: threads, GPU, Horovod's settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfinpaint.config.schema import Distributed
+from tfinpaint.distributed import rendezvous
+from tfinpaint.distributed.failures import current_heartbeat, hosts_changed, use_heartbeat
+from tfinpaint.distributed.heartbeat import join_heartbeats
+from tfinpaint.distributed.rendezvous import wait_for_all_ranks
+from tfinpaint.distributed.world import World
+from tfinpaint.errors import UserError
+from tfinpaint.system import hardware, startup
+
+log = logging.getLogger(__name__)
+
+
+# What Open MPI, Horovod's Gloo launcher, other MPIs (PMI) and Slurm's srun tell the processes they start.
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+
+
+_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+_LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "HOROVOD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+
+
+def _from_environment(names: Sequence[str], default: int) -> int:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), default)
+
+
+def launched_rank() -> int:
+    """This process's rank as its launcher told it; 0 where there is none. Needs no Horovod."""
+    return _from_environment(_RANK_VARIABLES, 0)
+
+
+def launched_size() -> int:
+    """How many processes the launcher started; 1 where there is none. Needs no Horovod."""
+    return _from_environment(_SIZE_VARIABLES, 1)
+
+
+def _launched_local_size() -> int:
+    """How many processes the launcher started on this host; 1 where there is none."""
+    if not any(name in os.environ for name in _LOCAL_SIZE_VARIABLES) and "SLURM_STEP_NUM_TASKS" in os.environ:
+        return len(os.environ.get("SLURM_GTIDS", "0").split(","))  # srun's list of the tasks on this host
+    return _from_environment(_LOCAL_SIZE_VARIABLES, 1)
+
+
+def was_launched() -> bool:
+    """True where a launcher (horovodrun, mpirun, Slurm's PMI) started this process, be it alone."""
+    return any(name in os.environ for name in _SIZE_VARIABLES)
+
+
+def threads_per_rank(local_size: int) -> int:
+    """Cores that this rank may use: those its launcher has bound it to, or its share of those of the host's ranks.
+
+    These may be fewer than the machine has: a batch job or a container may be bound, or limited in time, as a whole.
+    """
+    own = os.sched_getaffinity(0)
+    try:
+        bound_alone = own != os.sched_getaffinity(os.getppid())
+    except OSError:  # the parent is somebody else's
+        bound_alone = False
+    cores = len(own) * local_size if bound_alone else len(own)
+    return max(1, int(min(cores, hardware.core_limit() or cores)) // local_size)
+
+
+def join_ranks(settings: Distributed, folder: Path | None = None) -> World:
+    """Join the ranks that the launcher started; divide this host's cores and GPUs among its ranks.
+
+    Settings that the user has already made in the environment are left alone. Call it once, before TensorFlow runs
+    anything.
+
+    Args:
+        folder: where rank 0 writes what `timeline` and `autotune` ask for.
+
+    Raises:
+        UserError: a launcher started several processes but Horovod cannot be imported, or does not see them all.
+        rendezvous.DismissedError: the launcher of an elastic run has no need of this process.
+    """
+    startup.settle_imported_keras()
+    elastic = rendezvous.is_elastic()
+    if elastic:  # early: the launcher tells of a change once, and only those who listen
+        _listen_for_changes()
+    size = launched_size()
+    local_size = _launched_local_size()
+    threads = threads_per_rank(local_size)
+    _import_tensorflow()
+    hvd = None
+    if size > 1 or elastic:
+        environment = _horovod_environment(settings, folder, crowded=local_size > 1 and threads <= 2)
+        for name, value in environment.items():
+            os.environ.setdefault(name, value)
+        hvd = _import_horovod(size)
+    _limit_threads(threads)
+    if elastic:
+        wait_for_all_ranks()
+        size = launched_size()
+    if hvd:
+        hvd.init()
+        if hvd.size() != size:
+            raise UserError(
+                f"the launcher started {size} processes, but Horovod joined {hvd.size()}: its MPI is not the "
+                "launcher's; start with horovodrun, or with the mpirun that Horovod was built with"
+            )
+    world = World(hvd, settings)
+    _pin_gpu(world, alone=not (world.size > 1 or elastic))
+    if hvd:
+        timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
+        on_loss = _shut_down if elastic else None
+        use_heartbeat(join_heartbeats(world.rank, _addresses(world), world.all_gather, *timeouts, on_loss))
+        log.info(_describe_ranks(world, hvd, list(environment)))
+    return world
+
+
+_shutting_down = threading.Lock()
+
+
+def _shut_down() -> None:
+    """End Horovod here, and with it what this and the other ranks wait for in it. Any thread may call this."""
+    import horovod.tensorflow as hvd
+
+    with _shutting_down:
+        hvd.shutdown()
+
+
+def _listen_for_changes() -> None:
+    """Have the launcher of an elastic run tell this process of hosts that come or go; it tells rank 0 alone."""
+    from horovod.runner.elastic.worker import WorkerNotificationManager
+
+    class Listener:
+        def on_hosts_updated(self, timestamp: int, result: Any) -> None:
+            hosts_changed.set()
+
+    manager = WorkerNotificationManager()
+    manager.init()
+    manager.register_listener(Listener())
+
+
+def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded: bool) -> dict[str, str]:
+    """The settings by the names under which Horovod and Open MPI read them when they start.
+
+    Args:
+        crowded: ranks share the cores of a host, so that what one of them burns is missing in another.
+    """
+    found = {
+        # Its own check comes second: the heartbeats know more, and end the ranks where it only says so.
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(max(2 * settings.stall_timeout_s, 120)),
+    }
+    if not settings.autotune:  # it leaves alone what is set
+        # A large tensor that travels alone is not copied: where cores are short, worth more than fewer messages.
+        fusion_mb = (4 if crowded else 64) if settings.fusion_threshold_mb is None else settings.fusion_threshold_mb
+        found |= {
+            "HOROVOD_FUSION_THRESHOLD": str(fusion_mb * 2**20),
+            "HOROVOD_CYCLE_TIME": f"{settings.cycle_time_ms or (5 if crowded else 1):g}",
+            "HOROVOD_CACHE_CAPACITY": str(settings.cache_capacity),
+        }
+    if crowded:  # a rank that waits must not spin on the core that another rank computes on
+        found["OMPI_MCA_mpi_yield_when_idle"] = "1"
+    if settings.autotune:
+        found["HOROVOD_AUTOTUNE"] = "1"
+    files = {"HOROVOD_TIMELINE": "timeline.json"} if settings.timeline else {}
+    files |= {"HOROVOD_AUTOTUNE_LOG": "autotune.csv"} if settings.autotune else {}
+    if folder:
+        # Every rank has to be told of a timeline, for which ranks exchange longer messages; rank 0 alone writes it.
+        first = launched_rank() == 0
+        found |= {name: str(_unused_path(folder, file)) if first else os.devnull for name, file in files.items()}
+    return found
+
+
+def _unused_path(folder: Path, name: str) -> Path:
+    """A file of this name, numbered where there is one: Horovod writes over files, and makes no folders."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the run folder: {error.strerror or error}") from None
+    path, number = folder / name, 1
+    while path.exists():
+        number += 1
+        path = (folder / name).with_stem(f"{Path(name).stem}_{number}")
+    return path
+
+
+def _describe_ranks(world: World, hvd: Any, names: Sequence[str]) -> str:
+    """How the ranks work together, with what is in force whoever has set it."""
+    controller = "MPI" if hvd.mpi_enabled() else "Gloo"
+    here = "" if world.local_size == world.size else f", {world.local_size} of them on this host"
+    settings = " ".join(f"{name}={os.environ[name]}" for name in names)
+    return (
+        f"{world.size} rank{'s' * (world.size > 1)} over {controller}{here}, {world.threads} thread(s) each; {settings}"
+    )
+
+
+def _addresses(world: World) -> list[str]:
+    """IPv4 addresses at which ranks on other hosts reach this one; loopback where there are no other hosts."""
+    if world.local_size == world.size:
+        return ["127.0.0.1"]
+    import psutil
+
+    wanted = os.environ.get("HOROVOD_GLOO_IFACE", "").split(",")
+    found = {
+        name: [address.address for address in addresses if address.family == socket.AF_INET]
+        for name, addresses in psutil.net_if_addrs().items()
+        if psutil.net_if_stats()[name].isup
+    }
+    chosen = [name for name in found if name in wanted] or [name for name in found if name != "lo"]
+    return [address for name in chosen for address in found[name]]
+
+
+def start_single_rank(settings: Distributed) -> None:
+    """As `start`, for a command that works in one process and joins no other, even where a launcher started it."""
+    startup.settle_imported_keras()
+    if "tensorflow" not in sys.modules and not was_launched():
+        join_ranks(settings)
+
+
+def leave_ranks() -> None:
+    """Say goodbye to the other ranks: this one has done its work."""
+    if heartbeat := current_heartbeat():
+        heartbeat.doing("ending")
+        _shut_down()  # waits for the others, and therefore while they are watched
+        heartbeat.close()
+
+
+def _import_tensorflow() -> None:
+    """Import it without the notices that its C++ part writes to stderr whatever the log level; a failure is shown."""
+    with os.fdopen(os.memfd_create("notices"), "r+b") as notices:  # needs no folder for temporary files
+        stderr = os.dup(2)
+        os.dup2(notices.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            notices.seek(0)
+            os.write(stderr, notices.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _import_horovod(size: int) -> Any:
+    try:
+        import horovod.tensorflow as hvd
+    except ImportError as error:
+        raise UserError(
+            f"started as {size} processes, but Horovod cannot be imported ({error}); run scripts/setup, "
+            "or start a single process without a launcher"
+        ) from None
+    return hvd
+
+
+def _limit_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    if threads < len(os.sched_getaffinity(0)) and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _pin_gpu(world: World, *, alone: bool) -> None:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and not alone:
+        gpus = [gpus[world.local_rank % len(gpus)]]
+        tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)

@@ -1,0 +1,122 @@
+"""What the ranks of an elastic run ask of their launcher: who is part of it now, and as which rank.
+
+`horovodrun --host-discovery-script` keeps an HTTP server for its ranks. Horovod's own `init` asks it too, and
+aborts the process, in C++, where it is no longer needed, or where another rank does not come. So the server is asked
+here, and Horovod started once all ranks are there. Imports no Horovod.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import socket
+import threading
+import time
+
+from tfinpaint.errors import UserError
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 30.0
+WARN_SECONDS = 30.0
+ARRIVAL_SECONDS = 120.0  # for a process that was just started to import everything, be it from a slow file system
+POLL_SECONDS = 0.1
+# In the order of the launcher's answer; in the environment of each process as it was started.
+_PLACE = (
+    "HOROVOD_RANK",
+    "HOROVOD_SIZE",
+    "HOROVOD_LOCAL_RANK",
+    "HOROVOD_LOCAL_SIZE",
+    "HOROVOD_CROSS_RANK",
+    "HOROVOD_CROSS_SIZE",
+)
+
+
+class DismissedError(Exception):
+    """The run goes on without this process: its host was taken off the list, or has failed."""
+
+
+def is_elastic() -> bool:
+    """True where the launcher that started this process replaces ranks while they run."""
+    return os.environ.get("HOROVOD_ELASTIC") == "1" and "HOROVOD_GLOO_RENDEZVOUS_ADDR" in os.environ
+
+
+def wait_for_all_ranks() -> None:
+    """Wait until all ranks of the assignment in the environment are there; where they do not come, of a new one.
+
+    Raises:
+        DismissedError, UserError: as `ask_for_place`.
+    """
+    while not _all_are_here():
+        log.warning(f"Not all of {os.environ['HOROVOD_SIZE']} ranks have come within {ARRIVAL_SECONDS:g} s")
+        # One that comes later must not take this one for waiting still, and start Horovod for nobody.
+        _request("DELETE", f"/arrived/{os.environ['HOROVOD_RANK']}")
+        os.environ.update(ask_for_place())
+
+
+def ask_for_place() -> dict[str, str]:
+    """Where this process stands from now on, as environment variables of a process that the launcher starts.
+
+    The launcher answers once each rank that it knows of has asked, or ended.
+
+    Raises:
+        DismissedError: there is no place for this process.
+        UserError: the launcher is gone.
+    """
+    rank, host = os.environ["HOROVOD_RANK"], os.environ["HOROVOD_HOSTNAME"]
+    impatient = threading.Timer(
+        WARN_SECONDS,
+        log.warning,
+        [
+            f"Rank {rank} waits for the launcher, which waits for a rank that neither runs on nor ends: it is stopped, "
+            "or its host cannot be reached. The run goes on once that process, or the ssh to its host, has ended"
+        ],
+    )
+    impatient.start()
+    try:
+        _, answer = _request("GET", f"/rank_and_size/{host}:{os.environ['HOROVOD_LOCAL_RANK']}", patient=True)
+    finally:
+        impatient.cancel()
+    place = answer.decode().split(",")
+    if int(place[0]) < 0:
+        raise DismissedError(f"The run goes on without this process, former rank {rank} on {host}")
+    return dict(zip(_PLACE, place, strict=True))
+
+
+def _all_are_here() -> bool:
+    """Tell the others that this rank has come, and wait for them; the launcher forgets it with the next assignment."""
+    _request("PUT", f"/arrived/{os.environ['HOROVOD_RANK']}")
+    deadline = time.monotonic() + ARRIVAL_SECONDS
+    for rank in range(int(os.environ["HOROVOD_SIZE"])):
+        while _request("GET", f"/arrived/{rank}")[0] != http.client.OK:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+    return True
+
+
+def _request(method: str, path: str, *, patient: bool = False) -> tuple[int, bytes]:
+    """(status, body) of the launcher's answer.
+
+    Args:
+        patient: wait for it as long as the launcher and its host are there.
+    """
+    host, port = os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"], int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
+    try:
+        connection.connect()
+        if patient:
+            connection.sock.settimeout(None)
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(ANSWER_SECONDS))
+        connection.request(method, path, body=b"1" if method == "PUT" else None)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(
+            f"the elastic launcher at {host}:{port} does not answer ({error}): it has ended, or its host cannot be "
+            "reached; start again with --resume"
+        ) from None
+    finally:
+        connection.close()

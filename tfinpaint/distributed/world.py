@@ -1,0 +1,193 @@
+"""Keras 3 on Horovod: the only module that imports Horovod.
+
+Horovod's own Keras wrapper hooks methods that Keras 3 never calls: `fit` runs and the ranks drift apart in silence.
+Here the collectives are called outright, on plain `tf.Variable`s. Every method is the identity at world size 1, and
+Horovod need not be installed there. TensorFlow and Horovod are imported when a world is started, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfinpaint.config.schema import Distributed
+from tfinpaint.distributed.failures import hosts_changed, raise_if_rank_lost, report_task, wait_for_ranks
+from tfinpaint.distributed.launch import threads_per_rank
+from tfinpaint.errors import UserError
+from tfinpaint.system.activity import report_activity
+
+log = logging.getLogger(__name__)
+
+
+class World:
+    """The ranks that train together, and the collectives over them. Made by `start`.
+
+    Attributes:
+        rank, size: this process among all processes.
+        local_rank, local_size: this process among those on its host.
+        threads: cores that this process may use.
+        gradient_groups, compression: how gradients travel, as in the configuration.
+    """
+
+    def __init__(self, hvd: Any = None, settings: Distributed | None = None) -> None:
+        self._hvd = hvd
+        settings = settings or Distributed()
+        self.gradient_groups, self.compression = settings.gradient_groups, settings.compression
+        self.rank = hvd.rank() if hvd else 0
+        self.size = hvd.size() if hvd else 1
+        self.local_rank = hvd.local_rank() if hvd else 0
+        self.local_size = hvd.local_size() if hvd else 1
+        self.threads = threads_per_rank(self.local_size)
+
+    @property
+    def is_rank0(self) -> bool:
+        """True on the one rank that writes files and prints."""
+        return self.rank == 0
+
+    def doing(self, what: str) -> None:
+        """Say what this rank is at, such as "in epoch 1, step 3"; the other ranks tell it should this one die."""
+        if self.size > 1:
+            report_task(what)
+
+    def working(self) -> None:
+        """Give a sign of work within something of which other ranks may have less to do."""
+        report_activity()
+        if self.size > 1:
+            raise_if_rank_lost()
+
+    def meet(self) -> None:
+        """Wait until every rank comes here: after work that one of them does alone, before a training step."""
+        if self.size > 1:
+            wait_for_ranks()
+
+    def hosts_changed(self) -> bool:
+        """True on rank 0 alone, once the launcher of an elastic run has told it that hosts have come or gone."""
+        return hosts_changed.is_set()
+
+    def average_gradients(self, gradients: Sequence[Any]) -> list[Any]:
+        """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA.
+
+        Args:
+            gradients: in the order of the layers, so that the last are ready first.
+        """
+        if self.size == 1:
+            return list(gradients)
+        import tensorflow as tf
+
+        compressed = self.compression == "fp16"
+        # Divided before they travel: a sum of many float16 could overflow.
+        sent = [tf.cast(g / self.size, tf.float16) for g in gradients] if compressed else list(gradients)
+        received = self._reduce(sent, self._hvd.Sum if compressed else self._hvd.Average)
+        return [tf.cast(g, tf.float32) for g in received] if compressed else received
+
+    def _reduce(self, tensors: Sequence[Any], op: Any) -> list[Any]:
+        if self.gradient_groups is None:
+            # One named operation per tensor: Horovod fuses those that are ready while others are still being computed.
+            return [self._hvd.allreduce(t, op=op, name=f"gradient_{n}") for n, t in enumerate(tensors)]
+        groups = group_by_size(tensors, [math.prod(tensor.shape) for tensor in tensors], self.gradient_groups)
+        reduced = [self._hvd.grouped_allreduce(group, op=op, name=f"gradients_{n}") for n, group in enumerate(groups)]
+        return [tensor for group in reduced for tensor in group]
+
+    def all_reduce_sum(self, value: Any, name: str) -> Any:
+        """Sum over the ranks of a tensor. May be called inside a `tf.function`, not under XLA.
+
+        Args:
+            name: the operation's, which no other operation in flight may have.
+        """
+        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Sum, name=name)
+
+    def all_reduce_mean(self, value: Any, name: str) -> Any:
+        """Mean over the ranks of a tensor, through which gradients flow: as `all_reduce_sum`, divided."""
+        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Average, name=name)
+
+    def broadcast(self, variables: Sequence[Any]) -> None:
+        """Give every rank the values of rank 0, except seed-generator states: ranks keep their own randomness.
+
+        Args:
+            variables: Keras variables, in the same order on every rank.
+        """
+        if self.size > 1:
+            import tensorflow as tf
+
+            wait_for_ranks()
+            shared = [v.value for v in variables if "seed_generator" not in v.path]
+
+            # Numbered, not named after the variables as broadcast_variables does: Keras numbers optimizers by how many
+            # a process has made, and ranks that made different numbers would wait for each other for ever.
+            @tf.function(autograph=False)
+            def run_on_rank0() -> list[Any]:
+                return [self._hvd.broadcast(v, root_rank=0, name=f"variable_{n}") for n, v in enumerate(shared)]
+
+            for variable, value in zip(shared, run_on_rank0(), strict=True):
+                variable.assign(value)
+
+    def average_variables(self, variables: Sequence[Any]) -> None:
+        """Replace each floating-point Keras variable by its mean over the ranks (batch-norm statistics)."""
+        floats = [v for v in variables if v.dtype.startswith("float")]
+        if self.size > 1 and floats:
+            wait_for_ranks()
+            means = self._hvd.grouped_allreduce([v.value for v in floats], op=self._hvd.Average, name="variables")
+            for variable, mean in zip(floats, means, strict=True):
+                variable.assign(mean)
+
+    def sum_array(self, values: np.ndarray) -> np.ndarray:
+        """Element-wise sum over the ranks, in float64."""
+        if self.size == 1:
+            return np.asarray(values, np.float64)
+        wait_for_ranks()
+        return self._hvd.allreduce(np.asarray(values, np.float64), op=self._hvd.Sum, name="sum").numpy()
+
+    def all_gather_rows(self, values: np.ndarray) -> np.ndarray:
+        """float64 [ranks, ...]: the arrays of all ranks, of one shape, on every rank."""
+        rows = np.zeros((self.size, *values.shape))
+        rows[self.rank] = values
+        return self.sum_array(rows)
+
+    def broadcast_array(self, values: np.ndarray | None) -> np.ndarray:
+        """float64: rank 0's array on every rank; what the others pass is not looked at."""
+        shape = self.all_gather(list(values.shape) if values is not None else None)[0]
+        return self.sum_array(values if values is not None and self.is_rank0 else np.zeros(shape))
+
+    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sum over the ranks of each named value; every rank must pass the same names."""
+        names = sorted(values)
+        return dict(zip(names, self.sum_array(np.array([values[n] for n in names])).tolist(), strict=True))
+
+    def all_gather(self, value: Any) -> list[Any]:
+        """The JSON-able values of all ranks, in rank order, on every rank."""
+        if self.size == 1:
+            return [value]
+        wait_for_ranks()
+        sent = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = self._hvd.allgather(np.array([len(sent)]), name="gather_lengths").numpy()
+        received = self._hvd.allgather(sent, name="gather").numpy().tobytes()
+        ends = np.cumsum(lengths)
+        return [json.loads(received[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+
+    def run_on_rank0(self, make: Callable[[], Any]) -> Any:
+        """Call `make` on rank 0 alone and give its JSON-able result to all; a UserError there is raised on all."""
+        outcome: dict[str, Any] = {}
+        if self.is_rank0:
+            try:
+                outcome = {"value": make()}
+            except UserError as error:
+                outcome = {"error": str(error)}
+        outcome = self.all_gather(outcome)[0]
+        if "error" in outcome:
+            raise UserError(outcome["error"])
+        return outcome["value"]
+
+
+def group_by_size(items: Sequence[Any], sizes: Sequence[int], count: int) -> list[list[Any]]:
+    """Neighbouring items in at most `count` groups of about equal total size."""
+    groups: list[list[Any]] = [[] for _ in range(count)]
+    before, total = 0, sum(sizes)
+    for item, size in zip(items, sizes, strict=True):
+        groups[min(count - 1, (before + size // 2) * count // max(total, 1))].append(item)
+        before += size
+    return [group for group in groups if group]

@@ -1,0 +1,1 @@
+"""Inpainting without training anything: classical baselines, image metrics, photos of any size."""

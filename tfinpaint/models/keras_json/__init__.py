@@ -1,0 +1,1 @@
+"""Networks that a JSON file describes: read, and built from an allow-list of layers."""

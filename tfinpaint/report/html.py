@@ -1,0 +1,76 @@
+"""report.html: one file that holds its figures, so that it can be mailed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from tfinpaint.storage.files import write_text
+from tfinpaint.version import __version__
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a heading, then whatever of these it has; left out where it has nothing.
+
+    Attributes:
+        table: rows; the first one is the heading row.
+        figures: PNG or GIF files, shown in order; those that do not exist are left out.
+        text: preformatted text.
+    """
+
+    heading: str
+    table: Sequence[Sequence[Any]] = field(default_factory=list)
+    figures: Sequence[Path] = field(default_factory=list)
+    text: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the heading would stand alone."""
+        return not (self.table or self.text or any(figure.exists() for figure in self.figures))
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write the page whole or not at all; everything that comes from outside is escaped."""
+    environment = Environment(loader=PackageLoader("tfinpaint.report", "."), autoescape=True)
+    page = environment.get_template("page.html.j2").render(
+        title=title,
+        version=__version__,
+        sections=[
+            {
+                "heading": section.heading,
+                "table": [[_shown(cell) for cell in row] for row in section.table],
+                "figures": [(figure.stem, _embed(figure)) for figure in section.figures if figure.exists()],
+                "text": section.text,
+            }
+            for section in sections
+            if not section.is_empty
+        ],
+    )
+    write_text(path, page)
+
+
+def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
+    """Return a row for each figure that there is; those that are made of several have tables of their own."""
+    figures = {
+        name.replace("_", " "): value
+        for name, value in summary.items()
+        if value is not None and not isinstance(value, Mapping)
+    }
+    return [["figure", "value"], *([name, value] for name, value in figures.items())]
+
+
+def _shown(cell: Any) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+
+
+def _embed(figure: Path) -> str:
+    kind = "gif" if figure.suffix == ".gif" else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(figure.read_bytes()).decode()

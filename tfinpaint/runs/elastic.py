@@ -1,0 +1,164 @@
+"""Elastic runs: training goes on with the ranks that are left when some are lost, and with those that come.
+
+Horovod's own elastic decorator swallows errors, and its state class does not work with Keras 3. Here the state that
+survives is what lies on disk, the run's newest checkpoint, and nothing else: when a rank is lost, or hosts have come or
+gone, every process that is left asks the launcher for a new rank and executes itself again in its place, to go on as
+with `--resume`. That costs the seconds of an import, as long as a new rank takes too. Within one process Horovod 0.28.1
+crashes when it starts a second time with its cycle time set, and TensorFlow keeps every training step ever traced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+from tfinpaint.checkpoint import find
+from tfinpaint.cli import command
+from tfinpaint.config.checks import check_ranks, fitting_ranks
+from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.distributed import rendezvous
+from tfinpaint.distributed import world as dist
+from tfinpaint.distributed.failures import loss_to_survive
+from tfinpaint.distributed.launch import join_ranks, leave_ranks
+from tfinpaint.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FRUITLESS_RESTARTS = 5  # with no checkpoint written between them, after which a run gives up
+HISTORY = "TFINPAINT_ELASTIC_HISTORY"  # environment variable
+
+
+@dataclass(frozen=True)
+class History:
+    """What the ranks of a run know of it beyond the configuration; one that joins later takes it from the others.
+
+    Attributes:
+        restarts: how often the ranks have started again.
+        fruitless: how often since a checkpoint was written.
+        first, newest: newest checkpoint when the run was launched, and when ranks last joined; None for none.
+        ranks: their number when they last joined.
+        happened: why they started again.
+    """
+
+    restarts: int = 0
+    fruitless: int = 0
+    first: str | None = None
+    newest: str | None = None
+    ranks: int = 0
+    happened: str = ""
+
+
+def run_elastic(body: Callable[[command.Options, dist.World], None], options: command.Options) -> None:
+    """Join the ranks and run a command's body; in an elastic run this process starts again as often as need be.
+
+    Args:
+        body: called on every rank. What it has done counts as far as its checkpoints go.
+
+    Raises:
+        UserError: the configuration does not suit an elastic run, or to start again does not help.
+    """
+    settings, folder = options.config.distributed, options.config.workdir
+    if not rendezvous.is_elastic():
+        body(options, join_ranks(settings, folder))
+        return
+    check(options.config)
+    environment = dict(os.environ)  # as the launcher made it, before Horovod's settings are added
+    history = History(**json.loads(environment.pop(HISTORY, "{}")))
+    try:
+        world = join_ranks(settings, folder)
+        command.log_to_stdout(world.rank)
+        history = agree(history, world, options.config)
+        body(options_after(history, options), world)
+        world.all_gather("done")  # rank 0 is the last: it writes the report
+    except rendezvous.DismissedError as end:
+        log.warning(str(end))
+    except BaseException as error:
+        happened = loss_to_survive(error)
+        if happened is None:
+            raise
+        log.warning(f"{happened}; starting again from the newest checkpoint")
+        _start_again(replace(history, restarts=history.restarts + 1, happened=happened), environment)
+
+
+def check(config: Config) -> None:
+    """What an elastic run needs, whatever the number of ranks.
+
+    Raises:
+        ConfigError: the configuration lacks it.
+    """
+    if config.data.input_path and config.checkpoints.save is None:
+        raise ConfigError("an elastic run goes on from its checkpoints: set checkpoints.save, the folder for them")
+    if config.data.batch_size_per_rank:
+        raise ConfigError(
+            "an elastic run keeps its batch when the number of ranks changes: set data.batch_size_per_rank: false, and "
+            "data.batch_size to the images of all ranks together"
+        )
+
+
+def agree(own: History, world: dist.World, config: Config) -> History:
+    """The history that all ranks go on with: that of those who have seen the most.
+
+    Raises:
+        UserError: the batch cannot be shared by this many ranks, or the run does not get any further.
+    """
+    newest = world.run_on_rank0(lambda: newest_commit(config))
+    past = History(**max(world.all_gather(asdict(own)), key=lambda history: history["restarts"]))
+    fits = ", ".join(map(str, fitting_ranks(config)))
+    change = f"{past.ranks} rank(s) are now {world.size}" if past.restarts else f"{world.size} rank(s)"
+    try:
+        check_ranks(config, world.size)
+    except ConfigError as error:
+        raise UserError(f"{change}: {error}; numbers that fit: {fits}") from None
+    if past.restarts == 0:
+        log.info(f"Elastic: the batches can be shared by {fits} ranks")
+        return History(first=newest, newest=newest, ranks=world.size)
+    fruitless = past.fruitless + 1 if newest == past.newest else 0
+    if fruitless > FRUITLESS_RESTARTS:
+        raise UserError(
+            f"started again {fruitless} times without a checkpoint between; the last time: {past.happened}. Look for "
+            "the cause, or save more often, then go on with --resume"
+        )
+    log.info(f"{change}: going on from {newest.split()[0] if newest else 'the beginning'}")
+    return replace(past, fruitless=fruitless, newest=newest, ranks=world.size)
+
+
+def options_after(history: History, options: command.Options) -> command.Options:
+    """The options with which the body runs, so that it goes on with its own run and no earlier one."""
+    if history.restarts == 0:
+        return options
+    if options.resume or history.newest not in (None, history.first):
+        return replace(options, resume=True, overwrite=False)
+    # Nothing has been saved yet: what lies there is what this run may replace, as it had found out when it started.
+    return replace(options, overwrite=True)
+
+
+def newest_commit(config: Config) -> str | None:
+    """The newest state that a run can go on from, as "name time": other than before once one has been written."""
+    saved = find.list_checkpoints(config.checkpoints.save) if config.checkpoints.save else []
+    if not saved:
+        return None
+    return f"{saved[-1].name} {saved[-1].stat().st_mtime_ns}"
+
+
+def _start_again(history: History, environment: Mapping[str, str]) -> None:
+    """Become the process that the launcher would start: for it, and for the terminal, still the same one."""
+    leave_ranks()
+    try:
+        place = rendezvous.ask_for_place()
+    except rendezvous.DismissedError as end:
+        log.warning(str(end))
+        return
+    sys.stdout.flush()
+    for number in os.listdir("/dev/fd"):  # Horovod's connections, by whose end other ranks notice, and the run's lock
+        with contextlib.suppress(OSError):
+            os.set_inheritable(int(number), int(number) <= 2)
+    os.execve(  # noqa: S606 -- this program again, with its own arguments
+        sys.executable,
+        [sys.executable, *sys.orig_argv[1:]],
+        {**environment, **place, HISTORY: json.dumps(asdict(history))},
+    )

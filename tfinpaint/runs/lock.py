@@ -1,0 +1,71 @@
+"""The folders that a run writes into: one process's at a time, and left as they were where the run never begins."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from tfinpaint.errors import UserError
+from tfinpaint.storage.atomic import make_folder
+
+LOCK = ".lock"  # in the folders of runs and of checkpoints
+
+
+class RunLock:
+    """Locks on the folders of a run, held until the end of a `with`, or of the process, however it ends.
+
+    Where `begin` was not called by then, the folders and lock files that the claim has made are removed again.
+    """
+
+    def __init__(self) -> None:
+        self._locks: list[IO[str]] = []
+        self._made: list[Path] = []  # folders and lock files, in the order in which they were made
+        self._begun = False
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        made = [] if self._begun else self._made
+        for path in reversed(made):
+            with contextlib.suppress(OSError):  # somebody has put files there
+                path.rmdir() if path.is_dir() else path.unlink()
+        for lock in self._locks:
+            lock.close()
+        self._locks, self._made = [], []
+
+    def take(self, folder: Path) -> None:
+        """Make a folder where there is none, and lock it.
+
+        Raises:
+            UserError: another process, or another run of this one, holds it.
+            OSError: it cannot be made or written.
+        """
+        self._made += [each for each in reversed((folder, *folder.parents)) if not each.exists()]
+        make_folder(folder)
+        path = folder / LOCK
+        while True:
+            is_new = not path.exists()
+            lock = path.open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                raise UserError(
+                    f"{folder}: another process is training there; name another folder (--workdir, checkpoints.save)"
+                ) from None
+            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                break
+            lock.close()  # a claim that has ended meanwhile has removed this file
+        self._locks.append(lock)
+        self._made += [path] if is_new else []
+
+    def begin(self) -> None:
+        """Let everything stay: the run begins."""
+        self._begun = True

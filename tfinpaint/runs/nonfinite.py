@@ -1,0 +1,105 @@
+"""The batches at which training was stopped because a loss or a gradient was not finite, kept to be looked into."""
+
+from __future__ import annotations
+
+import io
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfinpaint.batch import Batch
+from tfinpaint.data.listing.listing import Listing
+from tfinpaint.errors import UserError
+from tfinpaint.storage.files import write_bytes
+from tfinpaint.storage.safe_npz import read_whole_npz, write_npz
+
+log = logging.getLogger(__name__)
+
+NONFINITE_FOLDER = "spoilt"
+_FACTS = ("loss", "where", "images")  # beside the batch's tensors
+
+
+@dataclass(frozen=True)
+class NonfiniteBatch:
+    """A batch of one rank that was kept.
+
+    Attributes:
+        batch: its tensors by name, as the trainer was given them.
+        loss: this rank's loss.
+        where: epoch and step.
+        images: the file of each example.
+    """
+
+    batch: dict[str, np.ndarray]
+    loss: float
+    where: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NonfiniteKeeper:
+    """Keeps one batch of this rank, the last.
+
+    Attributes:
+        listing: what the examples' numbers are the numbers of.
+    """
+
+    run_folder: Path
+    rank: int
+    listing: Listing
+
+    def __call__(self, batch: Batch, loss: float, where: str) -> str | None:
+        """Write `spoilt/epoch_E_step_S_rank_R.npz`, whole or not at all; where that fails, the run's error is enough.
+
+        Returns:
+            The file, None where there is none.
+        """
+        folder, ending = self.run_folder / NONFINITE_FOLDER, f"_rank_{self.rank}.npz"
+        path = folder / f"{where.replace(', ', '_').replace(' ', '_')}{ending}"
+        arrays: dict[str, Any] = {name: np.asarray(tensor) for name, tensor in batch.items()}
+        images = [self.listing.place(int(example)) for example in arrays["examples"]]
+        facts: dict[str, Any] = {"loss": np.float64(loss), "where": np.str_(where), "images": np.array(images, np.str_)}
+        try:
+            contents = io.BytesIO()
+            write_npz(contents, {**facts, **arrays})
+            write_bytes(path, contents.getbuffer())
+            for earlier in set(folder.glob(f"*{ending}")) - {path}:
+                earlier.unlink()
+        except OSError as error:
+            log.warning(f"{path}: the batch cannot be kept: {error.strerror}")
+            return None
+        return str(path)
+
+
+def load_nonfinite_batch(path: Path) -> NonfiniteBatch:
+    """Read what a `Keeper` has written.
+
+    Raises:
+        UserError: it is no such file, or damaged.
+    """
+    arrays = read_whole_npz(path)
+    try:
+        images = tuple(arrays["images"].tolist())
+        batch = {name: array for name, array in arrays.items() if name not in _FACTS}
+        if {len(array) for array in batch.values()} != {len(images)} or not {"inputs", "targets"} <= set(batch):
+            raise ValueError("not the tensors of a batch")
+        return NonfiniteBatch(batch, float(arrays["loss"]), str(arrays["where"]), images)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a batch that a run has kept: {error}") from None
+
+
+def find_nonfinite_batches(run_folder: Path) -> Path:
+    """The batch kept last.
+
+    Raises:
+        UserError: there is none.
+    """
+    kept = sorted((run_folder / NONFINITE_FOLDER).glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    if not kept:
+        raise UserError(
+            f"{run_folder / NONFINITE_FOLDER}: no batch is kept there; it takes a run that ended as not finite"
+        )
+    return kept[-1]

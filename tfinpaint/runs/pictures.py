@@ -1,0 +1,158 @@
+"""How well a run restores erased images: what formulas reach on the same holes, and pictures to perceptual_term by."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tfinpaint.batch import Batch, tensors_of
+from tfinpaint.inpainting.classical import restore_by_baselines
+from tfinpaint.inpainting.metrics import METRIC_LABELS
+from tfinpaint.report import animation
+from tfinpaint.report.figures import attempt_figure, draw_curve, draw_grid, shrink_images
+from tfinpaint.report.metrics_log import (
+    FIGURES,
+    MOST_PICTURES,
+    RESTORATIONS,
+    SEGMENTATION,
+    MetricsLog,
+    by_epoch,
+    epoch_file,
+    is_kept,
+)
+from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
+from tfinpaint.runs.run import Run
+from tfinpaint.storage.files import write_bytes
+from tfinpaint.train.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+# image of 64 pixels and up to 6 s for one of 512
+MOST_SHOWN_PIXELS = 2**16  # of an image of which a figure shows the baselines: there it takes a second at most
+FRAMES = "animation"
+CURVES = ("hole_psnr_db", "hole_ssim")
+
+
+def shown_baselines(originals: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Restore images for a figure: those of more than MOST_SHOWN_PIXELS at a reduced size, which the names tell.
+
+    Args:
+        originals: float [images, height, width, channels], 0 to 1.
+        masks: [images, height, width, 1], above 0 in the hole.
+
+    Returns:
+        Heading of a column -> restored images.
+    """
+    height, width = originals.shape[1:3]
+    factor = math.ceil(math.sqrt(height * width / MOST_SHOWN_PIXELS))
+    if factor == 1:
+        return {baseline_label(name): images for name, images in restore_by_baselines(originals, masks).items()}
+    most = -(-max(height, width) // factor)
+    small, holes = (shrink_images(array.astype(np.float32), most) for array in (originals, masks))
+    size = f"{small.shape[2]} x {small.shape[1]}"
+    log.info(f"The figures show the baselines at {size} pixels: the images have {width} x {height}")
+    return {f"{baseline_label(name)}\nat {size}": images for name, images in restore_by_baselines(small, holes).items()}
+
+
+@dataclass
+class Pictures:
+    """The pictures of a run, of a few images that stay the same. Rank 0 has them drawn.
+
+    Attributes:
+        sample: a batch of these images.
+        title: what they are.
+    """
+
+    run: Run
+    trainer: Trainer
+    sample: Batch
+    title: str
+    _arrays: dict[str, np.ndarray] = field(init=False)
+    _baselines: dict[str, np.ndarray] = field(init=False, default_factory=dict)
+    _animated: int = field(init=False, default=0)  # frames of the animation that was made last
+
+    def __post_init__(self) -> None:
+        self._arrays = {name: tensor.numpy() for name, tensor in tensors_of(self.sample).items()}
+        if self._restores:
+            self._baselines = shown_baselines(self._arrays["originals"], self._arrays["mask"])
+
+    @property
+    def _restores(self) -> bool:
+        return self.run.config.measures_pixels
+
+    def add_frame(self, epoch: int) -> None:
+        """Keep how the first image is restored after this epoch: erased, restored and original side by side."""
+        if not self._restores or not is_kept(epoch, self.run.config.num_epochs, animation.MOST_FRAMES):
+            return
+        composite = self._composite(self.trainer.predict(self.sample["inputs"][:1]))
+        original, mask = self._arrays["originals"][0], self._arrays["mask"][0]
+        frame = np.concatenate([original * (1 - mask), composite[0], original], axis=1)
+        animation.add_frame(self._folder / FRAMES, epoch, frame)
+
+    def draw(self, metrics: MetricsLog, scored: BaselineScores | None) -> None:
+        """Draw the images, the curves and the animation anew.
+
+        Args:
+            scored: None where nothing was measured.
+        """
+        epoch = metrics.records[-1]["epoch"] if metrics.records else 0
+        path = self._folder / f"{RESTORATIONS}.png"
+        with attempt_figure(path):
+            self._draw_images(epoch, path, metrics)
+        self._animate(is_last=epoch >= self.run.config.num_epochs)
+        if not self.run.config.data.input_path:
+            return  # an evaluation is a single point
+        self._curve(metrics, "loss", f"{self.run.config.loss.function} loss", None)
+        for name, label in SEGMENTATION.items() if self.run.config.data.target_is_mask else ():
+            self._curve(metrics, name, label, None)
+        for name in CURVES if scored else ():
+            self._curve(metrics, name, METRIC_LABELS[name], scored)
+
+    def _animate(self, *, is_last: bool) -> None:
+        """Make the animation anew where it would have half as many frames more: it takes seconds to make."""
+        frames = len(by_epoch(self._folder / FRAMES))
+        if is_last or frames >= 1.5 * self._animated:
+            self._animated = frames
+            path = self._folder / f"{FRAMES}.gif"
+            with attempt_figure(path):
+                animation.write_animation(self._folder / FRAMES, path)
+
+    def _draw_images(self, epoch: int, path: Path, metrics: MetricsLog) -> None:
+        at_epoch = f", epoch {epoch}" if self.run.config.data.input_path else ""
+        draw_grid(self._columns(), f"{self.title}{at_epoch}", path)
+        config = self.run.config
+        number, total = (-(-epochs // config.figures_interval) for epochs in (epoch, config.num_epochs))
+        if is_kept(number, total, MOST_PICTURES):
+            kept = epoch_file(self._folder / RESTORATIONS, epoch)
+            write_bytes(kept, path.read_bytes())
+            metrics.add_picture(RESTORATIONS, kept, epoch)
+
+    def _curve(self, metrics: MetricsLog, name: str, label: str, scored: BaselineScores | None) -> None:
+        levels = {baseline_label(each): values[name] for each, values in scored.scores.items()} if scored else None
+        path = self._folder / f"{name}.png"
+        with attempt_figure(path):
+            draw_curve(metrics.records, name, label, path, levels)
+
+    @property
+    def _folder(self) -> Path:
+        return self.run.folder / FIGURES
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        """Name -> images, one for each example, of a grid."""
+        arrays, outputs = self._arrays, self.trainer.predict(self.sample["inputs"])
+        if self._restores:
+            shown = {"original": arrays["originals"], "input": arrays["inputs"], "output": outputs}
+            return {**shown, "composite": self._composite(outputs), **self._baselines}
+        if self.run.config.data.target_is_mask and outputs.shape[-1] > 1:
+            outputs = outputs.argmax(axis=-1)
+        targets = {"target": arrays["targets"]} if "targets" in arrays else {}
+        return {"input": arrays["inputs"], **targets, "output": outputs}
+
+    def _composite(self, outputs: np.ndarray) -> np.ndarray:
+        """The originals with the outputs in their holes; for one image or for all."""
+        originals, mask = self._arrays["originals"][: len(outputs)], self._arrays["mask"][: len(outputs)]
+        return np.where(mask > 0, outputs, originals)

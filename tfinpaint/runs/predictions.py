@@ -1,0 +1,79 @@
+"""Writing a model's outputs for every held-out image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfinpaint.errors import UserError
+from tfinpaint.report import predictions
+from tfinpaint.report.predictions import PredictionsPart
+from tfinpaint.runs.build import output_activation
+from tfinpaint.runs.data import DataSet
+from tfinpaint.runs.run import Run
+from tfinpaint.storage.write_errors import explain_os_error
+from tfinpaint.system.paths import display_path
+from tfinpaint.train.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+LOGARITHMS = "log_softmax"  # the activation whose outputs are logarithms of probabilities
+
+
+def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequence[str] = ()) -> None:
+    """Predict every image of `data` once, over all ranks, into `data.test_output_path`.
+
+    Args:
+        classes: of a classifier, whose outputs are written as probabilities, with a table of the best.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder, paths = run.config.data.test_output_path, data.images.listing.paths
+    assert folder is not None
+    run.world.doing(f"writing predictions into {folder}")
+    failure = None
+    try:
+        _write_share(run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == LOGARITHMS)
+    except OSError as error:
+        failure = _in_words(error)
+    failures = [
+        each for each in run.world.all_gather(failure) if each
+    ]  # every part is there before they are put together
+    if run.world.is_rank0 and not failures:  # no rank waits for this: it may take longer than a collective may
+        try:
+            name = predictions.RMLDNN_HDF5 if run.config.output_format == "rmldnn" else predictions.HDF5
+            merged = predictions.merge(folder, run.world.size, name, classes=classes)
+            if classes:
+                predictions.write_table(merged, paths, classes)
+        except OSError as error:
+            failures = [_in_words(error)]
+    if failures:
+        predictions.remove_parts(folder)
+        raise UserError(f"{folder}: the predictions cannot be written: {failures[0]}")
+    log.info(f"Predictions of {len(data)} images: {display_path(folder)}")
+
+
+def _in_words(error: OSError) -> str:
+    return f"{error.filename}: {explain_os_error(error)}" if error.filename else explain_os_error(error)
+
+
+def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are_logarithms: bool) -> None:
+    listing, shard = data.images.listing, data.images.shard
+    names = predictions.picture_names(listing.paths)
+    part = PredictionsPart(
+        folder, run.world.rank, names, classes=run.config.data.target_is_mask,
+        channels_first=run.config.output_format == "rmldnn",
+    )  # fmt: skip
+    indices = iter(shard.indices(len(listing)))
+    try:
+        for batch in data.evaluation_batches():
+            run.world.working()
+            outputs = trainer.predict(batch["inputs"])
+            for output in np.exp(outputs) if are_logarithms else outputs:
+                part.add(listing.paths[next(indices)], output)
+    finally:
+        part.close()

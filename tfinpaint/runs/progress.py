@@ -1,0 +1,130 @@
+"""How far a run is: a live bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from tfinpaint.distributed.launch import was_launched
+from tfinpaint.inpainting import metrics
+from tfinpaint.inpainting.metrics import METRICS
+from tfinpaint.runs.time_left import TimeLeft
+from tfinpaint.system.progress import duration
+from tfinpaint.train.totals import EpochResult
+from tfinpaint.train.trainer import ReadLoss
+
+PLAIN_INTERVAL_SECONDS = 15.0
+BAR_INTERVAL_SECONDS = 0.5  # reading the loss waits for the device: not at every step
+COMPILING = "Compiling the training step (this can take a minute)..."
+
+
+class RunProgress:
+    """Shows the steps of a run, the loss and the time left. Silent where `enabled` is false.
+
+    Attributes:
+        first_step, num_epochs, steps_per_epoch: the run's extent; `first_step` steps were done before.
+        end_in_steps: of `TimeLeft`.
+    """
+
+    def __init__(
+        self, *, enabled: bool, first_step: int, num_epochs: int, steps_per_epoch: int, end_in_steps: float = 0.0
+    ) -> None:
+        self._enabled = enabled
+        self._num_epochs, self._steps = num_epochs, steps_per_epoch
+        self._done, self._total = first_step, num_epochs * steps_per_epoch
+        self._time_left = TimeLeft(
+            first_step=first_step, num_epochs=num_epochs, steps_per_epoch=steps_per_epoch, end_in_steps=end_in_steps
+        )
+        self._printed = self._updated = time.monotonic()
+        self._bar = _make_bar() if enabled else None
+        if self._bar:
+            self._task = self._bar.add_task("", total=self._total, completed=first_step, left="")
+
+    def begin(self) -> None:
+        """Say, before the first step, why nothing is seen yet."""
+        if self._enabled and self._done < self._total:
+            self._print(COMPILING)
+
+    def step(self, epoch: int, read_loss: ReadLoss) -> None:
+        """Note that a step is done; show the loss and the time left now and then."""
+        if not self._enabled:
+            return
+        now = time.monotonic()
+        self._done += 1
+        self._time_left.step(now)
+        if self._bar:
+            self._bar.update(self._task, completed=self._done)
+            if now - self._updated > BAR_INTERVAL_SECONDS or not self._bar.live.is_started:
+                self._update(epoch, read_loss())
+        elif now - self._printed > PLAIN_INTERVAL_SECONDS:
+            place = f"epoch {epoch}/{self._num_epochs} step {(self._done - 1) % self._steps + 1}/{self._steps}"
+            self._print("  ".join([f"  {place}", f"loss {read_loss():.4f}", *self._left()]))
+
+    def epoch_end(self, epoch: int, train: EpochResult, test: EpochResult | None) -> None:
+        """Show the figures of an epoch."""
+        if not self._enabled:
+            return
+        parts = [f"epoch {epoch}/{self._num_epochs}", *_figures("", train)]
+        if test:
+            parts += _figures("test ", test)
+        parts.append(f"{train.images_per_second:.1f} images/s")
+        if self._bar:
+            self._update(epoch, train.values["loss"])
+            self._print("\n".join(_in_lines(parts, self._bar.console.width)))
+        else:
+            self._print("  ".join([*parts, *self._left()]))
+
+    def close(self) -> None:
+        """Leave the bar as it is now and give the terminal back."""
+        if self._bar:
+            self._bar.stop()
+
+    def _update(self, epoch: int, loss: float) -> None:
+        assert self._bar
+        self._updated = time.monotonic()
+        text = f"epoch {epoch}/{self._num_epochs} loss {loss:.4f}"
+        self._bar.update(self._task, description=text, left="".join(self._left()), refresh=True)
+        self._bar.start()  # not before: there is nothing to show while the step is being compiled
+
+    def _left(self) -> list[str]:
+        """The time left in words; none at the end, and as long as it is not known."""
+        seconds = self._time_left.seconds(time.monotonic())
+        return [] if seconds is None or self._done >= self._total else [f"{duration(seconds)} left"]
+
+    def _print(self, text: str) -> None:
+        self._printed = time.monotonic()
+        print(text, flush=True)
+
+
+def _make_bar() -> Progress | None:
+    """A bar, where standard output is a terminal that can show one."""
+    # mpirun gives rank 0 a pseudo-terminal and then prefixes every line: no place for a bar.
+    if not sys.stdout.isatty() or was_launched():
+        return None
+    console = Console(soft_wrap=True, highlight=False)  # long lines above the bar are broken by the terminal alone
+    if not console.is_interactive:
+        return None
+    text, left = TextColumn("{task.description}"), TextColumn("{task.fields[left]}")
+    columns = (text, BarColumn(None), MofNCompleteColumn(), left)
+    # While it is shown, rich puts what is printed above it.
+    return Progress(*columns, console=console, expand=True, redirect_stderr=sys.stderr.isatty())
+
+
+def _in_lines(parts: Sequence[str], width: int) -> list[str]:
+    """The parts in lines of at most `width` characters, where a part is not longer; all but the first are indented."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) > width:
+            lines.append("")
+        lines[-1] += f"  {part}"
+    return lines
+
+
+def _figures(prefix: str, result: EpochResult) -> list[str]:
+    """All but the many measurements, of which one is enough to follow a run by."""
+    hidden = set(METRICS) - {metrics.HEADLINE}
+    return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]

@@ -1,0 +1,40 @@
+"""Whether files fit where they are to be written: the space on the disk, and the largest file of this process."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+MARGIN_BYTES = 32 * 2**20  # what the file formats add, and what other programs write meanwhile
+
+
+def find_shortage(folder: Path, file_bytes: Mapping[str, int], sets: int = 1) -> str | None:
+    """Return why files cannot be written into a folder, and what to do; None where nothing is known against it.
+
+    A quota is not known before it is exceeded.
+
+    Args:
+        folder: where they are to be; it must exist.
+        file_bytes: name of each file -> its size in bytes, or a little less.
+        sets: how many such sets of files are to be there at the same time, beside those that are there already.
+
+    Raises:
+        OSError: the folder cannot be looked at.
+    """
+    largest = max(file_bytes, key=lambda name: file_bytes[name])
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and file_bytes[largest] > limit:
+        return (
+            f"{largest} takes {_in_mib(file_bytes[largest])}, and this process may write files of at most "
+            f"{_in_mib(limit)}; raise that limit (ulimit -f)"
+        )
+    needed, free = sets * sum(file_bytes.values()) + MARGIN_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
+        return f"{_in_mib(free)} are free, {_in_mib(needed)} are needed; free some space"
+    return None
+
+
+def _in_mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size < 100 * 2**20 else f"{size // 2**20} MiB"

@@ -1,0 +1,52 @@
+"""Say in words why a file could not be written, and what the user can do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+# What the user can do about an error of writing, by its number.
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or ask for a larger quota",
+    errno.EFBIG: "raise the largest size of a file that this process may write (ulimit -f)",
+    errno.EROFS: "mount the file system for writing, or name another folder",
+    errno.EIO: "check the disk, or name another folder",
+}
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Return whether writing failed for a reason that the user can mend, such as a full disk."""
+    return isinstance(error, OSError) and error.errno in _REMEDIES
+
+
+def explain_os_error(error: OSError) -> str:
+    """Return what happened and what to do about it, without the name of the file."""
+    said = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{said}; {remedy}" if remedy else said
+
+
+def library_error(message: str, path: Path) -> OSError:
+    """Return the OSError that the message of a library tells of, which has no number of it: TensorFlow's."""
+    code = next((code for code in _REMEDIES if os.strerror(code) in message), errno.EIO)
+    return OSError(code, os.strerror(code), str(path))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the name of the file to an OSError raised within; the system names it only where opening fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None

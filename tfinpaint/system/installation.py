@@ -1,0 +1,92 @@
+"""Which TensorFlow, Horovod and MPI are installed, and whether they can be imported. Imports none of them here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import metadata, util
+from pathlib import Path
+
+from tfinpaint.system.subprocesses import failure_reason, find_program, run_bounded
+
+IMPORT_SECONDS = 120
+QUESTION_SECONDS = 20
+
+# Runs in a process of its own: a broken library may end the process that loads it, and importing takes seconds.
+_IMPORTS = """
+import json
+found = {}
+try:
+    import tensorflow
+    found["gpus"] = len(tensorflow.config.list_physical_devices("GPU"))
+    import horovod.tensorflow as hvd
+    found["parts"] = {"MPI": bool(hvd.mpi_built()), "Gloo": bool(hvd.gloo_built()), "NCCL": bool(hvd.nccl_built())}
+except Exception as error:
+    found["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of importing TensorFlow, and Horovod after it.
+
+    Attributes:
+        gpus: how many GPUs TensorFlow sees; None where it cannot be imported.
+        parts: whether Horovod was built with `MPI`, `Gloo`, `NCCL`; empty where it cannot be imported.
+        error: of the import that failed.
+    """
+
+    gpus: int | None = None
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    error: str = ""
+
+
+def version(*packages: str) -> str | None:
+    """The version of the first of these packages that is installed; behind it the name, unless it is the first's."""
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(package) + (f" ({package})" if package != packages[0] else "")
+    return None
+
+
+def imported() -> Imported:
+    """Import TensorFlow and Horovod in a process of their own."""
+    _, output = run_bounded([sys.executable, "-c", _IMPORTS], IMPORT_SECONDS)
+    try:
+        return Imported(**json.loads(output.strip().splitlines()[-1]))
+    except (IndexError, TypeError, ValueError):  # the process ended before it could tell
+        return Imported(error=failure_reason(output))
+
+
+def mpirun() -> str | None:
+    """Version and path of the mpirun that would be used."""
+    path = find_program("mpirun")
+    if not path:
+        return None
+    try:
+        output = run_bounded([path, "--version"], QUESTION_SECONDS)[1]
+    except OSError as error:
+        output = str(error)
+    return f"{failure_reason(output)}, {path}"
+
+
+def mpi_of_horovod() -> str | None:
+    """The MPI library that Horovod is linked to, as the dynamic linker finds it; None where that cannot be told."""
+    package = util.find_spec("horovod")
+    for folder in (package and package.submodule_search_locations) or []:
+        for library in Path(folder, "tensorflow").glob("mpi_lib*.so"):
+            with suppress(OSError):
+                return linked_mpi(run_bounded(["ldd", str(library)], QUESTION_SECONDS)[1])
+    return None
+
+
+def linked_mpi(listing: str) -> str | None:
+    """The path of libmpi in what `ldd` lists, `not found` where the linker misses it, None where it is not listed."""
+    found = re.search(r"libmpi\.so\S* => (not found|\S+)", listing)
+    return os.path.normpath(found[1]) if found else None

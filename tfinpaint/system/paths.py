@@ -1,0 +1,27 @@
+"""Show paths, and tell which names are text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def is_text(name: str) -> bool:
+    """Return True for a name in UTF-8: those of files can have other bytes, which Python keeps as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def display_path(path: Path) -> str:
+    """Return the path relative to the working directory where that is shorter."""
+    try:
+        return min(os.path.relpath(path), str(path), key=len)
+    except OSError:  # the working directory has been deleted
+        return str(path)

@@ -1,0 +1,140 @@
+"""Make a process ready before anything else is imported. The package calls `prepare` when it is imported.
+
+Hence every process has the same settings, whatever command it runs: a rank, a child process, a test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from tfinpaint.errors import UserError
+from tfinpaint.system.paths import display_path
+
+ROOT = Path(__file__).parents[2]
+KERAS_FILE = Path(__file__).parent / "keras_home" / "keras.json"
+
+# What Keras reads when it is imported. Its folder holds a keras.json of ours, in place of the user's ~/.keras.
+_KERAS = {
+    "KERAS_HOME": str(KERAS_FILE.parent),
+    "KERAS_BACKEND": "tensorflow",
+    "TF_USE_LEGACY_KERAS": "0",  # Horovod asks TensorFlow for a Keras when it is imported
+}
+# The packages that all commands import, by their modules. The doctor tells which of the others are missing.
+_NEEDED = ("numpy", "PIL", "pydantic", "yaml", "rich", "h5py")
+
+overridden: dict[str, str] = {}  # variables of the user's that this process does not use, and their values
+
+
+def prepare_process() -> None:
+    """Open the standard streams, set what TensorFlow, Keras and Matplotlib read, look for what all commands need.
+
+    Raises:
+        SystemExit: something is missing and a command was started; it prints one line.
+        ImportError: something is missing and the package is used as a library.
+    """
+    open_standard_streams()
+    overridden.update(isolate_keras(os.environ) | drop_backend(os.environ))
+    if not (problem := what_is_missing()):
+        return
+    if sys.argv and Path(sys.argv[0]).name in ("-m", "tfinpaint"):  # -m until Python has found the module to run
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(problem)
+
+
+def what_is_missing() -> str:
+    """Tell why no command can run here, and what to do; "" where all can."""
+    if sys.platform != "linux":
+        return f"tfinpaint runs on Linux, and this is {sys.platform}; use a container (docs/docker.md) or WSL 2"
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    return f"{', '.join(missing)} cannot be imported by {sys.executable}; {how_to_install()}" if missing else ""
+
+
+def open_standard_streams() -> None:
+    """Open /dev/null in place of the standard streams that this process was started without.
+
+    Otherwise the next file that is opened, a checkpoint for example, takes the stream's number, and every library that
+    prints would write into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number: this one
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 -- open until the process ends
+
+
+def isolate_keras(environment: MutableMapping[str, str]) -> dict[str, str]:
+    """Set what Keras reads: the user's variables and keras.json could change numbers, or keep it from starting.
+
+    Args:
+        environment: variables; changed in place.
+
+    Returns:
+        The variables that the user had set otherwise, and their values.
+    """
+    before = {name: value for name, value in environment.items() if name.startswith("KERAS_") or name in _KERAS}
+    for name in before:
+        del environment[name]
+    environment.update(_KERAS)
+    return {name: value for name, value in before.items() if value != _KERAS.get(name)}
+
+
+def drop_backend(environment: MutableMapping[str, str]) -> dict[str, str]:
+    """Remove MPLBACKEND, which no figure here needs, unless it names a module that is installed, such as a notebook's.
+
+    Matplotlib cannot be imported where the backend is unknown, and neither can Keras then.
+
+    Args:
+        environment: variables; changed in place.
+
+    Returns:
+        The variable that was removed, and its value.
+    """
+    name = environment.get("MPLBACKEND")
+    if name is None:
+        return {}
+    with contextlib.suppress(ImportError, ValueError):
+        if name.startswith("module://") and importlib.util.find_spec(name.removeprefix("module://")):
+            return {}
+    return {"MPLBACKEND": environment.pop("MPLBACKEND")}
+
+
+def user_keras_file() -> Path:
+    """Return the path of the keras.json that Keras would have read without `isolate_keras`."""
+    return Path(overridden.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
+
+
+def settle_imported_keras() -> None:
+    """Give a Keras that was imported before this package the same settings.
+
+    Raises:
+        UserError: it runs on another backend than TensorFlow.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None:
+        return
+    if keras.config.backend() != "tensorflow":
+        raise UserError(
+            f"Keras was imported before tfinpaint, with the backend {keras.config.backend()}; expected: tensorflow; "
+            "import tfinpaint first, or set KERAS_BACKEND=tensorflow"
+        )
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+
+
+def how_to_install() -> str:
+    """Tell, in words that follow a semicolon, how the packages become importable."""
+    activate, setup = ROOT / ".venv" / "bin" / "activate", ROOT / "scripts" / "setup"
+    if activate.exists() and Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
+        return f"activate the virtual environment: source {shlex.quote(display_path(activate))}"
+    if setup.exists():
+        return f"make the virtual environment with {shlex.quote(display_path(setup))}, then activate it"
+    return "install them: pip install tfinpaint[cpu]"

@@ -1,0 +1,96 @@
+"""Run a command in bounded time, end all that it started, and find the line that says why it failed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+GRACE_SECONDS = 10  # for a launcher to end its ranks
+OUTPUT_LIMIT = 1_000_000  # bytes of a command's output that are looked at
+
+_RANK_PREFIX = re.compile(r"\[[\d,]+\]<stderr>: ?")
+# Rulers, and what TensorFlow's C++ part tells whenever it is imported.
+_NOISE = re.compile(r"-+|WARNING: All log messages before absl.*|[IW]\d{4} .*|To enable the following instructions.*")
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment, in which this tfinpaint is imported, and programs beside Python are found last."""
+    package = str(Path(__file__).parents[2])
+    return os.environ | {
+        "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+    }
+
+
+def find_program(program: str) -> str | None:
+    """The path of a program on the PATH, or else beside this Python."""
+    return shutil.which(program, path=clean_environment()["PATH"])
+
+
+def run_bounded(command: Sequence[str], seconds: float) -> tuple[int | None, str]:
+    """Run a command without input.
+
+    Returns:
+        Its exit code, or None where it was ended because `seconds` had passed; what it printed.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    # A file, not a pipe: a process that outlives its launcher would keep a pipe open.
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=clean_environment(), start_new_session=True,
+        )  # fmt: skip
+        code = None
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            _end(process)
+        output.seek(0)
+        return code, output.read(OUTPUT_LIMIT).decode(errors="replace")
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and its group; mpirun, which horovodrun starts, is given time to end ranks in other groups."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while _is_group(process) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _is_group(process: subprocess.Popen) -> bool:
+    """Whether any process of its group is left; a process that has ended and is waited for here is not."""
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def failure_reason(output: str) -> str:
+    """The line of a failed command's output that says why: the first error, else the first that says anything.
+
+    What the ranks say counts before what their launcher says of them.
+    """
+    told = [line for line in output.splitlines() if _RANK_PREFIX.match(line)] or output.splitlines()
+    lines = [_RANK_PREFIX.sub("", line).strip() for line in told]
+    lines = [line for line in lines if line and not _NOISE.fullmatch(line)]
+    errors = [line for line in lines if "error:" in line.lower()]
+    return (errors or lines or ["it printed nothing"])[0]

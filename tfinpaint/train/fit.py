@@ -1,0 +1,63 @@
+"""Train epoch after epoch, evaluating after each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+
+from tfinpaint.batch import Batch
+from tfinpaint.train.step import ControlFlags
+from tfinpaint.train.totals import EpochResult, PartialEpoch
+from tfinpaint.train.trainer import ReadLoss, Trainer
+
+EpochEnd = Callable[[int, EpochResult, EpochResult | None], None]  # (epoch from 1, train, test)
+
+
+def fit(
+    trainer: Trainer,
+    train_batches: Iterable[Batch],
+    test_batches: Iterable[Batch] | None,
+    *,
+    first_epoch: int,
+    num_epochs: int,
+    steps_per_epoch: int,
+    so_far: PartialEpoch | None = None,
+    recalibrate: Callable[[], None],
+    on_step: Callable[[int, ReadLoss], None] | None = None,
+    ask: Callable[[], ControlFlags] = ControlFlags,
+    pause: Callable[[int, int, ControlFlags, Callable[[], PartialEpoch]], None] | None = None,
+    on_epoch_end: Sequence[EpochEnd] = (),
+) -> None:
+    """Train from `first_epoch` to `num_epochs`, evaluating after each epoch.
+
+    Args:
+        train_batches: endless, already placed after the last step that was done.
+        test_batches: this rank's share of the held-out set, iterated once per epoch; None for no evaluation.
+        so_far: the steps of `first_epoch` that were done before.
+        recalibrate: called after the last step of each epoch, before evaluation: makes the batch-norm statistics of all
+            ranks equal and fit for inference.
+        on_step: called with the epoch and a function that reads the loss.
+        ask, pause: as `Trainer.train_steps` takes them; `pause` gets the epoch first.
+        on_epoch_end: called in order on every rank after each epoch.
+    """
+    trainer.world.meet()  # rank 0 has made its sample of pictures alone
+    iterator = iter(train_batches)
+    for epoch in range(first_epoch, num_epochs + 1):
+        train = trainer.train_steps(
+            iterator,
+            steps_per_epoch,
+            functools.partial(on_step, epoch) if on_step else None,
+            f"epoch {epoch}",
+            so_far=so_far if epoch == first_epoch else None,
+            ask=ask,
+            pause=functools.partial(pause, epoch) if pause else None,
+        )
+        trainer.world.doing(f"in epoch {epoch}, estimating batch-norm statistics")
+        recalibrate()
+        where = f"epoch {epoch}, evaluation"
+        test = trainer.evaluate(test_batches, where=where) if test_batches is not None else None
+        trainer.world.doing(f"in epoch {epoch}, saving and drawing")
+        for call in on_epoch_end:
+            trainer.world.working()
+            call(epoch, train, test)
+        trainer.world.meet()  # rank 0 has drawn and waited for the disk alone

@@ -1,0 +1,86 @@
+"""Learning-rate schedules that count updates as PyTorch's do."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfinpaint.config.schema import LrScheduler, Optimizer
+
+
+class LrScaling(NamedTuple):
+    """A learning rate that grows with the batch (Goyal et al., arXiv 1706.02677, sections 2.1 and 2.2).
+
+    Attributes:
+        factor: by which the rates of the configuration are multiplied.
+        warmup_epochs: in which it rises to that from 1, in a straight line.
+    """
+
+    factor: float
+    warmup_epochs: float
+
+
+def learning_rate(
+    config: Optimizer, steps_per_epoch: int, num_epochs: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The rate of each step: constant without a scheduler.
+
+    Step, MultiStep and Exponential change between epochs only, as torch.optim.lr_scheduler does when it is stepped
+    once an epoch. Warmup and Cosine change at every step.
+    """
+    scheduler, rate = config.lr_scheduler, config.learning_rate
+    if scheduler is None:
+        return rate
+    if scheduler.type == "Cosine":
+        return _cosine(rate, round(scheduler.warmup_epochs * steps_per_epoch), num_epochs * steps_per_epoch)
+    if scheduler.type == "Warmup":
+        return _warmup(rate, scheduler, steps_per_epoch)
+    assert scheduler.gamma is not None  # the schema sees to what each type needs, here and below
+    if scheduler.type == "MultiStep":
+        assert scheduler.milestones is not None
+        # Keras keeps a value up to and including its boundary, so the boundary is the last step before the milestone.
+        return keras.optimizers.schedules.PiecewiseConstantDecay(
+            [milestone * steps_per_epoch - 1 for milestone in scheduler.milestones],
+            [rate * scheduler.gamma**passed for passed in range(len(scheduler.milestones) + 1)],
+        )
+    epochs = scheduler.step_size or 1  # Exponential decays after every epoch
+    return keras.optimizers.schedules.ExponentialDecay(rate, epochs * steps_per_epoch, scheduler.gamma, staircase=True)
+
+
+def _warmup(rate: float, scheduler: LrScheduler, steps_per_epoch: int) -> keras.optimizers.schedules.PolynomialDecay:
+    """A straight line from start_factor * rate to rate, then constant."""
+    assert scheduler.start_factor is not None
+    assert scheduler.num_epochs is not None
+    return keras.optimizers.schedules.PolynomialDecay(
+        scheduler.start_factor * rate, scheduler.num_epochs * steps_per_epoch, end_learning_rate=rate, power=1.0
+    )
+
+
+def _cosine(rate: float, warmup: int, steps: int) -> keras.optimizers.schedules.CosineDecay:
+    """A linear warm-up from 0 followed by half a cosine down to 0 (Loshchilov and Hutter, arXiv 1608.03983)."""
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else rate,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+class _Scaled(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate times a factor that rises from 1 in the first steps."""
+
+    def __init__(
+        self, rate: float | keras.optimizers.schedules.LearningRateSchedule, factor: float, warmup_steps: int
+    ) -> None:
+        super().__init__()
+        self._rate, self._factor, self._warmup_steps = rate, factor, warmup_steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        rate = self._rate(step) if callable(self._rate) else self._rate
+        risen = tf.minimum(tf.cast(step, tf.float32) / max(self._warmup_steps, 1), 1.0) if self._warmup_steps else 1.0
+        return rate * (1.0 + (self._factor - 1.0) * risen)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self._rate, "factor": self._factor, "warmup_steps": self._warmup_steps}

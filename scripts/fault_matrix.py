@@ -52,7 +52,7 @@ def inject(fault: str, phase: str, arguments: list[str]) -> int:
     """Run pretrain in this rank, which breaks if it is the one to break."""
     from tfinpaint import pretrain
     from tfinpaint.distributed import world as dist
-    from tfinpaint.distributed.launch import launched_rank
+    from tfinpaint.distributed.environment import launched_rank
     from tfinpaint.train.trainer import Trainer
 
     report = Path(os.environ["FAULT_REPORT"])

@@ -23,7 +23,7 @@ from rich.markup import escape
 
 from tfinpaint.cli import command as cli
 from tfinpaint.cli.command import run_command
-from tfinpaint.distributed.launch import launched_rank, threads_per_rank, was_launched
+from tfinpaint.distributed.environment import launched_rank, threads_per_rank, was_launched
 from tfinpaint.errors import UserError
 from tfinpaint.system import installation, startup
 from tfinpaint.system.hardware import Machine, read_hardware

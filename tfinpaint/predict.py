@@ -19,7 +19,8 @@ from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.cli import command as cli
 from tfinpaint.cli.command import run_command
 from tfinpaint.config.schema import Distributed
-from tfinpaint.distributed.launch import launched_rank, start_single_rank, was_launched
+from tfinpaint.distributed.environment import launched_rank, was_launched
+from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting import tiling
 from tfinpaint.inpainting.photo import Photo, grey_photo, luma, read_hole, read_photo, restored_photo

@@ -18,7 +18,8 @@ from tfinpaint.cli import command as cli
 from tfinpaint.cli.arguments import parse_arguments
 from tfinpaint.cli.command import run_command
 from tfinpaint.config.schema import Config, ConfigError
-from tfinpaint.distributed.launch import launched_rank, start_single_rank
+from tfinpaint.distributed.environment import launched_rank
+from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from tfinpaint.cli.command import run_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed import world
-from tfinpaint.distributed.launch import launched_rank, start_single_rank
+from tfinpaint.distributed.environment import launched_rank
+from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:

@@ -11,18 +11,18 @@ import tensorflow as tf
 
 from tfinpaint.config.schema import Distributed
 from tfinpaint.distributed import world as dist
-from tfinpaint.distributed.failures import _is_of_horovod
-from tfinpaint.distributed.launch import (
+from tfinpaint.distributed.environment import (
     _LOCAL_SIZE_VARIABLES,
     _RANK_VARIABLES,
     _SIZE_VARIABLES,
-    _horovod_environment,
-    _launched_local_size,
+    launched_local_size,
     launched_rank,
     launched_size,
     threads_per_rank,
     was_launched,
 )
+from tfinpaint.distributed.failures import _is_of_horovod
+from tfinpaint.distributed.launch import _horovod_environment
 from tfinpaint.distributed.world import group_by_size
 from tfinpaint.errors import UserError
 
@@ -89,7 +89,7 @@ def test_ranks_of_a_host_are_counted_before_horovod_is(monkeypatch, environment,
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert _launched_local_size() == local_size
+    assert launched_local_size() == local_size
 
 
 @pytest.mark.parametrize(

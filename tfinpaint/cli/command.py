@@ -22,9 +22,10 @@ from tfinpaint.config.checks import Command
 from tfinpaint.config.loader import RESOLVED_CONFIG
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed import rendezvous
+from tfinpaint.distributed.environment import launched_rank, launched_size
 from tfinpaint.distributed.failures import failure_elsewhere, tell_failure
 from tfinpaint.distributed.heartbeat import EXIT_PEER_FAILED, stopping_message
-from tfinpaint.distributed.launch import launched_rank, launched_size, leave_ranks
+from tfinpaint.distributed.launch import leave_ranks
 from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.storage.write_errors import explain_os_error, is_disk_error
 from tfinpaint.system import startup, streams

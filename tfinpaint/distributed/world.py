@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from tfinpaint.config.schema import Distributed
+from tfinpaint.distributed.environment import threads_per_rank
 from tfinpaint.distributed.failures import hosts_changed, raise_if_rank_lost, report_task, wait_for_ranks
-from tfinpaint.distributed.launch import threads_per_rank
 from tfinpaint.errors import UserError
 from tfinpaint.system.activity import report_activity
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tfinpaint.distributed.launch import was_launched
+from tfinpaint.distributed.environment import was_launched
 from tfinpaint.inpainting import metrics
 from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.runs.time_left import TimeLeft

@@ -264,9 +264,15 @@ def resnet50():
     return randomised(keras.applications.ResNet50(include_top=False, weights=None, input_shape=SHAPE))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "case", ["h5", "weights", "keras", "nested h5", "nested keras", "2.3.1", "before 2.3", "no names"]
+    "case",
+    [
+        "before 2.3",
+        *(
+            pytest.param(case, marks=pytest.mark.stress)
+            for case in ("h5", "weights", "keras", "nested h5", "nested keras", "2.3.1", "no names")
+        ),
+    ],
 )
 def test_files_of_a_whole_resnet50_fill_our_encoder(tmp_path, resnet50, case):
     encoder = build_encoder("resnet50", "before_add", 32, 32)

@@ -220,7 +220,6 @@ def hidden(*packages: str) -> str:
     )
 
 
-@pytest.mark.slow
 def test_a_python_without_horovod():
     done = subprocess.run(
         [sys.executable, "-c", hidden("horovod")], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
@@ -240,7 +239,6 @@ def test_a_python_without_tensorflow():
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parallel
 def test_the_real_thing_works_under_every_launcher():
     done = subprocess.run(

@@ -55,7 +55,7 @@ def test_small_networks_have_the_parameters_that_keras_2_counts(archive, name):
     assert counts(archive / name) == COUNTS[name]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", [name for name in COUNTS if name not in QUICK])
 def test_networks_have_the_parameters_that_keras_2_counts(archive, name):
     assert counts(archive / name) == COUNTS[name]

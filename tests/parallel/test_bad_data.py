@@ -9,7 +9,7 @@ from conftest import write_config
 from PIL import Image
 from test_parallel import BIN, LAUNCHERS, launch
 
-pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+pytestmark = pytest.mark.parallel
 
 # pretrain, where a file of each rank's share is cut as soon as all were found to be good.
 CUT_AFTER_CHECK = """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import write_config
 
-pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+pytestmark = pytest.mark.parallel
 
 BIN = Path(sys.executable).parent
 RANK = Path(__file__).with_name("elastic_rank.py")

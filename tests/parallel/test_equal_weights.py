@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from test_parallel import LAUNCHERS, TIMEOUT_SECONDS
 
-pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+pytestmark = pytest.mark.parallel
 
 SCRIPT = ROOT / "scripts" / "equal_weights.py"
 LARGEST = {

@@ -6,7 +6,7 @@ import os
 import pytest
 from conftest import ROOT
 
-pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+pytestmark = pytest.mark.parallel
 
 SCRIPT = ROOT / "scripts" / "fault_matrix.py"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import write_config, write_images
 
-pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+pytestmark = pytest.mark.parallel
 
 BIN = Path(sys.executable).parent
 TIMEOUT_SECONDS = 240

@@ -8,7 +8,7 @@ import pytest
 from conftest import write_config
 from test_parallel import BIN, LAUNCHERS
 
-pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+pytestmark = pytest.mark.parallel
 
 STALL_SECONDS = 6  # shorter than each of the works in all, longer than any part of one
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import outcome, write_small, write_training_and_testing
 from test_parallel import LAUNCHERS, TIMEOUT_SECONDS, largest_relative_difference, succeed, weights
 
-pytestmark = [pytest.mark.parallel, pytest.mark.slow]
+pytestmark = pytest.mark.parallel
 
 BIN = Path(sys.executable).parent
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_every_hostile_input_is_refused_in_words_within_bounds_and_without_a_trace(tmp_path):
     """In a process of its own: TensorFlow must not have been used before it forks."""
     done = subprocess.run(

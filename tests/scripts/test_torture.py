@@ -10,7 +10,7 @@ from conftest import ROOT
 SCRIPT = ROOT / "scripts" / "torture.py"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_twenty_kills_lose_nothing_but_the_steps_of_an_interval(tmp_path):
     """In a process of its own: TensorFlow must not have been used before it forks."""
     done = subprocess.run(

@@ -92,7 +92,7 @@ def test_no_alarm_among_the_digits(tmp_path):
     assert prepare(Path("digits"), tmp_path / "dest", test_fraction=0.5).notes == ()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_what_natural_images_hold_is_named(natural_images):
     """Its fruits stand on a turntable: of 6,899 images 52 are nearly another one, all of them by eye."""
     with zipfile.ZipFile(natural_images) as file:

@@ -197,7 +197,7 @@ def test_processes_that_start_together_do_no_harm(tmp_path, cached):
     assert [path.suffix for path in cached.iterdir()] == [".npy"]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_what_an_image_costs_a_rank_is_bounded():
     script = ROOT / "scripts" / "bench_index.py"
     command = [sys.executable, script, "--images", "1000000", "--ranks", "2", "--files", "2000"]

@@ -78,7 +78,6 @@ def test_the_split_is_that_of_the_files(source, tmp_path):
     assert tree(tmp_path / "z") == tree(tmp_path / "r")
 
 
-@pytest.mark.slow
 def test_what_was_killed_goes_on_to_the_same_bytes(source, tmp_path, written):
     prepare_records(source, tmp_path / "whole")
     assert len(written) == 8  # 7 + 1
@@ -99,7 +98,6 @@ def test_what_was_killed_goes_on_to_the_same_bytes(source, tmp_path, written):
     assert not partial.exists()
 
 
-@pytest.mark.slow
 def test_what_was_begun_otherwise_is_refused_and_kept(source, tmp_path):
     partial = killed(source, tmp_path / "dest", 9, "pack")
     before = tree(partial)

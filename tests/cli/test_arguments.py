@@ -3,7 +3,7 @@
 import argparse
 
 import pytest
-from test_commands import tfinpaint
+from commandline import tfinpaint
 
 from tfinpaint import __version__
 from tfinpaint.cli import arguments as command_line

@@ -1,23 +1,19 @@
 """The commands on one rank, whole, with the tiny model: outputs, resume, transfer, refusals."""
 
 import fcntl
-import io
 import json
 import logging
 import shutil
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from types import SimpleNamespace
 
-import h5py
 import keras
 import numpy as np
 import psutil
 import pytest
+from commandline import records, refuse, succeed, tfinpaint, weights
 from conftest import tree, write_config, write_images, write_training_and_testing
 
-from tfinpaint import __main__, classify, compare, pretrain
+from tfinpaint import classify, compare, pretrain
 from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.store import save_checkpoint
@@ -27,43 +23,6 @@ from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.report import confusion, figures
 from tfinpaint.runs import data
 from tfinpaint.storage import atomic
-
-
-def tfinpaint(*arguments: str | Path) -> SimpleNamespace:
-    """Run a command in this process, which has TensorFlow loaded already; tests/parallel starts processes."""
-    output, errors = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
-        patch.setattr(sys, "argv", ["tfinpaint", *map(str, arguments)])
-        try:
-            code = __main__.main()
-        except SystemExit as end:  # of argparse
-            code = end.code
-    return SimpleNamespace(returncode=code, stdout=output.getvalue(), stderr=errors.getvalue())
-
-
-def succeed(*arguments: str | Path) -> str:
-    done = tfinpaint(*arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def refuse(*arguments: str | Path) -> str:
-    """The error lines of a command that must fail cleanly."""
-    done = tfinpaint(*arguments)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
-def records(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(checkpoint: Path) -> dict[str, np.ndarray]:
-    found = {}
-    with h5py.File(checkpoint / "model.weights.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
 
 
 @pytest.fixture(scope="module")

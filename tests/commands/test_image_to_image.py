@@ -9,9 +9,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from commandline import records, refuse, succeed, summary, tfinpaint
 from conftest import write_config, write_images
+from network_files import conv, network
 from PIL import Image
-from test_commands import records, refuse, succeed, tfinpaint
 
 from tfinpaint.checkpoint import keras2
 from tfinpaint.config.schema import Loss
@@ -19,44 +20,12 @@ from tfinpaint.models import losses
 from tfinpaint.models.keras_json.build import build_network
 from tfinpaint.models.keras_json.parse import read_network
 
-
-def conv(name: str, filters: int, activation: str, **config: object) -> dict:
-    config = {
-        "name": name,
-        "filters": filters,
-        "kernel_size": [3, 3],
-        "padding": "same",
-        "activation": activation,
-    } | config
-    return {"class_name": "Conv2D", "config": config}
-
-
-def network(path: Path, *layers: dict, size: int = 32, channels: int = 3) -> str:
-    """A network file as Keras 2 writes it; a layer takes the one before it."""
-    first = {
-        "class_name": "InputLayer",
-        "config": {"name": "input_1", "batch_input_shape": [None, size, size, channels]},
-    }
-    listed = []
-    for layer in (first, *layers):
-        inbound = [[[listed[-1]["name"], 0, 0, {}]]] if listed else []
-        listed.append(layer | {"name": layer["config"]["name"], "inbound_nodes": inbound})
-    ends = {"input_layers": [["input_1", 0, 0]], "output_layers": [[listed[-1]["name"], 0, 0]]}
-    model = {"class_name": "Model", "keras_version": "2.3.1", "config": {"name": "model_1", "layers": listed, **ends}}
-    path.write_text(json.dumps(model))
-    return str(path)
-
-
 CLASSIFIER = (
     conv("conv1", 4, "relu"),
     {"class_name": "BatchNormalization", "config": {"name": "bn1", "axis": [3], "trainable": False}},
     {"class_name": "Flatten", "config": {"name": "flatten_1"}},
     {"class_name": "Dense", "config": {"name": "dense_1", "units": 2, "activation": "log_softmax"}},
 )
-
-
-def summary(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())
 
 
 def negatives(images: Path, names: tuple[str, str] = ("training", "testing")) -> None:

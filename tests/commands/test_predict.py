@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commandline
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import test_commands
 import tifffile
 from conftest import write_config
 from PIL import Image, ImageCms, ImageOps
@@ -609,15 +609,15 @@ def test_an_evaluation_at_another_size_names_both_shapes(images, tmp_path):
     write_checkpoint(tmp_path / "saved", kind="classifier", classes=("cold", "warm"))
     config = write_config(tmp_path / "c.yaml", "classify", images, data__transforms=[{"resize": [64, 96]}])
     load = ("--set", f"checkpoints.load={tmp_path / 'saved'}", "--set", "data.input_path=null")
-    error = test_commands.refuse("classify", "--config", config, *load)
+    error = commandline.refuse("classify", "--config", config, *load)
     assert "the weights of layer dense_1 have the shapes [(128, 2), (2,)], the model needs [(768, 2), (2,)]: " in error
     assert "trained on images of 32 x 32 x 3, the data gives 96 x 64 x 3 (height x width x channels)" in error
     grey = ("--set", "data.transforms.0.resize=[32, 32]", "--set", "data.input_grayscale=true")
-    error = test_commands.refuse("classify", "--config", config, *load, *grey)
+    error = commandline.refuse("classify", "--config", config, *load, *grey)
     assert re.search(r"layer conv1_conv have the shapes \[\(7, 7, 3, .*, the model needs \[\(7, 7, 1, ", error)
     assert "images of 32 x 32 x 3, the data gives 32 x 32 x 1" in error
     equal = ("--set", "data.transforms.0.resize=[32, 32]")
-    assert "Transferred 33 layers by name; skipped 0" in test_commands.succeed(
+    assert "Transferred 33 layers by name; skipped 0" in commandline.succeed(
         "classify", "--config", config, *load, *equal
     )
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commandline import refuse, succeed
 from conftest import write_config
 from PIL import Image
-from test_commands import refuse, succeed
 
 from tfinpaint.errors import UserError
 from tfinpaint.runs.nonfinite import NonfiniteKeeper, find_nonfinite_batches, load_nonfinite_batch

@@ -1,7 +1,7 @@
 """What is said of keys that do not exist, of files that are not there, and of texts that are no YAML."""
 
 import pytest
-from test_config import load
+from test_loader import load
 
 from tfinpaint.config import hints
 from tfinpaint.config.loader import load_config

@@ -9,10 +9,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from commandline import refuse, succeed, summary
 from conftest import SHARED
+from network_files import conv, network
 from PIL import Image
-from test_commands import refuse, succeed
-from test_tasks import conv, network, summary
 
 from tfinpaint.cli import arguments
 from tfinpaint.config.loader import dump_config, load_config
@@ -24,7 +24,7 @@ from tfinpaint.models.keras_json.parse import input_size, read_network
 ZIP = SHARED / "data" / "seed" / "rmldnn_configurations_and_networks.zip"
 # (parameters, trainable parameters) that Keras 2 counts (tf_keras 2.21, which needs the names that YOLOv3's layers lack and
 # Keras's name of the activation log_softmax_v2).
-COUNTS = json.loads((Path(__file__).parent / "golden" / "rmldnn_networks.json").read_text())
+COUNTS = json.loads((Path(__file__).parents[1] / "golden" / "rmldnn_networks.json").read_text())
 QUICK = [
     "resources/classification/MobileNet/network.json",
     "resources/segmentation/PSPNet/DenseNet121/network.json",

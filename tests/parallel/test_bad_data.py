@@ -16,9 +16,9 @@ CUT_AFTER_CHECK = """
 import sys
 from pathlib import Path
 from tfinpaint import pretrain
-from tfinpaint.train import dataset
+from tfinpaint.runs import data
 
-check = dataset.check_images_once
+check = data.check_images_once
 
 def check_then_cut(listing, shard, *rest):
     found = check(listing, shard, *rest)
@@ -27,7 +27,7 @@ def check_then_cut(listing, shard, *rest):
         path.write_bytes(path.read_bytes()[:100])
     return found
 
-dataset.check_images_once = check_then_cut
+data.check_images_once = check_then_cut
 sys.exit(pretrain.main(sys.argv[1:]))
 """
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 import yaml
+from commandline import records, refuse, succeed, tfinpaint
 from conftest import outcome, tree, write_small, write_training_and_testing
-from test_commands import records, refuse, succeed, tfinpaint
 
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.errors import UserError

@@ -101,7 +101,7 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     yield "sum", world.sum({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
 
     yield (
-        "gather",
+        "all_gather",
         world.all_gather({"rank": world.rank, "text": "é" * world.rank}),
         [{"rank": rank, "text": "é" * rank} for rank in ranks],
     )

@@ -18,7 +18,7 @@ WRONG = {
     "all_gather_rows": lambda self, values: values[None] + 1,
     "broadcast_array": lambda self, values: values + 1,
     "sum": lambda self, values: dict.fromkeys(values, 3.0),
-    "gather": lambda self, value: [],
+    "all_gather": lambda self, value: [],
     "run_on_rank0": lambda self, make: make() and [1, "first"],
 }
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tfinpaint import doctor
-from tfinpaint.system import hardware, installation, subprocesses
+from tfinpaint.system import installation
 from tfinpaint.system.hardware import Gpu, Machine
 from tfinpaint.system.installation import Imported
 
@@ -42,7 +42,7 @@ def diagnose(monkeypatch):
         address: bool = True,
         **says: str,
     ):
-        monkeypatch.setattr(hardware, "read_hardware", lambda: here)
+        monkeypatch.setattr(doctor, "read_hardware", lambda: here)
         monkeypatch.setattr(installation, "imported", lambda: imported)
         monkeypatch.setattr(
             installation, "version", lambda *names: None if names[0] == without else installed[names[0]]
@@ -52,7 +52,7 @@ def diagnose(monkeypatch):
             installation, "mpirun", lambda: "mpirun (Open MPI) 5.0.11, /venv/bin/mpirun" if mpirun else None
         )
         monkeypatch.setattr(
-            subprocesses, "find_program", lambda program: f"/bin/{program}" if mpirun or program != "mpirun" else None
+            doctor, "find_program", lambda program: f"/bin/{program}" if mpirun or program != "mpirun" else None
         )
         monkeypatch.setattr(doctor, "has_address", lambda name: address)
         monkeypatch.setattr(doctor, "failure", lambda way: next((says[key] for key in says if key in way.name), None))
@@ -209,7 +209,7 @@ def test_one_rank_is_refused(capsys):
 def hidden(*packages: str) -> str:
     """Code that runs the doctor where these packages are missing, in its children too."""
     return (
-        "import importlib.metadata as m, sys; from tfinpaint import doctor, installation; version = m.version\n"
+        "import importlib.metadata as m, sys; from tfinpaint import doctor; from tfinpaint.system import installation; version = m.version\n"
         f"gone = {packages!r}\n"
         "def hide(name):\n"
         "    if name.split('-')[0] in gone: raise m.PackageNotFoundError(name)\n"

@@ -25,6 +25,7 @@ from tfinpaint.distributed.failures import _is_of_horovod
 from tfinpaint.distributed.launch import _horovod_environment
 from tfinpaint.distributed.world import group_by_size
 from tfinpaint.errors import UserError
+from tfinpaint.system import hardware
 
 
 def test_everything_is_the_identity_at_one_rank():
@@ -108,19 +109,25 @@ def test_ranks_of_a_host_are_counted_before_horovod_is(monkeypatch, environment,
 )
 def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, own, launchers, limit, ranks, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(launchers if process else own)))
-    monkeypatch.setattr(dist.machine, "core_limit", lambda: limit)
+    monkeypatch.setattr(hardware, "core_limit", lambda: limit)
     assert threads_per_rank(ranks) == threads
 
 
+IMPORTS = (
+    "from tfinpaint.cli.command import run_command; from tfinpaint.config.schema import Distributed; "
+    "from tfinpaint.distributed.join import join_ranks"
+)
+
+
 def run_without_horovod(code: str, **environment: str) -> subprocess.CompletedProcess:
-    hide = "import sys; sys.modules['horovod'] = None; from tfinpaint import cli, dist; from tfinpaint.config.schema import Distributed; "
+    hide = f"import sys; sys.modules['horovod'] = None; {IMPORTS}; "
     return subprocess.run(
         [sys.executable, "-c", hide + code], capture_output=True, text=True, env=os.environ | environment
     )
 
 
 def test_without_horovod_one_rank_works_and_two_are_refused():
-    start = "sys.exit(cli.guard(lambda: print(dist.start(Distributed()).size)))"
+    start = "sys.exit(run_command(lambda: print(join_ranks(Distributed()).size)))"
     alone = run_without_horovod(start)
     assert (alone.returncode, alone.stdout) == (0, "1\n")
     two = run_without_horovod(start, HOROVOD_SIZE="2", HOROVOD_RANK="0")
@@ -131,7 +138,7 @@ def test_without_horovod_one_rank_works_and_two_are_refused():
 
 
 def test_importing_tensorflow_through_start_is_quiet():
-    code = "from tfinpaint import cli, dist; from tfinpaint.config.schema import Distributed; dist.start(Distributed())"
+    code = f"{IMPORTS}; join_ranks(Distributed())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from tfinpaint.system import installation, subprocesses
+from tfinpaint.system import installation
 from tfinpaint.system.installation import Imported
 
 LDD = """\
@@ -46,7 +46,7 @@ def test_the_first_installed_package_gives_the_version():
     ],
 )  # fmt: skip
 def test_what_came_of_importing(monkeypatch, printed, imported):
-    monkeypatch.setattr(subprocesses, "run_bounded", lambda command, seconds: (0, printed))
+    monkeypatch.setattr(installation, "run_bounded", lambda command, seconds: (0, printed))
     assert installation.imported() == imported
 
 

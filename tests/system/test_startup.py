@@ -64,7 +64,7 @@ def test_keras_reads_our_settings_alone(variables):
     assert startup.isolate_keras(environment) == variables
     assert environment == {
         "HOME": "/home/me",
-        "KERAS_HOME": str(ROOT / "tfinpaint" / "keras_home"),
+        "KERAS_HOME": str(ROOT / "tfinpaint" / "system" / "keras_home"),
         "KERAS_BACKEND": "tensorflow",
         "TF_USE_LEGACY_KERAS": "0",
     }

@@ -182,7 +182,11 @@ def test_hosts_become_the_launchers_arguments(tmp_path, script, launcher, expect
 def two_hosts(*command: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}:/usr/sbin:/sbin"}
     return subprocess.run(
-        [ROOT / "scripts" / "two_hosts", *command], capture_output=True, text=True, env=environment, timeout=240
+        [ROOT / "tests" / "stress" / "two_hosts", *command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=240,
     )
 
 

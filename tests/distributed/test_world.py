@@ -115,7 +115,7 @@ def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, ow
 
 IMPORTS = (
     "from tfinpaint.cli.command import run_command; from tfinpaint.config.schema import Distributed; "
-    "from tfinpaint.distributed.join import join_ranks"
+    "from tfinpaint.distributed.launch import join_ranks"
 )
 
 

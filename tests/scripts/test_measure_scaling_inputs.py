@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from keras import layers
 
-sys.path.append(str(ROOT / "scripts"))
+sys.path.append(str(ROOT / "scripts" / "scaling"))
 import measure_scaling_inputs as measure
 import scaling_model as model
 

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from tfinpaint.errors import UserError
 
-sys.path.append(str(ROOT / "scripts"))
+sys.path.append(str(ROOT / "scripts" / "scaling"))
 import scaling_model as model
 
 Cluster, Job, Link = model.Cluster, model.Job, model.Link
@@ -166,10 +166,10 @@ def test_predictions_for_the_machine_that_was_measured():
 def test_a_file_that_cannot_be_used_is_refused(tmp_path, change, message):
     path = tmp_path / "inputs.json"
     path.write_text(json.dumps(INPUTS | change))
-    with pytest.raises(UserError, match=f"inputs.json: {message}.*; scripts/measure_scaling_inputs"):
+    with pytest.raises(UserError, match=f"inputs.json: {message}.*; scripts/scaling/measure_scaling_inputs"):
         model.read(path)
 
 
 def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(UserError, match="No such file or directory; scripts/measure_scaling_inputs"):
+    with pytest.raises(UserError, match="No such file or directory; scripts/scaling/measure_scaling_inputs"):
         model.read(tmp_path / "absent.json")

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-sys.path.append(str(ROOT / "scripts"))
+sys.path.append(str(ROOT / "scripts" / "scaling"))
 import scaling_model as model
 import scaling_report as report
 from conftest import ROOT
@@ -49,4 +49,4 @@ def test_our_network_computes_as_many_multiply_adds_per_second_as_resnet(network
 
 def test_the_tables_in_the_docs_are_those_of_the_model():
     text = (ROOT / "docs" / "scaling.md").read_text()
-    assert report.updated(text, report.tables(INPUTS)) == text, "run scripts/scaling_report.py"
+    assert report.updated(text, report.tables(INPUTS)) == text, "run scripts/scaling/scaling_report.py"

@@ -199,9 +199,9 @@ def test_processes_that_start_together_do_no_harm(tmp_path, cached):
 
 @pytest.mark.stress
 def test_what_an_image_costs_a_rank_is_bounded():
-    script = ROOT / "scripts" / "bench_index.py"
+    script = ROOT / "scripts" / "bench" / "index.py"
     command = [sys.executable, script, "--images", "1000000", "--ranks", "2", "--files", "2000"]
-    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     bytes_of = {line["what"]: line.get("peak_bytes_per_image") for line in lines}

@@ -1,9 +1,10 @@
 """Predict how training scales to 1,024 ranks, from what one rank and two neighbours measure. Needs no TensorFlow.
 
-usage: python scripts/scaling_model.py docs/scaling.json [--algorithm ring] [--gbit-per-s 25] [--latency-us 14] [--fp16]
+usage: python scripts/scaling/scaling_model.py docs/scaling.json [--algorithm ring] [--gbit-per-s 25] [--latency-us 14]
+       [--fp16]
 
 Prints how far the model is from the rates measured on this machine, and what it predicts for many such machines joined
-by a network of that speed. scripts/measure_scaling_inputs.py writes the file; docs/scaling.md tells the assumptions.
+by a network of that speed. measure_scaling_inputs.py writes the file; docs/scaling.md lists the assumptions.
 
 The file's fields, in SI units; others may stand beside them:
     forward_s, backward_s, update_s: of one step of one rank that has its processor to itself
@@ -306,12 +307,14 @@ def read(path: Path) -> Inputs:
     try:
         return Inputs.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; scripts/measure_scaling_inputs.py {path} makes it") from None
+        raise UserError(
+            f"{path}: {error.strerror}; scripts/scaling/measure_scaling_inputs.py {path} makes it"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
-            f"{path}: {where}: {first['msg']}; scripts/measure_scaling_inputs.py makes such files"
+            f"{path}: {where}: {first['msg']}; scripts/scaling/measure_scaling_inputs.py makes such files"
         ) from None
 
 

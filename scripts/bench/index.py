@@ -1,6 +1,6 @@
 """Time and memory, per rank, of millions of images before the first of them is read.
 
-usage: python scripts/bench_index.py [--images 5000000] [--folders 1000] [--ranks 1 8] [--batch 256] [--files 200000]
+usage: python scripts/bench/index.py [--images 5000000] [--folders 1000] [--ranks 1 8] [--batch 256] [--files 200000]
 
 Lists the names of images in class folders through the project's own walk, index and cache; only the directories are
 imagined, so that millions of files are not needed. Then, in a process of its own for each number of ranks, it does what

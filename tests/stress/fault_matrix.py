@@ -1,6 +1,6 @@
 """Break one of several ranks on purpose, in every way and phase, and see that all the others end and say why.
 
-usage: python scripts/fault_matrix.py [--ranks 2 3] [--launchers mpirun gloo bare] [--faults kill ...] [--phases ...]
+usage: python tests/stress/fault_matrix.py [--ranks 2 3] [--launchers mpirun gloo bare] [--faults kill ...] [--phases ...]
 
 Each case is a real run of `tfinpaint.pretrain` (tiny encoder, 32 px, two epochs) in which the last rank (with --first,
 and for a full disk, the first) breaks in epoch 2. It holds where every surviving rank is gone within the time-out with

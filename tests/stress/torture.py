@@ -4,7 +4,7 @@ Pretraining and classification run with deterministic operations, once undisturb
 as often as asked: a third of the kills come while a checkpoint is being written, the others at any moment, start-up and
 evaluation included. At the end every byte of the weights, of the optimizer's state and of the metrics must be the same.
 
-usage: python scripts/torture.py --kills 200
+usage: python tests/stress/torture.py --kills 200
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Twenty kills: the short form of scripts/torture.py."""
+"""Twenty kills: the short form of tests/stress/torture.py."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-SCRIPT = ROOT / "scripts" / "torture.py"
+SCRIPT = ROOT / "tests" / "stress" / "torture.py"
 
 
 @pytest.mark.stress

@@ -1,4 +1,4 @@
-"""Ranks that break: some cases of scripts/fault_matrix.py, which has them all."""
+"""Ranks that break: some cases of tests/stress/fault_matrix.py, which has them all."""
 
 import importlib.util
 import os
@@ -8,7 +8,7 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.parallel
 
-SCRIPT = ROOT / "scripts" / "fault_matrix.py"
+SCRIPT = ROOT / "tests" / "stress" / "fault_matrix.py"
 
 
 @pytest.fixture(scope="module")

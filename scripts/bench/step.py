@@ -1,6 +1,6 @@
 """Images per second of one training step of the context encoder, ours beside a bare `keras.Model.fit`.
 
-usage: python scripts/bench_step.py [--size 128] [--batch 32] [--steps 5] [--repeats 5] [--precision float32]
+usage: python scripts/bench/step.py [--size 128] [--batch 32] [--steps 5] [--repeats 5] [--precision float32]
 
 Both train the same model (43 M parameters), precision, Adam and batch in this process on all cores, in turns, so that
 a noisy machine hits both alike. Ours reads preloaded images through the whole pipeline, erasing included; `fit` gets

@@ -12,7 +12,7 @@ from conftest import ROOT
 def test_every_hostile_input_is_refused_in_words_within_bounds_and_without_a_trace(tmp_path):
     """In a process of its own: TensorFlow must not have been used before it forks."""
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "hostile_inputs.py", tmp_path / "inputs"],
+        [sys.executable, ROOT / "tests" / "stress" / "hostile_inputs.py", tmp_path / "inputs"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -1,4 +1,4 @@
-"""Two ranks end with the weights of one: the cases of scripts/equal_weights.py in which the most comes together."""
+"""Two ranks end with the weights of one: the cases of tests/stress/equal_weights.py in which the most comes together."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from test_parallel import LAUNCHERS, TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.parallel
 
-SCRIPT = ROOT / "scripts" / "equal_weights.py"
+SCRIPT = ROOT / "tests" / "stress" / "equal_weights.py"
 LARGEST = {
     "accumulation, clipping, masked loss": 1e-5,
     "sync_batchnorm": 5e-4,  # dividing by deviations makes rounding errors grow from step to step

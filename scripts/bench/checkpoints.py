@@ -4,7 +4,7 @@ The context encoder on random images is trained in one process in blocks of 20 s
 begun in them, in turn, so that other work on the machine meets both alike. Prints a JSON line: the ratio of the median
 block times, and each pair's.
 
-usage: python scripts/bench_checkpoints.py --rounds 5 --size 64 --batch 32
+usage: python scripts/bench/checkpoints.py --rounds 5 --size 64 --batch 32
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What ranks cost and bring on this machine: images per second of real training runs, as ratios from one run.
 
-usage: python scripts/bench_scaling.py [--rounds 3] [--steps 5] [--size 128] [--batch 128] [--variants alone ...]
+usage: python scripts/bench/scaling.py [--rounds 3] [--steps 5] [--size 128] [--batch 128] [--variants alone ...]
 
 Every figure is that of `tfinpaint.pretrain` itself, as its defaults come: ResNet50 and decoder (43 M parameters), size
 and batch of the tutorial, preloaded images, Adam, the second epoch of a run, without its first step. The variants are
@@ -13,7 +13,7 @@ rounds are shown. Smaller images or batches have less to compute between reducti
   mpi      two ranks, one thread each, horovodrun --mpi        gloo     the same, horovodrun --gloo
   groups   mpi with distributed.gradient_groups=8              fp16     mpi with distributed.compression=fp16
 
-Then `scripts/equal_weights.py` on two ranks: how far their weights are from one rank's after 20 steps.
+Then `tests/stress/equal_weights.py` on two ranks: how far their weights are from one rank's after 20 steps.
 """
 
 from __future__ import annotations
@@ -108,7 +108,12 @@ def summarise(rates: dict[str, list[float]]) -> dict[str, dict]:
 
 
 def equal_weights() -> dict:
-    command = [*TWO, "--mpi", str(BIN / "python"), str(Path(__file__).with_name("equal_weights.py"))]
+    command = [
+        *TWO,
+        "--mpi",
+        str(BIN / "python"),
+        str(Path(__file__).parents[2] / "tests" / "stress" / "equal_weights.py"),
+    ]
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     return json.loads(output[output.index("{") : output.rindex("}") + 1])

@@ -1,6 +1,6 @@
 """What bad images cost: the speed of training input, and of training, with 1 % of the files bad against none.
 
-usage: python scripts/bench_bad_images.py [--images 2560] [--size 256] [--rounds 7] [--passes 2] [--share 0.01]
+usage: python scripts/bench/bad_images.py [--images 2560] [--size 256] [--rounds 7] [--passes 2] [--share 0.01]
            [--training-rounds 3] [--training-steps 20]
 
 Three data sets of JPEG files, each opened as a run opens it, its check included:

@@ -4,7 +4,7 @@ Each input goes to the command that it belongs to, in a process of its own, besi
 must be refused (or, one bad image among good ones, left out) in words that name the file; nothing may be run or written
 elsewhere, and no more than 1.3 times the memory be taken.
 
-usage: python scripts/hostile_inputs.py FOLDER [--only WORD]      prints a table; ends with 1 where one gets through
+usage: python tests/stress/hostile_inputs.py FOLDER [--only WORD]      prints a table; ends with 1 where one gets through
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Measure on this machine what scripts/scaling_model.py needs, and write it as JSON (its fields are told there).
+"""Measure on this machine what scaling_model.py needs, and write it as JSON (scaling_model.py lists the fields).
 
-usage: python scripts/measure_scaling_inputs.py docs/scaling.json [--rounds 3]
+usage: python scripts/scaling/measure_scaling_inputs.py docs/scaling.json [--rounds 3]
 
 Trains the context encoder (43 M parameters, 64 px, 16 images a rank, one thread a rank) on 1, 2 and 4 ranks in turns,
 each round anew: steps with Horovod beside the same steps without it, so that what the ranks cost each other as
@@ -182,7 +182,7 @@ def on_ranks(ranks: int, part: str) -> list[dict]:
     if ranks > 1:
         launcher = shutil.which("mpirun") or sys.exit("error: no mpirun on the PATH; run scripts/setup")
         command = [launcher, "--oversubscribe", "--mca", "btl_tcp_if_include", "lo", "-np", str(ranks), *command]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     settings = {
         "PYTHONPATH": str(root),
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -200,7 +200,7 @@ def on_ranks(ranks: int, part: str) -> list[dict]:
 def fit_link(sizes: list[int], seconds: list[float], reduce_bytes_per_s: float) -> tuple[float, float]:
     """(latency in s, bandwidth in bytes/s) of what two ranks' all-reduces took.
 
-    For two ranks the model (scripts/scaling_model.py) says latency * (2 for the ring + 2 for the negotiation) + bytes *
+    For two ranks the model (scaling_model.py) says latency * (2 for the ring + 2 for the negotiation) + bytes *
     (1 / bandwidth + 1/2 / reduction). The latency is that of the small sizes, the bandwidth that of the largest one.
     """
     latency = statistics.median(seconds[:4]) / 4

@@ -1,6 +1,6 @@
 """Draw docs/scaling.png and write the tables of docs/scaling.md: the model beside what is measured and published.
 
-usage: python scripts/scaling_report.py [docs/scaling.json]
+usage: python scripts/scaling/scaling_report.py [docs/scaling.json]
 
 Beside the fields that scaling_model.py tells, the file has
     measured_by_the_clock, others_share: {"1": ..., "2": ..., "4": ...}, images/s by the clock, and the share of the
@@ -25,8 +25,8 @@ from scipy import optimize
 
 from tfinpaint.cli.command import run_command
 
-DOCS = Path(__file__).parents[1] / "docs"
-BEGIN, END = "<!-- tables: made by scripts/scaling_report.py -->", "<!-- end of the tables -->"
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN, END = "<!-- tables: made by scripts/scaling/scaling_report.py -->", "<!-- end of the tables -->"
 
 
 @dataclass(frozen=True)

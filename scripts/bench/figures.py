@@ -2,7 +2,7 @@
 
 Each is made in a process of its own. Memory is the growth of the process's peak over what its imports take.
 
-usage: python scripts/bench_figures.py [NAME...]
+usage: python scripts/bench/figures.py [NAME...]
 """
 
 from __future__ import annotations

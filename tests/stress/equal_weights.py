@@ -1,6 +1,6 @@
 """How far the weights of several ranks are from those of one after 20 steps, with each option that could part them.
 
-usage: horovodrun -np 2 python scripts/equal_weights.py [--steps 20] [--cases "masked loss" ...]
+usage: horovodrun -np 2 python tests/stress/equal_weights.py [--steps 20] [--cases "masked loss" ...]
 
 Every case trains the tiny context encoder (32 px, SGD with momentum) twice: on all ranks, each with its share of a
 batch of 24 images, and on rank 0 alone with the whole batch, in one part and with plain batch norms. Holes differ in

@@ -44,6 +44,7 @@ def classify(options: cli.Options, world: dist.World) -> None:
 
 
 def _classify(run: Run) -> None:
+    from tfinpaint.checkpoint.model import build_model
     from tfinpaint.models import losses, trainable
     from tfinpaint.runs import build, initial_weights, resume
     from tfinpaint.runs import data as dataset
@@ -62,7 +63,7 @@ def _classify(run: Run) -> None:
     classes = known.images.listing.classes
     steps = dataset.steps_per_epoch(run, training) if training else 0
     resume.check_same_run(run, steps, training, classes)
-    model = build.build_model(describe_model(run, steps=steps, classes=classes), run.network, run.network_name)
+    model = build_model(describe_model(run, steps=steps, classes=classes), run.network, run.network_name)
     if training:
         trainable.set_trainable(model, config.model.trainable)
         if config.distributed.sync_batchnorm:

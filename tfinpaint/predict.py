@@ -130,10 +130,10 @@ def load_network(path: Path) -> tuple[Header, tiling.Network]:
     """
     import tensorflow as tf
 
+    from tfinpaint.checkpoint.model import build_model
     from tfinpaint.checkpoint.reader import load_weights, most_weights, read_header, read_network
     from tfinpaint.data import transforms
     from tfinpaint.data.masks import fill_hole
-    from tfinpaint.runs import build
 
     header = read_header(path, allowed=("inpainter",))
     trained = header.restoration
@@ -142,7 +142,7 @@ def load_network(path: Path) -> tuple[Header, tiling.Network]:
             f"{path}: its network was not trained to restore images: that takes a mask in data.transforms of "
             "tfinpaint.pretrain and the images themselves as targets"
         )
-    model = build.build_model(header, read_network(path), str(path), most_weights(path))
+    model = build_model(header, read_network(path), str(path), most_weights(path))
     load_weights(path, model)
     steps, view = tuple(enumerate(trained.input_transforms)), (None, header.height, header.width)
 

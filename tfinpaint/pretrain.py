@@ -44,6 +44,7 @@ def pretrain(options: cli.Options, world: dist.World) -> None:
 
 
 def _pretrain(run: Run) -> None:
+    from tfinpaint.checkpoint.model import build_model
     from tfinpaint.inpainting.metrics import measure_restoration
     from tfinpaint.models import losses, trainable
     from tfinpaint.runs import build, initial_weights, resume
@@ -58,7 +59,7 @@ def _pretrain(run: Run) -> None:
     from tfinpaint.train.optimizers import build_optimizer
 
     config, data, world = run.config, run.config.data, run.world
-    model = build.build_model(describe_model(run, steps=0), run.network, run.network_name)
+    model = build_model(describe_model(run, steps=0), run.network, run.network_name)
     training = held_out = None
     if data.input_path:
         trainable.set_trainable(model, config.model.trainable)

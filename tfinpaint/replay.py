@@ -70,6 +70,7 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     import keras
 
     from tfinpaint.checkpoint.header import Kind
+    from tfinpaint.checkpoint.model import build_model
     from tfinpaint.checkpoint.reader import read_header, restore_models
     from tfinpaint.data.listing import listing
     from tfinpaint.models import trainable
@@ -92,7 +93,7 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     classes: tuple[str, ...] = header.classes if header else ()
     if kind == "classifier" and not classes and config.data.input_path:
         classes = listing.list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
-    model = build.build_model(header or describe_model(run, steps=0, classes=classes), network, run.network_name)
+    model = build_model(header or describe_model(run, steps=0, classes=classes), network, run.network_name)
     trainable.set_trainable(model, config.model.trainable)
     if header is None and config.checkpoints.load:
         initial_weights.load_by_name(run, config.checkpoints.load, model, classes=classes)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.predictions import PredictionsPart, picture_names
-from tfinpaint.storage import files
+from tfinpaint.storage.atomic import write_image, write_json, write_text
 from tfinpaint.storage.mapped_arrays import store_arrays
 from tfinpaint.storage.write_errors import explain_os_error, is_disk_error, library_error
 
@@ -31,11 +31,11 @@ def files_of_at_most(size):
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
 WRITERS = {
-    "text": lambda path: files.write_text(path, "x" * 100_000),
-    "json": lambda path: files.write_json(path, ["x" * 1000] * 100),
-    "png": lambda path: files.write_image(path, Image.fromarray(NOISE), "PNG"),
-    "jpeg": lambda path: files.write_image(path, Image.fromarray(NOISE), "JPEG", quality=95),
-    "gif": lambda path: files.write_image(path, Image.fromarray(NOISE), "GIF"),
+    "text": lambda path: write_text(path, "x" * 100_000),
+    "json": lambda path: write_json(path, ["x" * 1000] * 100),
+    "png": lambda path: write_image(path, Image.fromarray(NOISE), "PNG"),
+    "jpeg": lambda path: write_image(path, Image.fromarray(NOISE), "JPEG", quality=95),
+    "gif": lambda path: write_image(path, Image.fromarray(NOISE), "GIF"),
     "arrays": lambda path: store_arrays(path, {"a": np.arange(20_000)}),
 }
 

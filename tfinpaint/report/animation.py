@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfinpaint.report.figures import shrink_images
 from tfinpaint.report.metrics_log import by_epoch, epoch_file
-from tfinpaint.storage.files import write_image
+from tfinpaint.storage.atomic import write_image
 from tfinpaint.system.activity import reporting_activity
 
 LEAST_HEIGHT = 192  # pixels; smaller frames are enlarged by a whole number

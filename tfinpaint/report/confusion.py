@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tfinpaint.report import figures
 from tfinpaint.report.figures import save_figure
-from tfinpaint.storage.files import write_text
+from tfinpaint.storage.atomic import write_text
 
 PAIRS, CLASSES = "confused_pairs.csv", "test_classes.csv"
 MOST_NUMBERS = 20  # classes whose counts are written into the figure

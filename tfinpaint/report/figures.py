@@ -16,7 +16,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from tfinpaint.report.metrics_log import series
-from tfinpaint.storage.files import write_bytes
+from tfinpaint.storage.atomic import write_bytes
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from tfinpaint.storage.files import write_text
+from tfinpaint.storage.atomic import write_text
 from tfinpaint.version import __version__
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.report.tensorboard import Board
-from tfinpaint.storage.files import write_text
+from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming
 from tfinpaint.system.activity import reporting_activity
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tfinpaint.storage.files import write_text
+from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.hdf5_output import HDF5Output, new_hdf5
 from tfinpaint.storage.write_errors import naming
 from tfinpaint.system.activity import reporting_activity

@@ -15,7 +15,7 @@ from tfinpaint.config.loader import RESOLVED_CONFIG
 from tfinpaint.data.failures import MOST_NAMED, Failures
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
-from tfinpaint.storage.files import write_text
+from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming
 
 log = logging.getLogger(__name__)

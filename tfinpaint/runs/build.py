@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
 
 from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.checkpoint.header import FORMAT, Header, InputSpec
+from tfinpaint.checkpoint.model import build_model, network_digest, size_text
 from tfinpaint.checkpoint.reader import load_weights, read_header, restore_training
 from tfinpaint.checkpoint.store import ENCODER, TrainingState
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
 from tfinpaint.models import trainable
-from tfinpaint.models.classifier import build_classifier
-from tfinpaint.models.decoder import build_inpainter, encoder_part
+from tfinpaint.models.decoder import encoder_part
 from tfinpaint.models.discriminator import build_discriminator
-from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
+from tfinpaint.models.encoder import OUTPUT_LAYERS
 from tfinpaint.models.features import build_features
-from tfinpaint.models.keras_json.build import MOST_WEIGHTS, build_network
 from tfinpaint.models.keras_json.build import output_activation as network_output_activation
 from tfinpaint.models.loss_terms import AdversarialTerm, PerceptualTerm
 from tfinpaint.models.losses import PerExample, build_objective, check_source
@@ -77,60 +73,6 @@ def _restoration(config: Config) -> InputSpec | None:
     return InputSpec(fill=config.mask.section.fill, input_transforms=tuple(steps))
 
 
-def network_digest(network: dict[str, Any]) -> str:
-    """Return the SHA-256 of a network's definition, as headers have it."""
-    return hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest()
-
-
-def build_model(
-    header: Header, network: dict[str, Any] | None, origin: str = "layers", most_weights: int = MOST_WEIGHTS
-) -> keras.Model:
-    """The model that a header describes, with random weights.
-
-    Args:
-        network: of a model that was built from a network file, else None.
-        origin: the network's file, for messages.
-        most_weights: of a network, as `models.network.build_network` takes it.
-
-    Raises:
-        UserError: the network cannot be built, or takes or gives other shapes than the header's.
-    """
-    if network is not None:
-        model = build_network(network, origin, most_weights)
-        _check_shapes(model, header)
-        return model
-    assert header.encoder
-    assert header.encoder_output
-    encoder = build_encoder(header.encoder, header.encoder_output, header.height, header.width, header.channels)
-    if header.kind == "inpainter":
-        return build_inpainter(
-            encoder, header.target_channels, bottleneck=header.bottleneck, activation=header.output_activation
-        )
-    return build_classifier(encoder, len(header.classes)) if header.kind == "classifier" else encoder
-
-
-def _check_shapes(model: keras.Model, header: Header) -> None:
-    taken, given = model.input_shape[1:], (header.height, header.width, header.channels)
-    if len(taken) != 3 or any(t not in (None, g) for t, g in zip(taken, given, strict=True)):
-        hint = ""
-        if len(taken) == 3 and taken[2] == 1 and header.channels == 3:
-            hint = "; set data.input_grayscale: true"
-        raise UserError(
-            f"layers: the network takes images of {size_text(taken)}, the data gives {size_text(given)} "
-            f"(height x width x channels){hint}"
-        )
-    made = model.output_shape[1:]
-    if header.kind == "classifier" and made != (len(header.classes),):
-        raise UserError(
-            f"layers: the network's output has the shape {size_text(made)}, the data has {len(header.classes)} "
-            f"classes: {', '.join(header.classes)}"
-        )
-    if header.kind == "inpainter" and len(made) != 3:
-        raise UserError(
-            f"layers: the network's output has the shape {size_text(made)}, pretrain needs one that makes images"
-        )
-
-
 def check_output_shape(run: Run, model: keras.Model) -> None:
     """The model's output must have the shape of the targets; for masks, a channel per class or a single one.
 
@@ -145,11 +87,6 @@ def check_output_shape(run: Run, model: keras.Model) -> None:
             f"{size_text(wanted[:2] if masks else wanted)} (height x width x channels); "
             "let data.target_transforms fit them"
         )
-
-
-def size_text(shape: Sequence[int | None]) -> str:
-    """height x width x channels, or whatever the shape has."""
-    return " x ".join("any" if extent is None else str(extent) for extent in shape)
 
 
 def output_activation(run: Run) -> str:

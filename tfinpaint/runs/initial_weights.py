@@ -14,11 +14,12 @@ from tfinpaint.checkpoint import keras_files, transfer
 from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.checkpoint.header import KINDS, Kind
 from tfinpaint.checkpoint.keras_files import read_keras_file
+from tfinpaint.checkpoint.model import build_model, network_digest, size_text
 from tfinpaint.checkpoint.reader import load_weights, most_weights, read_header, read_network
 from tfinpaint.checkpoint.transfer import LayerWeights, TransferPlan
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import head_layers
-from tfinpaint.runs.build import build_model, describe_model, encoder_of, network_digest, size_text
+from tfinpaint.runs.build import describe_model, encoder_of
 from tfinpaint.runs.run import Run
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 from tfinpaint.batch import Batch
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
-from tfinpaint.storage.files import write_bytes
+from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.storage.safe_npz import read_whole_npz, write_npz
 
 log = logging.getLogger(__name__)

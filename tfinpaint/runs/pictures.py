@@ -26,7 +26,7 @@ from tfinpaint.report.metrics_log import (
 )
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
 from tfinpaint.runs.run import Run
-from tfinpaint.storage.files import write_bytes
+from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)

@@ -32,8 +32,7 @@ from tfinpaint.report.metrics_log import FIGURES, METRICS, TENSORBOARD, MetricsL
 from tfinpaint.runs.bad_images import BadImage, begin_bad_images
 from tfinpaint.runs.lock import LOCK, RunLock
 from tfinpaint.runs.nonfinite import NONFINITE_FOLDER
-from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside
-from tfinpaint.storage.files import write_json, write_text
+from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_json, write_text
 from tfinpaint.system.paths import display_path
 from tfinpaint.train.schedules import LrScaling
 

@@ -9,15 +9,20 @@ found when the commit is read.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfinpaint.storage.write_errors import naming
 from tfinpaint.system.activity import report_activity
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MANIFEST = "manifest.json"
 MOST_BYTES = 2**20  # of a manifest
@@ -145,3 +150,43 @@ def _sync(path: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_bytes(path: Path, contents: bytes | memoryview) -> None:
+    """Write under a temporary name beside `path`, on to the disk, then rename: a power cut leaves no empty file.
+
+    Raises:
+        OSError: it cannot be written; what stands at `path` is left as it was, and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with naming(path), partial.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write as `write_bytes` does, in UTF-8; parts of names that are not UTF-8 are written as they are."""
+    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_image(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
+    """Write an image as `write_bytes` does; Pillow does not tell why it cannot write to a file.
+
+    Args:
+        kind: the format, and `options` what Pillow takes for it.
+    """
+    contents = io.BytesIO()
+    image.save(contents, kind, **options)
+    write_bytes(path, contents.getbuffer())

@@ -23,7 +23,7 @@ from tfinpaint.data.records import plan as packing
 from tfinpaint.data.records import reader
 from tfinpaint.data.records.plan import RecordsPlan, check_record_names
 from tfinpaint.errors import UserError
-from tfinpaint.storage.files import write_json
+from tfinpaint.storage.atomic import write_json
 from tfinpaint.storage.write_errors import explain_os_error
 from tfinpaint.system.parallel import parallel_map_blocks
 from tfinpaint.system.progress import log_progress

@@ -23,7 +23,7 @@ from tfinpaint.data.records.plan import RecordsPlan
 from tfinpaint.data.records.reader import ArrayFile, RecordsHeader, ShardFile, sha256_of
 from tfinpaint.errors import UserError
 from tfinpaint.storage import mapped_arrays
-from tfinpaint.storage.files import write_text
+from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.mapped_arrays import load_arrays, store_arrays
 from tfinpaint.storage.write_errors import library_error, naming
 from tfinpaint.system.parallel import parallel_map

@@ -130,20 +130,18 @@ def load_network(path: Path) -> tuple[Header, tiling.Network]:
     """
     import tensorflow as tf
 
-    from tfinpaint.checkpoint.model import build_model
-    from tfinpaint.checkpoint.reader import load_weights, most_weights, read_header, read_network
+    from tfinpaint.checkpoint.reader import open_checkpoint
     from tfinpaint.data import transforms
     from tfinpaint.data.masks import fill_hole
 
-    header = read_header(path, allowed=("inpainter",))
-    trained = header.restoration
-    if trained is None:
-        raise UserError(
-            f"{path}: its network was not trained to restore images: that takes a mask in data.transforms of "
-            "tfinpaint.pretrain and the images themselves as targets"
-        )
-    model = build_model(header, read_network(path), str(path), most_weights(path))
-    load_weights(path, model)
+    with open_checkpoint(path, allowed=("inpainter",)) as saved:
+        header, trained = saved.header, saved.header.restoration
+        if trained is None:
+            raise UserError(
+                f"{path}: its model was not trained to restore images; train it by tfinpaint.pretrain with a mask in "
+                "data.transforms and the images themselves as targets"
+            )
+        model = saved.model()
     steps, view = tuple(enumerate(trained.input_transforms)), (None, header.height, header.width)
 
     signature = [tf.TensorSpec((*view, header.target_channels)), tf.TensorSpec((*view, 1))]

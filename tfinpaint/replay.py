@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint.checkpoint import find
-from tfinpaint.checkpoint.find import find_checkpoint
+from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
 from tfinpaint.cli import command as cli
 from tfinpaint.cli.command import run_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config
-from tfinpaint.distributed import world
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
+from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
+    import keras
+
     from tfinpaint.runs.nonfinite import NonfiniteBatch
+    from tfinpaint.runs.run import Run
     from tfinpaint.train.trainer import Trainer
 
 MOST_NAMED = 5
@@ -65,18 +67,15 @@ def _read_config(workdir: Path) -> Config:
     return load_config(path, workdir=workdir)
 
 
-def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
-    """(the run's trainer, what its weights are)."""
+def _rebuild(config: Config, checkpoint: Path | None) -> tuple[Trainer, str]:
+    """Return the run's trainer, and what its weights are."""
     import keras
 
     from tfinpaint.checkpoint.header import Kind
-    from tfinpaint.checkpoint.model import build_model
-    from tfinpaint.checkpoint.reader import read_header, restore_models
-    from tfinpaint.data.listing import listing
+    from tfinpaint.checkpoint.reader import load_discriminator, open_checkpoint
     from tfinpaint.models import trainable
     from tfinpaint.models.keras_json.parse import read_network
-    from tfinpaint.runs import build, initial_weights
-    from tfinpaint.runs.build import describe_model, training_state
+    from tfinpaint.runs.build import make_trainer
     from tfinpaint.runs.run import Run
     from tfinpaint.train.optimizers import build_optimizer
 
@@ -84,26 +83,39 @@ def _rebuild(config: Config, weights: Path | None) -> tuple[Trainer, str]:
     keras.utils.set_random_seed(config.seed)
     kind: Kind = "classifier" if config.data.target_type == "labels" else "inpainter"
     network = read_network(config.layers) if config.layers is not None else None
-    run = Run(config, world.World(), kind, None, network)
-    if weights is None and config.checkpoints.save:
-        weights = next(reversed(find.list_checkpoints(config.checkpoints.save)), None)
-    elif weights is not None:
-        weights = find_checkpoint(weights, "--checkpoint").path
-    header = read_header(weights, allowed=(kind,)) if weights else None
-    classes: tuple[str, ...] = header.classes if header else ()
-    if kind == "classifier" and not classes and config.data.input_path:
-        classes = listing.list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
-    model = build_model(header or describe_model(run, steps=0, classes=classes), network, run.network_name)
+    run = Run(config, World(), kind, None, network)
+    if checkpoint is not None:
+        checkpoint = find_checkpoint(checkpoint, "--checkpoint").path
+    elif config.checkpoints.save:
+        checkpoint = next(reversed(list_checkpoints(config.checkpoints.save)), None)
+    if checkpoint is None:
+        model, steps, name = _initial_model(run), 1, "the weights that a run starts with (there is no checkpoint)"
+    else:
+        with open_checkpoint(checkpoint, allowed=(kind,)) as saved:
+            model, steps, name = saved.model(), saved.header.steps_per_epoch or 1, f"the weights of {checkpoint.name}"
     trainable.set_trainable(model, config.model.trainable)
-    if header is None and config.checkpoints.load:
-        initial_weights.load_by_name(run, config.checkpoints.load, model, classes=classes)
-    steps = (header.steps_per_epoch if header else 0) or 1
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
-    trainer = build.make_trainer(run, model, optimizer, steps=steps, scored=True)
-    if weights is None:
-        return trainer, "the weights that a run starts with (there is no checkpoint)"
-    restore_models(weights, training_state(run, trainer))
-    return trainer, f"the weights of {weights.name}"
+    trainer = make_trainer(run, model, optimizer, steps=steps, scored=True)
+    if checkpoint and trainer.adversarial_term:
+        load_discriminator(checkpoint, trainer.adversarial_term.discriminator)
+    return trainer, name
+
+
+def _initial_model(run: Run) -> keras.Model:
+    """Build the model as the run began with it: random, or with the weights of `checkpoints.load`."""
+    from tfinpaint.checkpoint.model import build_model
+    from tfinpaint.data.listing.listing import list_class_folders
+    from tfinpaint.runs.build import describe_model
+    from tfinpaint.runs.initial_weights import load_by_name
+
+    config = run.config
+    classes: tuple[str, ...] = ()
+    if run.kind == "classifier" and config.data.input_path:
+        classes = list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
+    model = build_model(describe_model(run, steps=0, classes=classes), run.network, run.network_name)
+    if config.checkpoints.load:
+        load_by_name(run, config.checkpoints.load, model, classes=classes)
+    return model
 
 
 def _findings(trainer: Trainer, kept: NonfiniteBatch) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfinpaint.checkpoint import keras_files, transfer
-from tfinpaint.checkpoint.keras_files import read_keras_file
+from tfinpaint.checkpoint import transfer
+from tfinpaint.checkpoint.keras_files import KerasFile
+from tfinpaint.checkpoint.reader import open_weights
 from tfinpaint.errors import UserError
 from tfinpaint.models.encoder import build_encoder
 
@@ -63,9 +64,14 @@ MODELS = {
 }
 
 
+def read_keras_file(path, model, encoder):
+    with open_weights(path) as file:
+        assert isinstance(file, KerasFile)
+        return file.read_weights(model, encoder)
+
+
 def assert_all_arrive(path, source, count, by=None):
     """Reading a file must give each layer of `source`, a plain model, its weights bit for bit."""
-    assert keras_files.is_keras_file(path)
     read = read_keras_file(path, by or source, None)
     expected = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
     assert len(expected) == count
@@ -130,8 +136,8 @@ def test_without_names_the_order_within_a_class_decides_if_all_shapes_fit(tmp_pa
         for mine, theirs in zip(read.layers[name], inner.get_layer(f"other_{name}").get_weights(), strict=True):
             assert np.array_equal(mine, theirs)
     assert read.notes == (
-        "x.weights.h5 holds no layer names (Keras before 3.6): its layers are taken in their order, which in number "
-        "and shapes is that of this run's encoder",
+        "x.weights.h5 holds no layer names (Keras before 3.6): its layers are assigned in their order, which "
+        "agrees in number and shapes with this run's encoder",
     )
     assert len(read.layers) == 6  # with the dense layer, which has no name of the target
 
@@ -142,11 +148,13 @@ def test_without_names_nothing_is_guessed(tmp_path):
     longer = keras.Model(inner.input, layers.Conv2D(4, 1)(inner.output))  # its first layers would fit
     for source in (block(units=5), longer):
         source.save_weights(path)
-        with pytest.raises(UserError, match=r"x\.weights\.h5: holds no layer names .* those of this run's encoder; "):
+        with pytest.raises(
+            UserError, match=r"x\.weights\.h5: holds no layer names .* from those of this run's encoder; "
+        ):
             read_keras_file(without_names(path), target, None)
     image = keras.Input(SHAPE)
     keras.Model(image, layers.Add()([block("a_")(image), block("b_")(image)])).save_weights(path)
-    with pytest.raises(UserError, match="holds 2 models that fit; save the one that is meant alone"):
+    with pytest.raises(UserError, match="holds 2 models that fit; save the right one as a file"):
         read_keras_file(without_names(path), target, None)
 
 
@@ -155,7 +163,9 @@ def test_a_name_that_stands_for_two_layers_is_refused(tmp_path, ending):
     image, path = keras.Input(SHAPE), tmp_path / f"x{ending}"
     twice = keras.Model(image, layers.Add()([block(name="a")(image), block(name="b")(image)]))
     twice.save_weights(path) if ending == ".weights.h5" else twice.save(path)
-    with pytest.raises(UserError, match=rf"x{ending}: holds several layers named (entry|norm), and cannot tell which"):
+    with pytest.raises(
+        UserError, match=rf"x{ending}: holds several layers named (entry|norm), so the right one is unknown"
+    ):
         read_keras_file(path, block(), None)
     other = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(2, 1, name="other")])
     assert "entry" in read_keras_file(path, other, None).layers  # nobody asks for it
@@ -193,19 +203,19 @@ def replaced(name, contents):
 
 
 ARCHIVES = {
-    "link": (linked, "'assets/x' is a link or leads elsewhere"),
-    "climbing": (lambda a, m: a.writestr("../x", "x"), "'../x' is a link or leads elsewhere"),
-    "absolute": (lambda a, m: a.writestr("/x", "x"), "'/x' is a link or leads elsewhere"),
+    "link": (linked, "'assets/x' is a link or lies outside"),
+    "climbing": (lambda a, m: a.writestr("../x", "x"), "'../x' is a link or lies outside"),
+    "absolute": (lambda a, m: a.writestr("/x", "x"), "'/x' is a link or lies outside"),
     "many": (lambda a, m: [a.writestr(f"assets/{n}", "") for n in range(1000)], "holds 1003 files"),
     "bomb": (replaced("model.weights.h5", bytes(2**26)), "'model.weights.h5' claims 67108864 bytes in "),
     "large description": (lambda a, m: a.writestr("assets/x", b""), None),
     "name that is not ASCII": (lambda a, m: a.writestr("assets/ä", b""), None),
-    "backslash": (lambda a, m: a.writestr("assets\\x", b""), r"'assets\\x' is a link or leads elsewhere"),
+    "backslash": (lambda a, m: a.writestr("assets\\x", b""), r"'assets\\x' is a link or lies outside"),
     "no weights": (replaced("model.weights.h5", None), "holds no model.weights.h5 and config.json"),
     "no description": (replaced("config.json", None), "holds no model.weights.h5 and config.json"),
-    "description of levels": (replaced("config.json", b"[" * 10**5), "is damaged or no file of Keras 3 ("),
-    "description of another kind": (replaced("config.json", b"[1]"), "is damaged or no file of Keras 3 ("),
-    "weights that are no HDF5": (replaced("model.weights.h5", b"text"), "is damaged or no file of Keras 3 ("),
+    "description of levels": (replaced("config.json", b"[" * 10**5), "damaged, or not a weight file of Keras ("),
+    "description of another kind": (replaced("config.json", b"[1]"), "damaged, or not a weight file of Keras ("),
+    "weights that are no HDF5": (replaced("model.weights.h5", b"text"), "damaged, or not a weight file of Keras ("),
 }  # fmt: skip
 
 
@@ -214,7 +224,6 @@ def test_archives_hold_what_keras_writes(tmp_path, case):
     block().save(tmp_path / "x.keras")
     change, expected = ARCHIVES[case]
     path = rewritten(tmp_path / "x.keras", change)
-    assert keras_files.is_keras_file(path)
     if expected is None:
         assert_all_arrive(path, block(), 5)
         return

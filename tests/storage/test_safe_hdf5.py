@@ -27,7 +27,9 @@ def write(path, change=lambda file: None):
 
 
 def test_plain_arrays_pass(tmp_path):
-    with open_hdf5(write(tmp_path / "w.h5")) as file:
+    with open_hdf5(write(tmp_path / "w.h5")) as checked:
+        file = checked.root
+        assert checked.array_bytes == {"/layers/conv1/vars/0": 128, "/compact": 128, "/scalar": 8, "/none": 0}
         assert np.array_equal(file["layers/conv1/vars/0"], ONES)
         assert (file["scalar"][()], file["none"].shape) == (3, (0, 3))
 
@@ -62,11 +64,11 @@ REFUSED = {
     "external link": (lambda f: f.__setitem__("x", h5py.ExternalLink("other.h5", "/secret")), "/x is a link"),
     "soft link": (lambda f: f.__setitem__("x", h5py.SoftLink("/scalar")), "/x is a link"),
     "dangling link": (lambda f: f.__setitem__("layers/x", h5py.SoftLink("/nowhere")), "/layers/x is a link"),
-    "group in itself": (lambda f: f["layers"].__setitem__("x", f["layers"]), "/layers/x has two names, or holds itself"),
+    "group in itself": (lambda f: f["layers"].__setitem__("x", f["layers"]), "/layers/x has two names, or contains itself"),
     "two names": (lambda f: f.__setitem__("x", f["layers/conv1/vars/0"]), "has two names"),
     "external storage": (lambda f: f.create_dataset("x", (3,), "f4", external=[("other.h5", 0, 12)]), "/x lies in another file"),
     "virtual": (virtual, "/x lies in another file"),
-    "type of its own": (lambda f: f.__setitem__("x", np.dtype("f8")), "/x is a type of its own"),
+    "type of its own": (lambda f: f.__setitem__("x", np.dtype("f8")), "/x is a named data type"),
     "text": (lambda f: f.__setitem__("x", "text"), "/x holds object, not numbers"),
     "references": (lambda f: f.create_dataset("x", (1,), h5py.ref_dtype), "/x holds object, not numbers"),
     "records": (lambda f: f.create_dataset("x", (1,), [("a", "f4")]), "not numbers"),
@@ -112,12 +114,12 @@ def test_lists_of_texts_are_measured_whatever_else_the_file_holds(tmp_path, libv
             file[f"g{number}"].attrs["ä"] = lists["list60"]
         file["g0/x"] = ONES
         file["g0/x"].attrs["few"] = ["a", "b"]
-    with open_hdf5(path) as file:
-        for group in file.values():
+    with open_hdf5(path) as checked:
+        for group in checked.root.values():
             assert {name: list(group.attrs[name]) for name in lists} == lists
             assert list(group.attrs["ä"]) == lists["list60"]
-    with open_hdf5(tmp_path / "archive.zip", path.read_bytes()) as file:
-        assert list(file["g0/x"].attrs["few"]) == ["a", "b"]
+    with open_hdf5(tmp_path / "archive.zip", path.read_bytes()) as checked:
+        assert list(checked.root["g0/x"].attrs["few"]) == ["a", "b"]
 
 
 def share(path, name, length):
@@ -148,7 +150,7 @@ def test_lists_of_texts_where_their_size_cannot_be_told_are_refused(tmp_path):
         path = tmp_path / f"{name}.h5"
         with h5py.File(path, "w", **options) as file:
             file.attrs.update(many)
-        with pytest.raises(UserError, match="is stored in a way whose size cannot be told"), open_hdf5(path):
+        with pytest.raises(UserError, match="is stored in a way that does not tell its size"), open_hdf5(path):
             pass
 
 

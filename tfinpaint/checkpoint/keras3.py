@@ -1,10 +1,10 @@
-"""Weights out of the files of Keras 3 (`.weights.h5`, `.keras`), as plain arrays by layer.
+"""Read the files of Keras 3 (`.weights.h5`, `.keras`) as plain arrays by layer.
 
 Both hold the same HDF5 file, alone or in a zip archive with a description of the model. In it a layer lies at a path of
 class names, each with its number among the layers of the same class: `layers/functional/layers/conv2d_3/vars/0`. Keras
 writes a layer's name beside its weights from version 3.6 on. For older archives the description has the names.
 
-The description is read as data; no layer is built from it, and nothing that it names is run.
+The description is read as data: no layer is built from it, and nothing that it names is run.
 """
 
 from __future__ import annotations
@@ -24,28 +24,25 @@ import h5py
 import numpy as np
 
 from tfinpaint.errors import UserError
-from tfinpaint.storage.safe_hdf5 import open_hdf5
+from tfinpaint.models.layer_names import file_name
 
 WEIGHTS, DESCRIPTION = "model.weights.h5", "config.json"  # members of an archive
 MOST_MEMBERS = 1000  # of an archive
 MOST_DESCRIPTION_BYTES = 16 * 2**20  # ResNet50's takes 100 kB
-MOST_EXPANSION = 4  # of a member that was packed again by other programs; weights become smaller by a tenth
-_NO_LAYERS = ("optimizer", "metrics")  # of a compiled model
+MOST_EXPANSION = 4  # of a member that another program has compressed; weights become smaller by a tenth
+ARCHIVE_ERRORS = (NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error)  # of zipfile, beside OSError and so on
+_NO_LAYERS = ("optimizer", "metrics")  # groups of a compiled model
 _LAYERS_BEFORE = "_layer_checkpoint_dependencies"  # what Keras 2.12 and 2.13 wrote for "layers"
-_DAMAGED = (
-    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, NotImplementedError, EOFError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A layer with weights.
+    """A layer of a file, with its weights.
 
     Attributes:
-        place: where it lies in the file, like `layers/functional/layers/conv2d_3`.
-        name: None where the file does not tell.
-        weights: trainable ones first: kernel, bias; gamma, beta, moving mean, moving variance.
+        place: the path of its group in the file, such as `layers/functional/layers/conv2d_3`.
+        name: its name in the network file; None if the file holds no names.
+        weights: trainable ones first, as in Keras 3: kernel, bias; gamma, beta, moving mean, moving variance.
     """
 
     place: str
@@ -54,54 +51,46 @@ class StoredLayer:
 
     @property
     def model(self) -> str:
-        """Return the place of the model that it belongs to."""
+        """Return the place of the model that the layer belongs to."""
         return self.place.rpartition("/")[0]
 
     @property
     def class_and_number(self) -> tuple[str, int]:
-        """Return the name of its class and its number among the layers of this class in its model."""
+        """Return the name of the layer's class and its number among the layers of this class in its model."""
         return _class_and_number(self.place.rpartition("/")[2])
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file should be an archive. Keras itself decides by the name."""
+    """Return whether a file is expected to be an archive, by its name, as Keras itself decides it."""
     return path.suffix == ".keras" and path.is_file()
 
 
-def holds_layers(file: h5py.File) -> bool:
+def has_layers(file: h5py.File) -> bool:
     """Return whether an open HDF5 file has weights where Keras 3 puts them."""
     return any(True for _ in _groups_with_weights(file, ""))
 
 
-def read_layers(path: Path) -> list[StoredLayer]:
-    """Return the layers of a `.weights.h5` or `.keras` file that have weights, without optimizer and metrics.
+def read_layers(file: h5py.File, names: Mapping[str, str]) -> list[StoredLayer]:
+    """Return the layers of an open HDF5 file that have weights, without optimizer and metrics.
+
+    Args:
+        names: layer names by place, from the description in an archive; used if the file itself holds none.
 
     Raises:
-        UserError: the file is missing, damaged, of another format, or holds more than plain arrays of numbers.
+        LookupError, ValueError, TypeError: The file is damaged.
     """
-    try:
-        if is_archive(path):
-            contents, names = _read_archive(path)
-        elif path.is_file():
-            contents, names = None, {}
-        else:
-            raise UserError(f"{path}: there is no such file")
-        with open_hdf5(path, contents) as file:
-            return [_layer(file[place], place, names) for place in _groups_with_weights(file, "")]
-    except _DAMAGED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path}: is damaged or no file of Keras 3 ({reason}); copy or save it again") from None
+    return [_layer(file[place], place, names) for place in _groups_with_weights(file, "")]
 
 
 def _layer(group: h5py.Group, place: str, names: Mapping[str, str]) -> StoredLayer:
     stored = group["vars"]
     weights = [np.asarray(stored[number][()]) for number in sorted(stored, key=lambda key: (len(key), key))]
     name = str(stored.attrs["name"]) if "name" in stored.attrs else names.get(place.replace(_LAYERS_BEFORE, "layers"))
-    return StoredLayer(place, name, weights)
+    return StoredLayer(place, file_name(name) if name else None, weights)
 
 
 def _groups_with_weights(group: h5py.Group, place: str) -> Iterator[str]:
-    """Yield the places of all layers with weights, those of a class in the order of their numbers."""
+    """Yield the places of all layers with weights; layers of one class come in the order of their numbers."""
     if place and isinstance(stored := group.get("vars"), h5py.Group) and len(stored):
         yield place
     for name in sorted(group, key=_class_and_number):
@@ -115,17 +104,22 @@ def _class_and_number(name: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (name, 0)
 
 
-def _read_archive(path: Path) -> tuple[bytes, Mapping[str, str]]:
-    """Return (the HDF5 file, layer names by place) of a `.keras` file."""
+def read_archive(path: Path) -> tuple[bytes, Mapping[str, str]]:
+    """Return the HDF5 file in a `.keras` archive, and the layer names by place.
+
+    Raises:
+        UserError: The archive holds something that Keras does not write.
+        OSError, LookupError, ValueError, TypeError, AttributeError, *ARCHIVE_ERRORS: The archive is damaged.
+    """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if len(members) > MOST_MEMBERS:
-            raise UserError(f"{path}: holds {len(members)} files; expected a model that Keras has saved")
+            raise UserError(f"{path}: holds {len(members)} files; expected a model saved by Keras")
         for info in members:
             _check_member(path, info)
         names = [info.filename for info in members]
         if names.count(WEIGHTS) != 1 or names.count(DESCRIPTION) != 1:
-            raise UserError(f"{path}: holds no {WEIGHTS} and {DESCRIPTION}; expected a model that Keras 3 has saved")
+            raise UserError(f"{path}: holds no {WEIGHTS} and {DESCRIPTION}; expected a model saved by Keras 3")
         if archive.getinfo(DESCRIPTION).file_size > MOST_DESCRIPTION_BYTES:
             raise UserError(f"{path}: its {DESCRIPTION} is larger than {MOST_DESCRIPTION_BYTES >> 20} MiB")
         description = json.loads(archive.read(DESCRIPTION))
@@ -133,21 +127,20 @@ def _read_archive(path: Path) -> tuple[bytes, Mapping[str, str]]:
 
 
 def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
-    """Refuse what Keras does not write."""
+    """Raise UserError for a member that Keras does not write."""
     name = info.filename
     shown = ascii(name)[:100]
     leads_elsewhere = name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts
     if stat.S_ISLNK(info.external_attr >> 16) or leads_elsewhere:
-        raise UserError(f"{path}: {shown} is a link or leads elsewhere; expected a model that Keras has saved")
+        raise UserError(f"{path}: {shown} is a link or lies outside of the archive; expected a model saved by Keras")
     if info.file_size > MOST_EXPANSION * info.compress_size + 2**20:
         raise UserError(
-            f"{path}: {shown} claims {info.file_size} bytes in {info.compress_size}; expected a model that Keras has "
-            "saved"
+            f"{path}: {shown} claims {info.file_size} bytes in {info.compress_size}; expected a model saved by Keras"
         )
 
 
 def _names_by_place(model: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Yield (place, name) of each layer of a model's description, numbered as Keras does."""
+    """Yield the place and the name of each layer in a model's description, numbered as Keras numbers them."""
     counts: Counter[str] = Counter()
     for layer in model["config"].get("layers", ()):
         kind = snake_case(str(layer["class_name"]))
@@ -159,6 +152,6 @@ def _names_by_place(model: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def snake_case(name: str) -> str:
-    """Return a class's name as Keras writes it in places: Conv2D is conv2d, BatchNormalization batch_normalization."""
+    """Return the name of a class as Keras writes it in places: `batch_normalization` for BatchNormalization."""
     spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()

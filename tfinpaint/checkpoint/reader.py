@@ -1,17 +1,19 @@
-"""Read a checkpoint: its header, its network, and the weights and optimizer state that fill a model."""
+"""Read checkpoints: open a weight file once, build and fill its model, and restore the state of a run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 from pydantic import ValidationError
 
+from tfinpaint.checkpoint import keras3
 from tfinpaint.checkpoint.find import MOST_PROGRESS_BYTES, PROGRESS
 from tfinpaint.checkpoint.header import (
     ATTRIBUTE,
@@ -25,6 +27,8 @@ from tfinpaint.checkpoint.header import (
     find_contradiction,
     refuse_newer_format,
 )
+from tfinpaint.checkpoint.keras_files import DAMAGED, KerasFile, explaining_damage, is_keras_file
+from tfinpaint.checkpoint.model import build_model
 from tfinpaint.checkpoint.store import (
     DISCRIMINATOR,
     DISCRIMINATOR_OPTIMIZER,
@@ -36,104 +40,169 @@ from tfinpaint.checkpoint.store import (
     TrainingState,
     optimizer_state,
 )
+from tfinpaint.checkpoint.transfer import LayerWeights, layer_weights
 from tfinpaint.errors import UserError
 from tfinpaint.models.keras_json.parse import MAX_BYTES
-from tfinpaint.storage import safe_npz
-from tfinpaint.storage.safe_hdf5 import open_hdf5
-from tfinpaint.storage.safe_npz import read_npz
+from tfinpaint.storage.safe_hdf5 import CheckedFile, open_hdf5
+from tfinpaint.storage.safe_npz import Expected, read_npz
 
 
-def read_header(path: Path, allowed: tuple[Kind, ...] = KINDS) -> Header:
-    """What a checkpoint folder or weight file holds.
+@dataclass(frozen=True)
+class SavedModel:
+    """A model that this project has saved: a header, and weights in a file that is open and checked.
+
+    Attributes:
+        path: the checkpoint folder or weight file, for messages.
+        header: the description of the model.
+        weights: the weight file.
+    """
+
+    path: Path
+    header: Header
+    weights: CheckedFile
+
+    def model(self, size: tuple[int, int] | None = None) -> keras.Model:
+        """Build the model that the header describes, and fill it with the saved weights.
+
+        Args:
+            size: height and width of the input images in pixels, if they differ from the header's. An encoder alone
+                has weights that do not depend on them.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        height, width = size or (self.header.height, self.header.width)
+        header = self.header.model_copy(update={"height": height, "width": width})
+        file = weight_file(self.path)
+        most_weights = file.stat().st_size // np.dtype(np.float32).itemsize
+        model = build_model(header, self._network(), str(self.path), most_weights)
+        _fill(model, file, self.weights)
+        return model
+
+    def layer_weights(self) -> LayerWeights:
+        """Return the saved weights by layer name.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        return layer_weights(self.model())
+
+    def _network(self) -> dict[str, Any] | None:
+        """Return the network of the model, as untrusted as a network file; None if the header describes the model."""
+        if self.header.network is None:
+            return None
+        try:
+            stored = self.weights.root[NETWORK]
+            if stored.size > MAX_BYTES:  # a group has no size: AttributeError
+                raise ValueError(f"{stored.size} bytes, more than {MAX_BYTES}")
+            network = json.loads(stored[()].tobytes())
+            if not isinstance(network, dict):
+                raise TypeError("not a JSON object")
+        except DAMAGED as error:
+            reason = _first_line(error)
+            raise UserError(f"{self.path}: its network is damaged ({reason}); copy the checkpoint again") from None
+        return network
+
+
+@contextmanager
+def open_checkpoint(path: Path, allowed: Sequence[Kind] = KINDS) -> Iterator[SavedModel]:
+    """Open a checkpoint of this project, and check all of its weight file once.
+
+    Args:
+        path: a folder `model_checkpoint_<epoch>`, or a weight file that was copied out of one.
+        allowed: the kinds of models that the caller can use.
 
     Raises:
-        UserError: not a checkpoint of this project, of a kind that is not allowed here, or one whose header cannot be
-            true.
+        UserError: It is not a checkpoint of this project, its header is inconsistent, or its kind is not allowed.
     """
-    file = path / MODEL if path.is_dir() else path
+    with open_weights(path, allowed) as saved:
+        if isinstance(saved, KerasFile):
+            raise _not_a_checkpoint(path)
+        yield saved
+
+
+@contextmanager
+def open_weights(path: Path, allowed: Sequence[Kind] = KINDS) -> Iterator[SavedModel | KerasFile]:
+    """Open a checkpoint as `open_checkpoint` does, or a weight file that Keras itself has saved.
+
+    Raises:
+        UserError: It is neither; or as for `open_checkpoint`.
+    """
+    with ExitStack() as stack:
+        yield _open_archive(path, stack) if keras3.is_archive(path) else _open(path, allowed, stack)
+
+
+def _open_archive(path: Path, stack: ExitStack) -> KerasFile:
+    with explaining_damage(path):
+        contents, names = keras3.read_archive(path)
+        return KerasFile(path, stack.enter_context(open_hdf5(path, contents)).root, names)
+
+
+def _open(path: Path, allowed: Sequence[Kind], stack: ExitStack) -> SavedModel | KerasFile:
+    file = weight_file(path)
     try:
-        with open_hdf5(file) as weights:
-            refuse_newer_format(path, str(weights.attrs[ATTRIBUTE]))
-            header = Header.model_validate_json(str(weights.attrs[ATTRIBUTE]))
-            has_network = NETWORK in weights
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError):  # pydantic's: ValueErrors
-        what = "a file of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
-        raise UserError(
-            f"{path}: {what}; expected a folder model_checkpoint_<epoch> or its {ENCODER}; checkpoints.load also takes "
-            "the .h5, .weights.h5 and .keras files of Keras"
-        ) from None
+        weights = stack.enter_context(open_hdf5(file))
+        attributes = weights.root.attrs
+        if ATTRIBUTE not in attributes and is_keras_file(weights.root):
+            return KerasFile(path, weights.root, {})
+        refuse_newer_format(path, str(attributes[ATTRIBUTE]))
+        header = Header.model_validate_json(str(attributes[ATTRIBUTE]))
+    except DAMAGED:  # ValidationError is a ValueError
+        raise _not_a_checkpoint(path) from None
     if header.kind not in allowed:
         raise UserError(f"{path}: holds the weights of kind {header.kind}; expected: {' or '.join(allowed)}")
-    if wrong := find_contradiction(header, has_network, file.stat().st_size):
-        raise UserError(f"{path}: its header cannot be true: {wrong}; copy the checkpoint anew")
-    return header
+    if wrong := find_contradiction(header, NETWORK in weights.root, file.stat().st_size):
+        raise UserError(f"{path}: inconsistent header: {wrong}; copy the checkpoint again")
+    return SavedModel(path, header, weights)
 
 
-def read_network(path: Path) -> dict[str, Any] | None:
-    """The network of a checkpoint folder or weight file; None where the header describes the model.
-
-    It is as untrusted as a network file: `models.network.build_network` builds nothing that is not on its list.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        with open_hdf5(path / MODEL if path.is_dir() else path) as file:
-            if NETWORK not in file:
-                return None
-            size = file[NETWORK].size  # of a group: AttributeError
-            if size > MAX_BYTES:
-                raise UserError(f"{path}: its network takes {size} bytes, more than {MAX_BYTES}")
-            network = json.loads(file[NETWORK][()].tobytes())
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its network is damaged ({_first_line(error)}); copy the checkpoint anew") from None
-    if not isinstance(network, dict):
-        raise UserError(f"{path}: its network is damaged (not an object); copy the checkpoint anew")
-    return network
+def _not_a_checkpoint(path: Path) -> UserError:
+    what = "files of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
+    return UserError(
+        f"{path}: {what}; expected a folder model_checkpoint_<epoch> or its {ENCODER}; checkpoints.load also takes "
+        "the .h5, .weights.h5 and .keras files of Keras"
+    )
 
 
-def most_weights(path: Path) -> int:
-    """How many weights a checkpoint folder or weight file can hold, by its size."""
-    return (path / MODEL if path.is_dir() else path).stat().st_size // 4
+def read_header(path: Path, allowed: Sequence[Kind] = KINDS) -> Header:
+    """Return the header of a checkpoint folder or weight file; raise as `open_checkpoint` does."""
+    with open_checkpoint(path, allowed) as saved:
+        return saved.header
+
+
+def weight_file(path: Path) -> Path:
+    """Return the file with the model's weights, of a checkpoint folder or such a file itself."""
+    return path / MODEL if path.is_dir() else path
 
 
 def read_progress(path: Path) -> SavedProgress:
-    """Where the run stood that wrote a checkpoint folder.
+    """Return the progress of the run that wrote a checkpoint folder.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is missing or damaged.
     """
     file = path / PROGRESS
     try:
         if not file.is_file() or file.stat().st_size > MOST_PROGRESS_BYTES:
             raise UserError(
-                f"{file}: missing, or larger than {MOST_PROGRESS_BYTES >> 20} MiB; copy the checkpoint anew"
+                f"{file}: missing, or larger than {MOST_PROGRESS_BYTES >> 20} MiB; copy the checkpoint again"
             )
         return SavedProgress.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
-        raise UserError(f"{file}: not the progress of a run; copy the checkpoint anew") from None
+        raise UserError(f"{file}: not the progress of a run; copy the checkpoint again") from None
 
 
 def read_ranks(path: Path, header: Header, progress: SavedProgress) -> RankState:
-    """What each rank knew when a checkpoint folder with this header and progress was written.
+    """Return the state of each rank when a checkpoint folder with this header and progress was written.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is missing or damaged.
     """
     ranks, steps = progress.ranks, header.step_in_epoch
     parts, columns = (progress.sum_parts, 1) if progress.sum_parts else (steps, steps)
     shapes = {"own": (ranks, progress.own), "sums": (ranks, parts, len(progress.names))}
-    expected: safe_npz.Expected = {name: (shape, np.float64) for name, shape in shapes.items()}
+    expected: Expected = {name: (shape, np.float64) for name, shape in shapes.items()}
     return RankState(**read_npz(path / RANKS, {**expected, "counts": ((ranks, columns), np.int64)}))
-
-
-def load_weights(path: Path, model: keras.Model) -> None:
-    """Fill a model that was built as the file's header says.
-
-    Raises:
-        UserError: the file is damaged or does not fit the model.
-    """
-    _load_weights(path / MODEL if path.is_dir() else path, model)
 
 
 def restore_training(
@@ -142,54 +211,57 @@ def restore_training(
     slots: Sequence[OptimizerSlot] | None = None,
     discriminator_slots: Sequence[OptimizerSlot] | None = None,
 ) -> None:
-    """Fill models and built optimizers from a checkpoint folder, to go on training.
+    """Fill models and built optimizers from a checkpoint folder, so that training can continue.
 
     Args:
-        slots, discriminator_slots: what the files of the optimizers hold; None: the state of `contents`' optimizers.
+        slots, discriminator_slots: the arrays in the files of the optimizers; None: the state of the optimizers in
+            `contents`.
 
     Raises:
-        UserError: a file is damaged or does not fit.
+        UserError: A file is damaged or does not fit.
     """
-    restore_models(path, contents)
+    load_weights(path / MODEL, contents.model)
     _restore_optimizer(path / OPTIMIZER, contents.optimizer, slots)
     if contents.discriminator is not None:
+        load_discriminator(path, contents.discriminator)
         _restore_optimizer(path / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer, discriminator_slots)
 
 
-def restore_models(path: Path, contents: TrainingState) -> None:
-    """Fill models from a checkpoint folder, without their optimizers.
+def load_discriminator(path: Path, discriminator: keras.Model) -> None:
+    """Fill a discriminator from a checkpoint folder; raise as `load_weights` does."""
+    load_weights(path / DISCRIMINATOR, discriminator)
+
+
+def load_weights(file: Path, model: keras.Model) -> None:
+    """Fill a built model from a weight file.
 
     Raises:
-        UserError: a file is damaged or does not fit.
+        UserError: The file is damaged or does not fit the model.
     """
-    _load_weights(path / MODEL, contents.model)
-    if contents.discriminator is not None:
-        _load_weights(path / DISCRIMINATOR, contents.discriminator)
+    with ExitStack() as stack:
+        try:
+            weights = stack.enter_context(open_hdf5(file))
+        except DAMAGED as error:
+            raise _cannot_load(file, _first_line(error)) from None
+        _fill(model, file, weights)
 
 
-def _load_weights(file: Path, model: keras.Model) -> None:
+def _fill(model: keras.Model, file: Path, weights: CheckedFile) -> None:
     if not file.name.endswith("weights.h5"):  # Keras decides by the name, and would read the same bytes as an archive
-        raise UserError(f"{file}: the weights cannot be loaded: expected a name that ends in .weights.h5")
-    try:
-        with open_hdf5(file) as weights:
-            _check_sizes(weights, model)
-        model.load_weights(file)
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-        raise UserError(f"{file}: the weights cannot be loaded: {_first_line(error)}") from None
-
-
-def _check_sizes(weights: h5py.File, model: keras.Model) -> None:
-    """Names and shapes are compared by Keras, which reads an array before. Raises ValueError."""
-    stored: list[int] = []
-
-    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and name != NETWORK:
-            stored.append(item.nbytes)
-
-    weights.visititems(add)
+        raise _cannot_load(file, "expected a name that ends in .weights.h5")
+    stored = [size for name, size in weights.array_bytes.items() if name != f"/{NETWORK}"]
     wanted = [int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in model.variables]
+    # Keras compares names and shapes, but reads an array into memory before it does.
     if stored and (max(stored) > max(wanted, default=0) or sum(stored) > sum(wanted)):
-        raise ValueError(f"{sum(stored)} bytes in {len(stored)} arrays, of a larger model than this one")
+        raise _cannot_load(file, f"{sum(stored)} bytes in {len(stored)} arrays are more than this model has")
+    try:
+        model.load_weights(file)
+    except DAMAGED as error:
+        raise _cannot_load(file, _first_line(error)) from None
+
+
+def _cannot_load(file: Path, reason: str) -> UserError:
+    return UserError(f"{file}: cannot load the weights: {reason}")
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.checkpoint.header import FORMAT, Header, InputSpec
 from tfinpaint.checkpoint.model import build_model, network_digest, size_text
-from tfinpaint.checkpoint.reader import load_weights, read_header, restore_training
+from tfinpaint.checkpoint.reader import open_checkpoint, restore_training
 from tfinpaint.checkpoint.store import ENCODER, TrainingState
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
@@ -224,15 +224,17 @@ def _make_perceptual_term(run: Run) -> PerceptualTerm | None:
     path = found.path / ENCODER if found.path.is_dir() else found.path
     if found.note:
         log.info(f"loss.perceptual.encoder: {found.note}")
-    header = read_header(path, allowed=("encoder",))
     height, width, channels = run.config.target_shape
-    if header.channels != channels:
-        raise UserError(f"loss.perceptual.encoder: {path} takes images of {header.channels} channel(s), not {channels}")
-    if header.restoration and header.restoration.input_transforms:
-        raise UserError(
-            f"loss.perceptual.encoder: {path} was trained on inputs that data.input_transforms had changed; the images "
-            "here are 0 to 1: take one that was trained on such"
-        )
-    encoder = build_model(header.model_copy(update={"height": height, "width": width}), None)
-    load_weights(path, encoder)
+    assert height
+    assert width
+    with open_checkpoint(path, allowed=("encoder",)) as saved:
+        taken = saved.header.channels
+        if taken != channels:
+            raise UserError(f"loss.perceptual.encoder: {path} takes images of {taken} channel(s), not {channels}")
+        if saved.header.restoration and saved.header.restoration.input_transforms:
+            raise UserError(
+                f"loss.perceptual.encoder: {path} was trained on inputs that data.input_transforms had changed; the "
+                "images here are 0 to 1: take one that was trained on such"
+            )
+        encoder = saved.model((height, width))
     return PerceptualTerm(build_features(encoder, section.layer), section.weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import keras
 
-from tfinpaint.checkpoint import keras_files, transfer
+from tfinpaint.checkpoint import transfer
 from tfinpaint.checkpoint.find import find_checkpoint
-from tfinpaint.checkpoint.header import KINDS, Kind
-from tfinpaint.checkpoint.keras_files import read_keras_file
-from tfinpaint.checkpoint.model import build_model, network_digest, size_text
-from tfinpaint.checkpoint.reader import load_weights, most_weights, read_header, read_network
+from tfinpaint.checkpoint.header import KINDS, Header, Kind
+from tfinpaint.checkpoint.keras_files import KerasFile
+from tfinpaint.checkpoint.model import network_digest, size_text
+from tfinpaint.checkpoint.reader import open_weights
 from tfinpaint.checkpoint.transfer import LayerWeights, TransferPlan
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import head_layers
@@ -32,9 +31,8 @@ def trained_classes(run: Run) -> tuple[str, ...] | None:
 
     def read() -> list[str]:
         found = find_checkpoint(load, "checkpoints.load").path
-        if keras_files.is_keras_file(found):
-            return []
-        return list(read_header(found, allowed=("classifier",)).classes)
+        with open_weights(found, allowed=("classifier",)) as saved:
+            return [] if isinstance(saved, KerasFile) else list(saved.header.classes)
 
     return tuple(run.world.run_on_rank0(read)) or None
 
@@ -67,7 +65,7 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, classes: Sequence[
         except UserError as error:
             raise UserError(f"{found}: {error}") from None
         if whole and plan.not_copied:
-            raise UserError(_not_whole(run, found, plan))
+            raise UserError(_not_whole(run, found, plan, source.image_shape))
         transfer.copy_weights(plan, source.layers, model)
         return [*notes, f"Loading {source.kind} weights from {found}", *source.notes, *plan.report(found.name)]
 
@@ -85,17 +83,13 @@ def origin_of(run: Run) -> str:
     return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
 
 
-def _not_whole(run: Run, path: Path, plan: TransferPlan) -> str:
+def _not_whole(run: Run, path: Path, plan: TransferPlan, trained: tuple[int, int, int] | None) -> str:
     """Explain why a model cannot be evaluated with the weights of a file."""
     if not plan.mismatched:
         return f"{path}: without training every layer's weights must be there; layer {plan.missing[0]} is not"
     name, stored, wanted = plan.mismatched[0]
     reason = f"{path}: the weights of layer {name} have the shapes {stored}, the model needs {wanted}"
-    trained = run.config.input_shape
-    with contextlib.suppress(UserError):  # a file of Keras's tells no size
-        header = read_header(path)
-        trained = header.height, header.width, header.channels
-    if trained == run.config.input_shape:
+    if trained is None or trained == run.config.input_shape:
         return f"{reason}; without training every layer's weights must fit"
     return (
         f"{reason}: it was trained on images of {size_text(trained)}, the data gives "
@@ -112,12 +106,14 @@ class _Source:
         kind: of the model that they are from, for messages.
         layers: by layer name.
         classes: of a classifier; () of a model without classes, None where the file does not tell.
+        image_shape: height, width and channels of the images that they were trained on; None where it does not tell.
         notes: lines for the log.
     """
 
     kind: str
     layers: LayerWeights
     classes: tuple[str, ...] | None
+    image_shape: tuple[int, int, int] | None
     notes: tuple[str, ...] = ()
 
 
@@ -134,11 +130,20 @@ def _other_classes(source: _Source, name: str, classes: Sequence[str]) -> str | 
 
 def _read_weights(run: Run, path: Path, model: keras.Model, whole: bool) -> _Source:
     """Read the weights of a checkpoint of this project, or of a file that Keras itself has saved."""
-    if keras_files.is_keras_file(path):
-        read = read_keras_file(path, model, encoder_of(run, model))
-        return _Source("Keras", read.layers, None, read.notes)
     allowed: tuple[Kind, ...] = ("inpainter", "encoder") if run.kind == "inpainter" else (*KINDS,)
-    header = read_header(path, allowed=allowed)
+    with open_weights(path, allowed) as saved:
+        if isinstance(saved, KerasFile):
+            read = saved.read_weights(model, encoder_of(run, model))
+            return _Source("Keras", read.layers, None, None, read.notes)
+        header = saved.header
+        _check_same_model(run, path, header, whole)
+        return _Source(
+            header.kind, saved.layer_weights(), header.classes, (header.height, header.width, header.channels)
+        )
+
+
+def _check_same_model(run: Run, path: Path, header: Header, whole: bool) -> None:
+    """Refuse a checkpoint whose encoder differs; if the whole model is wanted, also one of another form."""
     # Of a whole model also what has no weights, or would lie between the layers of equal names.
     form = {"encoder_output": "model.", "bottleneck": "model.", "output_activation": "with this loss the "}
     wanted = describe_model(run, steps=0)
@@ -148,6 +153,3 @@ def _read_weights(run: Run, path: Path, model: keras.Model, whole: bool) -> _Sou
             raise UserError(f"{path}: its {name} is {stored}, {where}{name} is {configured}")
     if whole and header.network != (network_digest(run.network) if run.network else None):
         log.warning(f"{path} was trained with another network file: names and shapes fit, what lies between may not")
-    source = build_model(header, read_network(path), str(path), most_weights(path))
-    load_weights(path, source)
-    return _Source(header.kind, transfer.layer_weights(source), header.classes)

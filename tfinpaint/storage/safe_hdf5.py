@@ -1,16 +1,17 @@
-"""HDF5 files that others may have written: opened here alone, and only where they are plain arrays of numbers.
+"""Open HDF5 files that others may have written, and refuse all but plain arrays of numbers.
 
-HDF5 can do much that weights do not need: a link or an array may lead to any other file of the machine, a filter is a
-program that is looked for in a folder of plug-ins, a few bytes declare terabytes that are all fill value. What is not
-needed is refused before anything is read, whoever reads it then: this project, or Keras.
+HDF5 offers much that weights do not need: a link or an array may lead to any other file of the machine, a filter is a
+program that is loaded from a folder of plug-ins, and a few bytes can declare terabytes of fill value. What weights do
+not need is refused before any array is read, by this project or by Keras.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,22 +23,35 @@ from tfinpaint.storage import hdf5_strings
 MOST_OBJECTS = 20_000  # groups and arrays; ResNet50 with its decoder has 700
 MOST_LEVELS = 32  # groups within groups; Keras nests six
 MOST_ATTRIBUTES = 1000  # of an object
-MOST_ATTRIBUTE_BYTES = 16 * 2**20  # of one attribute, with its texts
+MOST_ATTRIBUTE_BYTES = 16 * 2**20  # of one attribute with its texts
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """An open HDF5 file that has been found to hold nothing but plain arrays of numbers.
+
+    Attributes:
+        root: the file.
+        array_bytes: path of each array in the file, such as `/layers/conv2d/vars/0` -> its size in memory, bytes.
+    """
+
+    root: h5py.File
+    array_bytes: Mapping[str, int]
 
 
 @contextmanager
-def open_hdf5(path: Path, contents: bytes | None = None) -> Iterator[h5py.File]:
-    """Open a file for reading, after a look at everything in it but the numbers.
+def open_hdf5(path: Path, contents: bytes | None = None) -> Iterator[CheckedFile]:
+    """Open a file for reading, and check everything in it except the numbers themselves.
 
-    All arrays together are no larger than the file, so that reading them cannot take more memory than that; nor are the
-    texts of one attribute.
+    All arrays together are no larger than the file, so that reading them cannot take more memory than that. The same
+    holds for the texts of each attribute.
 
     Args:
-        contents: of the file, where they do not lie at `path` themselves but in an archive there.
+        contents: the bytes of the file, if it lies in an archive at `path`.
 
     Raises:
-        UserError: it holds something else than uncompressed arrays of numbers that lie in the file itself.
-        OSError, RuntimeError, LookupError, ValueError, TypeError: it is missing, damaged or no HDF5 file.
+        UserError: The file holds something other than uncompressed arrays of numbers.
+        OSError, RuntimeError, LookupError, ValueError, TypeError: The file is missing, damaged or not HDF5.
     """
     if contents is None and not path.is_file():  # opening a pipe would wait for ever
         raise FileNotFoundError(f"{path} is not a file")
@@ -45,39 +59,42 @@ def open_hdf5(path: Path, contents: bytes | None = None) -> Iterator[h5py.File]:
         raw: BinaryIO = stack.enter_context(path.open("rb")) if contents is None else io.BytesIO(contents)
         file = stack.enter_context(h5py.File(path if contents is None else io.BytesIO(contents), "r"))
         try:
-            _check(file, raw, path.stat().st_size if contents is None else len(contents))
+            array_bytes = _scan(file, raw, path.stat().st_size if contents is None else len(contents))
         except _RefusedError as error:
-            raise UserError(f"{path}: {error}; weights are plain arrays of numbers: save them anew") from None
-        yield file
+            raise UserError(f"{path}: {error}; expected plain arrays of numbers: save the weights again") from None
+        yield CheckedFile(file, array_bytes)
 
 
 class _RefusedError(Exception):
-    """The file holds what weights do not need. The message says where and what."""
+    """An error that says what the file holds that weights do not need, and where."""
 
 
-def _check(file: h5py.File, raw: BinaryIO, file_bytes: int) -> None:
+def _scan(file: h5py.File, raw: BinaryIO, file_bytes: int) -> dict[str, int]:
+    """Visit every group and array, check it, and return the sizes of the arrays by their paths."""
     _check_attributes(file, raw, file_bytes)
     seen = {h5py.h5o.get_info(file.id).addr}
-    levels, left = [file], file_bytes
+    groups, sizes, left = [file], {}, file_bytes
     for _ in range(MOST_LEVELS):
         below = []
-        for group in levels:
+        for group in groups:
             for name in group:
                 child = _child(group, name)
                 address = h5py.h5o.get_info(child.id).addr
                 if address in seen:
-                    raise _RefusedError(f"{_shown(child.name)} has two names, or holds itself")
+                    raise _RefusedError(f"{_shown(child.name)} has two names, or contains itself")
                 seen.add(address)
                 if len(seen) > MOST_OBJECTS:
-                    raise _RefusedError(f"holds more than {MOST_OBJECTS} groups and arrays")
+                    raise _RefusedError(f"it holds more than {MOST_OBJECTS} groups and arrays")
                 _check_attributes(child, raw, file_bytes)
                 if isinstance(child, h5py.Group):
                     below.append(child)
                 else:
-                    left -= _checked_bytes(child, left)
-        levels = below
-    if levels:
-        raise _RefusedError(f"has more than {MOST_LEVELS} levels of groups")
+                    sizes[child.name] = _checked_bytes(child, left)
+                    left -= sizes[child.name]
+        groups = below
+    if groups:
+        raise _RefusedError(f"it has more than {MOST_LEVELS} levels of groups")
+    return sizes
 
 
 def _child(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
@@ -86,12 +103,12 @@ def _child(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
         raise _RefusedError(f"{where} is a link, and links are not followed")
     child = group[name]
     if not isinstance(child, h5py.Group | h5py.Dataset):
-        raise _RefusedError(f"{where} is a type of its own")
+        raise _RefusedError(f"{where} is a named data type")
     return child
 
 
 def _checked_bytes(array: h5py.Dataset, left: int) -> int:
-    """What an array takes in memory, where that is at most what is left of the file."""
+    """Return the size of an array in memory; refuse it if that is more than what is left of the file."""
     where = _shown(array.name)
     if array.external or array.is_virtual:
         raise _RefusedError(f"{where} lies in another file, and other files are not read")
@@ -122,17 +139,17 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, raw: BinaryIO, file_bytes
 
 
 def _check_texts(item: h5py.Group | h5py.Dataset, name: str, raw: BinaryIO, count: int, file_bytes: int) -> None:
-    """Refuse texts of variable length that together are longer than the file: all of them may be the same one."""
+    """Refuse texts of variable length that together are longer than the file: all of them may be the same text."""
     plain = item.file.userblock_size == 0 and item.file.id.get_create_plist().get_sizes() == (8, 8)
     address = h5py.h5o.get_info(item.id).addr
     size = hdf5_strings.text_bytes(raw, address, name.encode("utf-8", "surrogateescape"), count) if plain else None
     where = f"the attribute {_shown(name)} of {_shown(item.name)}, {count} texts of variable length,"
     if size is None:
-        raise _RefusedError(f"{where} is stored in a way whose size cannot be told")
+        raise _RefusedError(f"{where} is stored in a way that does not tell its size")
     if size > min(MOST_ATTRIBUTE_BYTES, file_bytes):
         raise _RefusedError(f"{where} claims {size} bytes and does not hold them")
 
 
 def _shown(name: str) -> str:
-    """A stranger's name, for a message of one line."""
+    """Return a name from the file in printable form, cut to 200 characters."""
     return ascii(name)[1:-1][:200]

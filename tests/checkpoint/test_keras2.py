@@ -241,7 +241,7 @@ def test_damaged_files_are_told(tmp_path):
             read_layers(path)
     os.mkfifo(tmp_path / "fifo.h5")
     assert not is_legacy(tmp_path / "fifo.h5")
-    with pytest.raises(UserError, match="fifo.h5: not a checkpoint"):
+    with pytest.raises(UserError, match=r"fifo\.h5: not a checkpoint"):
         read_layers(tmp_path / "fifo.h5")
 
 

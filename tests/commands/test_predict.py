@@ -594,7 +594,7 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
     write_checkpoint(tmp_path, 2, kind="classifier", classes=("a", "b"), restoration=None)
     broken = write_checkpoint(tmp_path / "broken", 3)
     one, two = tmp_path / "model_checkpoint_1", tmp_path / "model_checkpoint_2"
-    assert f"{one}: its network was not trained to restore images: that takes a mask" in refuse(
+    assert f"{one}: its model was not trained to restore images; train it by tfinpaint.pretrain" in refuse(
         capsys, one, photo, mask
     )
     assert "holds the weights of kind classifier; expected: inpainter" in refuse(capsys, two, photo, mask)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting.photo import HIDDEN, Photo
+from tfinpaint.storage.atomic import atomic_file
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
@@ -49,14 +50,11 @@ def write_photo(path: Path, photo: Photo, name: str) -> list[str]:
     """
     kind = FORMATS[path.suffix.lower()]
     fitted, notes = _fitted(photo, kind, name)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        _writer(fitted, kind)(partial, fitted, kind)
-        partial.replace(path)
+        with atomic_file(path) as partial:
+            _writer(fitted, kind)(partial, fitted, kind)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return [*photo.notes, *notes]
 
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tfinpaint.storage.atomic import write_text
+from tfinpaint.storage.atomic import atomic_file, write_text
 from tfinpaint.storage.hdf5_output import HDF5Output, new_hdf5
 from tfinpaint.storage.write_errors import naming
 from tfinpaint.system.activity import reporting_activity
@@ -101,15 +101,18 @@ def merge(folder: Path, ranks: int, name: str = HDF5, *, classes: Sequence[str] 
     Raises:
         OSError: it cannot be written.
     """
-    path, partial = folder / name, folder / f".{HDF5}.partial"
+    path = folder / name
     versions = ("v108", "v110")  # older ones take 64 KiB of names
-    with new_hdf5(partial) as output, h5py.File(output, "w", libver=versions) as whole:
+    with (
+        atomic_file(path) as partial,
+        new_hdf5(partial) as output,
+        h5py.File(output, "w", libver=versions) as whole,
+    ):
         if classes:
             whole.attrs.create("classes", list(classes), dtype=h5py.string_dtype())
         for rank in range(ranks):
             with h5py.File(_part(folder, rank), "r") as part:
                 part.visititems(lambda name, item: _copy(item, whole, name, output))
-    partial.replace(path)
     remove_parts(folder)
     return path
 

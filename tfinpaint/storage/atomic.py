@@ -1,20 +1,21 @@
-"""Folders of files that appear whole or not at all, and can be told from damaged ones.
+"""Write files and folders so that they appear whole or not at all.
 
-A commit is written under a hidden name, every file of it synced to the disk, and then renamed; the folder that holds it
-is synced too. Whenever the process or the machine stops, the commits before it are untouched. `manifest.json` has the
-size and the SHA-256 of every file: a disk that lost what it had promised to keep, or a file that somebody changed, is
-found when the commit is read.
+A file or folder is written under a hidden name, synced to the disk, and then renamed. Whenever the process or the
+machine stops, what stood under the name before is untouched. A folder also gets a `manifest.json` with the size and the
+SHA-256 of every file, by which damage is found later.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +27,74 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 MOST_BYTES = 2**20  # of a manifest
-_BLOCK = 2**20
-# Endings of the hidden names of what is being written, replaced, or removed; none of these is ever read. They hold this
-# program's name because whatever ends so is deleted, in any folder that a configuration names.
+_BLOCK = 2**20  # bytes that are hashed at a time
+# Endings of the hidden names of folders that are being written, replaced or removed; none of these is ever read. They
+# contain this program's name because `clean_up` deletes whatever has them, in any folder that a configuration names.
 WRITING, REPLACED, REMOVED = (f".tfinpaint-{state}" for state in ("partial", "replaced", "removed"))
 
 
+@contextmanager
+def atomic_file(path: Path, *, contended: bool = False) -> Iterator[Path]:
+    """Yield the name of a hidden file to write; when the block ends, sync that file and rename it to `path`.
+
+    Args:
+        contended: several processes may write this file at the same time, so each uses a hidden name of its own.
+
+    Raises:
+        OSError: The file cannot be written. What stands at `path` is left as it was, and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _hidden(path, f".{os.getpid()}.partial" if contended else ".partial")
+    try:
+        with naming(path):
+            yield partial
+            _sync(partial)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def write_bytes(path: Path, contents: bytes | memoryview) -> None:
+    """Write a file as `atomic_file` does."""
+    with atomic_file(path) as partial:
+        partial.write_bytes(contents)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as `atomic_file` does, in UTF-8; file names in the text need not be UTF-8."""
+    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, as `atomic_file` does."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_image(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
+    """Write an image as `atomic_file` does.
+
+    Args:
+        kind: the format, such as "PNG", and `options` those that Pillow takes for it.
+    """
+    contents = io.BytesIO()
+    image.save(contents, kind, **options)  # to a file, Pillow would not report why it cannot write
+    write_bytes(path, contents.getbuffer())
+
+
 def make_folder(folder: Path) -> None:
-    """Make a folder for commits, which is there after a power cut, too."""
+    """Make a folder that is still there after a power cut."""
     if not folder.exists():
         folder.mkdir(parents=True)
         _sync(folder.parent)
 
 
 def write_folder(final: Path, write_files: Callable[[Path], None]) -> None:
-    """Make the folder `final` of what `write_files` writes into the folder it is given; one of this name is replaced.
+    """Make the folder `final`, or replace it, with the files that `write_files` writes into the folder it is given.
 
     Raises:
-        OSError: it cannot be written; what stands under this name is left as it was.
+        OSError: The folder cannot be written. What stands at `final` is left as it was.
     """
     make_folder(final.parent)
     clean_up(final.parent)
@@ -65,28 +116,28 @@ def write_folder(final: Path, write_files: Callable[[Path], None]) -> None:
     clean_up(final.parent)
 
 
-def remove_folder(commit: Path) -> None:
-    """Delete a commit: from its name first, so that no half of it is ever found under it.
+def remove_folder(folder: Path) -> None:
+    """Delete a folder after renaming it, so that half of it is never found under its name.
 
-    Files that a network file system keeps because somebody reads them are left to the next `clean`.
+    A network file system keeps files that somebody still reads; the next `clean_up` deletes them.
     """
-    shutil.rmtree(commit.rename(_hidden(commit, REMOVED)), ignore_errors=True)
+    shutil.rmtree(folder.rename(_hidden(folder, REMOVED)), ignore_errors=True)
 
 
-def clean_up(folder: Path) -> None:
-    """Delete what interrupted writers have left in a folder of commits; what one was about to replace comes back."""
-    for replaced in folder.glob(f".*{REPLACED}"):
-        final = folder / replaced.name[1 : -len(REPLACED)]
+def clean_up(parent: Path) -> None:
+    """Delete what interrupted writers have left in `parent`; restore a folder that was about to be replaced."""
+    for replaced in parent.glob(f".*{REPLACED}"):
+        final = parent / replaced.name[1 : -len(REPLACED)]
         if not final.exists():
             replaced.rename(final)
     for ending in (WRITING, REPLACED, REMOVED):
-        for leftover in folder.glob(f".*{ending}"):
+        for leftover in parent.glob(f".*{ending}"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def find_damage(commit: Path) -> str | None:
-    """What is wrong with a commit, None where every file is as it was written. All of it is read."""
-    path = commit / MANIFEST
+def find_damage(folder: Path) -> str | None:
+    """Read a folder that `write_folder` has written; return what is wrong with it, None if nothing is."""
+    path = folder / MANIFEST
     try:
         _size(path)
         with path.open("rb") as file:
@@ -94,10 +145,10 @@ def find_damage(commit: Path) -> str | None:
         for name, written in files.items():
             if Path(name).name != name:
                 return f"{MANIFEST} names {name!r}, which is not a file of this folder"
-            if (size := _size(commit / name)) != written["bytes"]:
+            if (size := _size(folder / name)) != written["bytes"]:
                 return f"{name} has {size} bytes, {written['bytes']} were written"
-            if _digest(commit / name) != written["sha256"]:
-                return f"{name} is not what was written: its SHA-256 is another"
+            if _digest(folder / name) != written["sha256"]:
+                return f"{name} is not what was written: its SHA-256 differs"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
@@ -107,16 +158,16 @@ def find_damage(commit: Path) -> str | None:
     return None
 
 
-def set_aside(commit: Path) -> Path:
-    """Rename a damaged commit, so that it is not in the way and its files can still be looked at."""
-    aside = commit.with_name(f"{commit.name}.damaged")
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged folder to `<name>.damaged`, so that its name is free and its files can still be examined."""
+    aside = folder.with_name(f"{folder.name}.damaged")
     if aside.exists():
         shutil.rmtree(aside)
-    return commit.rename(aside)
+    return folder.rename(aside)
 
 
 def _size(path: Path) -> int:
-    """Of a regular file in bytes; reading a pipe, or what a link leads to, might never end."""
+    """Return the size of a regular file in bytes; refuse others, because reading a pipe or a device may never end."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError(0, "it is a link, a pipe or a device", str(path))
@@ -146,47 +197,7 @@ def _sync(path: Path) -> None:
     report_activity()
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with naming(path):  # some file systems find only here that a quota is exceeded
+        with naming(path):  # some file systems report only here that a quota is exceeded
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def write_bytes(path: Path, contents: bytes | memoryview) -> None:
-    """Write under a temporary name beside `path`, on to the disk, then rename: a power cut leaves no empty file.
-
-    Raises:
-        OSError: it cannot be written; what stands at `path` is left as it was, and nothing is left beside it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with naming(path), partial.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write as `write_bytes` does, in UTF-8; parts of names that are not UTF-8 are written as they are."""
-    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, as `write_text` does."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_image(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
-    """Write an image as `write_bytes` does; Pillow does not tell why it cannot write to a file.
-
-    Args:
-        kind: the format, and `options` what Pillow takes for it.
-    """
-    contents = io.BytesIO()
-    image.save(contents, kind, **options)
-    write_bytes(path, contents.getbuffer())

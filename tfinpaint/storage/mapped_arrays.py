@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,47 +12,42 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike
 
-from tfinpaint.storage.write_errors import naming
+from tfinpaint.storage.atomic import atomic_file
 
-VERSION = 1
+VERSION = 1  # of the format
 
 
 def store_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write one-dimensional arrays one after the other into one file, in numpy's format.
 
     Raises:
-        OSError: that cannot be done.
+        OSError: The file cannot be written.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     head = {"version": VERSION, "crc32": {name: zlib.crc32(array.data) for name, array in arrays.items()}}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # others may be writing the same
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(partial), partial.open("wb") as file:
-            for array in (np.frombuffer(json.dumps(head).encode(), np.uint8), *arrays.values()):
-                write_array(file, array)
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    with atomic_file(path, contended=True) as partial, partial.open("wb") as file:
+        for array in (np.frombuffer(json.dumps(head).encode(), np.uint8), *arrays.values()):
+            write_array(file, array)
 
 
 def write_array(file: BinaryIO, array: np.ndarray) -> None:
-    """Write a one-dimensional array as `numpy.save` does, which does not tell why it cannot write to a file.
+    """Write a one-dimensional array as `numpy.save` does, which does not report why it cannot write to a file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: The array cannot be written.
     """
     npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
     file.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
 
 
 def load_arrays(path: Path, dtypes: Mapping[str, DTypeLike]) -> dict[str, np.ndarray] | None:
-    """The arrays of a file, one-dimensional, mapped into memory: processes that read the same file share them.
+    """Map the arrays of a file into memory, which processes that read the same file share.
+
+    Args:
+        dtypes: name -> type of each array that the file must hold, in their order.
 
     Returns:
-        None where there is no such file, or it is damaged or of another version.
+        One-dimensional arrays by name; None if there is no such file, or it is damaged or of another version.
     """
     try:
         with path.open("rb") as file:
@@ -68,9 +61,9 @@ def load_arrays(path: Path, dtypes: Mapping[str, DTypeLike]) -> dict[str, np.nda
 
 
 def _map_array(file: BinaryIO, dtype: DTypeLike) -> np.ndarray:
-    """The array that begins at the file's place, which moves on to its end."""
+    """Map the array that begins at the file's position, and move the position to the array's end."""
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("not an array as `store` writes them")
+        raise ValueError("not an array as `store_arrays` writes it")
     shape, _, found = np.lib.format.read_array_header_1_0(file)
     if found != dtype or len(shape) != 1:
         raise ValueError(f"{found} {shape}, expected {dtype}")

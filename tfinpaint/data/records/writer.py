@@ -23,7 +23,7 @@ from tfinpaint.data.records.plan import RecordsPlan
 from tfinpaint.data.records.reader import ArrayFile, RecordsHeader, ShardFile, sha256_of
 from tfinpaint.errors import UserError
 from tfinpaint.storage import mapped_arrays
-from tfinpaint.storage.atomic import write_text
+from tfinpaint.storage.atomic import atomic_file, write_text
 from tfinpaint.storage.mapped_arrays import load_arrays, store_arrays
 from tfinpaint.storage.write_errors import library_error, naming
 from tfinpaint.system.parallel import parallel_map
@@ -106,10 +106,9 @@ def _write_shard(
     path: Path, packing: RecordsPlan, classes: dict[str, int], images: range, loaded: Iterator[tuple[bytes, str]]
 ) -> _Written:
     """Write the next of the loaded images into one shard."""
-    partial = path.with_name(f".{path.name}.partial")
     places, bad, end = [], {}, 0
     try:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
+        with atomic_file(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
             for image, (contents, reason) in zip(images, loaded, strict=False):
                 if reason:
                     bad[image] = reason
@@ -120,8 +119,7 @@ def _write_shard(
                 writer.write(record)
                 end += _BEFORE + len(record) + _AFTER
     except tf.errors.OpError as error:
-        raise library_error(error.message, partial) from None
-    partial.replace(path)
+        raise library_error(error.message, path) from None
     shard = ShardFile(name=path.name, bytes=end, sha256=sha256_of(path), images=len(places))
     return _Written(shard, bad, np.array(places, reader.PLACE))
 

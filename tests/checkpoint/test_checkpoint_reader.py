@@ -142,12 +142,12 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
         load_weights(path / store.MODEL, build_classifier(build_encoder("tiny", "before_add", 32, 32), 3))
     other = keras.optimizers.RMSprop()
     other.build(model.trainable_variables)
-    with pytest.raises(UserError, match=r"optimizer.npz: holds \d+ arrays, expected \d+|more than the \d+ expected"):
+    with pytest.raises(UserError, match=r"optimizer.npz: holds \d+ arrays, expected \d+|\d+ expected arrays take"):
         restore_training(path, contents(model, other))
     whole = (path / store.OPTIMIZER).read_bytes()
     for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
         (path / store.OPTIMIZER).write_bytes(damaged)
-        with pytest.raises(UserError, match=r"optimizer\.npz: is damaged or no \.npz file"):
+        with pytest.raises(UserError, match=r"optimizer\.npz: (damaged or not an \.npz file|\d+ bytes, but its)"):
             restore_training(path, contents(*trained(2)))
 
 

@@ -80,7 +80,7 @@ def test_what_is_no_run_or_no_kept_batch_is_refused(tmp_path):
     with pytest.raises(UserError, match="no batch is kept there"):
         find_nonfinite_batches(tmp_path)
     for name, contents, words in (
-        ("text", b"text", "is damaged or no .npz file"),
+        ("text", b"text", "damaged or not an .npz file"),
         ("none", None, "there is no such file"),
     ):
         if contents:

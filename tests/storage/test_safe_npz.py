@@ -81,23 +81,27 @@ def test_other_arrays_are_refused(tmp_path):
     np.savez_compressed(path, **STATE)
     assert ".npy is compressed" in refused(path)
     np.savez(path, **{**STATE, "1": np.array([Payload()] * 6).reshape(2, 3)})
-    assert "1 is object (2, 3), expected float32" in refused(path)
+    assert "Object arrays cannot be loaded" in refused(path)
     assert not Path("canary").exists()
     np.savez(path, **STATE)
+    np.save(path.with_name("one.npy"), STATE["1"])
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("1.npy", b"")
-    assert "holds 4 arrays, expected 3; they differ in '1'" in refused(path)
+    assert "damaged or not an .npz file (" in refused(path)
+    write_npz(path, STATE)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.write(path.with_name("one.npy"), "1.npy")
+    assert "damaged or not an .npz file (two arrays of one name)" in refused(path)
 
 
 def test_a_header_that_lies_takes_no_memory(tmp_path):
     path = member(tmp_path / "s.npz", STATE["1"], shape=(2**20, 2**16))
     tracemalloc.start()
-    assert "1 is float32 (1048576, 65536), expected float32 (2, 3)" in refused(path)
+    assert "'1.npy' claims float32 (1048576, 65536) in 152 bytes" in refused(path)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
-    assert "1 is float32 (2, 3), expected float32 (2, 3)" in refused(member(path, STATE["1"], fortran_order=True))
     (tmp_path / "l.npz").write_bytes(bytes(2**20))
-    assert "1048576 bytes, more than the 3 expected arrays take" in refused(tmp_path / "l.npz")
+    assert "1048576 bytes, but its 3 expected arrays take 32 to 16416" in refused(tmp_path / "l.npz")
 
 
 def test_damaged_files_are_told(tmp_path):
@@ -108,7 +112,7 @@ def test_damaged_files_are_told(tmp_path):
     spoiled = whole.replace(STATE["1"].tobytes(), b"\1" + STATE["1"].tobytes()[1:])
     for contents in (b"", b"PK not a zip", whole[: len(whole) // 2], whole[:-1], spoiled, pickle.dumps(Payload())):
         path.write_bytes(contents)
-        assert "is damaged or no .npz file" in refused(path)
+        assert "damaged or not an .npz file" in refused(path) or " expected arrays take " in refused(path)
     assert not Path("canary").exists()
 
 
@@ -156,4 +160,4 @@ def test_headers_that_are_no_headers_are_damage(tmp_path, header):
     np.savez(path, **{key: value for key, value in STATE.items() if key != "1"})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("1.npy", b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117) + b"\n" + STATE["1"].tobytes())
-    assert "is damaged or no .npz file" in refused(path)
+    assert "damaged or not an .npz file" in refused(path)

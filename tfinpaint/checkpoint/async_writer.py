@@ -1,4 +1,4 @@
-"""Write checkpoints in a thread, from copies of the weights, while training goes on."""
+"""Write checkpoints in a thread, from copies of the weights, while training continues."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
-
-SLOW_SECONDS = 5.0  # of waiting for the disk, from which on it is said
+SLOW_SECONDS = 5.0  # a longer wait for the disk is logged
 
 
 class AsyncWriter:
-    """Writes checkpoints one after another, each in a thread, while training changes the weights."""
+    """A writer of checkpoints, one at a time, each in a thread, while training changes the weights."""
 
     def __init__(self, live: TrainingState, make_copy: Callable[[TrainingState], TrainingState]) -> None:
         """
         Args:
-            live: what is trained.
-            make_copy: makes models like these, for the thread.
+            live: the models and optimizers that are trained.
+            make_copy: returns other models of the same form, for the thread.
         """
         self._live, self._make_copy = live, make_copy
         self._copy: TrainingState | None = None
@@ -39,18 +38,17 @@ class AsyncWriter:
         self._error: BaseException | None = None
 
     def write(self, folder: Path, header: Header, progress: SavedProgress, ranks: RankState, keep: int | None) -> None:
-        """Take the weights as they are and begin to write them.
+        """Copy the current weights and begin to write them.
 
         Raises:
-            UserError: the checkpoint before this one could not be written.
+            UserError: The previous checkpoint could not be written.
         """
         self.wait()
         if self._copy is None:
             self._copy = self._make_copy(self._live)
             self._values = {n: [np.empty(v.shape, v.dtype) for v in part] for n, part in _states(self._live).items()}
         copy = self._copy
-        # Into memory that stays: new pages take ten times as long. So would TensorFlow, left to copy what is changed
-        # while a value that was read from it is still in use.
+        # The arrays are reused: copying into new pages of memory takes ten times as long.
         for name, part in _states(self._live).items():
             for variable, value in zip(part, self._values[name], strict=True):
                 np.copyto(value, np.asarray(variable.value.read_value()))
@@ -66,24 +64,24 @@ class AsyncWriter:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the checkpoint under way is on the disk.
+        """Wait until the checkpoint that is being written is on the disk.
 
         Raises:
-            UserError: it could not be written.
+            UserError: It could not be written.
         """
         if self._thread:
             began = time.monotonic()
             self._thread.join()
             self._thread = None
             if (waited := time.monotonic() - began) > SLOW_SECONDS:
-                log.info(f"Training waited {waited:.0f} s until a checkpoint was written")
+                log.info(f"Training waited {waited:.0f} s for a checkpoint to be written")
         self.raise_failure()
 
     def raise_failure(self) -> None:
-        """Raise what has kept the checkpoint before from being written; do not wait for the one under way.
+        """Raise the error of the previous checkpoint, if there was one, without waiting for the current one.
 
         Raises:
-            UserError: it could not be written.
+            UserError: The previous checkpoint could not be written.
         """
         if self._error:
             error, self._error = self._error, None
@@ -91,7 +89,7 @@ class AsyncWriter:
 
 
 def _states(live: TrainingState) -> dict[str, list[keras.Variable]]:
-    """The variables that are saved, by the part of `Contents` that they belong to."""
+    """Return the variables that are saved, by the field of `TrainingState` that they belong to."""
     found = {"model": live.model.variables, "optimizer": optimizer_state(live.optimizer)}
     if live.discriminator:
         found["discriminator"] = live.discriminator.variables
@@ -100,7 +98,7 @@ def _states(live: TrainingState) -> dict[str, list[keras.Variable]]:
 
 
 def _fill(copy: TrainingState, values: Mapping[str, Sequence[np.ndarray]]) -> TrainingState:
-    """Models and optimizers with these values."""
+    """Assign values to the models of a copy; return the copy with optimizers that hold their values."""
     for model, name in ((copy.model, "model"), (copy.discriminator, "discriminator")):
         for variable, value in zip(model.variables if model else (), values.get(name, ()), strict=True):
             variable.assign(value)

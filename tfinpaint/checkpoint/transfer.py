@@ -1,4 +1,4 @@
-"""Weights into a built model, by layer name: plan, look, copy. Opens no file."""
+"""Copy weights into a built model by layer name: plan the transfer, report it, carry it out. Opens no file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LayerWeights = Mapping[str, Sequence[np.ndarray]]  # layer name -> its weights, 
 
 @dataclass(frozen=True)
 class TransferPlan:
-    """What a transfer will do to each layer that has weights.
+    """The effect of a transfer on each layer that has weights.
 
     Attributes:
-        copied: layers in both models with equal weight shapes.
-        missing: layers of the target that the source lacks; they keep the weights they have.
+        copied: names of the layers in both models with equal weight shapes.
+        missing: layers of the target that the source lacks; they keep their weights.
         unused: layers of the source that the target lacks.
-        mismatched: layers in both whose shapes differ: (name, source shapes, target shapes); they keep their weights.
-        withheld: layers that fit but are not to be copied, with the reason; they keep the weights they have.
+        mismatched: (name, source shapes, target shapes) of layers in both with other shapes; they keep their weights.
+        withheld: (name, reason) of layers that fit but must not be copied; they keep their weights.
     """
 
     copied: tuple[str, ...]
@@ -35,11 +35,11 @@ class TransferPlan:
 
     @property
     def not_copied(self) -> list[str]:
-        """Return the layers of the target that keep the weights they have."""
+        """Return the names of the layers of the target that keep their weights."""
         return [*self.missing, *(name for name, *_ in self.mismatched), *(name for name, _ in self.withheld)]
 
     def report(self, source_name: str) -> list[str]:
-        """One line per layer that is not copied, then the counts."""
+        """Return a line for each layer of the target that is not copied, then a line with the counts."""
         lines = [f"Skipping layer {name}: not found in {source_name}" for name in self.missing]
         lines += [
             f"Skipping layer {name}: {source_name} has weights {source}, the model {target}"
@@ -54,18 +54,18 @@ class TransferPlan:
 
 
 def layer_weights(model: keras.Model) -> LayerWeights:
-    """The weights of every layer of a built model that has any, by the names of its network file."""
+    """Return the weights of each layer of a built model that has any, by the layer names of its network file."""
     return {file_name(layer.name): layer.get_weights() for layer in model.layers if layer.weights}
 
 
 def plan_transfer(source: LayerWeights, target: keras.Model, withheld: Mapping[str, str] | None = None) -> TransferPlan:
-    """Compare the layers of a source and of a built model by name, both ways.
+    """Compare the layers of a source and of a built model by name and weight shapes.
 
     Args:
-        withheld: layers that are not to be copied even where they fit, with the reason.
+        withheld: name -> reason, for layers that must not be copied even if they fit.
 
     Raises:
-        UserError: no layer at all would be copied.
+        UserError: No layer would be copied.
     """
     have = {name: [weight.shape for weight in weights] for name, weights in source.items()}
     want = {file_name(layer.name): [tuple(w.shape) for w in layer.weights] for layer in target.layers if layer.weights}
@@ -87,7 +87,7 @@ def plan_transfer(source: LayerWeights, target: keras.Model, withheld: Mapping[s
 
 
 def copy_weights(plan: TransferPlan, source: LayerWeights, target: keras.Model) -> None:
-    """Do what the plan says."""
+    """Copy the weights of the layers in `plan.copied` from the source to the target."""
     for layer in target.layers:
         if layer.weights and file_name(layer.name) in plan.copied:
             layer.set_weights(source[file_name(layer.name)])

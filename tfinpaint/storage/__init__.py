@@ -1,1 +1,1 @@
-"""Files and folders that are written whole or not at all, and files of others that are read within bounds."""
+"""Write files and folders whole or not at all, and read untrusted files within bounds."""

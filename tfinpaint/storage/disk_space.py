@@ -1,4 +1,4 @@
-"""Whether files fit where they are to be written: the space on the disk, and the largest file of this process."""
+"""Check before writing that files fit: the free space on the disk, and the largest file that this process may write."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-MARGIN_BYTES = 32 * 2**20  # what the file formats add, and what other programs write meanwhile
+MARGIN_BYTES = 32 * 2**20  # for what the file formats add, and what other programs write meanwhile
 
 
 def find_shortage(folder: Path, file_bytes: Mapping[str, int], sets: int = 1) -> str | None:
-    """Return why files cannot be written into a folder, and what to do; None where nothing is known against it.
+    """Return why files will not fit into a folder, and what to do; None if they seem to fit.
 
-    A quota is not known before it is exceeded.
+    A quota is unknown until it is exceeded.
 
     Args:
-        folder: where they are to be; it must exist.
+        folder: an existing folder.
         file_bytes: name of each file -> its size in bytes, or a little less.
-        sets: how many such sets of files are to be there at the same time, beside those that are there already.
+        sets: how many such sets of files will be added to the folder.
 
     Raises:
-        OSError: the folder cannot be looked at.
+        OSError: The folder cannot be examined.
     """
     largest = max(file_bytes, key=lambda name: file_bytes[name])
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)

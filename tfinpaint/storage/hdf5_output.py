@@ -1,7 +1,7 @@
-"""New HDF5 files on a disk that may fill while they are written.
+"""Write new HDF5 files to a disk that may become full meanwhile.
 
 HDF5 does not survive an error of writing: a file that cannot be flushed cannot be closed either, and the process may
-crash when it ends. Here HDF5 writes through an object that never fails. The first error is kept and raised once HDF5
+crash when it ends. Here HDF5 writes through an object that never fails. The first error is kept, and raised once HDF5
 has closed the file.
 """
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class HDF5Output(io.BytesIO):
-    """A new file that h5py and Keras take in place of a path; Keras takes no other object than an `io.BytesIO`.
+    """A new file that h5py and Keras accept in place of a path; Keras accepts only an `io.BytesIO`.
 
-    What comes after the first error stays in memory: HDF5 may read it again before it closes the file.
+    What is written after the first error stays in memory, since HDF5 may read it again before it closes the file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Make the file, or empty the one that is there.
+        """Create the file, or truncate an existing one.
 
         Raises:
-            OSError: the file cannot be opened.
+            OSError: The file cannot be opened.
         """
         super().__init__()
         self._path = path
@@ -41,15 +41,15 @@ class HDF5Output(io.BytesIO):
         self._unwritten: list[tuple[int, bytes]] = []
 
     def __str__(self) -> str:
-        return str(self._path)  # Keras looks at the ending
+        return str(self._path)  # Keras reads the format from the suffix
 
     def check(self) -> None:
-        """Raise the first OSError of writing, if there was one."""
+        """Raise the first OSError that writing caused, if there was one."""
         if self._error:
             raise OSError(self._error.errno, self._error.strerror, str(self._path))
 
     def write(self, data: Buffer) -> int:
-        """Write all bytes at the present position, or keep them in memory after an error."""
+        """Write all bytes at the current position, or keep them in memory after an error."""
         left, begin = memoryview(data).cast("B"), self._place
         self._place += len(left)
         self._end = max(self._end, self._place)
@@ -66,7 +66,7 @@ class HDF5Output(io.BytesIO):
         return size
 
     def readinto(self, buffer: Buffer) -> int:
-        """Fill the buffer with the bytes at the present position; those that were never written are 0."""
+        """Fill the buffer with the bytes at the current position; those that were never written are 0."""
         view, begin = memoryview(buffer).cast("B"), self._place
         view[:] = bytes(len(view))
         os.preadv(self._number, [view], begin)
@@ -100,10 +100,10 @@ class HDF5Output(io.BytesIO):
         """Do nothing: every write goes to the file at once."""
 
     def close(self) -> None:
-        """Close the file; what was kept in memory is lost.
+        """Close the file, and drop what was kept in memory.
 
         Raises:
-            OSError: the file system says only now that something could not be written, as network quotas may.
+            OSError: The file system reports only now that something could not be written, as with network quotas.
         """
         if not self.closed:
             super().close()
@@ -114,10 +114,10 @@ class HDF5Output(io.BytesIO):
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[HDF5Output]:
-    """Make a file to be given to h5py or to Keras, and see at the end that all of it was written.
+    """Create a file for h5py or Keras to write, and check at the end that all of it was written.
 
     Raises:
-        OSError: the file cannot be written. It is left there, incomplete.
+        OSError: The file cannot be written. It is left incomplete.
     """
     with naming(path):
         output = HDF5Output(path)

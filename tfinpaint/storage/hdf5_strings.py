@@ -1,7 +1,7 @@
-"""How long the texts in an HDF5 attribute are, without reading them.
+"""Find out how long the texts in an HDF5 attribute are, without reading the texts.
 
-Texts of variable length lie elsewhere in the file than the attribute, which holds a length and a place for each. A
-hostile file lets all of them be the same long text, which would be read as often as it is named. The HDF5 library tells
+Texts of variable length are stored apart from the attribute, which holds the length and the place of each. In a hostile
+file all of them may be the same long text, which would be read as often as it is referred to. The HDF5 library gives
 the lengths only by reading the texts, so the attribute is looked up in the file itself ("HDF5 File Format
 Specification", sections IV.A.1 and IV.A.2).
 """
@@ -14,24 +14,24 @@ from typing import BinaryIO
 
 import numpy as np
 
-_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # of a text of variable length
+_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # to a text of variable length
 _ATTRIBUTE, _CONTINUATION = 0x0C, 0x10  # types of messages in an object's header
-_IS_SHARED = 0x02  # flag of a message that lies elsewhere
+_IS_SHARED = 0x02  # flag of a message that is stored elsewhere
 _MOST_BLOCKS = 1000  # of one object's header
 _MOST_BLOCK_BYTES = 2**24
 
 
 def text_bytes(file: BinaryIO, address: int, name: bytes, count: int) -> int | None:
-    """Return how many bytes the texts of an attribute take together.
+    """Return the total size of the texts of an attribute, in bytes.
 
     Args:
-        file: an HDF5 file without a user block, whose addresses and lengths have 8 bytes.
-        address: of the header of the object that has the attribute.
-        name: of the attribute.
-        count: number of texts.
+        file: an HDF5 file without a user block, with addresses and lengths of 8 bytes.
+        address: the position of the header of the object that has the attribute.
+        name: the attribute's name.
+        count: the number of texts.
 
     Returns:
-        None where the attribute is not found in the header. HDF5 keeps it elsewhere in files of its newest format.
+        None if the attribute is not in the header; files of HDF5's newest format may keep it elsewhere.
     """
     found = []
     try:
@@ -46,7 +46,7 @@ def text_bytes(file: BinaryIO, address: int, name: bytes, count: int) -> int | N
 
 
 def _attribute_messages(file: BinaryIO, address: int) -> Iterator[bytes]:
-    """Yield the messages of an object's header that are attributes."""
+    """Yield those messages of an object's header that are attributes."""
     start = _read(file, address, 16)
     is_new = start[:4] == b"OHDR"
     flags = start[5] if is_new else 0
@@ -59,9 +59,9 @@ def _attribute_messages(file: BinaryIO, address: int) -> Iterator[bytes]:
         blocks = [(address + begin + width, size)]
     else:
         blocks = [(address + 16, struct.unpack_from("<I", start, 8)[0])]
-    for number, (begin, size) in enumerate(blocks):  # which grow meanwhile
+    for number, (begin, size) in enumerate(blocks):  # the loop appends to this list
         if number > _MOST_BLOCKS or size > _MOST_BLOCK_BYTES:
-            raise ValueError("no header of an object")
+            raise ValueError("not the header of an object")
         block, at = _read(file, begin, size), 0
         while at + head.size + skipped <= len(block):
             kind, length, message_flags = head.unpack_from(block, at)
@@ -76,7 +76,7 @@ def _attribute_messages(file: BinaryIO, address: int) -> Iterator[bytes]:
 
 
 def _data_of(message: bytes, name: bytes) -> bytes | None:
-    """Return the values of an attribute, as they lie in the file; None where it has another name."""
+    """Return the raw values of an attribute; None if it has another name."""
     version, _, *sizes = struct.unpack_from("<BBHHH", message)
     begin = 9 if version == 3 else 8  # version 3 has the name's encoding in between
     if message[begin : begin + sizes[0]].split(b"\0")[0] != name:

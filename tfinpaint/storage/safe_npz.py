@@ -1,4 +1,4 @@
-"""Arrays in uncompressed `.npz` files: written without pickles, and read although others may have written them."""
+"""Arrays in uncompressed `.npz` files: written without pickles, and read safely even if others have written them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,22 @@ from numpy.typing import DTypeLike
 from tfinpaint.errors import UserError
 
 OVERHEAD_BYTES = 4096  # of each array beside its numbers: two zip headers with the name, and numpy's own
-
-# What zipfile raises, and numpy, which reads an array's header as a Python literal.
+# What zipfile raises for a damaged file, and numpy, which parses an array's header as a Python literal.
 _DAMAGED = (
     OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
     TypeError, SyntaxError, tokenize.TokenError, MemoryError,
 )  # fmt: skip
-
-# NumPy before 2.2 does not know the argument `allow_pickle` of `savez`, and stores it as one more array.
-_NO_ARRAY = "allow_pickle"
+_NO_ARRAY = "allow_pickle"  # NumPy before 2.2 does not know this argument of `savez`, and stores it as an array
 
 Expected = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
 
 def write_npz(file: Path | BinaryIO, arrays: Mapping[str, np.ndarray | np.generic]) -> None:
-    """Write arrays as `numpy.savez` does, but never a pickle, with every version of NumPy.
+    """Write arrays as `numpy.savez` does, but never a pickle, whatever the version of NumPy.
 
     Raises:
-        ValueError: an array holds Python objects.
-        OSError: the file cannot be written.
+        ValueError: An array holds Python objects.
+        OSError: The file cannot be written.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
@@ -43,101 +40,67 @@ def write_npz(file: Path | BinaryIO, arrays: Mapping[str, np.ndarray | np.generi
 
 
 def read_npz(path: Path, expected: Expected) -> dict[str, np.ndarray]:
-    """The arrays of a file as `numpy.savez` writes it.
-
-    No more memory is taken than the expected arrays need, whatever the file declares, and no pickle is opened.
+    """Read a file that must hold certain arrays, and no others.
 
     Args:
-        expected: name -> (shape, dtype) of each array that the file must hold; no other may be there.
+        expected: name -> shape and dtype of each array.
 
     Raises:
-        UserError: the file is missing or damaged, or holds other arrays.
+        UserError: As for `read_whole_npz`, or the file holds other arrays.
     """
-    least = sum(_bytes(shape, dtype) for shape, dtype in expected.values())
+    least = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
     most = least + OVERHEAD_BYTES * (len(expected) + 1)
-    try:
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
-        if path.stat().st_size > most:
-            raise UserError(f"{path}: {path.stat().st_size} bytes, more than the {len(expected)} expected arrays take")
-        if path.stat().st_size < least:  # of what somebody says is expected, nothing is allocated either
-            raise ValueError(f"{path.stat().st_size} bytes, the {len(expected)} expected arrays take {least}")
-        with zipfile.ZipFile(path) as archive:
-            _check_members(path, archive, expected)
-            return {name: _read_array(path, archive, name, *expected[name]) for name in expected}
-    except _DAMAGED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: is damaged or no .npz file ({reason}); copy it anew") from None
+    if path.is_file() and not least <= (size := path.stat().st_size) <= most:
+        raise UserError(
+            f"{path}: {size} bytes, but its {len(expected)} expected arrays take {least} to {most}; copy it again"
+        )
+    found = read_whole_npz(path)
+    if other := sorted(found.keys() ^ expected.keys()):
+        raise UserError(
+            f"{path}: holds {len(found)} arrays, expected {len(expected)}; they differ in {ascii(other[0])[:80]}"
+        )
+    for name, (shape, dtype) in expected.items():
+        array = found[name]
+        if (array.shape, array.dtype) != (shape, np.dtype(dtype)):
+            raise UserError(f"{path}: {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+    return found
 
 
 def read_whole_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file as `numpy.savez` writes it, whatever they are.
+    """Read all arrays of a file as `numpy.savez` writes it.
 
     They take no more memory than the file has bytes, whatever it declares, and no pickle is opened.
 
     Raises:
-        UserError: the file is missing, damaged or compressed.
+        UserError: The file is missing, damaged or compressed.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
     try:
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
         with zipfile.ZipFile(path) as archive:
-            _check_stored(path, archive)
             members = archive.infolist()
-            if (claimed := sum(info.file_size for info in members)) > path.stat().st_size:
+            for member in members:
+                if member.compress_type != zipfile.ZIP_STORED:
+                    raise UserError(f"{path}: {member.filename} is compressed; expected a file of numpy.savez")
+            if (claimed := sum(member.file_size for member in members)) > path.stat().st_size:
                 raise ValueError(f"{claimed} bytes in {path.stat().st_size}")
-            found = {info.filename.removesuffix(".npy"): _read_any(archive, info) for info in members}
-            found.pop(_NO_ARRAY, None)
-            return found
+            found = {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in members}
+            if len(found) < len(members):
+                raise ValueError("two arrays of one name")
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: is damaged or no .npz file ({reason}); copy it anew") from None
+        raise UserError(f"{path}: damaged or not an .npz file ({reason}); copy it again") from None
+    found.pop(_NO_ARRAY, None)
+    return found
 
 
-def _bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
-    return math.prod(shape) * np.dtype(dtype).itemsize
-
-
-def _check_members(path: Path, archive: zipfile.ZipFile, expected: Expected) -> None:
-    found = sorted(info.filename.removesuffix(".npy") for info in archive.infolist())
-    if _NO_ARRAY in found:
-        found.remove(_NO_ARRAY)
-    if found != sorted(expected):
-        other = sorted(set(found) ^ set(expected)) or [name for name in found if found.count(name) > 1]
-        raise UserError(
-            f"{path}: holds {len(found)} arrays, expected {len(expected)}; they differ in {ascii(other[0])[:80]}"
-        )
-    _check_stored(path, archive)
-
-
-def _check_stored(path: Path, archive: zipfile.ZipFile) -> None:
-    for info in archive.infolist():
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise UserError(f"{path}: {info.filename} is compressed; numpy.savez leaves arrays as they are")
-
-
-def _read_array(
-    path: Path, archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: DTypeLike
-) -> np.ndarray:
-    found = _header(archive, archive.getinfo(f"{name}.npy"))
-    if found != (shape, False, np.dtype(dtype)):
-        raise UserError(f"{path}: {name} is {found[2]} {found[0]}, expected {np.dtype(dtype)} {shape}")
-    with archive.open(f"{name}.npy") as file:
-        return npy.read_array(file, allow_pickle=False)
-
-
-def _read_any(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    shape, _, dtype = _header(archive, info)
-    if not dtype.itemsize or _bytes(shape, dtype) > info.file_size:  # of no bytes there could be any number
-        raise ValueError(f"{ascii(info.filename)[:80]} claims {dtype} {shape} in {info.file_size} bytes")
-    with archive.open(info) as file:
-        return npy.read_array(file, allow_pickle=False)
-
-
-def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether in Fortran's order, type) of an array."""
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    name = ascii(member.filename)[:80]
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"{ascii(member.filename)[:80]} is of version {version}")
-        return npy.read_array_header_1_0(file)
+        if (version := npy.read_magic(file)) != (1, 0):
+            raise ValueError(f"{name} is of version {version}")
+        shape, _, dtype = npy.read_array_header_1_0(file)
+    if not dtype.itemsize or math.prod(shape) * dtype.itemsize > member.file_size:  # any number of 0 bytes would fit
+        raise ValueError(f"{name} claims {dtype} {shape} in {member.file_size} bytes")
+    with archive.open(member) as file:
+        return npy.read_array(file, allow_pickle=False)

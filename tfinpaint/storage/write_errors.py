@@ -1,4 +1,4 @@
-"""Say in words why a file could not be written, and what the user can do."""
+"""Explain why a file could not be written, and what the user can do about it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 # What the user can do about an error of writing, by its number.
 _REMEDIES = {
@@ -24,26 +19,26 @@ _REMEDIES = {
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Return whether writing failed for a reason that the user can mend, such as a full disk."""
+    """Return whether writing failed for a reason that the user can remove, such as a full disk."""
     return isinstance(error, OSError) and error.errno in _REMEDIES
 
 
 def explain_os_error(error: OSError) -> str:
-    """Return what happened and what to do about it, without the name of the file."""
+    """Return what happened and what to do about it, without the file's name."""
     said = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{said}; {remedy}" if remedy else said
 
 
 def library_error(message: str, path: Path) -> OSError:
-    """Return the OSError that the message of a library tells of, which has no number of it: TensorFlow's."""
+    """Return an OSError with the number that belongs to the message of a library which gives none, as TensorFlow."""
     code = next((code for code in _REMEDIES if os.strerror(code) in message), errno.EIO)
     return OSError(code, os.strerror(code), str(path))
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the name of the file to an OSError raised within; the system names it only where opening fails."""
+    """Add the file's name to an OSError raised in the block; the system names it only if opening fails."""
     try:
         yield
     except OSError as error:

@@ -65,7 +65,7 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     start_single_rank(Distributed())
     lines = [found.note] if found.note else []
     header, network = load_network(found.path)
-    if picture.is_rank0:
+    if picture.is_first_of_several:
         lines.append(f"Only the first image of {photo.name} is restored: it holds several")
     restored, count = _restore(picture, hole, header, network)
     if restored.mode in ("L", "LA") and picture.mode not in ("L", "LA", "1"):

@@ -129,7 +129,7 @@ def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
     config = write_config(tmp_path / "c.yaml", "classify", images, data__test_output_path=str(tmp_path / "out"))
     output = succeed("classify", "--config", config)
     for name in ("loss", "accuracy", "confusion"):
-        assert f"figures/{name}.png (MemoryError: too large); the run goes on without it" in output
+        assert f"figures/{name}.png (MemoryError: too large); continuing without it" in output
     run = tmp_path / "run"
     assert json.loads((run / "summary.json").read_text())["test_images"] == 7
     assert (

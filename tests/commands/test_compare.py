@@ -83,7 +83,9 @@ def test_tables_fit_and_cut_nothing(runs, tmp_path, capsys, width):
 def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert compare.main(["--report", str(tmp_path / "report.html"), *map(str, runs)]) == 0
     *_, helped, restored, report = capsys.readouterr().out.splitlines()
-    assert helped.startswith("Pretraining helped: 0.944 (169) of 179 test images are right, against 0.776 (139) from")
+    assert helped.startswith(
+        "Pretraining helped: 0.944 (169) of 179 test images are classified correctly, against 0.776 (139) from"
+    )
     assert restored.startswith("pretrain: The network restores the holes of the test images with a PSNR of 9.59 dB; ")
     assert report == f"Report, to open in a browser: {tmp_path}/report.html"
     page = (tmp_path / "report.html").read_text()

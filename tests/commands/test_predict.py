@@ -178,7 +178,7 @@ def test_odd_photos(capsys, tmp_path, run, name):
     ending = ".tif" if name == "cmyk.jpg" else ".png"
     shown = succeed(capsys, run, photo, tmp_path / "mask.png", "--output", tmp_path / f"out{ending}")
     assert "(40 x 70)" in shown
-    assert "left out" not in shown
+    assert "dropped" not in shown
     assert " become" not in shown
     with Image.open(photo) as file, Image.open(tmp_path / f"out{ending}") as image:
         upright = ImageOps.exif_transpose(file)
@@ -236,7 +236,7 @@ def test_sixteen_bits_stay_sixteen(capsys, tmp_path, run, name, channels, option
     hole = write_mask(tmp_path / "mask.png", 70, 40, (50, 2, 60, 30))
     shown = succeed(capsys, run, tmp_path / name, tmp_path / "mask.png", "--output", output)
     if (channels, ending) == (2, ".tif"):
-        assert "The 16 bits per channel of grey_alpha.png become 8: TIFF holds no more; name a .png" in shown
+        assert "TIFF holds 8 bits per channel, grey_alpha.png has 16: they are rounded; name a .png" in shown
         restored, photo = pixels_of(output), np.rint(photo / 257).astype(np.uint8)
     else:
         assert "become" not in shown
@@ -265,7 +265,7 @@ def test_formats_of_eight_bits_say_so(capsys, tmp_path, run, ending, kind):
     hole = write_mask(tmp_path / "mask.png", 70, 40)
     output = tmp_path / f"out{ending}"
     shown = succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--output", output)
-    assert f"The 16 bits per channel of photo.png become 8: {kind} holds no more; name a .png to keep them\n" in shown
+    assert f"{kind} holds 8 bits per channel, photo.png has 16: they are rounded; name a .png to keep them\n" in shown
     assert ("JPEG changes all pixels a little" in shown) == (kind == "JPEG")
     if kind != "JPEG":
         assert np.array_equal(pixels_of(output)[~hole], np.rint(deep(3) / 257)[~hole])
@@ -302,7 +302,7 @@ def test_exif_resolution_and_profile_are_kept(capsys, tmp_path, run, name, endin
     write_mask(tmp_path / "mask.png", 70, 40)
     output = tmp_path / f"out{ending}"
     shown = succeed(capsys, run, tmp_path / name, tmp_path / "mask.png", "--output", output)
-    assert "left out" not in shown
+    assert "dropped" not in shown
     with Image.open(output) as image:
         assert image.size == (40, 70)
         assert image.info["icc_profile"] == profile
@@ -336,7 +336,7 @@ def test_cmyk_becomes_rgb_where_the_format_has_none(capsys, tmp_path, run):
     Image.fromarray(noise(40, 50)).convert("CMYK").save(tmp_path / "photo.tif")
     hole = write_mask(tmp_path / "mask.png", 40, 50)
     shown = succeed(capsys, run, tmp_path / "photo.tif", tmp_path / "mask.png")
-    assert "The CMYK colours of photo.tif become RGB: PNG holds no CMYK; name a .tif to keep them\n" in shown
+    assert "The CMYK colours of photo.tif are converted to RGB: PNG holds no CMYK; name a .tif to keep them\n" in shown
     assert np.array_equal(pixels_of(tmp_path / "photo_restored.png")[~hole], noise(40, 50)[~hole])
 
 
@@ -358,7 +358,7 @@ def test_lossless_formats_keep_pixels_transparency_and_profile(capsys, tmp_path,
     hole = write_mask(tmp_path / "mask.png", 40, 50)
     output = tmp_path / f"out{ending}"
     shown = succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--output", output)
-    assert "left out" not in shown
+    assert "dropped" not in shown
     assert np.array_equal(pixels_of(output)[~hole], photo[~hole])
     with Image.open(output) as image:
         assert image.format == photo_output.FORMATS[ending.lower()]
@@ -374,7 +374,7 @@ def test_formats_without_transparency_say_so(capsys, tmp_path, run, ending, kind
     hole = write_mask(tmp_path / "mask.png", 60, 60)
     output = tmp_path / f"out{ending}"
     shown = succeed(capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--output", output)
-    assert f"The transparency of photo.png is left out: {kind} has none\n" in shown
+    assert f"The transparency of photo.png is dropped: {kind} has none\n" in shown
     with Image.open(output) as image:
         assert (image.format, image.mode) == (kind, "RGB")
         difference = np.abs(np.asarray(image).astype(int) - smooth)
@@ -460,13 +460,13 @@ def test_a_network_of_grey_images_makes_the_photo_grey_and_says_so(capsys, tmp_p
     Image.fromarray(noise(40, 50, 4)).save(tmp_path / "photo.png")
     hole = write_mask(tmp_path / "mask.png", 40, 50)
     shown = succeed(capsys, tmp_path / "grey", tmp_path / "photo.png", tmp_path / "mask.png")
-    assert "The colours of photo.png are left out: the network was trained on grey images\n" in shown
+    assert "The colours of photo.png are dropped: the model was trained on grey images\n" in shown
     with Image.open(tmp_path / "photo_restored.png") as image:
         assert image.mode == "LA"
         luma = read_image(tmp_path / "photo.png", Reading(channels=1))[..., 0]
         assert np.array_equal(np.asarray(image)[..., 0][~hole], luma[~hole])
     Image.fromarray(noise(40, 50, 1)).save(tmp_path / "grey.png")
-    assert "left out" not in succeed(capsys, tmp_path / "grey", tmp_path / "grey.png", tmp_path / "mask.png")
+    assert "dropped" not in succeed(capsys, tmp_path / "grey", tmp_path / "grey.png", tmp_path / "mask.png")
 
 
 def test_a_grey_photo_stays_grey(capsys, tmp_path, run):
@@ -601,7 +601,7 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
     three = tmp_path / "broken" / "model_checkpoint_3"
     broken.get_layer("decoder_layer_5").bias.assign([np.nan, 0, 0])
     store._write_weights(three / "model.weights.h5", broken, read_header(three))
-    assert f"{three}: its network makes no numbers" in refuse(capsys, three, photo, mask)
+    assert f"{three}: the model produced NaN or Inf" in refuse(capsys, three, photo, mask)
     assert not (tmp_path / "photo_restored.png").exists()
 
 

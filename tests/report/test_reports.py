@@ -202,7 +202,7 @@ def test_of_very_many_bars_the_greatest_are_drawn(monkeypatch, tmp_path):
 def test_a_figure_that_fails_is_logged_and_no_more(caplog, tmp_path):
     with attempt_figure(tmp_path / "loss.png"):
         raise ValueError("no room")
-    assert f"Could not draw {tmp_path}/loss.png (ValueError: no room); the run goes on without it" in caplog.text
+    assert f"Could not draw {tmp_path}/loss.png (ValueError: no room); continuing without it" in caplog.text
 
 
 @pytest.mark.parametrize(("total", "expected"), [(1, 1), (20, 20), (60, 60), (61, 31), (10_000, 61)])

@@ -19,28 +19,28 @@ def said(ours, theirs, images, **changes):
     [
         (
             169 / 179, 139 / 179, 179,
-            "Pretraining helped: 0.944 (169) of 179 test images are right, against 0.777 (139) from scratch, with 324 "
+            "Pretraining helped: 0.944 (169) of 179 test images are classified correctly, against 0.777 (139) from scratch, with 324 "
             "labels.",
         ),
         (
             0.5, 0.75, 200,
-            "Pretraining did not help: 0.500 (100) of 200 test images are right, against 0.750 (150) from scratch, with "
+            "Pretraining did not help: 0.500 (100) of 200 test images are classified correctly, against 0.750 (150) from scratch, with "
             "324 labels.",
         ),
         (
             5 / 8, 3 / 8, 8,
-            "Whether pretraining helped cannot be told: 0.625 (5) of 8 test images are right, against 0.375 (3) from "
-            "scratch, with 324 labels. Among so few test images, chance alone makes such a difference in 62 of 100 "
+            "Whether pretraining helped is unknown: 0.625 (5) of 8 test images are classified correctly, against 0.375 (3) from "
+            "scratch, with 324 labels. With so few test images, chance alone causes such a difference in 62 of 100 "
             "cases.",
         ),
         (
             0.75, 0.75, 8,
-            "Pretraining made no difference: 0.750 (6) of 8 test images are right, against 0.750 (6) from scratch, with "
+            "Pretraining made no difference: 0.750 (6) of 8 test images are classified correctly, against 0.750 (6) from scratch, with "
             "324 labels.",
         ),
         (
             0.9, 0.85, 10000,
-            "Pretraining helped: 0.900 of 10000 test images are right, against 0.850 from scratch, with 324 labels.",
+            "Pretraining helped: 0.900 of 10000 test images are classified correctly, against 0.850 from scratch, with 324 labels.",
         ),
     ],
 )  # fmt: skip
@@ -51,8 +51,8 @@ def test_the_sentence_is_true(ours, theirs, images, expected):
 def test_what_is_not_alike_is_said():
     (sentence,) = said(0.9, 0.5, 200, epochs=30, trainable_parameters=50)
     assert sentence.endswith(
-        "The runs were not trained alike: 12 epochs, from scratch 30. Of the pretrained one 1,000 parameters were "
-        "trained, from scratch 50."
+        "The runs were trained for different numbers of epochs: 12, from scratch 30. In the pretrained run 1,000 "
+        "parameters were trained, from scratch 50."
     )
 
 
@@ -62,8 +62,14 @@ def test_runs_are_compared_where_labels_and_test_images_are_the_same():
     runs += [run(0.8, 100, scratch=False), run(0.25, 100, scratch=True), run(0.75, 100, scratch=True)]
     runs += [run(0.7, 100, scratch=False, labels=65)]
     first, second = classifier_verdict(runs)
-    assert "0.850 (85) of 100 test images are right, against 0.500 (50) from scratch, with 324 labels" in first
-    assert "0.700 (70) of 100 test images are right, against 0.500 (50) from scratch, with 65 labels" in second
+    assert (
+        "0.850 (85) of 100 test images are classified correctly, against 0.500 (50) from scratch, with 324 labels"
+        in first
+    )
+    assert (
+        "0.700 (70) of 100 test images are classified correctly, against 0.500 (50) from scratch, with 65 labels"
+        in second
+    )
     runs = [run(0.5, 100, scratch=False, labels=None), run(0.25, 100, scratch=True, labels=None)]
     assert "with 20 % of the labels." in classifier_verdict(runs)[0]
 
@@ -71,7 +77,7 @@ def test_runs_are_compared_where_labels_and_test_images_are_the_same():
 def test_without_two_kinds_of_classifiers_nothing_is_claimed():
     assert classifier_verdict([{"pretrain_loss": 0.5}, run(0.9, 100, scratch=True)]) == []
     (sentence,) = classifier_verdict([run(0.9, 100, scratch=False), run(float("nan"), 100, scratch=True)])
-    assert "cannot be told without a classifier from scratch" in sentence
+    assert "is unknown without a classifier trained from scratch" in sentence
 
 
 def test_restorations_are_held_against_the_baselines():

@@ -1,1 +1,1 @@
-"""Inpainting without training anything: classical baselines, image metrics, photos of any size."""
+"""Classical inpainting baselines, image metrics, and the restoration of photos of any size."""

@@ -1,8 +1,8 @@
-"""A user's photo and mask: read and written so that no pixel outside the hole changes.
+"""Read a user's photo and mask, and put restored pixels into the photo without changing any others.
 
-A photo keeps its mode (bilevel, grey, palette, RGB, CMYK; with transparency or without), its depth of 1, 8 or 16 bits,
-its colour profile, its resolution and what its EXIF data tell of it, so far as the format of the output can hold them.
-What cannot be kept is said. EXIF data turn a photo upright once: what is written is upright and says so no more.
+A photo keeps its mode (bilevel, grey, palette, RGB, CMYK; with or without transparency), its depth of 1, 8 or 16 bits,
+its colour profile, its resolution and its descriptive EXIF data, as far as the format of the output can hold them.
+Notes name what is lost. A photo is turned upright as its EXIF data say, and is then written without that entry.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from scipy.spatial import cKDTree
 from tfinpaint.data.images import decode
 from tfinpaint.errors import UserError
 
-OPAQUE_LIGHT = 128  # from this luma and this alpha on, a mask's pixel is the hole
-HIDDEN = {"LA": "L", "RGBA": "RGB"}  # modes with transparency, and the same without
-# Of EXIF data: what describes the photo, not how its file is laid out. Previews would show what was erased.
+OPAQUE_LIGHT = 128  # a pixel of a mask belongs to the hole if its luma and its alpha are at least this
+WITHOUT_ALPHA = {"LA": "L", "RGBA": "RGB"}  # mode with transparency -> the same mode without
+# EXIF entries that describe the photo. Others describe the layout of its file, or are previews of the unrestored photo.
 _DESCRIBING = (
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
     ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
@@ -39,14 +39,14 @@ class Photo:
     """An image as it is displayed, upright.
 
     Attributes:
-        pixels: as its file has them, [height, width] or [height, width, channels]: bool of mode 1, uint8, or uint16.
-        mode: 1, L, LA, P, RGB, RGBA or CMYK as in Pillow; L, LA, RGB or RGBA where the pixels are uint16.
-        palette: uint8 [entries, 4], RGBA, of mode P.
+        pixels: [height, width] or [height, width, channels]: bool if the mode is 1, else uint8 or uint16.
+        mode: 1, L, LA, P, RGB, RGBA or CMYK as in Pillow; L, LA, RGB or RGBA if the pixels are uint16.
+        palette: uint8 [entries, 4], RGBA, if the mode is P.
         profile: its ICC profile.
-        exif: what its EXIF data tell of it, as bytes of such data.
+        exif: its descriptive EXIF data, encoded.
         dpi: its resolution, pixels per inch along width and height.
-        is_rank0: its file holds more images.
-        notes: what could not be kept when it was read, a line each.
+        is_first_of_several: its file holds more images.
+        notes: lines about what was lost when it was read.
     """
 
     pixels: np.ndarray
@@ -55,38 +55,38 @@ class Photo:
     profile: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
-    is_rank0: bool = False
+    is_first_of_several: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
+        """Return (width, height) in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
     @property
     def is_deep(self) -> bool:
-        """True for 16 bits per channel."""
+        """Return whether the photo has 16 bits per channel."""
         return self.pixels.dtype == np.uint16
 
     @property
     def is_transparent(self) -> bool:
-        return self.mode in HIDDEN or (self.palette is not None and bool((self.palette[:, 3] < 255).any()))
+        return self.mode in WITHOUT_ALPHA or (self.palette is not None and bool((self.palette[:, 3] < 255).any()))
 
     def colours(self) -> np.ndarray:
-        """Return uint8 or uint16 [height, width, channels]: RGB, or one channel where the mode has no colours."""
+        """Return uint8 or uint16 [height, width, channels]: RGB, or one channel if the mode has no colours."""
         if self.mode == "1":
             return self.pixels[..., None].astype(np.uint8) * 255
         if self.palette is not None:
             return self.palette[self.pixels, :3]
         if self.mode == "CMYK":
             return np.asarray(Image.frombytes("CMYK", self.size, self.pixels.tobytes()).convert("RGB"))
-        return (
-            self.pixels[..., None] if self.pixels.ndim == 2 else self.pixels[..., : len(HIDDEN.get(self.mode, "RGB"))]
-        )
+        if self.pixels.ndim == 2:
+            return self.pixels[..., None]
+        return self.pixels[..., : len(WITHOUT_ALPHA.get(self.mode, "RGB"))]
 
 
 def luma(colours: np.ndarray) -> np.ndarray:
-    """Return the grey of RGB values, [..., 3] -> [..., 1], of the same dtype; one channel is left as it is."""
+    """Return the luma of RGB values, [..., 3] -> [..., 1], of the same dtype; return a single channel unchanged."""
     if colours.shape[-1] == 1:
         return colours
     red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
@@ -94,7 +94,7 @@ def luma(colours: np.ndarray) -> np.ndarray:
 
 
 def restored_photo(photo: Photo, restored: np.ndarray, hole: np.ndarray) -> Photo:
-    """Return the photo with restored colours in the hole, in its own mode and depth; not a bit differs elsewhere.
+    """Return the photo with restored colours in the hole, in its own mode and depth; other pixels are identical.
 
     Args:
         restored: [height, width, 1 or 3], of the dtype of `photo.colours()`.
@@ -103,11 +103,11 @@ def restored_photo(photo: Photo, restored: np.ndarray, hole: np.ndarray) -> Phot
     pixels, colours = photo.pixels.copy(), restored[hole]
     if photo.mode == "1":
         pixels[hole] = luma(colours)[:, 0] >= OPAQUE_LIGHT
-        note = "What was restored is black or white: the photo has 1 bit per pixel"
+        note = "The restored pixels are black or white, because the photo has 1 bit per pixel"
         return replace(photo, pixels=pixels, notes=(*photo.notes, note))
     if photo.palette is not None:
         pixels[hole] = _nearest_entries(photo.palette, pixels[hole], np.broadcast_to(colours, (len(colours), 3)))
-        note = f"What was restored takes the nearest of the {len(photo.palette)} colours of the photo's palette"
+        note = f"The restored pixels have the nearest of the {len(photo.palette)} colours of the photo's palette"
         return replace(photo, pixels=pixels, notes=(*photo.notes, note))
     if photo.mode == "CMYK":
         rgb = Image.fromarray(np.ascontiguousarray(np.broadcast_to(colours, (len(colours), 3)))[None])
@@ -122,7 +122,7 @@ def restored_photo(photo: Photo, restored: np.ndarray, hole: np.ndarray) -> Phot
 
 
 def grey_photo(photo: Photo, grey: np.ndarray) -> Photo:
-    """Return a photo of these grey values, [height, width, 1], with the transparency of another."""
+    """Return a photo with these grey values, [height, width, 1], and the transparency of `photo`."""
     mode, pixels = "L", grey[..., 0]
     if photo.is_transparent:
         alpha = photo.palette[photo.pixels, 3] if photo.palette is not None else photo.pixels[..., -1]
@@ -131,40 +131,44 @@ def grey_photo(photo: Photo, grey: np.ndarray) -> Photo:
 
 
 def _nearest_entries(palette: np.ndarray, entries: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """The entries of a palette that are nearest to these colours, and as opaque as the entries there before."""
+    """Return the palette entries nearest to these colours, among those as opaque as the entries there before."""
     found = entries.copy()
     for alpha in np.unique(palette[entries, 3]):
         chosen, candidates = palette[entries, 3] == alpha, np.flatnonzero(palette[:, 3] == alpha)
-        if alpha:  # what cannot be seen stays
+        if alpha:  # invisible pixels keep their entries
             tree = cKDTree(palette[candidates, :3].astype(np.float64))
             found[chosen] = candidates[tree.query(colours[chosen].astype(np.float64))[1]]
     return found
 
 
 def read_photo(path: Path) -> Photo:
-    """Read an image of any size, up to `config.USUAL_MPIXELS`.
+    """Read an image of up to `config.schema.USUAL_MPIXELS` megapixels.
 
     Raises:
-        UserError: there is none, or it cannot be decoded.
+        UserError: The file does not exist or cannot be decoded.
     """
     _check_exists(path)
-    with _in_words(path), decode.open_image(path) as file:
+    with _naming_image(path), decode.open_image(path) as file:
         if _has_deep_planes(file):
-            words = "unsupported: 16-bit channels in separate planes; save it with interleaved channels"
-            raise decode.UnreadableImageError(words)
-        raw = _raw_mode(file)  # now: to look for EXIF data decodes some kinds of files
+            raise decode.UnreadableImageError(
+                "unsupported: 16-bit channels in separate planes; save it with interleaved channels"
+            )
+        raw = _raw_mode(file)  # before EXIF data are read, which decodes some kinds of files
         if raw.startswith("LA;16"):
-            _set_raw_mode(file, "RGBA")  # two channels of 16 bits are read as four of 8
-        facts: dict[str, Any] = {"profile": file.info.get("icc_profile"), "is_rank0": _has_more(file)}
+            _set_raw_mode(file, "RGBA")  # read two channels of 16 bits as four of 8
+        facts: dict[str, Any] = {
+            "profile": file.info.get("icc_profile"),
+            "is_first_of_several": bool(getattr(file, "is_animated", False)),
+        }
         facts["dpi"], (facts["exif"], notes) = _resolution(file), _exif(file, path)
         transparent = file.info.get("transparency")
         if raw.startswith(("RGB;16", "RGBA;16", "LA;16")):
             pixels = _deep_pixels(path, file, raw)
             mode = raw.partition(";")[0]
         elif not file.mode.startswith("I;16") and (";16" in raw or file.mode not in _KEPT):
-            notes += [f"{path.name} has pixels of the kind {raw or file.mode}: they become RGB of 8 bits"]
+            notes += [f"{path.name} has pixels of type {raw or file.mode}, which are converted to 8-bit RGB"]
             has_alpha = file.has_transparency_data
-            mode, pixels = "RGB", decode.read_image(path, decode.Reading())  # which says what cannot be read
+            mode, pixels = "RGB", decode.read_image(path, decode.Reading())
             if has_alpha and (alpha := _read_alpha(path)) is not None:
                 mode, pixels = "RGBA", np.dstack([pixels, alpha])
         else:
@@ -178,19 +182,15 @@ def read_photo(path: Path) -> Photo:
         return Photo(pixels, mode, notes=tuple(notes), **facts)
 
 
-def _has_more(file: Image.Image) -> bool:
-    return bool(getattr(file, "is_animated", False))
-
-
 def _has_deep_planes(file: Image.Image) -> bool:
-    """True for a TIFF file that has its channels one after the other, 16 bits each: Pillow takes them for 8 bits."""
+    """Return whether a TIFF file has 16-bit channels one after the other, which Pillow misreads as 8 bits."""
     tags = getattr(file, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, ())
     return len(bits) > 1 and 16 in bits and tags.get(_PLANAR_CONFIGURATION) == _SEPARATE
 
 
 def _raw_mode(file: Image.Image) -> str:
-    """How the file has its pixels, in the words of Pillow's decoders, such as RGB;16B; "" where that is not known."""
+    """Return the pixel layout of the file as Pillow's decoders name it, such as RGB;16B; "" if it is unknown."""
     tile = getattr(file, "tile", None)
     arguments = tile[0].args if tile else ""
     raw = arguments if isinstance(arguments, str) else arguments[0] if arguments else ""
@@ -198,9 +198,9 @@ def _raw_mode(file: Image.Image) -> str:
 
 
 def _deep_pixels(path: Path, file: Image.Image, raw: str) -> np.ndarray:
-    """uint16 [height, width, channels] of 16-bit colours, of which Pillow keeps the high bytes.
+    """Return 16-bit colours as uint16 [height, width, channels].
 
-    Told of the other order of bytes, its decoder keeps the low ones.
+    Pillow's decoder keeps only the high bytes; with the opposite byte order it keeps the low ones.
     """
     ImageOps.exif_transpose(file, in_place=True)
     high = np.asarray(file).astype(np.uint16)
@@ -213,7 +213,7 @@ def _deep_pixels(path: Path, file: Image.Image, raw: str) -> np.ndarray:
         ImageOps.exif_transpose(again, in_place=True)
         low = np.asarray(again)
     if low.shape != high.shape:
-        raise decode.UnreadableImageError("has changed while it was read")
+        raise decode.UnreadableImageError("changed while it was read")
     return high << 8 | low
 
 
@@ -224,13 +224,13 @@ def _set_raw_mode(file: Any, raw: str) -> None:
 def _palette(file: Image.Image) -> np.ndarray:
     file.apply_transparency()
     entries = np.array(file.getpalette("RGBA"), np.uint8).reshape(-1, 4)
-    lacking = int(np.asarray(file).max()) + 1 - len(entries)  # entries that the file uses and does not have are black
+    lacking = int(np.asarray(file).max()) + 1 - len(entries)  # entries that the file uses but lacks are black
     black = np.tile(np.array([[0, 0, 0, 255]], np.uint8), (max(0, lacking), 1))
     return np.concatenate([entries, black])
 
 
 def _with_alpha(mode: str, pixels: np.ndarray, transparent: Any) -> tuple[str, np.ndarray]:
-    """Pixels with the transparency that a PNG file gives to one of its values."""
+    """Return mode and pixels with an alpha channel, in which the value that a PNG file calls transparent is 0."""
     if mode == "1":
         mode, pixels = "L", pixels.astype(np.uint8) * 255
     hidden = pixels == np.asarray(transparent)
@@ -248,7 +248,7 @@ def _resolution(file: Image.Image) -> tuple[float, float] | None:
 
 
 def _exif(file: Image.Image, path: Path) -> tuple[bytes | None, list[str]]:
-    """(what the EXIF data tell of the photo, a note where they cannot be read)."""
+    """Return the descriptive EXIF data, encoded, and a note if they cannot be read."""
     try:
         found, kept = file.getexif(), Image.Exif()
         for tag in _DESCRIBING:
@@ -262,21 +262,21 @@ def _exif(file: Image.Image, path: Path) -> tuple[bytes | None, list[str]]:
     except Exception as error:
         if decode.is_of_the_process(error):
             raise
-        return None, [f"The EXIF data of {path.name} are left out: they are damaged"]
+        return None, [f"The EXIF data of {path.name} are dropped because they are damaged"]
 
 
 def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
-    """bool [height, width], true where a mask is light and opaque.
+    """Read a mask; return bool [height, width], True where it is light and opaque.
 
     Args:
-        photo: the photo's name, for messages.
-        size: (width, height) of the photo as displayed.
+        photo: the photo's path, for messages.
+        size: (width, height) of the photo as displayed, in pixels.
 
     Raises:
-        UserError: the file is no image or of another size, or it erases nothing or everything.
+        UserError: The file is not an image or has another size, or it erases nothing or everything.
     """
     _check_exists(path)
-    with _in_words(path):
+    with _naming_image(path):
         light = decode.read_image(path, decode.Reading(channels=1))[..., 0]
     hole = light >= OPAQUE_LIGHT
     if (hole.shape[1], hole.shape[0]) != size:
@@ -284,12 +284,12 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
             f"{path}: is {hole.shape[1]} x {hole.shape[0]} pixels, {photo} is {size[0]} x {size[1]} as displayed; "
             "draw the mask at the photo's size"
         )
-    with _in_words(path):
+    with _naming_image(path):
         alpha = _read_alpha(path)
     if alpha is not None:
         hole &= alpha >= OPAQUE_LIGHT
     if not hole.any():
-        why = "what is light in it is transparent"
+        why = "its light pixels are transparent"
         if light.max() < OPAQUE_LIGHT:
             why = f"its lightest pixel is {light.max()} of 255"
         raise UserError(f"{path}: erases nothing; paint the parts to restore white on black ({why})")
@@ -299,7 +299,7 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def _read_alpha(path: Path) -> np.ndarray | None:
-    """The opacity of an image that has been read, uint8 [height, width] as displayed; None without transparency."""
+    """Return the opacity of a readable image, uint8 [height, width] as displayed; None without transparency."""
     with decode.open_image(path) as file:
         if not file.has_transparency_data or file.mode.startswith("I"):
             return None
@@ -312,7 +312,7 @@ def _check_exists(path: Path) -> None:
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def _naming_image(path: Path) -> Iterator[None]:
     try:
         yield
     except decode.UnreadableImageError as error:

@@ -1,4 +1,4 @@
-"""Photos into files: what each format can hold, and what is said of the rest."""
+"""Write photos to files, in the modes that each format can hold, with notes on what is lost."""
 
 from __future__ import annotations
 
@@ -14,39 +14,45 @@ import tifffile
 from PIL import Image
 
 from tfinpaint.errors import UserError
-from tfinpaint.inpainting.photo import HIDDEN, Photo
+from tfinpaint.inpainting.photo import WITHOUT_ALPHA, Photo
 from tfinpaint.storage.atomic import atomic_file
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
 }  # fmt: skip
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True, "exact": True}}
-MOST_PIXELS = {"JPEG": 65500, "WEBP": 16383}  # along a side
-_MODES = {  # format -> modes that it holds
+MOST_PIXELS = {"JPEG": 65500, "WEBP": 16383}  # of a side
+_MODES = {  # format -> modes that it can hold
     "PNG": ("1", "L", "LA", "P", "RGB", "RGBA"),
     "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK"),
     "WEBP": ("RGB", "RGBA"),
     "JPEG": ("L", "RGB", "CMYK"),
     "BMP": ("1", "L", "P", "RGB"),
 }
-_DEEP_MODES = {"PNG": ("L", "LA", "RGB", "RGBA"), "TIFF": ("L", "RGB", "RGBA")}  # of 16 bits per channel
-_SPACES = {"RGB": b"RGB ", "P": b"RGB ", "L": b"GRAY", "1": b"GRAY", "CMYK": b"CMYK"}  # mode -> ICC's name of its space
-_PROFILE_SPACE = slice(16, 20)  # where a profile names it
-_SIGNATURE_BYTES = 33  # of a PNG file: its signature and its header, which other chunks follow
+_DEEP_MODES = {"PNG": ("L", "LA", "RGB", "RGBA"), "TIFF": ("L", "RGB", "RGBA")}  # the same with 16 bits per channel
+_SPACES = {
+    "RGB": b"RGB ",
+    "P": b"RGB ",
+    "L": b"GRAY",
+    "1": b"GRAY",
+    "CMYK": b"CMYK",
+}  # mode -> ICC's name of its colour space
+_PROFILE_SPACE = slice(16, 20)  # the bytes of a profile that name its colour space
+_SIGNATURE_BYTES = 33  # of a PNG file: signature and header, before all other chunks
 _INCH = 0.0254  # metres
 
 
 def write_photo(path: Path, photo: Photo, name: str) -> list[str]:
-    """Write a photo in the format that the ending names, whole or not at all.
+    """Write a photo in the format that the suffix of `path` names, whole or not at all.
 
     Args:
-        name: of the photo, for the notes.
+        name: the photo's name, for the notes.
 
     Returns:
-        What the photo has and the file has not, a line each.
+        A line for each property of the photo that the file cannot hold.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: The file cannot be written.
     """
     kind = FORMATS[path.suffix.lower()]
     fitted, notes = _fitted(photo, kind, name)
@@ -59,28 +65,28 @@ def write_photo(path: Path, photo: Photo, name: str) -> list[str]:
 
 
 def _fitted(photo: Photo, kind: str, name: str) -> tuple[Photo, list[str]]:
-    """(the photo in a mode that a format holds, a line for each thing that it cannot hold)."""
+    """Return the photo in a mode that the format can hold, and a line for each property that it cannot hold."""
     notes = []
     if photo.is_deep and photo.mode not in _DEEP_MODES.get(kind, ()):
-        notes.append(f"The 16 bits per channel of {name} become 8: {kind} holds no more; name a .png to keep them")
+        notes.append(f"{kind} holds 8 bits per channel, {name} has 16: they are rounded; name a .png to keep them")
         photo = replace(photo, pixels=((photo.pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if photo.is_transparent and not set(HIDDEN) & set(_MODES[kind]):
-        notes.append(f"The transparency of {name} is left out: {kind} has none")
+    if photo.is_transparent and not set(WITHOUT_ALPHA) & set(_MODES[kind]):
+        notes.append(f"The transparency of {name} is dropped: {kind} has none")
         photo = _opaque(photo)
     if photo.mode == "CMYK" and "CMYK" not in _MODES[kind]:
-        notes.append(f"The CMYK colours of {name} become RGB: {kind} holds no CMYK; name a .tif to keep them")
+        notes.append(f"The CMYK colours of {name} are converted to RGB: {kind} holds no CMYK; name a .tif to keep them")
     if photo.mode not in _MODES[kind] or (photo.is_transparent and photo.mode == "P" and kind != "PNG"):
         photo = _converted(photo, kind)
     if kind == "JPEG":
         notes.append("JPEG changes all pixels a little; name a .png to keep those outside the hole exactly")
     if photo.profile and (
-        kind == "BMP" or photo.profile[_PROFILE_SPACE] != _SPACES[HIDDEN.get(photo.mode, photo.mode)]
+        kind == "BMP" or photo.profile[_PROFILE_SPACE] != _SPACES[WITHOUT_ALPHA.get(photo.mode, photo.mode)]
     ):
-        why = "BMP has none" if kind == "BMP" else "it is of another colour space"
-        notes.append(f"The colour profile of {name} is left out: {why}")
+        why = "BMP has none" if kind == "BMP" else "it belongs to another colour space"
+        notes.append(f"The colour profile of {name} is dropped: {why}")
         photo = replace(photo, profile=None)
     if photo.exif and (kind == "BMP" or (kind == "TIFF" and photo.is_deep and photo.mode != "L")):
-        notes.append(f"The EXIF data of {name} are left out")
+        notes.append(f"The EXIF data of {name} are dropped: this kind of {kind} file has none")
         photo = replace(photo, exif=None)
     return photo, notes
 
@@ -88,12 +94,12 @@ def _fitted(photo: Photo, kind: str, name: str) -> tuple[Photo, list[str]]:
 def _opaque(photo: Photo) -> Photo:
     if photo.palette is not None:
         return replace(photo, palette=photo.palette | np.array([0, 0, 0, 255], np.uint8))
-    mode = HIDDEN[photo.mode]
+    mode = WITHOUT_ALPHA[photo.mode]
     return replace(photo, mode=mode, pixels=photo.pixels[..., 0] if mode == "L" else photo.pixels[..., :3])
 
 
 def _converted(photo: Photo, kind: str) -> Photo:
-    """The photo in a mode that shows the same colours."""
+    """Return the photo in a mode that the format can hold and that shows the same colours."""
     colours = photo.colours()
     channels = [colours]
     if photo.is_transparent:
@@ -106,7 +112,7 @@ def _converted(photo: Photo, kind: str) -> Photo:
 
 
 def _writer(photo: Photo, kind: str) -> Callable[[Path, Photo, str], None]:
-    """How a photo is written: by Pillow, but for 16 bits in several channels."""
+    """Return the function that writes a photo: Pillow's, except for several channels of 16 bits."""
     if not photo.is_deep or photo.mode == "L":
         return _write_by_pillow
     return _write_deep_png if kind == "PNG" else _write_deep_tiff
@@ -140,7 +146,7 @@ def _write_deep_png(path: Path, photo: Photo, kind: str) -> None:
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    """A part of a PNG file."""
+    """Return a chunk of a PNG file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 

@@ -1,23 +1,23 @@
-"""Restore the hole of a photo of any size through windows onto it, each as large as a network sees it.
+"""Restore the hole of a photo of any size through windows, which are resized to the view: the network's image size.
 
-Every connected region of the hole is restored through one window, so that no seam runs through it. What is long and
-thin is cut into several regions first: one window onto a scratch across the photo would see next to nothing of it.
+Every connected region of the hole is restored through one window, so that no seam runs through it. Long and thin
+regions are cut first: a window around a scratch across the photo would show the network next to nothing of the scratch.
 
-- Thin is where no rectangle of a quarter of the view fits in; it is cut into pieces of half the view, if that makes the
-  window of the region half as large or less. What is left goes the same way, in pixels twice as large, and so on.
-- A window has the network's aspect ratio, at least its size, and at least twice the extents of the region's bounding
-  box: the region spans half the view or less, as a central hole does in training. It is centred on the region, then
-  shifted into the photo so far as the region stays in the middle half of the view: many a network has learned to
-  restore nothing else. Where the window reaches beyond the photo, the photo is mirrored at its edges.
-- A window that is larger than the view is shrunk by the triangle filter (bilinear, anti-aliased). The filter weighs
-  visible pixels alone, so what the hole hides cannot leak; a pixel of the view is a hole where any pixel of the hole
-  lies in it. What the network makes is enlarged bilinearly. At its rim it is interpolated with the shrunk photo, not
-  with what the network makes of the visible part: that may be anything, black if the hole's content was its target.
-- A window of the view's own size restores as many regions as fit together into its middle half: specks share windows.
-- All regions are holes in all windows; what one window has restored is never input of another. So the order is free.
+- A part of a region is thin if no rectangle of a quarter of the view fits into it. It is cut into pieces of half the
+  view, if that at least halves the window of the region. The same is repeated with pixels twice as large, and so on.
+- A window has the view's aspect ratio, at least its size, and at least twice the extents of the region's bounding box,
+  so that the region spans at most half of the view, as a central hole does in training. It is centred on the region,
+  then shifted into the photo as far as the region stays in the middle half of the view, because many networks have
+  learned to restore nothing else. Beyond its edges the photo is mirrored.
+- A window that is larger than the view is shrunk by the triangle filter (bilinear, anti-aliased). Only visible pixels
+  have weights, so that the content of the hole cannot leak; a pixel of the view belongs to the hole if any pixel in it
+  does. The network's output is enlarged bilinearly. At the rim of the hole it is interpolated with the shrunk photo
+  rather than with the output in the visible part, which may be anything (black, if only the hole was the target).
+- A window of the view's size restores all regions that fit together into its middle half, so specks share windows.
+- All regions are holes in all windows. The output of one window is never the input of another, so any order will do.
 
-A window is resized by a sparse matrix per side, folded where the photo is mirrored: nothing is padded, and of the photo
-a few rows at a time become floating-point numbers.
+A window is resized by one sparse matrix per side, which also mirrors the photo: nothing is padded, and only a few rows
+of the photo at a time are converted to floating-point numbers.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from scipy import ndimage, sparse
 from skimage import measure
 
 Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Ends = tuple[tuple[bool, bool], tuple[bool, bool]]  # per axis: inside the photo before the first, after the last pixel
+# Per axis: whether the photo continues before the first pixel, and after the last one.
+Ends = tuple[tuple[bool, bool], tuple[bool, bool]]
 
 BATCH_WINDOWS = 16
-THIN = 4  # a part is thin if no rectangle of this part of the view fits in
-BLOCK_PIXELS = 2**20  # of the photo that are floating-point numbers at a time
+THIN = 4  # a part is thin if no rectangle of 1 / THIN of the view fits into it
+BLOCK_PIXELS = 2**20  # pixels of the photo that are converted to floating-point numbers at a time
 
 
 @dataclass(frozen=True)
 class Side:
-    """The rows or the columns of a window, in pixels of the photo; they may reach beyond the photo."""
+    """A range of rows or columns of the photo that a window covers; it may reach beyond the photo."""
 
     start: int
     extent: int
@@ -47,12 +48,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Window:
-    """What the network sees at once: its rows, its columns, and what it restores.
+    """A rectangle of the photo that the network sees at once, and the regions that are restored from it.
 
     Attributes:
         sides: its rows and its columns.
         regions: int [n], labels of the regions that it restores.
-        box: top, left, bottom, right of these regions' common bounding box, the last two exclusive.
+        box: top, left, bottom, right of these regions' common bounding box, in pixels; the last two are exclusive.
     """
 
     sides: tuple[Side, Side]
@@ -62,11 +63,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The windows onto a photo.
+    """The windows through which a photo is restored.
 
     Attributes:
-        labels: int32 [height, width], 0 outside the hole, else 1 and up: a connected region, or a piece of one.
-        view: height and width of the images that the network takes, pixels.
+        labels: int32 [height, width], 0 outside the hole, else the number, from 1, of a connected region or a piece of
+            one.
+        view: height and width of the network's images in pixels.
         windows: each region is restored by exactly one of them.
     """
 
@@ -79,9 +81,9 @@ def plan_tiles(hole: np.ndarray, view: tuple[int, int]) -> Tiling:
     """Choose the windows through which a hole is restored.
 
     Args:
-        hole: bool [height, width], true where the photo is to be restored; pixels that touch, be it by a corner, are
-            one region.
-        view: height and width of the images that the network takes, pixels.
+        hole: bool [height, width], True where the photo is to be restored; pixels that touch, even by a corner, belong
+            to one region.
+        view: height and width of the network's images in pixels.
     """
     labels = measure.label(hole, connectivity=2)
     _cut_regions(labels, view)
@@ -91,15 +93,15 @@ def plan_tiles(hole: np.ndarray, view: tuple[int, int]) -> Tiling:
 def restore_photo(
     photo: np.ndarray, plan: Tiling, network: Network, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> np.ndarray:
-    """The photo with its hole restored.
+    """Return the photo with its hole restored.
 
     Args:
-        photo: uint8 or uint16 [height, width, channels]; what it holds in the hole does not matter.
-        plan: of the photo's hole.
+        photo: uint8 or uint16 [height, width, channels]; its content in the hole is not used.
+        plan: the tiling of the photo's hole.
         network: takes images, float32 [batch, *view, channels], 0 to 1 and 0 in the hole, and masks, float32
-            [batch, *view, 1], 1 in the hole; gives float32 images of that shape, 0 to 1. A batch has 1 to BATCH_WINDOWS
-            images.
-        progress: called after every batch with the number of windows done and of all.
+            [batch, *view, 1], 1 in the hole; returns float32 images of the same shape, 0 to 1. A batch has 1 to
+            BATCH_WINDOWS images.
+        progress: called after every batch with the number of windows done and their total.
 
     Returns:
         An array of the photo's shape and dtype, equal to it outside the hole.
@@ -117,14 +119,14 @@ def restore_photo(
 
 
 def _boxes(labels: np.ndarray) -> np.ndarray:
-    """int [n, 4]: top, left, bottom and right of each label from 1 on, the last two exclusive."""
+    """Return int [n, 4]: top, left, bottom and right of each label from 1 on, the last two exclusive."""
     found = ndimage.find_objects(labels)
     sides = [[rows.start, columns.start, rows.stop, columns.stop] for rows, columns in found]
     return np.array(sides, np.int64).reshape(-1, 4)
 
 
 def _cut_regions(labels: np.ndarray, view: tuple[int, int]) -> None:
-    """Give every piece of what is long and thin a label of its own, in place; labels stay 1 to their number."""
+    """Give every piece of a long and thin part a label of its own, in place; labels remain consecutive from 1."""
     boxes = _boxes(labels)
     number = len(boxes)
     scales = (2 * (boxes[:, 2:] - boxes[:, :2]) / view).max(axis=1, initial=0)
@@ -138,15 +140,15 @@ def _cut(labels: np.ndarray, label: int, number: int, view: tuple[int, int], sca
     """Give the pieces of one region labels of their own, in place.
 
     Args:
-        labels: those in the region's bounding box.
-        label: of the region; one piece keeps it.
-        number: of the labels so far.
-        view: height and width of the images that the network takes, pixels.
-        scale: of the region's window.
-        ends: of its bounding box.
+        labels: the labels in the region's bounding box.
+        label: that of the region; one piece keeps it.
+        number: number of labels so far.
+        view: height and width of the network's images in pixels.
+        scale: size of the region's window in views.
+        ends: on which sides of its bounding box the photo continues.
 
     Returns:
-        The number of labels.
+        The new number of labels.
     """
     before, left = number, labels == label
     shrunk, factor = left, 1
@@ -164,18 +166,20 @@ def _cut(labels: np.ndarray, label: int, number: int, view: tuple[int, int], sca
     if not left.any():
         labels[labels == number] = label
         return number - 1
-    whole, parts = measure.label(left, connectivity=2, return_num=True)  # what thin parts joined has come apart
+    whole, parts = measure.label(
+        left, connectivity=2, return_num=True
+    )  # parts that thin ones connected are now separate
     labels[left] = np.where(whole == 1, label, number + whole - 1)[left]
     return number + parts - 1
 
 
 def _thick(mask: np.ndarray, view: tuple[int, int], ends: Ends) -> np.ndarray:
-    """The parts of a mask into which a rectangle of 1 / THIN of the view fits, and what is near to them.
+    """Return the parts of a mask into which a rectangle of 1 / THIN of the view fits, with their surroundings.
 
-    Without what is near, the rim of all that is round would be thin.
+    Without the surroundings, the rim of every round region would be thin.
     """
     (top, bottom), (left, right) = ends
-    # A mask that the photo's edge cuts off goes on for ever: the network sees nothing there.
+    # At the photo's edge the mask is extended without end, because the network sees nothing there.
     near = np.pad(mask.astype(np.uint8), [(int(top), int(bottom)), (int(left), int(right))])
     reaches = [extent // (2 * THIN) for extent in view]
     for axis, reach in enumerate(reaches):
@@ -187,18 +191,18 @@ def _thick(mask: np.ndarray, view: tuple[int, int], ends: Ends) -> np.ndarray:
 
 
 def _halved(mask: np.ndarray) -> np.ndarray:
-    """A mask in pixels twice as large: true where any of the four is."""
+    """Return a mask with pixels twice as large: True if any of the four pixels is."""
     even = np.pad(mask, [(0, extent % 2) for extent in mask.shape])
     return np.asarray(even.reshape(even.shape[0] // 2, 2, -1, 2).any(axis=(1, 3)))
 
 
 def _windows(boxes: np.ndarray, photo: tuple[int, ...], view: tuple[int, int]) -> Iterator[Window]:
-    """The windows for regions of these bounding boxes, int [n, 4]; the region of box i has the label i + 1."""
-    order = np.lexsort((boxes[:, 1], boxes[:, 0]))  # regions that may share a window stand together
+    """Yield the windows for regions with these bounding boxes, int [n, 4]; the region of box i has the label i + 1."""
+    order = np.lexsort((boxes[:, 1], boxes[:, 0]))  # regions that may share a window are neighbours
     boxes, labels = boxes[order], order + 1
     extents = boxes[:, 2:] - boxes[:, :2]
     scales = np.maximum(1, (2 * extents / view).max(axis=1, initial=0))
-    alone = scales > 1  # another region would be shrunk more than it needs
+    alone = scales > 1  # another region in the window would be shrunk more than necessary
     sharing = ~alone
     for i, (start, scale) in enumerate(zip(boxes[:, :2], scales, strict=True)):
         if not (alone[i] or sharing[i]):
@@ -214,7 +218,7 @@ def _windows(boxes: np.ndarray, photo: tuple[int, ...], view: tuple[int, int]) -
 
 
 def _inside(boxes: np.ndarray, chosen: np.ndarray, rows: Side, columns: Side) -> np.ndarray:
-    """Indices of the chosen boxes that lie wholly in these rows and columns; the boxes are sorted by their tops."""
+    """Return the indices of the chosen boxes within these rows and columns; the boxes are sorted by their tops."""
     ends = [rows.start + rows.extent, columns.start + columns.extent]
     first, last = np.searchsorted(boxes[:, 0], [rows.start, ends[0]])
     near = boxes[first:last]
@@ -223,20 +227,20 @@ def _inside(boxes: np.ndarray, chosen: np.ndarray, rows: Side, columns: Side) ->
 
 
 def _place(start: int, extent: int, window: int, photo: int) -> Side:
-    """A side of a window: in the photo, or centred on a smaller one, so far as the region is in its middle half."""
+    """Place a side of a window within the photo, or centred on a smaller photo, with the region in its middle half."""
     centred, quarter = start + (extent - window) // 2, window // 4
     place = (photo - window) // 2 if window >= photo else np.clip(centred, 0, photo - window)
     return Side(int(np.clip(place, start + extent - (window - quarter), start - quarter)), window)
 
 
 def _look(photo: np.ndarray, plan: Tiling, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """What the network sees of a window: its image, 0 in the hole, and its mask, both float32 [*view, ...], 0 to 1."""
+    """Return a window's image, 0 in the hole, and its mask, as the network sees them: float32 [*view, ...], 0 to 1."""
     (rows, row_weights, row_touches), (columns, column_weights, column_touches) = (
         _shrinking(side, extent, size)
         for side, extent, size in zip(window.sides, plan.labels.shape, plan.view, strict=True)
     )
     width, channels = columns.stop - columns.start, photo.shape[2]
-    seen = np.zeros((plan.view[0], width, channels + 1), np.float32)  # the last: how much of it is visible
+    seen = np.zeros((plan.view[0], width, channels + 1), np.float32)  # the last channel: the visible share
     touched = np.zeros((plan.view[0], width), np.float32)
     for part, block in _blocks(rows, width):
         hole = plan.labels[block, columns] > 0
@@ -252,7 +256,7 @@ def _look(photo: np.ndarray, plan: Tiling, window: Window) -> tuple[np.ndarray, 
 
 
 def _paste(restored: np.ndarray, plan: Tiling, window: Window, image: np.ndarray) -> None:
-    """Put a window's restored view, float32 [*view, channels], 0 to 1, where its regions are."""
+    """Enlarge a window's restored view, float32 [*view, channels], 0 to 1, and copy it into the window's regions."""
     top, left, bottom, right = window.box
     rows, columns = window.sides
     wide = _along_columns(_stretching(columns, np.arange(left, right) - columns.start, plan.view[1]), image)
@@ -265,11 +269,11 @@ def _paste(restored: np.ndarray, plan: Tiling, window: Window, image: np.ndarray
 
 
 def _shrinking(side: Side, photo: int, size: int) -> tuple[slice, sparse.csr_array, sparse.csr_array]:
-    """How the `size` pixels of the view come from one side of a window, mirrored onto the photo.
+    """Return how the `size` pixels of the view are computed from one side of a window, mirrored into the photo.
 
     Returns:
-        The pixels of the photo in the window; float32 [their number, size]: the weight of each in each of the view's;
-        and of that shape: 1 or more where it lies in the view's, wholly or in part.
+        The range of the photo's pixels in the window; float32 [pixels, size], the weight of each pixel in each pixel
+        of the view; and a matrix of the same shape, at least 1 where the two overlap.
     """
     pixels = np.arange(side.extent)
     period = (side.start + pixels) % (2 * photo)
@@ -282,9 +286,9 @@ def _shrinking(side: Side, photo: int, size: int) -> tuple[slice, sparse.csr_arr
 
 
 def _stretching(side: Side, pixels: np.ndarray, size: int) -> sparse.csr_array:
-    """float32 [len(pixels), size]: weights by which these pixels of a window are interpolated in the view; bilinear.
+    """Return float32 [len(pixels), size]: the weights that interpolate pixels of a window in the view, bilinearly.
 
-    The transposed matrix shrinks: it is the triangle filter, flat beyond the centres of the view's outermost pixels.
+    The transposed matrix is the triangle filter that shrinks, flat beyond the centres of the view's outermost pixels.
     """
     place = np.clip((pixels + 0.5) * size / side.extent - 0.5, 0, size - 1)
     below = np.minimum(place.astype(int), size - 1)
@@ -294,7 +298,7 @@ def _stretching(side: Side, pixels: np.ndarray, size: int) -> sparse.csr_array:
 
 
 def _matrix(places: list[np.ndarray], values: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
-    """A float32 matrix of these values at these rows and columns; values at the same place are added."""
+    """Return a float32 matrix with values at the given rows and columns; values at the same place are added."""
     return sparse.csr_array((values.astype(np.float32), tuple(places)), shape)
 
 
@@ -307,7 +311,7 @@ def _along_columns(matrix: sparse.csr_array, image: np.ndarray) -> np.ndarray:
 
 
 def _blocks(rows: slice, width: int) -> Iterator[tuple[slice, slice]]:
-    """Rows in blocks of some BLOCK_PIXELS: each counted from the first row, and in the photo."""
+    """Yield blocks of about BLOCK_PIXELS: their rows counted from the first row, and their rows in the photo."""
     height = max(1, BLOCK_PIXELS // width)
     for start in range(rows.start, rows.stop, height):
         stop = min(start + height, rows.stop)

@@ -1,4 +1,4 @@
-"""One image over the epochs, as an animated GIF."""
+"""Show one image over the epochs as an animated GIF."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from tfinpaint.storage.atomic import write_image
 from tfinpaint.system.activity import reporting_activity
 
 LEAST_HEIGHT = 192  # pixels; smaller frames are enlarged by a whole number
-MOST_SIDE = 1024  # pixels; larger frames are shrunk: sixty of them are in memory at a time
-MOST_FRAMES = 60  # of a longer run, frames evenly spread over it: an animation that nobody waits for grows for nothing
+MOST_SIDE = 1024  # pixels; larger frames are shrunk, because all frames are in memory at a time
+MOST_FRAMES = 60  # a longer run shows frames that are evenly spread over it
 STRIP_HEIGHT = 24
 FRAME_MS, LAST_FRAME_MS = 400, 2000
 
 
 def add_frame(folder: Path, epoch: int, frame: np.ndarray) -> None:
-    """Keep the frame of an epoch as `epoch_<number>.png` in `folder`.
-
-    A folder below `figures/` of the run folder: there a resumed run drops the frames that it makes anew.
+    """Write the frame of an epoch to `epoch_<number>.png` in `folder`.
 
     Args:
-        frame: float [height, width, 3], RGB, or [height, width, 1], grey; 0 to 1, what lies outside is cut off, what
-            is no number is black.
+        folder: a folder in `figures/` of the run folder; a resumed run deletes the frames in it that it makes again.
+        frame: float [height, width, 3], RGB, or [height, width, 1], grey; values are clipped to 0 and 1, NaN is black.
     """
     frame = shrink_images(np.nan_to_num(frame)[None], MOST_SIDE)[0]
     pixels = np.rint(255 * np.clip(frame, 0, 1)).astype(np.uint8)
@@ -34,9 +32,9 @@ def add_frame(folder: Path, epoch: int, frame: np.ndarray) -> None:
 
 
 def write_animation(folder: Path, path: Path) -> None:
-    """Make an animated GIF of the frames in `folder`, in order of their epochs, for ever from the beginning.
+    """Write an animated GIF of the frames in `folder`, in the order of their epochs, repeated without end.
 
-    Each has its epoch's number below. Where there is no frame, nothing is written.
+    The number of the epoch is below each frame. Without frames nothing is written.
     """
     epochs = list(by_epoch(folder).items())
     if not epochs:
@@ -49,7 +47,7 @@ def write_animation(folder: Path, path: Path) -> None:
 
 
 def _labelled(path: Path, text: str) -> Image.Image:
-    """The picture, large enough to look at, above a strip that says this."""
+    """Return the picture, enlarged if it is small, above a strip with the text."""
     with Image.open(path) as file:
         picture = file.convert("RGB")
     factor = -(-LEAST_HEIGHT // picture.height)
@@ -58,5 +56,5 @@ def _labelled(path: Path, text: str) -> Image.Image:
     labelled.paste(picture)
     place = (picture.width // 2, picture.height + STRIP_HEIGHT // 2)
     ImageDraw.Draw(labelled).text(place, text, fill="black", font=ImageFont.load_default(14), anchor="mm")
-    # One palette for each frame, of its own colours; left to Pillow, photographs are dithered to few of them.
+    # Each frame gets a palette of its own colours; by default Pillow dithers photographs to a few colours.
     return labelled.quantize(256)

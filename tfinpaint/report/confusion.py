@@ -1,7 +1,7 @@
-"""How a classifier tells its test images apart: a figure of any number of classes, and tables in words.
+"""Show how a classifier confuses the classes of its test images, in a figure and in tables.
 
-What is drawn, listed and written is bounded whatever the number of classes: the counts of a thousand classes would be
-a million texts, and gigabytes of them.
+Their size is bounded for any number of classes: the counts of a thousand classes would be a million texts, which take
+gigabytes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tfinpaint.storage.atomic import write_text
 
 PAIRS, CLASSES = "confused_pairs.csv", "test_classes.csv"
 MOST_NUMBERS = 20  # classes whose counts are written into the figure
-MOST_NAMED = 50  # classes whose names stand beside it
-MOST_CELLS = 1000  # along a side of the figure; of more classes, neighbours share one
+MOST_NAMED = 50  # classes whose names are shown in the figure
+MOST_CELLS = 1000  # along a side of the figure; with more classes, neighbours share a cell
 MOST_PAIRS_SHOWN, MOST_CLASSES_SHOWN = 20, 100  # rows of the report's tables
 MOST_PAIRS_WRITTEN = 100_000
 
@@ -34,8 +34,8 @@ class Confusion:
     """The number of test images by true and predicted class.
 
     Attributes:
-        classes: their names; a class has the number of its place, from 0.
-        pairs: int64 [n, 3]: true class, predicted class, number of images, at least 1; each pair once, in order.
+        classes: the names of the classes; the number of a class is its index.
+        pairs: int64 [n, 3]: true class, predicted class, number of images, at least 1; each pair once, sorted.
     """
 
     classes: Sequence[str]
@@ -46,7 +46,7 @@ class Confusion:
         """Add up counts.
 
         Args:
-            parts: arrays like `pairs`, in any order; a pair may come several times.
+            parts: arrays like `pairs`, in any order; a pair may occur several times.
         """
         rows = np.concatenate([np.zeros((0, 3), np.int64), *parts]).astype(np.int64)
         codes, place = np.unique(rows[:, 0] * len(classes) + rows[:, 1], return_inverse=True)
@@ -60,12 +60,12 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """The share of the images that is right; NaN without images."""
+        """Return the share of the images whose class was predicted correctly; NaN without images."""
         right = self.pairs[self.pairs[:, 0] == self.pairs[:, 1], 2].sum()
         return float(right / self.images) if self.images else float("nan")
 
     def by_class(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (images of each true class, those of them that are right), int64 [classes]."""
+        """Return the number of images of each true class, and of the correct ones among them, int64 [classes]."""
         images, right = np.zeros((2, len(self.classes)), np.int64)
         true, predicted, counts = self.pairs.T
         np.add.at(images, true, counts)
@@ -74,7 +74,7 @@ class Confusion:
 
 
 def draw_confusion(confusion: Confusion, path: Path) -> None:
-    """Draw the confusion matrix: colour by the share of the true class; counts where there is room for them."""
+    """Draw the confusion matrix: colours show the share of the true class; counts are added if there is room."""
     number = len(confusion.classes)
     counts = _cells(confusion)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -101,7 +101,7 @@ def draw_confusion(confusion: Confusion, path: Path) -> None:
 
 
 def _cells(confusion: Confusion) -> np.ndarray:
-    """int64 [cells, cells]: images by true and predicted class, or by as many neighbouring classes as share a cell."""
+    """Return int64 [cells, cells]: images by true and predicted class, or by the neighbouring classes in a cell."""
     number = len(confusion.classes)
     cells = min(number, MOST_CELLS)
     counts = np.zeros((cells, cells), np.int64)
@@ -117,10 +117,10 @@ def _write_counts(axes: Any, counts: np.ndarray, share: np.ndarray) -> None:
 
 
 def pairs_table(confusion: Confusion, most: int = MOST_PAIRS_SHOWN) -> list[list[Any]]:
-    """Return the pairs of classes that are confused most often, a row each below a heading row; [] without any.
+    """Return the pairs of classes that are confused most often, a row each below a heading row; [] if there are none.
 
     Args:
-        most: rows, without the heading.
+        most: maximal number of rows, without the heading.
     """
     true, predicted, counts = confusion.pairs[confusion.pairs[:, 0] != confusion.pairs[:, 1]].T
     if not len(counts):
@@ -133,11 +133,11 @@ def pairs_table(confusion: Confusion, most: int = MOST_PAIRS_SHOWN) -> list[list
 
 
 def classes_table(confusion: Confusion, most: int | None = None) -> list[list[Any]]:
-    """Return how many images of each class are right, a row each below a heading row.
+    """Return the accuracy of each class, a row each below a heading row.
 
     Args:
-        most: rows, without the heading: of more classes, those of the lowest accuracy, worst first. None: all, by
-            number.
+        most: maximal number of rows, without the heading; of more classes, those with the lowest accuracy are listed,
+            worst first. None: all classes, by number.
     """
     images, right = confusion.by_class()
     accuracy = right / np.maximum(images, 1)

@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG files."""
+"""Draw the figures of a run as PNG files."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from tfinpaint.storage.atomic import write_bytes
 log = logging.getLogger(__name__)
 
 DPI = 110
-MOST_POINTS = 2000  # of a line: more than a figure has columns of pixels
-MOST_MARKED = 100  # points of a line; with more, markers would hide it
-MOST_DRAWN = 1e100  # a value beyond is drawn like infinity, not at all: Matplotlib's arithmetic overflows
-MOST_SHOWN_SIDE = 256  # pixels of an image of a grid, which gets about 180 of the figure's
+MOST_POINTS = 2000  # of a line; a figure has fewer columns of pixels
+MOST_MARKED = 100  # points of a line with markers, which would hide a line of more points
+MOST_DRAWN = 1e100  # larger values are not drawn, because Matplotlib's arithmetic overflows
+MOST_SHOWN_SIDE = 256  # pixels of an image in a grid, which is drawn with about 180 pixels
 MOST_BARS, MOST_WIDE_BARS = 200, 20
 MOST_NAME = 24  # characters of a name in a figure
-TOO_DARK = 0.1  # a column whose values all lie below this is stretched, or nothing would be seen
+TOO_DARK = 0.1  # a column whose values are all below this is stretched, to make it visible
 warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
 
 
 @contextmanager
 def attempt_figure(path: Path) -> Iterator[None]:
-    """Draw what a run can do without, a figure or a folder of them: should it fail, the log says so and no more."""
+    """Draw a figure, or a folder of them, in the block; if that fails, only log it, because the run can do without."""
     try:
         yield
     except Exception as error:
-        log.warning(f"Could not draw {path} ({type(error).__name__}: {error}); the run goes on without it")
+        log.warning(f"Could not draw {path} ({type(error).__name__}: {error}); continuing without it")
 
 
 def short_name(name: str, number: int, kind: str = "class") -> str:
-    """Return a name as a figure shows it: on one line and of at most MOST_NAME characters.
+    """Return a name as a figure shows it: on one line, with at most MOST_NAME characters.
 
-    A name that is cut, or that the font has no letters for, is shown with its number, by which tables have all of it.
+    If the name is too long, or the font lacks its letters, its number is shown, under which tables have the full name.
 
     Args:
-        number: of the class, or of what else the name is of.
-        kind: what is numbered.
+        number: the number of the class, or of whatever else has the name.
+        kind: what the number counts.
     """
     text = " ".join(name.split())
     font = get_font(findfont("DejaVu Sans"))
@@ -67,13 +67,15 @@ def draw_curve(
     path: Path,
     baselines: Mapping[str, float] | None = None,
 ) -> None:
-    """Draw one metric over the epochs, training and test, so far as the records have it.
+    """Draw a metric over the epochs, for training and test.
 
-    Of more than MOST_POINTS epochs, the least and the greatest value of each of MOST_POINTS / 2 stretches are drawn.
+    With more than MOST_POINTS epochs, the minimum and the maximum of each of MOST_POINTS / 2 stretches are drawn.
     Values that are not finite leave a gap.
 
     Args:
-        baselines: name -> value of the same metric without training: horizontal lines.
+        records: the records of metrics.jsonl.
+        name: the metric's name in them, and `label` its name in the figure.
+        baselines: name -> value of the same metric for a classical inpainting baseline, drawn as a horizontal line.
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -93,7 +95,7 @@ def draw_curve(
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    if baselines and axes.lines:  # they run through all of the axes: no place there is free
+    if baselines and axes.lines:  # their lines cross the whole plot, so the legend is placed above it
         figure.legend(loc="outside upper center", ncols=3)
     elif drawn:
         axes.legend()
@@ -101,14 +103,14 @@ def draw_curve(
 
 
 def _drawable(values: Sequence[float]) -> np.ndarray:
-    """float64, NaN for what cannot be drawn."""
+    """Return float64 values, NaN for those that cannot be drawn."""
     drawable = np.array(values, np.float64)
     drawable[~(np.abs(drawable) < MOST_DRAWN)] = np.nan
     return drawable
 
 
 def _thinned(epochs: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """(epochs, values) of at most MOST_POINTS points that look the same; NaN for what is not finite."""
+    """Return epochs and values of at most MOST_POINTS points that look the same; NaN for those that are not finite."""
     x, y = np.asarray(epochs, np.int64), _drawable(values)
     if len(x) <= MOST_POINTS:
         return x, y
@@ -122,18 +124,18 @@ def _thinned(epochs: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray
 
 
 def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
-    """Draw images side by side, a row per example and a named column per kind.
+    """Draw images side by side, with a row for each example and a named column for each kind.
 
     Args:
-        columns: arrays [examples, height, width, channels], float, RGB or grey (of other than three channels the mean
-            is shown); or integers [examples, height, width]. A column whose values are not 0 to 1, or hardly above 0,
-            is stretched as a whole; its values' range then stands below its name. Images of more than MOST_SHOWN_SIDE
-            pixels a side are shrunk; values that are not finite are black, and the name says so.
+        columns: name -> float [examples, height, width, channels], RGB or grey (the mean is shown unless there are
+            three channels), or integers [examples, height, width]. If the values of a column exceed 0 to 1 or are
+            close to 0, the column is stretched, and its range is given below its name. Images are shrunk to
+            MOST_SHOWN_SIDE pixels; values that are not finite are black, and the name says so.
     """
     rows = len(next(iter(columns.values())))
     figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(1, len(columns), squeeze=False)[0]  # an axes for each image would take seconds to lay out
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]  # laying out an axes for each image would take seconds
     for place, (name, images) in zip(axes, columns.items(), strict=True):
         shown, remark = _displayable(shrink_images(images, MOST_SHOWN_SIDE))
         place.set_title(f"{name}\n{remark}" if remark else name, fontsize=10)
@@ -143,7 +145,7 @@ def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None
 
 
 def shrink_images(images: np.ndarray, most: int) -> np.ndarray:
-    """Return images of at most `most` pixels a side: each pixel the mean of a block; one of it, for integers.
+    """Shrink images to at most `most` pixels a side; each pixel is the mean of a block, or one of it for integers.
 
     Args:
         images: [examples, height, width, channels], float; or [examples, height, width], integers.
@@ -161,28 +163,28 @@ def shrink_images(images: np.ndarray, most: int) -> np.ndarray:
 
 
 def _stacked(images: np.ndarray) -> np.ndarray:
-    """The images one below the other, white between them."""
+    """Return the images one below the other, with white gaps."""
     gap = -(-images.shape[1] // 20)
     parts = np.pad(images, [(0, 0), (0, gap), *[(0, 0)] * (images.ndim - 2)], constant_values=1)
     return parts.reshape(-1, *images.shape[2:])[:-gap]
 
 
 def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:
-    """(values 0 to 1, RGB or grey; what stands below the name: the range that was stretched, "" where none was)."""
+    """Return values 0 to 1, RGB or grey, and a remark for below the name: the range that was stretched, if it was."""
     if images.ndim == 4 and images.shape[3] != 3:
         images = images.mean(axis=3)
     finite = np.isfinite(images)
     remark = "" if finite.all() else "not all finite"
     images = np.where(finite, images, 0).astype(np.float64)
     low, high = min(0.0, float(images.min())), float(images.max())
-    rounding = 1e-3  # of an interpolation, say
+    rounding = 1e-3  # by which interpolation may exceed 0 and 1
     if (-rounding <= low and TOO_DARK <= high <= 1 + rounding) or low == high:
         return images.clip(0, 1), remark
     return images / (high - low) - low / (high - low), "\n".join([f"{low:.3g} to {high:.3g}", *[remark] * bool(remark)])
 
 
 def draw_bars(values: Mapping[str, float], label: str, path: Path) -> None:
-    """Draw one labelled bar per value, 0 to 1; of more than MOST_BARS, the greatest."""
+    """Draw a labelled bar for each value, 0 to 1; if there are more than MOST_BARS, for the largest."""
     shown = list(enumerate(values.items(), start=1))
     if len(shown) > MOST_BARS:
         shown = sorted(shown, key=lambda each: -np.nan_to_num(each[1][1]))[:MOST_BARS]
@@ -201,10 +203,10 @@ def draw_bars(values: Mapping[str, float], label: str, path: Path) -> None:
 
 
 def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw test accuracy against the share of the training labels, a line for each kind of start, a dot for each run.
+    """Draw test accuracy against the share of labels: a line for pretrained runs and one for others, a dot per run.
 
     Args:
-        summaries: of classifiers, with "test_accuracy", "label_fraction" and "from_scratch".
+        summaries: those of classifiers, with "test_accuracy", "label_fraction" and "from_scratch".
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""report.html: one file that holds its figures, so that it can be mailed."""
+"""Write report.html, a single file that contains its figures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tfinpaint.version import __version__
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a heading, then whatever of these it has; left out where it has nothing.
+    """A part of the page: a heading above a text, a table and figures, as far as there are any.
 
     Attributes:
         table: rows; the first one is the heading row.
-        figures: PNG or GIF files, shown in order; those that do not exist are left out.
+        figures: PNG or GIF files in the order in which they are shown; missing files are skipped.
         text: preformatted text.
     """
 
@@ -31,12 +31,12 @@ class Section:
 
     @property
     def is_empty(self) -> bool:
-        """True where the heading would stand alone."""
+        """Return whether the section has nothing but its heading; `write_page` skips it then."""
         return not (self.table or self.text or any(figure.exists() for figure in self.figures))
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write the page whole or not at all; everything that comes from outside is escaped."""
+    """Write the page whole or not at all; all texts in it are escaped."""
     environment = Environment(loader=PackageLoader("tfinpaint.report", "."), autoescape=True)
     page = environment.get_template("page.html.j2").render(
         title=title,
@@ -56,7 +56,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 
 def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
-    """Return a row for each figure that there is; those that are made of several have tables of their own."""
+    """Return a row for each single value of a summary; groups of values have tables of their own."""
     figures = {
         name.replace("_", " "): value
         for name, value in summary.items()

@@ -1,7 +1,7 @@
-"""TensorBoard's event files of a run: scalars named as in metrics.jsonl, and pictures.
+"""Write the event files of TensorBoard: scalars named as in metrics.jsonl, and pictures.
 
-They are written in TensorBoard's format, but at once and by this thread: no operation of TensorFlow for each number (a
-run of ten thousand epochs that goes on has hundreds of thousands of them), and an error is raised here.
+They are written at once and by this thread, without an operation of TensorFlow for each number (a resumed run of ten
+thousand epochs writes hundreds of thousands of them), so that an error is raised here.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _VERSION = "brain.Event:2"  # the first record of every event file
 
 
 class Board:
-    """The phases of a run as two runs of one chart, in the folders `train/` and `test/`."""
+    """A writer of event files that shows the phases of a run as two runs, in the folders `train/` and `test/`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, IO[bytes]] = {}
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add the numbers of a record of metrics.jsonl."""
+        """Add the metrics in a record of metrics.jsonl."""
         values = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in record.items()
@@ -41,14 +41,14 @@ class Board:
         self._write(str(record["phase"]), record["epoch"], values)
 
     def add_picture(self, name: str, path: Path, epoch: int) -> None:
-        """Add a PNG file, beside the numbers of evaluation."""
+        """Add a PNG file to the test phase."""
         with Image.open(path) as file:
             width, height = file.size
         image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=path.read_bytes())
         self._write("test", epoch, [migrate_value(Summary.Value(tag=name, image=image))])
 
     def flush(self) -> None:
-        """Hand everything to the operating system, so that TensorBoard sees it."""
+        """Pass everything to the operating system, so that TensorBoard can read it."""
         for phase, file in self._files.items():
             with naming(self._folder / phase):
                 file.flush()

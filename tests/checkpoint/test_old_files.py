@@ -9,10 +9,9 @@ import pytest
 from conftest import ROOT, outcome, write_config, write_images, write_small, write_training_and_testing
 
 from tfinpaint import classify
-from tfinpaint.checkpoint.reader import load_weights, read_header, read_network
+from tfinpaint.checkpoint.reader import open_checkpoint
 from tfinpaint.data.images.decode import Reading
 from tfinpaint.data.listing.listing import list_class_folders, load_images
-from tfinpaint.runs.build import build_model
 
 OLD = ROOT / "tests" / "golden" / "v0_1"
 CHECKPOINTS = OLD / "run" / "model_checkpoints"
@@ -27,8 +26,8 @@ CHECKPOINTS = OLD / "run" / "model_checkpoints"
     ],
 )
 def test_weights_are_those_that_were_written(name, path):
-    model = build_model(read_header(path), read_network(path), "layers")
-    load_weights(path, model)
+    with open_checkpoint(path) as saved:
+        model = saved.model()
     digest = hashlib.sha256()
     for variable in model.weights:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())

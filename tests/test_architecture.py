@@ -16,7 +16,7 @@ ROWS = [
     ["config"],
     ["storage"],
     ["system"],
-    ["errors", "version", "batch"],
+    ["errors", "version", "batch", "layout"],
 ]
 ROW = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
 

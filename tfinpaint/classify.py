@@ -139,8 +139,8 @@ def count_confusion(trainer: Trainer, batches: Iterable[Batch], classes: Sequenc
 
 
 def _draw_curves(run: Run, metrics: MetricsLog) -> None:
+    from tfinpaint.layout import FIGURES
     from tfinpaint.report.figures import attempt_figure, draw_curve
-    from tfinpaint.report.metrics_log import FIGURES
 
     if not run.config.data.input_path:
         return  # an evaluation is a single point
@@ -163,8 +163,8 @@ def _report(
         confusion: None where no labelled images were tested.
         labels: number of training images.
     """
+    from tfinpaint.layout import FIGURES
     from tfinpaint.report.html import Section
-    from tfinpaint.report.metrics_log import FIGURES
     from tfinpaint.runs import initial_weights
     from tfinpaint.runs import run as runs
 
@@ -188,11 +188,11 @@ def _report(
 
 
 def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
+    from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES
     from tfinpaint.report import confusion as confusions
     from tfinpaint.report.confusion import draw_confusion
     from tfinpaint.report.figures import attempt_figure
     from tfinpaint.report.html import Section
-    from tfinpaint.report.metrics_log import FIGURES
 
     path = folder / "confusion.png"
     with attempt_figure(path):
@@ -204,12 +204,12 @@ def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
     return [
         Section("Confusion matrix of the test images", figures=[path]),
         Section(
-            "Most confused classes", table=pairs, text=f"More of them: {FIGURES}/{confusions.PAIRS}" if pairs else ""
+            "Most confused classes", table=pairs, text=f"More of them: {FIGURES}/{CONFUSED_PAIRS}" if pairs else ""
         ),
         Section(
             "Classes",
             table=confusions.classes_table(confusion, shown),
-            text=f"{some}All classes: {FIGURES}/{confusions.CLASSES}",
+            text=f"{some}All classes: {FIGURES}/{CLASS_TABLE}",
         ),
     ]
 

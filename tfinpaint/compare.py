@@ -16,6 +16,7 @@ from typing import Any
 from tfinpaint.cli import command as cli
 from tfinpaint.cli.command import run_command
 from tfinpaint.errors import UserError
+from tfinpaint.layout import FIGURES, SUMMARY
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {  # kind of run -> figure of its summary -> heading, the telling ones first
     "Classifiers": {
@@ -87,9 +88,9 @@ def compare(folders: Sequence[Path], report: Path) -> Comparison:
     sections += [Section(kind, table=table) for kind, table in compared.tables.items()]
     room = MOST_PICTURE_BYTES
     for folder, (label, summary) in zip(folders, summaries.items(), strict=True):
-        pictures = sorted((folder / "figures").glob("*.png"))
+        pictures = sorted((folder / FIGURES).glob("*.png"))
         room -= sum(picture.stat().st_size for picture in pictures)
-        left_out = f"Pictures: {folder / 'figures'}" if room < 0 and pictures else ""
+        left_out = f"Pictures: {folder / FIGURES}" if room < 0 and pictures else ""
         sections.append(
             Section(label, table=summary_table(summary), figures=[] if left_out else pictures, text=left_out)
         )
@@ -169,11 +170,11 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        summary = json.loads((folder / "summary.json").read_text("utf-8"))
+        summary = json.loads((folder / SUMMARY).read_text("utf-8"))
     except (OSError, ValueError):
         summary = None
     if not isinstance(summary, dict):
-        raise UserError(f"{folder}: no finished run there (no readable summary.json)")
+        raise UserError(f"{folder}: no finished run there (no readable {SUMMARY})")
     return summary
 
 

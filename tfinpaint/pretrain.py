@@ -131,8 +131,9 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
 def _report(
     run: Run, trainer: Trainer, metrics: MetricsLog, baselines: BaselineScores | None, test_images: int
 ) -> None:
+    from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
     from tfinpaint.report.html import Section
-    from tfinpaint.report.metrics_log import FIGURES, SEGMENTATION
+    from tfinpaint.report.metrics_log import SEGMENTATION
     from tfinpaint.report.verdict import restoration_verdict
     from tfinpaint.runs import pictures as restorations
     from tfinpaint.runs import run as runs
@@ -161,7 +162,7 @@ def _report(
         sections.append(Section("Measurements", table=table, text=note))
     curves = [folder / f"{name}.png" for name in ("loss", *SEGMENTATION, *restorations.CURVES)]
     sections += [
-        Section("Images", figures=[folder / "restorations.png", folder / "animation.gif"]),
+        Section("Images", figures=[folder / f"{RESTORATIONS}.png", folder / f"{ANIMATION}.gif"]),
         Section("Curves", figures=curves),
     ]
     runs.write_report(run, "Pretraining by inpainting" if inpaints else "Image to image", summary, sections)

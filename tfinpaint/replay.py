@@ -21,6 +21,7 @@ from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
+from tfinpaint.layout import RESOLVED_CONFIG
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +41,7 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
 
     Args:
         workdir: the run folder.
-        batch: a file of its folder `spoilt`; None: the last.
+        batch: a file of its folder `nonfinite_batches`; None: the last.
         weights: a checkpoint folder of the run, or `best` in its folder; None: the newest, or without one
             random weights as the run's first.
 
@@ -61,7 +62,7 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
 
 
 def _read_config(workdir: Path) -> Config:
-    path = workdir / "config.resolved.yaml"
+    path = workdir / RESOLVED_CONFIG
     if not path.is_file():
         raise UserError(f"{workdir}: not a run folder; expected {path.name} there")
     return load_config(path, workdir=workdir)
@@ -168,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = cli.make_parser("replay")
         parser.add_argument("--workdir", type=Path, required=True, help="run folder")
-        parser.add_argument("--batch", type=Path, help="file of its folder spoilt; default: the last")
+        parser.add_argument("--batch", type=Path, help="file of its folder nonfinite_batches; default: the last")
         parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or RUN/best; default: the newest")
         parsed = parser.parse_args(arguments)
         if launched_rank():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from test_store import PROGRESS, RANKS, adversarial_term, contents, header, save, trained
 
-from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.header import FORMAT
 from tfinpaint.checkpoint.keras_files import KerasFile
 from tfinpaint.checkpoint.model import network_digest
 from tfinpaint.checkpoint.reader import load_weights, open_checkpoint, open_weights, read_header, restore_training
 from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.errors import UserError
+from tfinpaint.layout import ENCODER_WEIGHTS, MODEL_WEIGHTS, OPTIMIZER_STATE
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import MAPS, build_encoder
 from tfinpaint.models.keras_json.build import build_network
@@ -56,7 +56,7 @@ def test_header_and_weights_come_from_one_scan_of_the_file(saved, scans):
 
 
 def test_an_encoder_is_built_for_images_of_another_size(saved, scans):
-    with open_checkpoint(saved / store.ENCODER, allowed=("encoder",)) as found:
+    with open_checkpoint(saved / ENCODER_WEIGHTS, allowed=("encoder",)) as found:
         encoder = found.model((64, 96))
     assert encoder.input_shape == (None, 64, 96, 3)
     assert scans == ["encoder.weights.h5"]
@@ -99,7 +99,7 @@ def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path):
     model, optimizer = trained(0)
     path = save(tmp_path, model, optimizer)
     alone = tmp_path / "somewhere.weights.h5"
-    alone.write_bytes((path / store.ENCODER).read_bytes())
+    alone.write_bytes((path / ENCODER_WEIGHTS).read_bytes())
     assert read_header(alone).kind == "encoder"
     with pytest.raises(UserError, match="holds the weights of kind inpainter; expected: classifier"):
         read_header(path, allowed=("classifier",))
@@ -139,14 +139,14 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
     model, optimizer = trained(0)
     path = save(tmp_path, model, optimizer)
     with pytest.raises(UserError, match="cannot load the weights"):
-        load_weights(path / store.MODEL, build_classifier(build_encoder("tiny", "before_add", 32, 32), 3))
+        load_weights(path / MODEL_WEIGHTS, build_classifier(build_encoder("tiny", "before_add", 32, 32), 3))
     other = keras.optimizers.RMSprop()
     other.build(model.trainable_variables)
     with pytest.raises(UserError, match=r"optimizer.npz: holds \d+ arrays, expected \d+|\d+ expected arrays take"):
         restore_training(path, contents(model, other))
-    whole = (path / store.OPTIMIZER).read_bytes()
+    whole = (path / OPTIMIZER_STATE).read_bytes()
     for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
-        (path / store.OPTIMIZER).write_bytes(damaged)
+        (path / OPTIMIZER_STATE).write_bytes(damaged)
         with pytest.raises(UserError, match=r"optimizer\.npz: (damaged or not an \.npz file|\d+ bytes, but its)"):
             restore_training(path, contents(*trained(2)))
 
@@ -154,7 +154,7 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
 def spoiled(path, change):
     """The weight file of a checkpoint on its own, changed."""
     alone = path.parent / "x.weights.h5"
-    alone.write_bytes((path / store.MODEL).read_bytes())
+    alone.write_bytes((path / MODEL_WEIGHTS).read_bytes())
     with h5py.File(alone, "a") as file:
         change(file)
     return alone
@@ -215,7 +215,7 @@ def test_more_than_the_model_holds_is_not_read(saved):
 
 def test_a_name_by_which_keras_would_take_the_file_for_an_archive_is_refused(saved):
     other = saved.parent / "x.keras"
-    other.write_bytes((saved / store.MODEL).read_bytes())
+    other.write_bytes((saved / MODEL_WEIGHTS).read_bytes())
     with pytest.raises(UserError, match=r"expected a name that ends in \.weights\.h5"):
         load_weights(other, trained(1)[0])
 

@@ -15,6 +15,7 @@ from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
 from tfinpaint.checkpoint.reader import read_header, read_progress, read_ranks, restore_training
 from tfinpaint.checkpoint.store import TrainingState, find_newest_intact, save_checkpoint
 from tfinpaint.errors import UserError
+from tfinpaint.layout import DISCRIMINATOR_WEIGHTS, ENCODER_WEIGHTS, HEADER, OPTIMIZER_STATE
 from tfinpaint.models.decoder import build_inpainter, encoder_part
 from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.encoder import build_encoder
@@ -92,7 +93,7 @@ def test_a_discriminator_and_its_optimizer_come_back_bit_for_bit(tmp_path):
             assert np.array_equal(a.numpy(), b.numpy()), (name, a.path)
     assert int(theirs.discriminator_optimizer.iterations) == 1
     restore_training(path, contents(*trained(2)))  # the network alone can be taken, too
-    (path / store.DISCRIMINATOR).unlink()
+    (path / DISCRIMINATOR_WEIGHTS).unlink()
     with pytest.raises(UserError, match=r"discriminator\.weights\.h5: cannot load the weights"):
         restore_training(path, theirs)
 
@@ -106,7 +107,7 @@ def test_the_encoder_file_loads_into_plain_keras(tmp_path):
         tmp_path, header(encoder="resnet50"), PROGRESS, RANKS, TrainingState(model, optimizer, part), 1
     )
     plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
-    plain.load_weights(path / store.ENCODER)
+    plain.load_weights(path / ENCODER_WEIGHTS)
     for layer in (layer for layer in part.layers if layer.weights):
         for mine, theirs in zip(layer.get_weights(), plain.get_layer(layer.name).get_weights(), strict=True):
             assert np.array_equal(mine, theirs)
@@ -139,7 +140,7 @@ def test_a_run_goes_on_from_the_newest_that_is_intact(tmp_path):
         save(tmp_path, model, optimizer, keep=None, epoch=step // 10, step=step)
     assert find_newest_intact(tmp_path, 3).name == "model_checkpoint_2_step_4"
     assert find_newest_intact(tmp_path, 2).name == "model_checkpoint_2"  # the run is to end there
-    (tmp_path / "model_checkpoint_2_step_4" / store.HEADER).unlink()
+    (tmp_path / "model_checkpoint_2_step_4" / HEADER).unlink()
     assert find_newest_intact(tmp_path, 3).name == "model_checkpoint_2"
 
 
@@ -215,7 +216,7 @@ def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
 def test_a_limit_reached_while_writing_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch, name):
     model, optimizer = trained(0)
     path = save(tmp_path, model, optimizer, epoch=1)
-    size = (path / store.OPTIMIZER).stat().st_size
+    size = (path / OPTIMIZER_STATE).stat().st_size
     limit = {"model": 10**6, "optimizer": int(0.9 * size), "ranks": size}[name]
     ranks = RANKS if name != "ranks" else dataclasses.replace(RANKS, own=np.zeros((2, size // 8)))
     monkeypatch.setattr(store, "find_shortage", lambda *_: None)

@@ -32,7 +32,7 @@ def test_a_spoilt_batch_is_kept_and_its_image_is_found(images, tmp_path, task):
     whiten(white)
     folder = tmp_path / "run"
     error = refuse(task, "--config", config)
-    (kept,) = (folder / "spoilt").iterdir()
+    (kept,) = (folder / "nonfinite_batches").iterdir()
     assert f"Look into {kept} with tfinpaint replay." in error
     found = load_nonfinite_batch(kept)
     assert kept.name == f"{found.where.replace(', ', '_').replace(' ', '_')}_rank_0.npz"
@@ -50,7 +50,7 @@ def test_a_spoilt_batch_is_kept_and_its_image_is_found(images, tmp_path, task):
     # With a checkpoint its weights are taken, and the run starts anew without what was kept.
     blacken(images)
     succeed(task, "--config", config, "--overwrite")
-    assert not (folder / "spoilt").exists()
+    assert not (folder / "nonfinite_batches").exists()
     whiten(white)
     refuse(task, "--config", config, "--resume", "--set", "num_epochs=2")
     lines = succeed("replay", "--workdir", folder).splitlines()
@@ -65,9 +65,9 @@ def test_a_batch_that_is_finite_with_these_weights_is_said_to_be(images, tmp_pat
     folder = tmp_path / "run"
     shape = (2, 32, 32, 3)
     arrays = {"inputs": np.zeros(shape, np.float32), "targets": np.zeros(shape, np.float32)}
-    (folder / "spoilt").mkdir()
+    (folder / "nonfinite_batches").mkdir()
     facts = {"images": np.array(["a", "b"]), "where": np.str_("epoch 1, step 2"), "loss": np.float64("nan")}
-    np.savez(folder / "spoilt" / "x.npz", **arrays, **facts, mask=np.ones((2, 32, 32, 1), np.float32))
+    np.savez(folder / "nonfinite_batches" / "x.npz", **arrays, **facts, mask=np.ones((2, 32, 32, 1), np.float32))
     lines = succeed("replay", "--workdir", folder, "--checkpoint", folder / "model_checkpoints" / "model_checkpoint_1")
     assert lines.splitlines()[0] == (
         "epoch 1, step 2: 2 images, with the weights of model_checkpoint_1; the run's loss was nan"
@@ -99,7 +99,7 @@ def test_one_batch_of_a_rank_is_kept(tmp_path, listing_of_one):
     batch = {"inputs": np.zeros((1, 2)), "examples": np.array([0])}
     for rank, step in ((0, 1), (1, 1), (0, 2)):
         NonfiniteKeeper(tmp_path, rank, listing_of_one)(batch, 1.0, f"epoch 1, step {step}")
-    assert sorted(path.name for path in (tmp_path / "spoilt").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "nonfinite_batches").iterdir()) == [
         "epoch_1_step_1_rank_1.npz", "epoch_1_step_2_rank_0.npz",
     ]  # fmt: skip
     assert find_nonfinite_batches(tmp_path).name == "epoch_1_step_2_rank_0.npz"

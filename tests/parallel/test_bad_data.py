@@ -66,7 +66,7 @@ def test_the_batch_of_the_rank_that_was_not_finite_is_kept_and_named(images, tmp
         Image.new("RGB", (20, 24), (255, 255, 255) if number == 5 else (0, 0, 0)).save(path)
     done = launch("pretrain", "--config", config, launcher="mpirun")
     assert done.returncode == 2
-    (kept,) = (tmp_path / "run" / "spoilt").iterdir()
+    (kept,) = (tmp_path / "run" / "nonfinite_batches").iterdir()
     assert kept.name.endswith("_rank_1.npz")
     assert "of rank 1 are not finite" in done.stderr
     assert f"Look into {kept} with tfinpaint replay." in done.stderr

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS
 from tfinpaint.report import confusion, figures
 from tfinpaint.report.confusion import Confusion, draw_confusion
 
@@ -51,9 +52,9 @@ def test_the_tables_name_the_worst_first_and_no_more_than_asked():
 def test_the_files_hold_whole_names(tmp_path):
     names = ["猫" * 200, 'a "quoted", $x_1$\nname']
     confusion.write_tables(counted(names, [[0, 1, 2], [1, 1, 1]]), tmp_path)
-    with (tmp_path / confusion.PAIRS).open(newline="") as file:
+    with (tmp_path / CONFUSED_PAIRS).open(newline="") as file:
         assert list(csv.reader(file))[1] == [*names, "2", "1.0"]
-    with (tmp_path / confusion.CLASSES).open(newline="") as file:
+    with (tmp_path / CLASS_TABLE).open(newline="") as file:
         assert [row[1] for row in csv.reader(file)][1:] == names
 
 

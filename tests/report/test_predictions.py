@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tfinpaint.layout import RMLDNN_PREDICTIONS
 from tfinpaint.report import predictions
 from tfinpaint.report.predictions import PredictionsPart, as_image, picture_names
 
@@ -55,7 +56,7 @@ def test_for_scripts_of_rmldnn_the_channels_come_first_in_output_1(tmp_path):
     part.add("x.jpg", output)
     part.add("class/y.jpg", np.array([0.25, 0.75]))
     part.close()
-    with h5py.File(predictions.merge(tmp_path, 1, predictions.RMLDNN_HDF5)) as file:
+    with h5py.File(predictions.merge(tmp_path, 1, RMLDNN_PREDICTIONS)) as file:
         assert file.filename.endswith("/output_1.h5")
         assert np.array_equal(file["x.jpg"][()].transpose(1, 2, 0), output)
         assert file["class"]["y.jpg"][()].tolist() == [0.25, 0.75]

@@ -7,6 +7,7 @@ import pytest
 from tfinpaint.data.failures import Failures
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
+from tfinpaint.layout import BAD_IMAGES
 from tfinpaint.runs import bad_images
 from tfinpaint.runs.bad_images import BadImageCounter, begin_bad_images
 
@@ -23,7 +24,7 @@ class BesideAnother(World):
 
 
 def listed(folder):
-    text = (folder / bad_images.FILE).read_text(encoding="utf-8", errors="surrogateescape")
+    text = (folder / BAD_IMAGES).read_text(encoding="utf-8", errors="surrogateescape")
     return [line.split("\t") for line in text.splitlines()]
 
 
@@ -61,7 +62,7 @@ def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
     failures = Failures(limit=5, before=2)
     watch = BadImageCounter(BesideAnother([], [["/x/b", "empty"]], [], [["/x/d", "empty"]]), tmp_path, failures)
     watch(1, None, None)
-    assert not (tmp_path / bad_images.FILE).exists()
+    assert not (tmp_path / BAD_IMAGES).exists()
     failures.found[7] = ("/x/a", "truncated")
     watch(2, None, None)
     assert caplog.messages == [
@@ -98,4 +99,4 @@ def test_a_resumed_run_remembers_what_went_bad_in_training_and_lists_it_once(tmp
     begin_bad_images(tmp_path, resumed=True, checked=[("/x/d", "empty")])
     assert listed(tmp_path)[2:] == [["checked", "/x/d", "empty"]]
     begin_bad_images(tmp_path, resumed=False, checked=[])
-    assert not (tmp_path / bad_images.FILE).exists()
+    assert not (tmp_path / BAD_IMAGES).exists()

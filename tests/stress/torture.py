@@ -41,7 +41,8 @@ import tfinpaint.runs.pictures
 # What a command would import first, so that each child begins where its work begins. No operation runs in this process:
 # TensorFlow's threads would not come along.
 import tfinpaint.runs.session
-from tfinpaint.checkpoint import find, store
+from tfinpaint.checkpoint import find
+from tfinpaint.layout import HEADER, MODEL_WEIGHTS, OPTIMIZER_STATE
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.storage import atomic
 from tfinpaint.storage.atomic import find_damage
@@ -177,7 +178,7 @@ def note_loss(report: Report, run: Path, steps: int, interrupted: bool) -> None:
     found = find.list_checkpoints(run / "model_checkpoints")
     if damaged := [f"{path.name}: {reason}" for path in found if (reason := find_damage(path))]:
         report.unrecoverable += damaged
-    kept = json.loads((found[-1] / store.HEADER).read_text())["step"] if found else 0
+    kept = json.loads((found[-1] / HEADER).read_text())["step"] if found else 0
     (report.lost_in_saves if interrupted else report.lost).append(max(0, steps - kept))
 
 
@@ -251,9 +252,9 @@ def fingerprints(run: Path) -> dict[str, str]:
     """SHA-256 of every weight and optimizer variable of the newest checkpoint, and of the metrics but for times."""
     newest = find.list_checkpoints(run / "model_checkpoints")[-1]
     found = {"newest": newest.name}
-    with h5py.File(newest / store.MODEL) as file:
+    with h5py.File(newest / MODEL_WEIGHTS) as file:
         file.visititems(lambda name, item: found.update({name: _sha(item[()])}) if hasattr(item, "shape") else None)
-    with np.load(newest / store.OPTIMIZER, allow_pickle=False) as file:
+    with np.load(newest / OPTIMIZER_STATE, allow_pickle=False) as file:
         found |= {f"optimizer {name}": _sha(file[name]) for name in file.files}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metrics = [{name: value for name, value in record.items() if name not in TIMES} for record in records]

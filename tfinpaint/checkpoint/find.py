@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.config.loader import RESOLVED_CONFIG, move_outputs, read_values
+from tfinpaint.config.loader import move_outputs, read_values
 from tfinpaint.errors import UserError
+from tfinpaint.layout import BEST, CHECKPOINTS, PROGRESS, RESOLVED_CONFIG, checkpoint_name
 
-PROGRESS = "progress.json"  # in a checkpoint
 MOST_PROGRESS_BYTES = 16 * 2**20  # 30,000 epochs; Python takes thirty times of it for what others may have written
-BEST = "best"  # in a path, in place of a checkpoint's name
 BEST_BY = "lowest loss on held-out images"
 _NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
-_USUAL = "model_checkpoints"  # where a run keeps them unless its configuration says otherwise
 _MOST_NAMED = 5
 
 
@@ -83,8 +81,7 @@ def find_best(folder: Path) -> BestCheckpoint | None:
         if progress is None:
             continue
         epoch = progress.get("best_epoch")
-        best = folder / f"model_checkpoint_{epoch}"
-        if not isinstance(epoch, int) or not best.is_dir():
+        if not isinstance(epoch, int) or not (best := folder / checkpoint_name(epoch)).is_dir():
             return None
         return BestCheckpoint(best, epoch, _loss_at(epoch, progress.get("records")))
     return None
@@ -118,8 +115,8 @@ def checkpoints_folder(path: Path) -> Path | None:
         values = move_outputs(read_values(path / RESOLVED_CONFIG), path.resolve())
         section = values.get("checkpoints")
         save = section.get("save") if isinstance(section, dict) else None
-        named = Path(save) if isinstance(save, str) else path / _USUAL
-    places = [*([named] if named else []), path / _USUAL, path]
+        named = Path(save) if isinstance(save, str) else path / CHECKPOINTS
+    places = [*([named] if named else []), path / CHECKPOINTS, path]
     return next((place for place in places if list_checkpoints(place)), named)
 
 

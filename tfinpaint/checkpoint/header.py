@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tfinpaint.config.transforms import MOST_SIDE, Fill, Transform
 from tfinpaint.errors import UserError
+from tfinpaint.layout import checkpoint_name
 from tfinpaint.models.encoder import MAPS, STRIDE
 
 Kind = Literal["inpainter", "classifier", "encoder"]
@@ -101,7 +102,7 @@ class Header(BaseModel):
     @property
     def folder_name(self) -> str:
         """Of the checkpoint."""
-        return f"model_checkpoint_{self.epoch}" + (f"_step_{self.step_in_epoch}" if self.step_in_epoch else "")
+        return checkpoint_name(self.epoch, self.step_in_epoch)
 
 
 class SavedProgress(BaseModel):

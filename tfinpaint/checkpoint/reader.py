@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from tfinpaint.checkpoint import keras3
-from tfinpaint.checkpoint.find import MOST_PROGRESS_BYTES, PROGRESS
+from tfinpaint.checkpoint.find import MOST_PROGRESS_BYTES
 from tfinpaint.checkpoint.header import (
     ATTRIBUTE,
     KINDS,
@@ -29,19 +29,18 @@ from tfinpaint.checkpoint.header import (
 )
 from tfinpaint.checkpoint.keras_files import DAMAGED, KerasFile, explaining_damage, is_keras_file
 from tfinpaint.checkpoint.model import build_model
-from tfinpaint.checkpoint.store import (
-    DISCRIMINATOR,
-    DISCRIMINATOR_OPTIMIZER,
-    ENCODER,
-    MODEL,
-    OPTIMIZER,
-    RANKS,
-    FrozenOptimizer,
-    TrainingState,
-    optimizer_state,
-)
+from tfinpaint.checkpoint.store import FrozenOptimizer, TrainingState, optimizer_state
 from tfinpaint.checkpoint.transfer import LayerWeights, layer_weights
 from tfinpaint.errors import UserError
+from tfinpaint.layout import (
+    DISCRIMINATOR_OPTIMIZER_STATE,
+    DISCRIMINATOR_WEIGHTS,
+    ENCODER_WEIGHTS,
+    MODEL_WEIGHTS,
+    OPTIMIZER_STATE,
+    PROGRESS,
+    RANKS,
+)
 from tfinpaint.models.keras_json.parse import MAX_BYTES
 from tfinpaint.storage.safe_hdf5 import CheckedFile, open_hdf5
 from tfinpaint.storage.safe_npz import Expected, read_npz
@@ -159,8 +158,8 @@ def _open(path: Path, allowed: Sequence[Kind], stack: ExitStack) -> SavedModel |
 def _not_a_checkpoint(path: Path) -> UserError:
     what = "files of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
     return UserError(
-        f"{path}: {what}; expected a folder model_checkpoint_<epoch> or its {ENCODER}; checkpoints.load also takes "
-        "the .h5, .weights.h5 and .keras files of Keras"
+        f"{path}: {what}; expected a folder model_checkpoint_<epoch> or its {ENCODER_WEIGHTS}; "
+        "checkpoints.load also takes the .h5, .weights.h5 and .keras files of Keras"
     )
 
 
@@ -172,7 +171,7 @@ def read_header(path: Path, allowed: Sequence[Kind] = KINDS) -> Header:
 
 def weight_file(path: Path) -> Path:
     """Return the file with the model's weights, of a checkpoint folder or such a file itself."""
-    return path / MODEL if path.is_dir() else path
+    return path / MODEL_WEIGHTS if path.is_dir() else path
 
 
 def read_progress(path: Path) -> SavedProgress:
@@ -220,16 +219,16 @@ def restore_training(
     Raises:
         UserError: A file is damaged or does not fit.
     """
-    load_weights(path / MODEL, contents.model)
-    _restore_optimizer(path / OPTIMIZER, contents.optimizer, slots)
+    load_weights(path / MODEL_WEIGHTS, contents.model)
+    _restore_optimizer(path / OPTIMIZER_STATE, contents.optimizer, slots)
     if contents.discriminator is not None:
         load_discriminator(path, contents.discriminator)
-        _restore_optimizer(path / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer, discriminator_slots)
+        _restore_optimizer(path / DISCRIMINATOR_OPTIMIZER_STATE, contents.discriminator_optimizer, discriminator_slots)
 
 
 def load_discriminator(path: Path, discriminator: keras.Model) -> None:
     """Fill a discriminator from a checkpoint folder; raise as `load_weights` does."""
-    load_weights(path / DISCRIMINATOR, discriminator)
+    load_weights(path / DISCRIMINATOR_WEIGHTS, discriminator)
 
 
 def load_weights(file: Path, model: keras.Model) -> None:

@@ -25,9 +25,19 @@ import h5py
 import keras
 import numpy as np
 
-from tfinpaint.checkpoint.find import PROGRESS, list_checkpoints, place_of
+from tfinpaint.checkpoint.find import list_checkpoints, place_of
 from tfinpaint.checkpoint.header import ATTRIBUTE, NETWORK, Header, RankState, SavedProgress
 from tfinpaint.errors import UserError
+from tfinpaint.layout import (
+    DISCRIMINATOR_OPTIMIZER_STATE,
+    DISCRIMINATOR_WEIGHTS,
+    ENCODER_WEIGHTS,
+    HEADER,
+    MODEL_WEIGHTS,
+    OPTIMIZER_STATE,
+    PROGRESS,
+    RANKS,
+)
 from tfinpaint.storage.atomic import find_damage, remove_folder, write_folder
 from tfinpaint.storage.disk_space import find_shortage
 from tfinpaint.storage.hdf5_output import new_hdf5
@@ -36,9 +46,6 @@ from tfinpaint.storage.write_errors import explain_os_error, naming
 
 log = logging.getLogger(__name__)
 
-MODEL, ENCODER, OPTIMIZER, HEADER = "model.weights.h5", "encoder.weights.h5", "optimizer.npz", "checkpoint.json"
-DISCRIMINATOR, DISCRIMINATOR_OPTIMIZER = "discriminator.weights.h5", "discriminator_optimizer.npz"
-RANKS = "ranks.npz"
 _STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
 
 
@@ -83,8 +90,8 @@ class TrainingState:
     def file_bytes(self) -> dict[str, int]:
         """The numbers in each file of a checkpoint, in bytes, by the name of the file; the formats add some."""
         parts = {
-            MODEL: self.model, ENCODER: self.encoder, OPTIMIZER: self.optimizer,
-            DISCRIMINATOR: self.discriminator, DISCRIMINATOR_OPTIMIZER: self.discriminator_optimizer,
+            MODEL_WEIGHTS: self.model, ENCODER_WEIGHTS: self.encoder, OPTIMIZER_STATE: self.optimizer,
+            DISCRIMINATOR_WEIGHTS: self.discriminator, DISCRIMINATOR_OPTIMIZER_STATE: self.discriminator_optimizer,
         }  # fmt: skip
         return {
             name: sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in part.variables)
@@ -139,14 +146,14 @@ def _superfluous(checkpoints: Sequence[Path], keep: int | None, best_epoch: int 
 
 
 def _write(folder: Path, header: Header, contents: TrainingState) -> None:
-    _write_weights(folder / MODEL, contents.model, header, contents.network)
+    _write_weights(folder / MODEL_WEIGHTS, contents.model, header, contents.network)
     if contents.encoder is not None and not header.step_in_epoch:
         described = header.model_copy(update={"kind": "encoder", "classes": ()})
-        _write_weights(folder / ENCODER, contents.encoder, described)
-    _write_optimizer(folder / OPTIMIZER, contents.optimizer)
+        _write_weights(folder / ENCODER_WEIGHTS, contents.encoder, described)
+    _write_optimizer(folder / OPTIMIZER_STATE, contents.optimizer)
     if contents.discriminator is not None:
-        _write_weights(folder / DISCRIMINATOR, contents.discriminator)
-        _write_optimizer(folder / DISCRIMINATOR_OPTIMIZER, contents.discriminator_optimizer)
+        _write_weights(folder / DISCRIMINATOR_WEIGHTS, contents.discriminator)
+        _write_optimizer(folder / DISCRIMINATOR_OPTIMIZER_STATE, contents.discriminator_optimizer)
     _write_text(folder / HEADER, header.model_dump_json(indent=2) + "\n")
 
 

@@ -19,7 +19,6 @@ from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.cli import arguments as command_line
 from tfinpaint.cli.arguments import parse_arguments
 from tfinpaint.config.checks import Command
-from tfinpaint.config.loader import RESOLVED_CONFIG
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.environment import launched_rank, launched_size
@@ -27,6 +26,7 @@ from tfinpaint.distributed.failures import failure_elsewhere, tell_failure
 from tfinpaint.distributed.heartbeat import EXIT_PEER_FAILED, stopping_message
 from tfinpaint.distributed.launch import leave_ranks
 from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.layout import RESOLVED_CONFIG
 from tfinpaint.storage.write_errors import explain_os_error, is_disk_error
 from tfinpaint.system import startup, streams
 from tfinpaint.system.paths import display_path

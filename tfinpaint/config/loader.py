@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tfinpaint.config.explanations import Location, Sources, explain_missing, explain_problems, explain_yaml
 from tfinpaint.config.hints import dotted
 from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.layout import RESOLVED_CONFIG
 from tfinpaint.system.paths import is_text
 
 MAX_BYTES = 4 * 2**20  # a configuration with a ResNet50 written out in it takes 0.3 MB
@@ -60,8 +61,6 @@ def _problem(event: yaml.Event, problem: str) -> yaml.MarkedYAMLError:
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
-
-RESOLVED_CONFIG = "config.resolved.yaml"  # in a run folder: what `dump_config` made of its configuration
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None = None) -> Config:

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tfinpaint.config.transforms import Positive, Section, Shape, Transform, shape_after
 from tfinpaint.errors import UserError
+from tfinpaint.layout import CHECKPOINTS
 
 
 class ConfigError(UserError):
@@ -26,7 +27,7 @@ LEAST_MEASURED_SIDE = 11  # pixels; a smaller image holds no whole window of SSI
 
 
 class Checkpoints(Section):
-    save: Path | None = Field(Path("model_checkpoints"), description="folder for checkpoints; null: none are written")
+    save: Path | None = Field(Path(CHECKPOINTS), description="folder for checkpoints; null: none are written")
     interval: int = Field(1, ge=1, description="epochs between checkpoints; the last epoch is always saved")
     interval_steps: int | None = Field(
         None, ge=1, description="steps between checkpoints within an epoch; null: none for their number"

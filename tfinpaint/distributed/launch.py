@@ -25,6 +25,7 @@ from tfinpaint.distributed.heartbeat import join_heartbeats
 from tfinpaint.distributed.rendezvous import wait_for_all_ranks
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
+from tfinpaint.layout import AUTOTUNE_LOG, TIMELINE
 from tfinpaint.system import startup
 
 log = logging.getLogger(__name__)
@@ -124,8 +125,8 @@ def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded:
         found["OMPI_MCA_mpi_yield_when_idle"] = "1"
     if settings.autotune:
         found["HOROVOD_AUTOTUNE"] = "1"
-    files = {"HOROVOD_TIMELINE": "timeline.json"} if settings.timeline else {}
-    files |= {"HOROVOD_AUTOTUNE_LOG": "autotune.csv"} if settings.autotune else {}
+    files = {"HOROVOD_TIMELINE": TIMELINE} if settings.timeline else {}
+    files |= {"HOROVOD_AUTOTUNE_LOG": AUTOTUNE_LOG} if settings.autotune else {}
     if folder:
         # Every rank has to be told of a timeline, for which ranks exchange longer messages; rank 0 alone writes it.
         first = launched_rank() == 0

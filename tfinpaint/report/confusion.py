@@ -17,11 +17,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS
 from tfinpaint.report import figures
 from tfinpaint.report.figures import save_figure
 from tfinpaint.storage.atomic import write_text
 
-PAIRS, CLASSES = "confused_pairs.csv", "test_classes.csv"
 MOST_NUMBERS = 20  # classes whose counts are written into the figure
 MOST_NAMED = 50  # classes whose names are shown in the figure
 MOST_CELLS = 1000  # along a side of the figure; with more classes, neighbours share a cell
@@ -154,7 +154,10 @@ def classes_table(confusion: Confusion, most: int | None = None) -> list[list[An
 
 def write_tables(confusion: Confusion, folder: Path) -> None:
     """Write CLASSES, every class, and PAIRS, the MOST_PAIRS_WRITTEN pairs confused most often, as CSV files."""
-    for name, table in ((CLASSES, classes_table(confusion)), (PAIRS, pairs_table(confusion, MOST_PAIRS_WRITTEN))):
+    for name, table in (
+        (CLASS_TABLE, classes_table(confusion)),
+        (CONFUSED_PAIRS, pairs_table(confusion, MOST_PAIRS_WRITTEN)),
+    ):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table)
         write_text(folder / name, text.getvalue())

@@ -10,16 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfinpaint.layout import FIGURES, METRICS_LOG, RESTORATIONS, TENSORBOARD
 from tfinpaint.report.tensorboard import Board
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming
 from tfinpaint.system.activity import reporting_activity
 
-METRICS = "metrics.jsonl"
-TENSORBOARD = "tensorboard"
-FIGURES = "figures"
 MOST_PICTURES = 100  # of restorations that a run keeps, on the disk and on TensorBoard
-RESTORATIONS = "restorations"
 SEGMENTATION = {"accuracy": "share of pixels of the right class", "dice": "Dice coefficient, mean over the classes"}
 _EPOCH = re.compile(r"epoch_(\d+)\.png")
 _NOT_METRICS = {"phase", "epoch", "seconds", "images_per_second", "world_size"}
@@ -55,7 +52,7 @@ class MetricsLog:
             records: of the epochs before; whatever else the folder's files hold is dropped.
         """
         self.records: list[dict[str, Any]] = []
-        self._path = workdir / METRICS
+        self._path = workdir / METRICS_LOG
         self._outfile = outfile
         self._enabled, self._heading = enabled, heading
         self._written: dict[str, list[str]] = {}  # phase -> columns of its text file
@@ -147,7 +144,7 @@ def drop_later(folder: Path, first_epoch: int) -> None:
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The records of a run folder; [] where there are none. A last line cut off by a crash is passed over."""
-    path = workdir / METRICS
+    path = workdir / METRICS_LOG
     records = []
     for line in path.read_text("utf-8").splitlines() if path.exists() else []:
         try:

@@ -13,13 +13,11 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from tfinpaint.layout import PREDICTIONS, PREDICTIONS_TABLE
 from tfinpaint.storage.atomic import atomic_file, write_text
 from tfinpaint.storage.hdf5_output import HDF5Output, new_hdf5
 from tfinpaint.storage.write_errors import naming
 from tfinpaint.system.activity import reporting_activity
-
-HDF5, TABLE = "predictions.h5", "predictions.csv"
-RMLDNN_HDF5 = "output_1.h5"  # the scripts of rmldnn's tutorials open it, and take [channels, height, width] from it
 
 
 def picture_names(paths: Sequence[str]) -> dict[str, str]:
@@ -91,7 +89,7 @@ def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
     return Image.fromarray(pixels[..., 0] if output.shape[2] == 1 else pixels)
 
 
-def merge(folder: Path, ranks: int, name: str = HDF5, *, classes: Sequence[str] = ()) -> Path:
+def merge(folder: Path, ranks: int, name: str = PREDICTIONS, *, classes: Sequence[str] = ()) -> Path:
     """Put the parts of all ranks into one HDF5 file, which appears whole or not at all, and remove them.
 
     Args:
@@ -119,7 +117,7 @@ def merge(folder: Path, ranks: int, name: str = HDF5, *, classes: Sequence[str] 
 
 def remove_parts(folder: Path) -> None:
     """Delete the parts of all ranks, also those that a run with more ranks may have left."""
-    for part in folder.glob(f".{HDF5}.*"):
+    for part in folder.glob(f".{PREDICTIONS}.*"):
         part.unlink(missing_ok=True)
 
 
@@ -130,7 +128,7 @@ def _copy(item: h5py.Dataset | h5py.Group, whole: h5py.File, name: str, output: 
 
 
 def _part(folder: Path, rank: int) -> Path:
-    return folder / f".{HDF5}.{rank}"
+    return folder / f".{PREDICTIONS}.{rank}"
 
 
 def write_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> None:
@@ -143,4 +141,4 @@ def write_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> N
             lines.append((path, classes[best], f"{probabilities[best]:.6f}"))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    write_text(merged.with_name(TABLE), text.getvalue())
+    write_text(merged.with_name(PREDICTIONS_TABLE), text.getvalue())

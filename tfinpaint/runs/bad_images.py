@@ -11,17 +11,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.config.loader import RESOLVED_CONFIG
 from tfinpaint.data.failures import MOST_NAMED, Failures
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
+from tfinpaint.layout import BAD_IMAGES, REFUSED_BAD_IMAGES, RESOLVED_CONFIG
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming
 
 log = logging.getLogger(__name__)
 
-FILE = "bad_images.txt"
-REFUSED = "bad_images_refused.txt"  # of a start that was refused, in a folder that holds a run
 _CHECKED = "checked"
 
 BadImage = tuple[str, str]  # image, reason
@@ -34,18 +32,18 @@ def begin_bad_images(folder: Path, *, resumed: bool, checked: Sequence[BadImage]
         resumed: what went bad during training is kept.
         checked: the images that were found to be bad before training.
     """
-    path = folder / FILE
+    path = folder / BAD_IMAGES
     kept = [line for line in _lines(path) if not line.startswith(f"{_CHECKED}\t")] if resumed else []
     if kept or checked:
         write_text(path, "".join([*(f"{line}\n" for line in kept), *_as_lines(_CHECKED, checked)]))
     else:
         path.unlink(missing_ok=True)
-    (folder / REFUSED).unlink(missing_ok=True)
+    (folder / REFUSED_BAD_IMAGES).unlink(missing_ok=True)
 
 
 def _gone_bad(folder: Path) -> list[str]:
     """The images that are listed as gone bad during training."""
-    return [line.split("\t")[1] for line in _lines(folder / FILE) if not line.startswith(f"{_CHECKED}\t")]
+    return [line.split("\t")[1] for line in _lines(folder / BAD_IMAGES) if not line.startswith(f"{_CHECKED}\t")]
 
 
 def report_checked(world: World, folder: Path, bad: Sequence[BadImage], limit: int) -> None:
@@ -61,9 +59,9 @@ def report_checked(world: World, folder: Path, bad: Sequence[BadImage], limit: i
         return
     lines = [f"{image}: {reason}" for image, reason in bad]
     more = [f"... and {len(bad) - MOST_NAMED} more"] if len(bad) > MOST_NAMED else []
-    listed = f"listed in {folder / FILE}"
+    listed = f"listed in {folder / BAD_IMAGES}"
     if len(bad) > limit:
-        path = folder / (REFUSED if (folder / RESOLVED_CONFIG).exists() else FILE)
+        path = folder / (REFUSED_BAD_IMAGES if (folder / RESOLVED_CONFIG).exists() else BAD_IMAGES)
         listed = f"listed in {path}"
         if world.is_rank0:
             write_text(path, "".join(_as_lines(_CHECKED, bad)))
@@ -105,7 +103,7 @@ class BadImageCounter:
             listed = set(_gone_bad(self._folder))  # by the training that is resumed
             _append(self._folder, f"epoch {epoch}", [bad for bad in new if _plain(bad[0]) not in listed])
         counts = f"{self._since} images are unusable since they were checked, {self._checked} were before"
-        listed_in = f"listed in {self._folder / FILE}"
+        listed_in = f"listed in {self._folder / BAD_IMAGES}"
         if self._checked + self._since > limit:
             lines = [f"{image}: {reason}" for image, reason in new[:MOST_NAMED]]
             more = [f"... and {len(new) - MOST_NAMED} more"] if len(new) > MOST_NAMED else []
@@ -123,7 +121,7 @@ class BadImageCounter:
 
 
 def _append(folder: Path, found: str, bad: Sequence[BadImage]) -> None:
-    path = folder / FILE
+    path = folder / BAD_IMAGES
     with naming(path), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.writelines(_as_lines(found, bad))
 

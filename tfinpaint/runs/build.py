@@ -12,9 +12,10 @@ from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.checkpoint.header import FORMAT, Header, InputSpec
 from tfinpaint.checkpoint.model import build_model, network_digest, size_text
 from tfinpaint.checkpoint.reader import open_checkpoint, restore_training
-from tfinpaint.checkpoint.store import ENCODER, TrainingState
+from tfinpaint.checkpoint.store import TrainingState
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
+from tfinpaint.layout import ENCODER_WEIGHTS
 from tfinpaint.models import trainable
 from tfinpaint.models.decoder import encoder_part
 from tfinpaint.models.discriminator import build_discriminator
@@ -221,7 +222,7 @@ def _make_perceptual_term(run: Run) -> PerceptualTerm | None:
     if section is None:
         return None
     found = find_checkpoint(section.encoder, "loss.perceptual.encoder")
-    path = found.path / ENCODER if found.path.is_dir() else found.path
+    path = found.path / ENCODER_WEIGHTS if found.path.is_dir() else found.path
     if found.note:
         log.info(f"loss.perceptual.encoder: {found.note}")
     height, width, channels = run.config.target_shape

@@ -10,9 +10,8 @@ from types import TracebackType
 from typing import IO
 
 from tfinpaint.errors import UserError
+from tfinpaint.layout import LOCK
 from tfinpaint.storage.atomic import make_folder
-
-LOCK = ".lock"  # in the folders of runs and of checkpoints
 
 
 class RunLock:

@@ -13,12 +13,12 @@ import numpy as np
 from tfinpaint.batch import Batch
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
+from tfinpaint.layout import NONFINITE_BATCHES
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.storage.safe_npz import read_whole_npz, write_npz
 
 log = logging.getLogger(__name__)
 
-NONFINITE_FOLDER = "spoilt"
 _FACTS = ("loss", "where", "images")  # beside the batch's tensors
 
 
@@ -52,12 +52,12 @@ class NonfiniteKeeper:
     listing: Listing
 
     def __call__(self, batch: Batch, loss: float, where: str) -> str | None:
-        """Write `spoilt/epoch_E_step_S_rank_R.npz`, whole or not at all; where that fails, the run's error is enough.
+        """Write `nonfinite_batches/epoch_E_step_S_rank_R.npz`, whole or not at all; only log a failure.
 
         Returns:
             The file, None where there is none.
         """
-        folder, ending = self.run_folder / NONFINITE_FOLDER, f"_rank_{self.rank}.npz"
+        folder, ending = self.run_folder / NONFINITE_BATCHES, f"_rank_{self.rank}.npz"
         path = folder / f"{where.replace(', ', '_').replace(' ', '_')}{ending}"
         arrays: dict[str, Any] = {name: np.asarray(tensor) for name, tensor in batch.items()}
         images = [self.listing.place(int(example)) for example in arrays["examples"]]
@@ -97,9 +97,9 @@ def find_nonfinite_batches(run_folder: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    kept = sorted((run_folder / NONFINITE_FOLDER).glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    kept = sorted((run_folder / NONFINITE_BATCHES).glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
     if not kept:
         raise UserError(
-            f"{run_folder / NONFINITE_FOLDER}: no batch is kept there; it takes a run that ended as not finite"
+            f"{run_folder / NONFINITE_BATCHES}: no batch is kept there; it takes a run that ended as not finite"
         )
     return kept[-1]

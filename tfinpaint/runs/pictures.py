@@ -12,18 +12,10 @@ import numpy as np
 from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRIC_LABELS
+from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
 from tfinpaint.report import animation
 from tfinpaint.report.figures import attempt_figure, draw_curve, draw_grid, shrink_images
-from tfinpaint.report.metrics_log import (
-    FIGURES,
-    MOST_PICTURES,
-    RESTORATIONS,
-    SEGMENTATION,
-    MetricsLog,
-    by_epoch,
-    epoch_file,
-    is_kept,
-)
+from tfinpaint.report.metrics_log import MOST_PICTURES, SEGMENTATION, MetricsLog, by_epoch, epoch_file, is_kept
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
 from tfinpaint.runs.run import Run
 from tfinpaint.storage.atomic import write_bytes
@@ -33,7 +25,6 @@ log = logging.getLogger(__name__)
 
 # image of 64 pixels and up to 6 s for one of 512
 MOST_SHOWN_PIXELS = 2**16  # of an image of which a figure shows the baselines: there it takes a second at most
-FRAMES = "animation"
 CURVES = ("hole_psnr_db", "hole_ssim")
 
 
@@ -91,7 +82,7 @@ class Pictures:
         composite = self._composite(self.trainer.predict(self.sample["inputs"][:1]))
         original, mask = self._arrays["originals"][0], self._arrays["mask"][0]
         frame = np.concatenate([original * (1 - mask), composite[0], original], axis=1)
-        animation.add_frame(self._folder / FRAMES, epoch, frame)
+        animation.add_frame(self._folder / ANIMATION, epoch, frame)
 
     def draw(self, metrics: MetricsLog, scored: BaselineScores | None) -> None:
         """Draw the images, the curves and the animation anew.
@@ -114,12 +105,12 @@ class Pictures:
 
     def _animate(self, *, is_last: bool) -> None:
         """Make the animation anew where it would have half as many frames more: it takes seconds to make."""
-        frames = len(by_epoch(self._folder / FRAMES))
+        frames = len(by_epoch(self._folder / ANIMATION))
         if is_last or frames >= 1.5 * self._animated:
             self._animated = frames
-            path = self._folder / f"{FRAMES}.gif"
+            path = self._folder / f"{ANIMATION}.gif"
             with attempt_figure(path):
-                animation.write_animation(self._folder / FRAMES, path)
+                animation.write_animation(self._folder / ANIMATION, path)
 
     def _draw_images(self, epoch: int, path: Path, metrics: MetricsLog) -> None:
         at_epoch = f", epoch {epoch}" if self.run.config.data.input_path else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.errors import UserError
+from tfinpaint.layout import PREDICTIONS, RMLDNN_PREDICTIONS
 from tfinpaint.report import predictions
 from tfinpaint.report.predictions import PredictionsPart
 from tfinpaint.runs.build import output_activation
@@ -45,7 +46,7 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
     ]  # every part is there before they are put together
     if run.world.is_rank0 and not failures:  # no rank waits for this: it may take longer than a collective may
         try:
-            name = predictions.RMLDNN_HDF5 if run.config.output_format == "rmldnn" else predictions.HDF5
+            name = RMLDNN_PREDICTIONS if run.config.output_format == "rmldnn" else PREDICTIONS
             merged = predictions.merge(folder, run.world.size, name, classes=classes)
             if classes:
                 predictions.write_table(merged, paths, classes)

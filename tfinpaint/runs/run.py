@@ -21,25 +21,32 @@ from tfinpaint.checkpoint.find import find_best, find_checkpoint
 from tfinpaint.checkpoint.header import Header, Kind, SavedProgress
 from tfinpaint.checkpoint.reader import read_header, read_progress
 from tfinpaint.checkpoint.store import find_newest_intact
-from tfinpaint.config.loader import RESOLVED_CONFIG, as_values, differences, dump_config, has_key, read_values
+from tfinpaint.config.loader import as_values, differences, dump_config, has_key, read_values
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
+from tfinpaint.layout import (
+    BEST,
+    FIGURES,
+    LOCK,
+    METRICS_LOG,
+    NONFINITE_BATCHES,
+    REPORT,
+    RESOLVED_CONFIG,
+    SUMMARY,
+    TENSORBOARD,
+)
 from tfinpaint.models.keras_json.parse import read_network
 from tfinpaint.models.layer_names import renaming_note
 from tfinpaint.report.html import Section, summary_table, write_page
-from tfinpaint.report.metrics_log import FIGURES, METRICS, TENSORBOARD, MetricsLog, outfile_of
+from tfinpaint.report.metrics_log import MetricsLog, outfile_of
 from tfinpaint.runs.bad_images import BadImage, begin_bad_images
-from tfinpaint.runs.lock import LOCK, RunLock
-from tfinpaint.runs.nonfinite import NONFINITE_FOLDER
+from tfinpaint.runs.lock import RunLock
 from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_json, write_text
 from tfinpaint.system.paths import display_path
 from tfinpaint.train.schedules import LrScaling
 
 log = logging.getLogger(__name__)
-
-SUMMARY = "summary.json"
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -270,7 +277,7 @@ def _refuse_lost(folder: Path, saved: Path) -> None:
 
 def _refuse_foreign(folder: Path) -> None:
     """A folder that holds files of our names, but no run, is somebody else's."""
-    found = [name for name in (METRICS, SUMMARY, REPORT, FIGURES, TENSORBOARD) if (folder / name).exists()]
+    found = [name for name in (METRICS_LOG, SUMMARY, REPORT, FIGURES, TENSORBOARD) if (folder / name).exists()]
     if found and not (folder / RESOLVED_CONFIG).exists():
         raise UserError(f"{folder} holds {found[0]}, but no run of this program; name another folder with --workdir")
 
@@ -279,7 +286,7 @@ def _used_outputs(config: Config, phases: Sequence[str]) -> list[Path]:
     """What an earlier run has written: its records, and its text logs, which may lie elsewhere."""
     assert config.workdir is not None
     logs = [outfile_of(config.outfile, phase) for phase in phases] if config.outfile else []
-    return [path for path in (config.workdir / METRICS, *logs) if path.exists()]
+    return [path for path in (config.workdir / METRICS_LOG, *logs) if path.exists()]
 
 
 def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwrite: bool) -> None:
@@ -289,7 +296,7 @@ def _refuse_used(config: Config, kind: Kind, checkpoints: Sequence[Path], overwr
     if not checkpoints and not outputs:
         return
     if not overwrite:
-        used = saved if checkpoints else folder if outputs[0].name == METRICS else outputs[0]
+        used = saved if checkpoints else folder if outputs[0].name == METRICS_LOG else outputs[0]
         other = "--workdir" if used and folder and used.is_relative_to(folder) else "--workdir and checkpoints.save"
         raise UserError(
             f"{used} already holds a run; add --resume to go on with it, --overwrite to start it anew, or name another "
@@ -332,8 +339,8 @@ def begin_run(run: Run) -> None:
         saved = run.config.checkpoints.save if run.config.data.input_path else None
         for path in find.list_checkpoints(saved) if saved else []:
             remove_folder(path)
-        (run.folder / METRICS).unlink(missing_ok=True)
-        for name in (FIGURES, TENSORBOARD, NONFINITE_FOLDER):
+        (run.folder / METRICS_LOG).unlink(missing_ok=True)
+        for name in (FIGURES, TENSORBOARD, NONFINITE_BATCHES):
             shutil.rmtree(run.folder / name, ignore_errors=True)
     elif run.config.checkpoints.save:
         for path in find.list_checkpoints(run.config.checkpoints.save):
@@ -371,9 +378,7 @@ def _best_checkpoint(run: Run) -> dict[str, Any]:
     inside = best.path.is_relative_to(run.folder)  # then it stays true when the folder is moved
     place = best.path.relative_to(run.folder) if inside else best.path
     loss = "" if best.loss is None else f" ({best.loss:.4g})"
-    log.info(
-        f"Best checkpoint: {best.path.name}, {find.BEST_BY}{loss}; {display_path(run.folder / find.BEST)} names it"
-    )
+    log.info(f"Best checkpoint: {best.path.name}, {find.BEST_BY}{loss}; {display_path(run.folder / BEST)} names it")
     figures = {"best_checkpoint": str(place), "best_by": find.BEST_BY}
     return {**figures, "best_epoch": best.epoch, "best_test_loss": best.loss}
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tfinpaint.layout import FIGURES
 from tfinpaint.report.figures import attempt_figure
-from tfinpaint.report.metrics_log import FIGURES, MetricsLog
+from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
 from tfinpaint.runs.data import Batches, DataSet
 from tfinpaint.runs.nonfinite import NonfiniteKeeper

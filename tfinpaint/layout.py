@@ -1,0 +1,46 @@
+"""The names of the files and folders of a run and of a checkpoint. No other module writes one of them down."""
+
+from __future__ import annotations
+
+# In a run folder
+RESOLVED_CONFIG = "config.resolved.yaml"  # the configuration with every default and every override
+METRICS_LOG = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+FIGURES = "figures"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+BAD_IMAGES = "bad_images.txt"
+REFUSED_BAD_IMAGES = "bad_images_refused.txt"  # of a start that was refused in the folder of an earlier run
+NONFINITE_BATCHES = "nonfinite_batches"
+CHECKPOINTS = "model_checkpoints"  # unless the configuration names another folder
+LOCK = ".lock"  # also in the folder of the checkpoints
+TIMELINE = "timeline.json"  # of Horovod
+AUTOTUNE_LOG = "autotune.csv"  # of Horovod
+
+# In the folder of figures
+RESTORATIONS = "restorations"  # the newest grid of images (.png), and a folder with earlier ones
+ANIMATION = "animation"  # the animation (.gif), and a folder with its frames
+CONFUSED_PAIRS = "confused_pairs.csv"
+CLASS_TABLE = "test_classes.csv"
+
+# In the folder of predictions
+PREDICTIONS = "predictions.h5"
+PREDICTIONS_TABLE = "predictions.csv"
+RMLDNN_PREDICTIONS = "output_1.h5"  # the scripts of rmldnn's tutorials read [channels, height, width] from it
+
+# In a checkpoint
+HEADER = "checkpoint.json"
+MODEL_WEIGHTS = "model.weights.h5"
+ENCODER_WEIGHTS = "encoder.weights.h5"
+OPTIMIZER_STATE = "optimizer.npz"
+DISCRIMINATOR_WEIGHTS = "discriminator.weights.h5"
+DISCRIMINATOR_OPTIMIZER_STATE = "discriminator_optimizer.npz"
+PROGRESS = "progress.json"
+RANKS = "ranks.npz"
+
+BEST = "best"  # stands for the name of a checkpoint in a path
+
+
+def checkpoint_name(epoch: int, step: int = 0) -> str:
+    """Return the name of the folder of a checkpoint saved after `epoch` epochs and `step` steps of the next one."""
+    return f"model_checkpoint_{epoch}" + (f"_step_{step}" if step else "")

@@ -21,6 +21,7 @@ import numpy as np
 from tfinpaint import compare
 from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.report import animation, confusion
+from tfinpaint.report.comparison import MOST_PICTURE_BYTES
 from tfinpaint.report.confusion import draw_confusion
 from tfinpaint.report.figures import draw_curve, draw_grid
 from tfinpaint.report.html import Section, write_page
@@ -112,7 +113,7 @@ def compare_runs(folder: Path) -> None:
         summary |= {"from_scratch": number % 2 == 0, "epochs": 10}
         (run / "summary.json").write_text(json.dumps(summary))
     compare.main(["--report", str(folder / "report.html"), *map(str, folder.glob("run*"))])
-    assert (folder / "report.html").stat().st_size < 2 * compare.MOST_PICTURE_BYTES
+    assert (folder / "report.html").stat().st_size < 2 * MOST_PICTURE_BYTES
     classifier_verdict([])
 
 

@@ -13,7 +13,7 @@ import pytest
 from commandline import records, refuse, succeed, tfinpaint, weights
 from conftest import tree, write_config, write_images, write_training_and_testing
 
-from tfinpaint import classify, compare, pretrain
+from tfinpaint import classify, pretrain
 from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.store import save_checkpoint
@@ -21,6 +21,7 @@ from tfinpaint.data.listing.listing import Checked
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.report import confusion, figures
+from tfinpaint.report.comparison import write_comparison
 from tfinpaint.runs import data
 from tfinpaint.storage import atomic
 
@@ -112,7 +113,7 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):
         "test_classes.csv",
     }
     assert "Skipping layer dense_1" in (tmp_path / "run" / "report.html").read_text()
-    tables = compare.compare([pretrained, tmp_path / "run"], tmp_path / "both.html").tables
+    tables = write_comparison([pretrained, tmp_path / "run"], tmp_path / "both.html").tables
     assert {kind: table[1][0] for kind, table in tables.items()} == {
         "Classifiers": str(tmp_path / "run"),
         "Inpainting": str(pretrained),
@@ -463,5 +464,5 @@ def test_the_console_command_lists_its_commands(tmp_path):
     for name in ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary"):
         assert f"\n  {name}" in shown.stdout
     assert tfinpaint("nonsense").returncode == 2
-    with pytest.raises(UserError, match="no finished run there"):
-        compare.compare([tmp_path], tmp_path / "r.html")
+    with pytest.raises(UserError, match="holds no finished run"):
+        write_comparison([tmp_path], tmp_path / "r.html")

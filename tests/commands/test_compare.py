@@ -6,6 +6,8 @@ import pytest
 
 from tfinpaint import compare
 from tfinpaint.errors import UserError
+from tfinpaint.report import comparison
+from tfinpaint.report.comparison import write_comparison
 
 COMMON = {"epochs": 12, "images_per_second": 45.25, "world_size": 2, "seconds": 3, "test_images": 179}
 PRETRAINED = {
@@ -46,7 +48,7 @@ def runs(tmp_path):
 
 
 def test_each_kind_of_run_has_a_table_without_empty_columns(runs, tmp_path):
-    tables = compare.compare(runs, tmp_path / "report.html").tables
+    tables = write_comparison(runs, tmp_path / "report.html").tables
     heads = {kind: table[0] for kind, table in tables.items()}
     last = ["loss function", "epochs", "images/s", "ranks"]
     assert heads == {
@@ -67,7 +69,7 @@ def test_each_kind_of_run_has_a_table_without_empty_columns(runs, tmp_path):
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_tables_fit_and_cut_nothing(runs, tmp_path, capsys, width):
-    for kind, table in compare.compare(runs, tmp_path / "report.html").tables.items():
+    for kind, table in write_comparison(runs, tmp_path / "report.html").tables.items():
         compare.print_table(kind, table, width)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
@@ -76,7 +78,7 @@ def test_tables_fit_and_cut_nothing(runs, tmp_path, capsys, width):
     assert "pretrained_with_a_name_that_is_rather_long" in names
     assert {"0.9441", "0.7765", "9.586"} <= set(shown.split())
     assert "[red]scratch" in shown
-    assert "The same in all: " in shown
+    assert "Equal in all runs: " in shown
     assert "epochs 12" in " ".join(shown.split())
 
 
@@ -87,14 +89,14 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
         "Pretraining helped: 0.944 (169) of 179 test images are classified correctly, against 0.776 (139) from"
     )
     assert restored.startswith("pretrain: The network restores the holes of the test images with a PSNR of 9.59 dB; ")
-    assert report == f"Report, to open in a browser: {tmp_path}/report.html"
+    assert report == f"Report (open it in a browser): {tmp_path}/report.html"
     page = (tmp_path / "report.html").read_text()
     assert "Pretraining helped: 0.944" in page
     assert "None" not in page
 
 
 def test_a_hundred_runs_fit_into_one_page(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "MOST_PICTURE_BYTES", 50_000)
+    monkeypatch.setattr(comparison, "MOST_PICTURE_BYTES", 50_000)
     runs = []
     for number in range(100):
         accuracy = [number / 100, float("nan"), None][number % 3]
@@ -110,5 +112,5 @@ def test_a_hundred_runs_fit_into_one_page(tmp_path, monkeypatch, capsys):
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no finished run there"):
-        compare.compare([tmp_path], tmp_path / "report.html")
+    with pytest.raises(UserError, match="holds no finished run"):
+        write_comparison([tmp_path], tmp_path / "report.html")

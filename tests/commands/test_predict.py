@@ -430,7 +430,7 @@ def test_of_several_images_in_a_file_the_first_is_restored(capsys, tmp_path, run
     hole = write_mask(tmp_path / "mask.png", 40, 50, (10, 10, 20, 20))
     output = tmp_path / "out.png"
     shown = succeed(capsys, run, tmp_path / name, tmp_path / "mask.png", "--output", output)
-    assert f"Only the first image of {name} is restored: it holds several\n" in shown
+    assert f"Only the first image of {name} was restored, because it holds several\n" in shown
     with Image.open(output) as image:
         assert np.array_equal(np.asarray(image.convert("RGB"))[~hole], np.asarray(first)[~hole])
     assert "Only" not in succeed(capsys, run, tmp_path / "alone.png", tmp_path / "mask.png")
@@ -563,8 +563,8 @@ def test_outputs_that_cannot_be_used(capsys, tmp_path, run):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(photo)
     cases = [
-        ("out.gif", "the ending names no format; take one of .png .jpg .jpeg .webp .tif .tiff .bmp"),
-        ("out", "the ending names no format"),
+        ("out.gif", "the suffix names no format; use one of .png .jpg .jpeg .webp .tif .tiff .bmp"),
+        ("out", "the suffix names no format"),
         ("photo.png", "is the photo or the mask itself; name another file"),
         ("link.png", "is the photo or the mask itself"),
         ("mask.png", "is the photo or the mask itself"),
@@ -582,7 +582,7 @@ def test_outputs_that_cannot_be_used(capsys, tmp_path, run):
     assert pixels_of(there).shape == (40, 50, 3)
     Image.fromarray(noise(1, 16384)).save(tmp_path / "long.png")
     write_mask(mask, 1, 16384)
-    message = "WEBP holds 16383 pixels a side; take .png"
+    message = "WEBP holds at most 16383 pixels a side; name a .png"
     assert message in refuse(capsys, run, tmp_path / "long.png", mask, "--output", tmp_path / "long.webp")
 
 

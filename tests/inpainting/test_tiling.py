@@ -8,6 +8,7 @@ from PIL import Image
 
 from tfinpaint.inpainting import tiling
 from tfinpaint.inpainting.tiling import Tiling, plan_tiles, restore_photo
+from tfinpaint.system import progress
 
 VIEW = (32, 48)  # not square: a swapped side shows
 
@@ -328,15 +329,19 @@ def test_a_network_of_central_holes_restores_a_corner():
         assert np.all(restore(photo, hole_at(photo.shape, box), central) == 90)
 
 
-def test_batches_are_bounded_and_progress_is_told():
+def test_batches_are_bounded_and_progress_is_logged(caplog, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", -1.0)
+    caplog.set_level("INFO")
     hole = np.zeros((40, 2000), bool)
     hole[20, ::50] = True
-    told, network = [], Recorder()
+    network = Recorder()
     plan = plan_tiles(hole, VIEW)
-    restore_photo(noise(40, 2000), plan, network, lambda done, total: told.append((done, total)))
+    restore_photo(noise(40, 2000), plan, network)
     assert len(plan.windows) == 40
     assert network.batches == [16, 16, 8]
-    assert told == [(16, 40), (32, 40), (40, 40)]
+    assert [line.partition(",")[0] for line in caplog.messages] == [
+        f"Restoring batches of windows: {done} of 3" for done in (1, 2)
+    ]
 
 
 def test_nothing_erased_leaves_the_photo_as_it_is():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,36 @@ _SPACES = {
 _PROFILE_SPACE = slice(16, 20)  # the bytes of a profile that name its colour space
 _SIGNATURE_BYTES = 33  # of a PNG file: signature and header, before all other chunks
 _INCH = 0.0254  # metres
+
+
+def check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> None:
+    """Refuse, before any work, an output that could not be written or would replace one of the originals.
+
+    Raises:
+        UserError: The output cannot be used.
+    """
+    if output.suffix.lower() not in FORMATS:
+        raise UserError(f"--output {output}: the suffix names no format; use one of {' '.join(FORMATS)}")
+    try:
+        if output.exists() and any(path.exists() and output.samefile(path) for path in originals):
+            raise UserError(f"--output {output}: is the photo or the mask itself; name another file")
+        if output.is_dir():
+            raise UserError(f"--output {output}: is a folder; name the image to write")
+        if output.exists() and not overwrite:
+            raise UserError(f"{output} already exists; add --overwrite to replace it, or name another --output")
+        if not output.parent.is_dir():
+            raise UserError(f"--output {output}: there is no folder {output.parent}")
+        if not os.access(output.parent, os.W_OK):
+            raise UserError(f"--output {output}: the folder is not writable; name another --output")
+    except OSError as error:
+        raise UserError(f"--output {output}: {error.strerror}") from None
+
+
+def check_size(output: Path, photo: Photo) -> None:
+    """Raise UserError if the output's format cannot hold as many pixels a side as the photo has."""
+    kind = FORMATS[output.suffix.lower()]
+    if max(photo.size) > MOST_PIXELS.get(kind, max(photo.size)):
+        raise UserError(f"--output {output}: {kind} holds at most {MOST_PIXELS[kind]} pixels a side; name a .png")
 
 
 def write_photo(path: Path, photo: Photo, name: str) -> list[str]:

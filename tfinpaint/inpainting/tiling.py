@@ -29,6 +29,8 @@ import numpy as np
 from scipy import ndimage, sparse
 from skimage import measure
 
+from tfinpaint.system.progress import log_progress
+
 Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # Per axis: whether the photo continues before the first pixel, and after the last one.
 Ends = tuple[tuple[bool, bool], tuple[bool, bool]]
@@ -90,10 +92,8 @@ def plan_tiles(hole: np.ndarray, view: tuple[int, int]) -> Tiling:
     return Tiling(labels, view, tuple(_windows(_boxes(labels), labels.shape, view)))
 
 
-def restore_photo(
-    photo: np.ndarray, plan: Tiling, network: Network, progress: Callable[[int, int], None] = lambda done, total: None
-) -> np.ndarray:
-    """Return the photo with its hole restored.
+def restore_photo(photo: np.ndarray, plan: Tiling, network: Network) -> np.ndarray:
+    """Return the photo with its hole restored; log the progress of work that takes longer than some seconds.
 
     Args:
         photo: uint8 or uint16 [height, width, channels]; its content in the hole is not used.
@@ -101,20 +101,18 @@ def restore_photo(
         network: takes images, float32 [batch, *view, channels], 0 to 1 and 0 in the hole, and masks, float32
             [batch, *view, 1], 1 in the hole; returns float32 images of the same shape, 0 to 1. A batch has 1 to
             BATCH_WINDOWS images.
-        progress: called after every batch with the number of windows done and their total.
 
     Returns:
         An array of the photo's shape and dtype, equal to it outside the hole.
     """
     restored, windows = photo.copy(), plan.windows
-    for first in range(0, len(windows), BATCH_WINDOWS):
-        batch = windows[first : first + BATCH_WINDOWS]
+    batches = [windows[first : first + BATCH_WINDOWS] for first in range(0, len(windows), BATCH_WINDOWS)]
+    for batch in log_progress(batches, len(batches), "Restoring batches of windows"):
         seen = [_look(photo, plan, window) for window in batch]
         images, masks = (np.stack(parts) for parts in zip(*seen, strict=True))
         made = np.where(masks > 0, network(images, masks), images)
         for window, image in zip(batch, made, strict=True):
             _paste(restored, plan, window, image)
-        progress(first + len(batch), len(windows))
     return restored
 
 

@@ -1,4 +1,4 @@
-"""Look into the batch at which a run stopped as not finite: where in the network values stop being numbers.
+"""Examine the batch at which a run stopped because of NaN or Inf, and report where in the network they first occur.
 
 usage: python -m tfinpaint.replay --workdir runs/demo/pretrain [--batch FILE] [--checkpoint FOLDER]
 """
@@ -34,22 +34,22 @@ MOST_NAMED = 5
 
 
 def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]:
-    """Run a kept batch forward and backward, without an update, and say what is not finite.
+    """Run a saved batch forward and backward, without an update, and report what is not finite.
 
-    Exactly the step that stopped the run, if the weights are those of then; otherwise, with the weights of the newest
-    checkpoint, what comes of the images themselves.
+    With the weights of that time this repeats the step that stopped the run. With those of a checkpoint it shows
+    whether the images alone cause the problem.
 
     Args:
         workdir: the run folder.
         batch: a file of its folder `nonfinite_batches`; None: the last.
-        weights: a checkpoint folder of the run, or `best` in its folder; None: the newest, or without one
-            random weights as the run's first.
+        weights: a checkpoint folder of the run, or `best` in its folder; None: the newest, or the initial weights if
+            there is none.
 
     Returns:
         The findings, a line each.
 
     Raises:
-        UserError: the folder holds no run, or no such batch or checkpoint; or the model does not fit them.
+        UserError: The folder holds no run, no such batch or no such checkpoint, or the model does not fit them.
     """
     config = _read_config(workdir)
     start_single_rank(config.distributed)
@@ -64,7 +64,7 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
 def _read_config(workdir: Path) -> Config:
     path = workdir / RESOLVED_CONFIG
     if not path.is_file():
-        raise UserError(f"{workdir}: not a run folder; expected {path.name} there")
+        raise UserError(f"{workdir}: not a run folder; expected {path.name} in it")
     return load_config(path, workdir=workdir)
 
 
@@ -133,16 +133,19 @@ def _findings(trainer: Trainer, kept: NonfiniteBatch) -> list[str]:
     lines.append(
         _by_name("outputs of layers", {file_name(layer.name): out for layer, out in zip(layers, outputs, strict=True)})
     )
-    # Backward comes from the network's end: the first gradients that it spoils are those of the last layers.
+    # The backward pass begins at the output: the first non-finite gradients are those of the last layers.
     backward = {file_name(path): gradients[path] for path in reversed(gradients)}
-    lines.append(_by_name("gradients, from the network's end", backward))
+    lines.append(_by_name("gradients, from the output backwards", backward))
     if all(line.endswith(": finite") for line in lines):
-        lines.append("Nothing is spoilt with these weights: the run's own had changed since; lower its learning rate")
+        lines.append(
+            "All values are finite with these weights: the weights diverged after this checkpoint; "
+            "lower the learning rate"
+        )
     return lines
 
 
 def _by_example(name: str, array: np.ndarray, images: Sequence[str]) -> str:
-    """A line on an array whose first axis counts the examples."""
+    """Return a line about an array whose first axis counts the examples."""
     bad = [image for image, values in zip(images, np.asarray(array), strict=True) if not _is_finite(values)]
     if not bad:
         return f"{name}: finite"
@@ -160,9 +163,8 @@ def _is_finite(values: np.ndarray) -> bool:
 
 def _first(names: Iterable[str]) -> str:
     named = list(names)
-    return ", ".join(
-        [*named[:MOST_NAMED], *([f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else [])]
-    )
+    more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+    return ", ".join([*named[:MOST_NAMED], *more])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or RUN/best; default: the newest")
         parsed = parser.parse_args(arguments)
         if launched_rank():
-            return  # one process looks; under a launcher the others have nothing to do
+            return  # rank 0 does all the work
         print("\n".join(replay(parsed.workdir, parsed.batch, parsed.checkpoint)))
 
     return run_command(command)

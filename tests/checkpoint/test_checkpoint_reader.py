@@ -167,10 +167,10 @@ CONTRADICTIONS = {
     "no classes": ({"kind": "classifier"}, "a classifier without classes"),
     "classes": ({"kind": "classifier", "classes": ["a"] * 40_000}, "5120000 weights of one layer in"),
     "bottleneck": ({"bottleneck": "channelwise", "height": 512, "width": 512}, "8388608 weights of one layer in"),
-    "missing network": ({"network": "0" * 64, "encoder": None}, "it names a network that is not there"),
+    "missing network": ({"network": "0" * 64, "encoder": None}, "it names a network that the file lacks"),
     "no encoder": ({"encoder": None}, "no encoder makes images of 32 x 32"),
     "stride": ({"height": 33}, "no encoder makes images of 32 x 33"),
-    "resizing": ({"restoration": {"fill": "black", "input_transforms": [{"resize": [8, 8]}]}}, "change more than values"),
+    "resizing": ({"restoration": {"fill": "black", "input_transforms": [{"resize": [8, 8]}]}}, "change more than pixel values"),
 }  # fmt: skip
 
 

@@ -34,12 +34,14 @@ def test_a_run_folder_stands_for_its_newest_checkpoint_of_an_epoch(tmp_path):
     for path in (run, run / "model_checkpoints"):
         found = find_checkpoint(path)
         assert found.path == run / "model_checkpoints" / "model_checkpoint_10"
-        assert found.note == f"Taking model_checkpoint_10, the newest of {path}"
+        assert found.note == f"Using model_checkpoint_10, the newest of {path}"
     for named in (found.path, found.path / "model.weights.h5", run / "model_checkpoints/model_checkpoint_10_step_4"):
         assert find_checkpoint(named) == FoundCheckpoint(named)
     within = write_run(tmp_path / "within", "model_checkpoint_0_step_4")
     note = find_checkpoint(within).note
-    assert note.endswith("; it was made within an epoch, its batch-norm statistics are not ready for this")
+    assert note.endswith(
+        "; it was saved within an epoch, so its batch-norm statistics are not recalibrated for inference"
+    )
 
 
 def test_the_checkpoints_of_a_run_may_lie_elsewhere(tmp_path):
@@ -60,9 +62,9 @@ def test_best_is_the_one_of_the_lowest_loss_on_held_out_images(tmp_path, end):
     found = find_checkpoint(run / end)
     assert found.path == run / "model_checkpoints" / "model_checkpoint_9"
     of = run if end == "best" else run / "model_checkpoints"
-    assert found.note == f"Taking model_checkpoint_9, the best of {of}: lowest loss on held-out images (0.25)"
+    assert found.note == f"Using model_checkpoint_9, the best of {of}: lowest loss on held-out images (0.25)"
     assert find_best(run / "model_checkpoints") == BestCheckpoint(found.path, 9, 0.25)
-    assert f"its best (lowest loss on held-out images) is model_checkpoint_9, which {run}/best names" in (
+    assert f"the best one (lowest loss on held-out images) is model_checkpoint_9; name {run}/best to use it" in (
         find_checkpoint(run).note
     )
     # The newest that can be read knows it; what is not readable, and records of strangers, are passed over.
@@ -85,10 +87,10 @@ def test_a_file_or_folder_that_is_called_best_is_taken_as_it_is(tmp_path):
 
 def test_without_held_out_images_no_checkpoint_is_the_best(tmp_path):
     run = write_run(tmp_path / "run", *EPOCHS)
-    with pytest.raises(UserError, match=r"run/best: none is known to be the best, because none was saved with a loss"):
+    with pytest.raises(UserError, match=r"run/best: the best one is unknown, because none was saved with a loss"):
         find_checkpoint(run / "best")
     write_run(tmp_path / "gone", "model_checkpoint_3", best=2)
-    with pytest.raises(UserError, match=r"gone/best: .*; there are model_checkpoint_3 in "):
+    with pytest.raises(UserError, match=r"gone/best: .*; .* holds model_checkpoint_3"):
         find_checkpoint(tmp_path / "gone" / "best")
 
 
@@ -99,9 +101,9 @@ def test_a_missing_checkpoint_lists_those_that_are_there(tmp_path):
         with pytest.raises(UserError) as raised:
             find_checkpoint(missing, "checkpoints.load")
         listed = "model_checkpoint_2, model_checkpoint_9, model_checkpoint_10"
-        assert str(raised.value) == f"checkpoints.load: no such checkpoint: {missing}; there are {listed} in {saved}"
+        assert str(raised.value) == f"checkpoints.load: no such checkpoint: {missing}; {saved} holds {listed}"
     elsewhere = write_run(tmp_path / "runs" / "b", *(f"model_checkpoint_{n}" for n in range(1, 9)), save=tmp_path / "s")
-    with pytest.raises(UserError, match=r"; there are 3 more and model_checkpoint_4, .*_8 in .*/s$"):
+    with pytest.raises(UserError, match=r"/s holds 3 more and model_checkpoint_4, .*_8$"):
         find_checkpoint(elsewhere / "model_checkpoints" / "model_checkpoint_9")
     for gone in ("runs/c", "runs/c/model_checkpoints/model_checkpoint_100", "runs/c/best"):
         with pytest.raises(UserError, match=r"; there is no .*/runs/c; run folders beside it: a, b$"):
@@ -112,7 +114,7 @@ def test_a_missing_checkpoint_lists_those_that_are_there(tmp_path):
         find_checkpoint(tmp_path / "x.h5")
     empty = write_run(tmp_path / "runs" / "empty")
     for path in (empty, empty / "best"):
-        with pytest.raises(UserError, match=r"there are none in .*/empty/model_checkpoints$"):
+        with pytest.raises(UserError, match=r".*/empty/model_checkpoints holds none$"):
             find_checkpoint(path)
     with pytest.raises(UserError, match=r"no such checkpoint: .*: File name too long"):
         find_checkpoint(tmp_path / ("x" * 300))
@@ -123,8 +125,8 @@ def test_rmldnns_name_stands_for_the_folder_or_the_newest_before(tmp_path):
     assert find_checkpoint(saved / "model_checkpoint_9.pt") == FoundCheckpoint(saved / "model_checkpoint_9")
     found = find_checkpoint(saved / "model_checkpoint_8.pt")
     assert found.path == saved / "model_checkpoint_2"
-    assert found.note == "model_checkpoint_8 is not there; taking model_checkpoint_2, the newest before"
-    with pytest.raises(UserError, match=r"no such checkpoint: .*_1\.pt; there are model_checkpoint_2"):
+    assert found.note == "model_checkpoint_8 does not exist; using model_checkpoint_2, the newest one before it"
+    with pytest.raises(UserError, match=r"no such checkpoint: .*_1\.pt; .* holds model_checkpoint_2"):
         find_checkpoint(saved / "model_checkpoint_1.pt")
     (saved / "model_checkpoint_8.pt").write_bytes(b"PK libtorch")  # its own file: that is there, and no other's turn
     assert find_checkpoint(saved / "model_checkpoint_8.pt").path == saved / "model_checkpoint_8.pt"

@@ -206,7 +206,7 @@ def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=40 * 2**20))
     with pytest.raises(
         UserError,
-        match=r"not written: 40.0 MiB are free, [\d.]+ MiB are needed; free some space, then go on with --resume",
+        match=r"not written: 40.0 MiB are free, [\d.]+ MiB are needed; free some space, then continue with --resume",
     ):
         save(tmp_path, model, optimizer, epoch=2)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -358,7 +358,7 @@ def test_a_seed_style_pair_of_configurations_shares_a_folder(images, tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps({"neural_network": section}))
     succeed("pretrain", "--config", tmp_path / "inpaint.json")
     output = succeed("classify", "--config", tmp_path / "classify.json")
-    assert "model_checkpoint_100 is not there; taking model_checkpoint_1, the newest before" in output
+    assert "model_checkpoint_100 does not exist; using model_checkpoint_1, the newest one before it" in output
     assert "Skipping layer dense_1: not found in model_checkpoint_1\n" in output
     assert {path.name for path in tmp_path.iterdir() if path.suffix != ".json"} == {
         "data", "model_checkpoints", "inpaint_run", "classify_run",

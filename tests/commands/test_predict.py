@@ -103,7 +103,7 @@ def test_a_photo_is_restored_beside_itself_by_the_newest_checkpoint(capsys, tmp_
     shown = succeed(capsys, run, tmp_path / "my photo.bmp", tmp_path / "mask.png")
     output = tmp_path / "my photo_restored.png"
     assert shown == (
-        f"Taking model_checkpoint_10, the newest of {run}\n"
+        f"Using model_checkpoint_10, the newest of {run}\n"
         f"Restored 12.5 % of my photo.bmp (32 x 32) in 1 window: {output}\n"
     )
     restored = pixels_of(output)
@@ -322,7 +322,7 @@ def test_a_palette_and_a_bilevel_photo_restore_with_what_they_have(capsys, tmp_p
     (Image.fromarray(noise(70, 40, 1)).convert("1")).save(tmp_path / "bilevel.png")
     hole = write_mask(tmp_path / "mask.png", 70, 40, (50, 2, 60, 30))
     for name, words in (
-        ("palette", "takes the nearest of the 16 colours of the photo's palette"),
+        ("palette", "have the nearest of the 16 colours of the photo's palette"),
         ("bilevel", "is black or white"),
     ):
         assert words in succeed(capsys, run, tmp_path / f"{name}.png", tmp_path / "mask.png")
@@ -492,7 +492,7 @@ def test_a_mask_that_erases_nothing_says_what_it_has(capsys, tmp_path, run):
         capsys, *arguments
     )
     Image.fromarray(np.dstack([255 * ones] * 3 + [0 * ones])).save(tmp_path / "mask.png")
-    assert "(what is light in it is transparent)" in refuse(capsys, *arguments)
+    assert "(its light pixels are transparent)" in refuse(capsys, *arguments)
 
 
 def test_files_that_cannot_be_used(capsys, tmp_path, run):

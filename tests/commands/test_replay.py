@@ -44,7 +44,7 @@ def test_a_spoilt_batch_is_kept_and_its_image_is_found(images, tmp_path, task):
     assert lines[3].startswith("outputs: not finite in 8 of 8 images: ")  # batch norm
     assert lines[4].startswith("reconstruction_loss: not finite in 8 of 8")
     assert "first: conv1_conv, conv1_bn, " in lines[5]
-    assert lines[6].startswith("gradients, from the network's end: not finite in ")
+    assert lines[6].startswith("gradients, from the output backwards: not finite in ")
     if task == "classify":
         return
     # With a checkpoint its weights are taken, and the run starts anew without what was kept.
@@ -72,7 +72,7 @@ def test_a_batch_that_is_finite_with_these_weights_is_said_to_be(images, tmp_pat
     assert lines.splitlines()[0] == (
         "epoch 1, step 2: 2 images, with the weights of model_checkpoint_1; the run's loss was nan"
     )
-    assert lines.splitlines()[-1].startswith("Nothing is spoilt with these weights")
+    assert lines.splitlines()[-1].startswith("All values are finite with these weights")
 
 
 def test_what_is_no_run_or_no_kept_batch_is_refused(tmp_path):

@@ -178,7 +178,7 @@ def test_with_no_intact_checkpoint_nothing_is_started_anew_unasked(undisturbed, 
     names = [path.name for path in list_checkpoints(undisturbed / "run" / "model_checkpoints")]
     run = damaged_copy(undisturbed, tmp_path, *names)
     error = refuse("classify", "--resume", "--workdir", run)
-    assert "no checkpoint is left to go on from: " in error
+    assert "no intact checkpoint is left to resume from: " in error
     assert "start anew with --overwrite" in error
     assert [path.name for path in list_checkpoints(run / "model_checkpoints")] == names
     for name in names:  # not even their headers can be read

@@ -1,1 +1,1 @@
-"""Checkpoints and weight files: written, found, read, and moved into a model by layer name."""
+"""Write, find and read checkpoints and weight files, and copy weights into a model by layer name."""

@@ -1,4 +1,4 @@
-"""Where a run keeps its checkpoints, and which of them a path means. Imports no TensorFlow."""
+"""Find the checkpoints of a run, and the one that a path refers to. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfinpaint.config.loader import move_outputs, read_values
 from tfinpaint.errors import UserError
 from tfinpaint.layout import BEST, CHECKPOINTS, PROGRESS, RESOLVED_CONFIG, checkpoint_name
 
-MOST_PROGRESS_BYTES = 16 * 2**20  # 30,000 epochs; Python takes thirty times of it for what others may have written
+MOST_PROGRESS_BYTES = 16 * 2**20  # of 30,000 epochs; a hostile file may take thirty times its size in memory
 BEST_BY = "lowest loss on held-out images"
 _NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
 _MOST_NAMED = 5
@@ -21,11 +21,11 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """The checkpoint that a path means.
+    """The checkpoint that a path refers to.
 
     Attributes:
-        path: a checkpoint folder, or a file.
-        note: which one it is and why, for the log; "" where the path itself names it.
+        path: a checkpoint folder or a weight file.
+        note: a line for the log about which one was chosen and why; "" if the path itself names it.
     """
 
     path: Path
@@ -34,12 +34,12 @@ class FoundCheckpoint:
 
 @dataclass(frozen=True)
 class BestCheckpoint:
-    """The checkpoint with the lowest loss on held-out images, of those that a run keeps.
+    """The checkpoint of a run with the lowest loss on held-out images.
 
     Attributes:
         path: its folder.
-        epoch: after which it was saved, from 1.
-        loss: on the held-out images; None where the run's records do not tell.
+        epoch: the epoch after which it was saved, from 1.
+        loss: its loss on held-out images; None if the run's records lack it.
     """
 
     path: Path
@@ -48,33 +48,33 @@ class BestCheckpoint:
 
 
 def place_of(path: Path) -> tuple[int, int]:
-    """Return (epoch, step within the next one) of a checkpoint, from its name."""
+    """Return the finished epochs of a checkpoint, and the steps of the next one, from its name."""
     match = _NAME.match(path.name)
     assert match
     return int(match[1]), int(match[2] or 0)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, oldest first, whole or not."""
+    """Return the checkpoints in a folder, oldest first, damaged ones included."""
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if _NAME.match(path.name) and path.is_dir()), key=place_of)
 
 
 def newest_of_epochs(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is ready for inference, else one made within an epoch; None without any.
+    """Return the newest checkpoint saved at the end of an epoch, else the newest one; None without any.
 
-    Batch-norm statistics are made ready at the end of an epoch.
+    Batch-norm statistics are recalibrated for inference at the end of an epoch.
     """
     found = list_checkpoints(folder)
     return max(found, key=lambda path: (place_of(path)[1] == 0, place_of(path)), default=None)
 
 
 def find_best(folder: Path) -> BestCheckpoint | None:
-    """Return the best checkpoint of a folder of checkpoints, as the newest of them that can be read tells.
+    """Return the best checkpoint in a folder, according to the newest one that can be read.
 
     Returns:
-        None where no checkpoint was saved with a loss on held-out images, or the best of them is gone.
+        None if no checkpoint was saved with a loss on held-out images, or the best one has been deleted.
     """
     for path in reversed(list_checkpoints(folder)):
         progress = _read_progress(path / PROGRESS)
@@ -88,7 +88,7 @@ def find_best(folder: Path) -> BestCheckpoint | None:
 
 
 def _loss_at(epoch: int, records: Any) -> float | None:
-    """Return the loss on held-out images after an epoch; None where the records do not tell."""
+    """Return the loss on held-out images after an epoch; None if the records lack it."""
     found = [r for r in records if isinstance(r, dict)] if isinstance(records, list) else []
     losses = [r.get("loss") for r in found if (r.get("phase"), r.get("epoch")) == ("test", epoch)]
     return losses[-1] if losses and isinstance(losses[-1], float) else None
@@ -105,10 +105,10 @@ def _read_progress(path: Path) -> dict[str, Any] | None:
 
 
 def checkpoints_folder(path: Path) -> Path | None:
-    """Return the folder of checkpoints that a run folder, or that folder itself, stands for; None for any other path.
+    """Return the folder with the checkpoints of a run folder, or `path` itself if it holds them; None for other paths.
 
-    It is the one that the run's configuration names in `checkpoints.save`, wherever that lies; a run folder that was
-    moved has what lay below it where it is now.
+    A run's configuration names that folder in `checkpoints.save`. If it was below the run folder, it is found there
+    even after the run folder was moved.
     """
     named = None
     if (path / RESOLVED_CONFIG).is_file():
@@ -121,17 +121,20 @@ def checkpoints_folder(path: Path) -> Path | None:
 
 
 def find_checkpoint(path: Path, key: str = "") -> FoundCheckpoint:
-    """Find the checkpoint that a path means.
+    """Find the checkpoint that a path refers to.
 
     Args:
-        path: a checkpoint folder or a weight file, taken as it is. A run folder, or its folder of checkpoints: the
-            newest made at the end of an epoch. `best` in either of these: the one with the lowest loss on held-out
-            images. rmldnn's `model_checkpoint_100.pt`: this project's `model_checkpoint_100`, and in its absence the
-            newest of an epoch before it, for a run that was made shorter ends with another number.
-        key: of the configuration that names the path, for messages.
+        path: one of
+
+            - a checkpoint folder or a weight file, which is used as it is;
+            - a run folder or its folder of checkpoints, for the newest checkpoint saved at the end of an epoch;
+            - `best` in either of these, for the checkpoint with the lowest loss on held-out images;
+            - rmldnn's `model_checkpoint_100.pt`, for this project's `model_checkpoint_100`, or the newest one of an
+              earlier epoch, because a shortened run ends with another number.
+        key: the configuration key that names the path, for messages.
 
     Raises:
-        UserError: there is none; the message lists those that are there.
+        UserError: There is none; the message lists the existing ones.
     """
     try:
         return _find(path)
@@ -154,11 +157,11 @@ def _find(path: Path) -> FoundCheckpoint:
     best = find_best(folder)
     if best is None:
         raise UserError(
-            f"no such checkpoint: {path}: none is known to be the best, because none was saved with a loss on held-out "
+            f"no such checkpoint: {path}: the best one is unknown, because none was saved with a loss on held-out "
             f"images (data.test_input_path); {_named(list_checkpoints(folder), folder)}"
         )
     loss = "" if best.loss is None else f" ({best.loss:.4g})"
-    return FoundCheckpoint(best.path, f"Taking {best.path.name}, the best of {path.parent}: {BEST_BY}{loss}")
+    return FoundCheckpoint(best.path, f"Using {best.path.name}, the best of {path.parent}: {BEST_BY}{loss}")
 
 
 def _find_for_rmldnn(path: Path) -> FoundCheckpoint | None:
@@ -172,24 +175,24 @@ def _find_for_rmldnn(path: Path) -> FoundCheckpoint | None:
     for other in reversed(kept):
         epochs, step = place_of(other)
         if epochs <= int(name[1]) and not step:
-            return FoundCheckpoint(other, f"{path.stem} is not there; taking {other.name}, the newest before")
+            return FoundCheckpoint(other, f"{path.stem} does not exist; using {other.name}, the newest one before it")
     return None
 
 
 def _newest(path: Path, folder: Path) -> FoundCheckpoint:
     newest = newest_of_epochs(folder)
     if newest is None:
-        raise UserError(f"no such checkpoint: {path} is a run folder without checkpoints; there are none in {folder}")
-    note = f"Taking {newest.name}, the newest of {path}"
+        raise UserError(f"no such checkpoint: {path} is a run folder without checkpoints; {folder} holds none")
+    note = f"Using {newest.name}, the newest of {path}"
     if place_of(newest)[1]:
-        note += "; it was made within an epoch, its batch-norm statistics are not ready for this"
+        note += "; it was saved within an epoch, so its batch-norm statistics are not recalibrated for inference"
     elif (best := find_best(folder)) and best.path != newest:
-        note += f"; its best ({BEST_BY}) is {best.path.name}, which {path / BEST} names"
+        note += f"; the best one ({BEST_BY}) is {best.path.name}; name {path / BEST} to use it"
     return FoundCheckpoint(newest, note)
 
 
 def _what_is_there(path: Path) -> str:
-    """Tell what lies where a checkpoint was expected."""
+    """Return what exists where a checkpoint was expected, for a message."""
     for near in (path.parent, path.parent.parent):
         if folder := checkpoints_folder(near):
             return _named(list_checkpoints(folder), folder)
@@ -203,11 +206,11 @@ def _what_is_there(path: Path) -> str:
 
 def _named(checkpoints: Sequence[Path], folder: Path) -> str:
     if not checkpoints:
-        return f"there are none in {folder}"
-    return f"there are {_some([each.name for each in checkpoints])} in {folder}"
+        return f"{folder} holds none"
+    return f"{folder} holds {_some([each.name for each in checkpoints])}"
 
 
 def _some(names: Sequence[str]) -> str:
-    """Name the last few."""
+    """Return the last few names as a text."""
     more = f"{len(names) - _MOST_NAMED} more and " if len(names) > _MOST_NAMED else ""
     return more + ", ".join(names[-_MOST_NAMED:])

@@ -1,4 +1,4 @@
-"""The header of a checkpoint and the state that goes with it: what is in the files, and who may load it."""
+"""The contents of a checkpoint: its header, a run's progress, the state of each rank, and a check of the header."""
 
 from __future__ import annotations
 
@@ -17,32 +17,20 @@ from tfinpaint.layout import checkpoint_name
 from tfinpaint.models.encoder import MAPS, STRIDE
 
 Kind = Literal["inpainter", "classifier", "encoder"]
-
-
-Phase = Literal["train", "test"]
-
-
-RECORD_KEYS = {"phase", "epoch", "loss", "seconds", "images_per_second"}  # that every record of metrics has
-
-
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
-ATTRIBUTE = "tfinpaint"  # of a weight file: its header
-
-
-FORMAT = 1  # of a checkpoint; more where an older tfinpaint would misread it
-
-
-NETWORK = "tfinpaint_network"  # data set: the network's JSON, which is too long for an attribute
+Phase = Literal["train", "test"]
+RECORD_KEYS = {"phase", "epoch", "loss", "seconds", "images_per_second"}  # keys of every record of metrics
+ATTRIBUTE = "tfinpaint"  # the attribute of a weight file that holds the header
+FORMAT = 1  # of checkpoints; to be raised if an older tfinpaint would misread a newer checkpoint
+NETWORK = "tfinpaint_network"  # the data set with the network's JSON, which is too long for an attribute
 
 
 class InputSpec(BaseModel):
-    """How an inpainter's input is made, so that it can restore pictures outside of its run.
+    """The preparation of an inpainter's input, so that it can restore other images than those of its run.
 
     Attributes:
-        fill: what it sees in the hole.
-        input_transforms: steps after that; they change values, not places.
+        fill: how the hole is filled.
+        input_transforms: the transforms after that, which change values and do not move pixels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,24 +39,25 @@ class InputSpec(BaseModel):
 
 
 class Header(BaseModel):
-    """What a weight file holds: enough to build the model that it fits, and to go on training.
+    """The description of a weight file: enough to build the model that it fits, and to resume training.
 
     Attributes:
-        format: of the checkpoint; those without a number are of the first.
+        format: the format of the checkpoint; the oldest checkpoints lack this field.
         kind: "inpainter" (context encoder), "classifier", or "encoder" (the encoder's weights alone).
-        epoch, step: training done, counted from the start of the run: whole epochs, and steps.
-        encoder, encoder_output: arguments of `models.encoder.build_encoder`; None for a network of its own.
-        network: SHA-256 of that network's definition, else None.
-        height, width, channels: of the input images; pixels, 1 or 3.
-        target_channels: of the images that an inpainter makes.
-        bottleneck, output_activation: of an inpainter, arguments of `models.inpaint.build_inpainter`.
-        restoration: of an inpainter whose outputs are pixels of the erased image; else None.
+        epoch, step: whole epochs and steps since the start of the run.
+        encoder, encoder_output: arguments of `models.encoder.build_encoder`; None if there is a network file.
+        network: SHA-256 of the network file's definition; None without one.
+        height, width, channels: those of the input images; pixels, 1 or 3.
+        target_channels: channels of an inpainter's output images.
+        bottleneck, output_activation: arguments of `models.decoder.build_inpainter`.
+        restoration: how the input is prepared, if the outputs are pixels of the erased image; else None.
         adversarial: type of the discriminator's optimizer in the configuration; None without a discriminator.
-        classes: class names of a classifier, else empty.
-        optimizer: its type in the configuration; several have states of the same shapes.
-        loss_scaled: the optimizer's state holds that of a loss scale.
-        lr_factor: by which learning rates were multiplied for the number of ranks.
-        batch_size, steps_per_epoch: of the run; they place `step` in the data.
+        classes: a classifier's class names; else empty.
+        optimizer: type of the optimizer in the configuration, since different optimizers may have states of equal
+            shapes.
+        loss_scaled: whether the optimizer's state includes that of a loss scale.
+        lr_factor: factor of the learning rates for the number of ranks.
+        batch_size, steps_per_epoch: those of the run, which determine the images of each step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,35 +85,35 @@ class Header(BaseModel):
 
     @property
     def step_in_epoch(self) -> int:
-        """Steps done of the epoch after `epoch`; all of them where it has not been evaluated yet."""
+        """Return the steps done in the epoch after `epoch`; all of them if it has not been evaluated yet."""
         return self.step - self.epoch * self.steps_per_epoch
 
     @property
     def folder_name(self) -> str:
-        """Of the checkpoint."""
+        """Return the name of the checkpoint's folder."""
         return checkpoint_name(self.epoch, self.step_in_epoch)
 
 
 class SavedProgress(BaseModel):
-    """What a run knows when it is saved, besides weights; every rank knows the same.
+    """The state of a run besides its weights, which is the same on all ranks.
 
     Attributes:
-        records: its metrics, as `report.metrics.MetricsLog` has them.
-        config: its configuration, as `config_file.as_values` gives it; empty where it is not known.
+        records: the records of its metrics, as in `report.metrics_log.MetricsLog`.
+        config: its configuration, as `config.loader.as_values` returns it; empty if it is unknown.
         best_epoch: the saved epoch with the lowest loss on held-out images; None without any.
         data: digest of the names of the training images, in their order.
-        images: their number.
-        listed: digest of the names of all images that were there when the run began.
-        left_out: the places among these of the images that could not be used then.
-        names: of what the steps of the epoch under way have summed up, see `RankState.sums`.
-        seconds: that these steps took.
-        ranks, own: the rows of `RankState`, and the numbers that `RankState.own` has in each.
-        own_names: names of the variables that these numbers are of; None where an older version has not recorded them.
-        sum_parts: the length of the second axis of `RankState.sums`, where `RankState.counts` has 1; None in older
-            checkpoints, where both have the steps of the epoch under way.
-        trained: name of each trained weight -> for how many updates it has been trained, in the order in which
-            `optimizer.npz` has their states; None where an older version has not recorded it.
-        transferred: what was said of the weights that the run began with; () for random ones.
+        images: number of training images.
+        listed: digest of the names of all images that existed when the run began.
+        left_out: indices among these of the images that were unusable.
+        names: names of the sums over the steps of the current epoch, see `RankState.sums`.
+        seconds: duration of these steps.
+        ranks, own: number of rows of `RankState`, and of columns of `RankState.own`.
+        own_names: names of the variables in these columns; None in checkpoints of older versions.
+        sum_parts: length of the second axis of `RankState.sums`, if that of `RankState.counts` is 1; None in older
+            checkpoints, in which both are the number of steps of the current epoch.
+        trained: name of each trained weight -> number of its updates, in the order of their states in `optimizer.npz`;
+            None in checkpoints of older versions.
+        transferred: lines of the log about the weights that the run began with; () for random ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -150,20 +139,21 @@ class SavedProgress(BaseModel):
         for record in records:
             numbers = {name: value for name, value in record.items() if name != "phase"}
             if not record.keys() >= RECORD_KEYS or record["phase"] not in get_args(Phase):
-                raise ValueError("not a record of an epoch's metrics")
+                raise ValueError("not a record of the metrics of an epoch")
             if not isinstance(record["epoch"], int) or any(isinstance(value, str) for value in numbers.values()):
-                raise ValueError("a record of metrics holds what is no number")
+                raise ValueError("a record of metrics holds a value that is not a number")
         return records
 
 
 @dataclass(frozen=True)
 class RankState:
-    """What each rank knows alone, a row per rank; the last two of the steps done of the epoch under way.
+    """The state in which ranks differ, with a row for each rank.
 
     Attributes:
-        own: float64 [ranks, numbers]: variables in which the ranks differ, one after the other.
-        sums: float64 [ranks, parts, names]: the exact sum of the parts is that of the loss or a metric over the images.
-        counts: int64 [ranks, 1], or in older checkpoints [ranks, parts]: of these images.
+        own: float64 [ranks, numbers]: the values of variables in which ranks differ, concatenated.
+        sums: float64 [ranks, parts, names]: the exact sum over the parts is the sum of the loss or of a metric over the
+            images of the current epoch so far.
+        counts: int64 [ranks, 1], or [ranks, parts] in older checkpoints: the number of these images.
     """
 
     own: np.ndarray
@@ -173,10 +163,11 @@ class RankState:
 
 @dataclass(frozen=True)
 class OptimizerSlot:
-    """An array of `optimizer.npz`.
+    """An array in `optimizer.npz`.
 
     Attributes:
-        variable: what it is read into; None for what is passed over.
+        shape, dtype: those of the array.
+        variable: the variable that it is read into; None if it is skipped.
     """
 
     shape: tuple[int, ...]
@@ -189,7 +180,12 @@ class OptimizerSlot:
 
 
 def refuse_newer_format(path: Path, header: str) -> None:
-    """Refuse a checkpoint of a format that is not known yet. Raises ValueError, TypeError where there is no header."""
+    """Refuse a checkpoint of a format that this version does not know.
+
+    Raises:
+        UserError: The format is newer.
+        ValueError, TypeError, AttributeError: `header` is not JSON of a header.
+    """
     found = json.loads(header).get("format", 1)
     if found > FORMAT:
         raise UserError(
@@ -199,20 +195,25 @@ def refuse_newer_format(path: Path, header: str) -> None:
 
 
 def find_contradiction(header: Header, has_network: bool, file_bytes: int) -> str | None:
-    """Why no model can be built as a header says, or none whose weights the file could hold; None where one can."""
+    """Return why the model in a header cannot exist, or its weights cannot be in the file; None if they can.
+
+    Args:
+        has_network: whether the file contains a network.
+        file_bytes: size of the file.
+    """
     height, width = header.height, header.width
     if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE) or {header.channels, header.target_channels} - {1, 3}:
         return f"images of {width} x {height} with {header.channels} channels become {header.target_channels} channels"
     if header.kind == "classifier" and not header.classes:
         return "a classifier without classes"
     if has_network != (header.network is not None):
-        return "it names a network that is not there, or none where there is one"
+        return "it names a network that the file lacks, or lacks the name of the file's network"
     if header.restoration and not all(
         s.changes_values and not s.is_random for s in header.restoration.input_transforms
     ):
-        return "restoration.input_transforms change more than values"
+        return "restoration.input_transforms change more than pixel values"
     if has_network:
-        return None  # `models.network` counts the weights
+        return None  # `models.keras_json.build` counts the weights
     if not header.encoder or not header.encoder_output or (header.kind == "inpainter" and (height | width) % STRIDE):
         return f"no encoder makes images of {width} x {height}"
     positions, maps = -(-height // STRIDE) * -(-width // STRIDE), MAPS[header.encoder]

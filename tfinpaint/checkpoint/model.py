@@ -18,22 +18,22 @@ from tfinpaint.models.keras_json.build import MOST_WEIGHTS, build_network
 
 
 def network_digest(network: dict[str, Any]) -> str:
-    """Return the SHA-256 of a network's definition, as headers have it."""
+    """Return the SHA-256 of a network's definition, as in headers."""
     return hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest()
 
 
 def build_model(
     header: Header, network: dict[str, Any] | None, origin: str = "layers", most_weights: int = MOST_WEIGHTS
 ) -> keras.Model:
-    """The model that a header describes, with random weights.
+    """Build the model that a header describes, with random weights.
 
     Args:
-        network: of a model that was built from a network file, else None.
+        network: the definition of a model that was built from a network file; else None.
         origin: the network's file, for messages.
-        most_weights: of a network, as `models.network.build_network` takes it.
+        most_weights: maximal number of weights of a network, see `models.keras_json.build.build_network`.
 
     Raises:
-        UserError: the network cannot be built, or takes or gives other shapes than the header's.
+        UserError: The network cannot be built, or its input or output has another shape than in the header.
     """
     if network is not None:
         model = build_network(network, origin, most_weights)
@@ -72,5 +72,5 @@ def _check_shapes(model: keras.Model, header: Header) -> None:
 
 
 def size_text(shape: Sequence[int | None]) -> str:
-    """height x width x channels, or whatever the shape has."""
+    """Return a shape as a text, such as "224 x 224 x 3"."""
     return " x ".join("any" if extent is None else str(extent) for extent in shape)

@@ -1,15 +1,17 @@
-"""Checkpoints: written whole or not at all, self-describing, loaded by kind.
+"""Write checkpoints whole or not at all, delete old ones, and find the newest intact one.
 
-A checkpoint is a folder `model_checkpoint_<epoch>`, or `model_checkpoint_<epoch>_step_<step>` for one that was made
-within the epoch after it, with `model.weights.h5`, `encoder.weights.h5` (both in Keras's own format; the encoder file
-also loads into `keras.applications.ResNet50(include_top=False)`, and is left out within epochs), `optimizer.npz` and
-`checkpoint.json`; after training with a discriminator also `discriminator.weights.h5` and
-`discriminator_optimizer.npz`. The weight files of model and encoder carry the same header as an HDF5 attribute, so they
-can be moved on their own. A model that was built from a network file has no encoder file, and carries its network in
-`model.weights.h5`.
+A checkpoint is a folder `model_checkpoint_<epoch>`, or `model_checkpoint_<epoch>_step_<step>` if it was saved within
+the next epoch. Its files are:
 
-So that a run can go on as if it had never stopped, there are also `progress.json`, its metrics so far and what they
-were measured on, and `ranks.npz`, what each rank knows alone. `manifest.json` has the checksums of all files.
+- `model.weights.h5`, in Keras's own format, with the header as an HDF5 attribute, so that the file can be used without
+  its folder, and with the network if the model was built from a network file;
+- `encoder.weights.h5`, likewise, which also loads into `keras.applications.ResNet50(include_top=False)`; not within
+  epochs, and not for a network file;
+- `optimizer.npz`, the optimizer's state, and `checkpoint.json`, the header;
+- `discriminator.weights.h5` and `discriminator_optimizer.npz`, after training with a discriminator;
+- `progress.json`, the metrics so far and the data they belong to, and `ranks.npz`, the state in which ranks differ, so
+  that a run can be resumed as if it had never stopped;
+- `manifest.json`, the checksums of all files.
 """
 
 from __future__ import annotations
@@ -46,37 +48,37 @@ from tfinpaint.storage.write_errors import explain_os_error, naming
 
 log = logging.getLogger(__name__)
 
-_STEP_CHECKPOINTS = 2  # kept where all checkpoints of epochs are
+_STEP_CHECKPOINTS = 2  # number of those kept if all checkpoints of epochs are kept
 
 
 @dataclass(frozen=True)
 class FrozenOptimizer:
-    """The state that an optimizer had at some moment, to be written.
+    """A copy of an optimizer's state, to be written.
 
     Attributes:
-        variables: values of its `optimizer_state`.
+        variables: the values of its `optimizer_state`.
     """
 
     variables: Sequence[np.ndarray]
 
 
 def optimizer_state(optimizer: keras.Optimizer) -> list[keras.Variable]:
-    """The variables of an optimizer that training has changed.
+    """Return the variables of an optimizer that training changes.
 
-    A constant learning rate is a variable too, but the configuration's has the last word; one that a schedule gives,
-    such as that of more ranks, is not.
+    A constant learning rate is a variable too, but it is excluded, because the configuration defines it.
     """
     return [variable for variable in optimizer.variables if variable.name != "learning_rate"]
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """The weights that go into a checkpoint.
+    """The models and optimizers that go into a checkpoint.
 
     Attributes:
-        encoder: the encoder inside `model`, None for a model built from a network file.
-        network: definition of such a model's network, as `models.network.read_network` gives it.
-        discriminator, discriminator_optimizer: of the joint loss, both or neither.
+        model, optimizer: the model that is trained, and its optimizer.
+        encoder: the encoder inside `model`; None for a model built from a network file.
+        network: the definition of such a model, as `models.keras_json.parse.read_network` returns it; else None.
+        discriminator, discriminator_optimizer: those of the adversarial loss; both or neither.
     """
 
     model: keras.Model
@@ -88,7 +90,7 @@ class TrainingState:
 
     @property
     def file_bytes(self) -> dict[str, int]:
-        """The numbers in each file of a checkpoint, in bytes, by the name of the file; the formats add some."""
+        """Return name of each large file -> size of its arrays in bytes, which is a little less than the file's."""
         parts = {
             MODEL_WEIGHTS: self.model, ENCODER_WEIGHTS: self.encoder, OPTIMIZER_STATE: self.optimizer,
             DISCRIMINATOR_WEIGHTS: self.discriminator, DISCRIMINATOR_OPTIMIZER_STATE: self.discriminator_optimizer,
@@ -103,14 +105,17 @@ class TrainingState:
 def save_checkpoint(
     folder: Path, header: Header, progress: SavedProgress, ranks: RankState, contents: TrainingState, keep: int | None
 ) -> Path:
-    """Write a checkpoint below `folder`, whole or not at all; then delete those that it replaces.
+    """Write a checkpoint into `folder`, whole or not at all, then delete those that it replaces.
 
-    What stays: the newest `keep` of epochs, the best one, and of those made within epochs the ones that are among the
-    newest `keep` of all (2 where `keep` is None). None stays that is further than this one: the run has gone on from
-    an earlier one, or has fewer steps in an epoch now.
+    The newest `keep` checkpoints of epochs are kept, the best one, and those within epochs that are among the newest
+    `keep` of all (2 if `keep` is None). Checkpoints with more steps than this one are deleted: the run was resumed from
+    an earlier one, or now has fewer steps in an epoch.
+
+    Returns:
+        The folder of the new checkpoint.
 
     Raises:
-        UserError: the folder cannot be written (permissions, disk full); older checkpoints are left as they were.
+        UserError: The folder cannot be written (permissions, disk full); older checkpoints are left unchanged.
     """
     final = folder / header.folder_name
 
@@ -122,7 +127,7 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if lacking := find_shortage(folder, contents.file_bytes):
-            raise UserError(f"{final}: the checkpoint was not written: {lacking}, then go on with --resume")
+            raise UserError(f"{final}: the checkpoint was not written: {lacking}, then continue with --resume")
         write_folder(final, write)
         found = list_checkpoints(folder)
         later = [path for path in found if place_of(path) > place_of(final)]
@@ -132,7 +137,8 @@ def save_checkpoint(
     except OSError as error:
         where = f"{Path(error.filename).name}: " if error.filename else ""
         raise UserError(
-            f"{final}: the checkpoint could not be written: {where}{explain_os_error(error)}, then go on with --resume"
+            f"{final}: the checkpoint could not be written: {where}{explain_os_error(error)}, "
+            "then continue with --resume"
         ) from None
     return final
 
@@ -190,15 +196,15 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def find_newest_intact(folder: Path, num_epochs: int) -> Path | None:
-    """The checkpoint from which a run of so many epochs goes on: the newest that is as it was written.
+    """Return the newest undamaged checkpoint, from which a run of `num_epochs` epochs is resumed; log damaged ones.
 
-    A line is logged for each that is not. Of a run that is to end earlier now, none made within a later epoch.
+    If the run has been shortened, checkpoints within later epochs are ignored.
 
     Returns:
-        None where there are none.
+        None if there is no checkpoint.
 
     Raises:
-        UserError: there are, and all of them are damaged.
+        UserError: All checkpoints are damaged.
     """
     damaged = []
     for path in reversed(list_checkpoints(folder)):
@@ -209,7 +215,7 @@ def find_newest_intact(folder: Path, num_epochs: int) -> Path | None:
         if reason is None:
             return path
         damaged.append(f"{path} is damaged: {reason}")
-        log.warning(f"{damaged[-1]}; looking at the one before it")
+        log.warning(f"{damaged[-1]}; trying the previous one")
     if damaged:
-        raise UserError(f"no checkpoint is left to go on from: {damaged[0]}; start anew with --overwrite")
+        raise UserError(f"no intact checkpoint is left to resume from: {damaged[0]}; start again with --overwrite")
     return None

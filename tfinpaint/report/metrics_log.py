@@ -1,4 +1,4 @@
-"""Append-only logs of a run: metrics.jsonl, the seed tool's two text files, TensorBoard events, pictures by epoch."""
+"""Write the logs of a run (metrics.jsonl, rmldnn's text files, TensorBoard events), and find pictures by epoch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming
 from tfinpaint.system.activity import reporting_activity
 
-MOST_PICTURES = 100  # of restorations that a run keeps, on the disk and on TensorBoard
+MOST_PICTURES = 100  # number of restorations that a run keeps on the disk and on TensorBoard
 SEGMENTATION = {"accuracy": "share of pixels of the right class", "dice": "Dice coefficient, mean over the classes"}
 _EPOCH = re.compile(r"epoch_(\d+)\.png")
 _NOT_METRICS = {"phase", "epoch", "seconds", "images_per_second", "world_size"}
 
 
 class MetricsLog:
-    """The metrics of a run, a record per epoch and phase, and its pictures. Writes nothing where `enabled` is false.
+    """A log of a run's metrics, with a record for each epoch and phase, and of its pictures.
 
-    A record: {"phase": "train" or "test", "epoch": from 1, "loss": ..., other metrics, "images_per_second",
-    "seconds", "world_size"}.
-
-    Pictures that are drawn anew from time to time are files `epoch_<number>.png` in folders of `figures/`. A resumed
-    run finds those of `figures/restorations/` there and shows them on TensorBoard again.
+    A record is {"phase": "train" or "test", "epoch": from 1, "loss": ..., other metrics, "images_per_second",
+    "seconds", "world_size"}. Pictures of one kind are files `epoch_<number>.png` in a folder in `figures/`. A resumed
+    run shows those in `figures/restorations/` on TensorBoard again.
     """
 
     def __init__(
@@ -45,11 +43,12 @@ class MetricsLog:
         """
         Args:
             workdir: the run folder.
-            outfile: `X.txt` makes `X_train.txt` and `X_test.txt`; None: neither.
-            heading: these begin with a line that names the columns, and have values of 8 digits; without it the values
-                have 8 decimals and no exponent, so that a script finds nothing but numbers.
-            first_epoch: pictures of this epoch and later ones, left by an interrupted run, are dropped.
-            records: of the epochs before; whatever else the folder's files hold is dropped.
+            outfile: `X.txt` for the text files `X_train.txt` and `X_test.txt`; None for no text files.
+            enabled: whether anything is written; true on rank 0.
+            heading: whether the text files begin with a line that names the columns. With it values have 8 digits;
+                without it 8 decimals and no exponent, so that the files contain nothing but plain numbers.
+            first_epoch: pictures of this epoch and later ones, which an interrupted run has left, are deleted.
+            records: the records of the epochs before; other records in the folder's files are deleted.
         """
         self.records: list[dict[str, Any]] = []
         self._path = workdir / METRICS_LOG
@@ -59,7 +58,7 @@ class MetricsLog:
         if enabled:
             self.records = [dict(record) for record in records]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
-            shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # its epochs are written anew, none twice
+            shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # all epochs are written again, none twice
             self._board = Board(workdir / TENSORBOARD)
             for record in reporting_activity(self.records):
                 self._board.add(record)
@@ -70,6 +69,11 @@ class MetricsLog:
             self._board.flush()
 
     def add(self, record: Mapping[str, Any]) -> None:
+        """Append a record to all files.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
         if not self._enabled:
             return
         self.records.append(dict(record))
@@ -83,8 +87,8 @@ class MetricsLog:
         """Show a PNG file on TensorBoard.
 
         Args:
-            name: of the pictures that are one and the same at different epochs.
-            path: `figures/restorations/epoch_<epoch>.png` where it is to be there again after a resume.
+            name: the tag, which pictures of one kind share.
+            path: the file; only `figures/restorations/epoch_<epoch>.png` is shown again after the run is resumed.
         """
         if self._enabled:
             self._board.add_picture(name, path, epoch)
@@ -96,7 +100,7 @@ class MetricsLog:
         self._outfile.parent.mkdir(parents=True, exist_ok=True)
         path, records = outfile_of(self._outfile, phase), self.records
         names = self._written.get(phase, [])
-        if set(metric_names(records[-1:])) <= set(names):  # the file has all earlier records in these columns
+        if set(metric_names(records[-1:])) <= set(names):  # the file has these columns already
             with naming(path), path.open("a", encoding="utf-8") as file:
                 file.write(self._line(records[-1], names))
             return
@@ -111,39 +115,39 @@ class MetricsLog:
 
 
 def outfile_of(outfile: Path, phase: str) -> Path:
-    """The seed tool's names: `X.txt` -> `X_train.txt` and `X_test.txt`."""
+    """Return rmldnn's name of a phase's text file: `X.txt` -> `X_train.txt` or `X_test.txt`."""
     return outfile.with_name(f"{outfile.stem}_{phase}{outfile.suffix}")
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    """The picture of an epoch, in a folder of them."""
+    """Return the path of an epoch's picture in a folder."""
     return folder / f"epoch_{epoch}.png"
 
 
 def is_kept(number: int, total: int, most: int) -> bool:
-    """Return whether a picture is one of about `most` that are evenly spread, the first and the last among them.
+    """Return whether a picture is among about `most` evenly spread ones, which include the first and the last.
 
     Args:
-        number: of the picture, from 1 to `total`, or beyond where a run went on for longer.
+        number: the picture's, from 1 to `total`, or more if the run was prolonged.
     """
     return number == 1 or number >= total or number % -(-total // most) == 0
 
 
 def by_epoch(folder: Path) -> dict[int, Path]:
-    """The pictures of a folder, epoch -> file, in order of the epochs; {} where there is no such folder."""
+    """Return epoch -> picture of a folder, in the order of the epochs; {} if there is no such folder."""
     found = {int(match[1]): path for path in folder.glob("*.png") if (match := _EPOCH.fullmatch(path.name))}
     return dict(sorted(found.items()))
 
 
 def drop_later(folder: Path, first_epoch: int) -> None:
-    """Delete the pictures of this epoch and later ones, left in a folder by an interrupted run."""
+    """Delete the pictures of this epoch and later ones, which an interrupted run has left in a folder."""
     for epoch, path in by_epoch(folder).items():
         if epoch >= first_epoch:
             path.unlink()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The records of a run folder; [] where there are none. A last line cut off by a crash is passed over."""
+    """Read the records of a run folder; [] if there are none. A last line cut off by a crash is skipped."""
     path = workdir / METRICS_LOG
     records = []
     for line in path.read_text("utf-8").splitlines() if path.exists() else []:
@@ -155,11 +159,11 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 
 def metric_names(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Loss first, then the other metrics, in the order they were recorded."""
+    """Return the names of all metrics, in the order in which they were recorded, loss first."""
     return list(dict.fromkeys(name for record in records for name in record if name not in _NOT_METRICS))
 
 
 def series(records: Sequence[Mapping[str, Any]], phase: str, name: str) -> tuple[list[int], list[float]]:
-    """(epochs, values) of one metric in one phase."""
+    """Return the epochs and the values of a metric in a phase."""
     chosen = [record for record in records if record["phase"] == phase and name in record]
     return [record["epoch"] for record in chosen], [record[name] for record in chosen]

@@ -1,4 +1,4 @@
-"""Predictions on disk: an HDF5 data set per sample, and a PNG file per predicted image."""
+"""Write predictions: an HDF5 data set for each sample, and a PNG file for each predicted image."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from tfinpaint.system.activity import reporting_activity
 
 
 def picture_names(paths: Sequence[str]) -> dict[str, str]:
-    """The PNG file of each sample: its own path with another ending, or with one more where two would meet."""
+    """Return the PNG file of each sample: its path with another suffix, or with one more if two would be equal."""
     short = {path: PurePosixPath(path).with_suffix(".png").as_posix() for path in paths}
     users = Counter(short.values())
     return {path: name if users[name] == 1 else f"{path}.png" for path, name in short.items()}
 
 
 class PredictionsPart:
-    """The predictions of one rank's share: PNG files, and a part of the HDF5 file that `merge` puts together."""
+    """A writer of one rank's predictions: PNG files, and a part of the HDF5 file that `merge` puts together."""
 
     def __init__(
         self, folder: Path, rank: int, names: Mapping[str, str], *, classes: bool, channels_first: bool = False
     ) -> None:
         """
         Args:
-            names: PNG file of each sample, from `picture_names`.
-            classes: the channels of an output are scores of classes, of which the picture shows the best.
-            channels_first: data sets are [channels, height, width].
+            folder: the folder of predictions.
+            rank: the number of this rank.
+            names: sample -> PNG file, from `picture_names`.
+            classes: whether the channels of an output are scores of classes, so that the picture shows the best class.
+            channels_first: whether data sets are [channels, height, width].
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._names, self._classes, self._channels_first = folder, names, classes, channels_first
@@ -48,28 +50,28 @@ class PredictionsPart:
         """Write one sample's output.
 
         Args:
-            path: of the sample, relative to its data set's root; it names the data set in the file.
-            output: float [height, width, channels], or [classes], of which there is no picture.
+            path: the sample's path, relative to the root of its data set; it names the HDF5 data set.
+            output: float [height, width, channels]; or [classes], without a picture.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: The output cannot be written.
         """
         values = output.transpose(2, 0, 1) if self._channels_first and output.ndim == 3 else output
-        self._file[os.fsencode(path)] = values  # names need not be text
+        self._file[os.fsencode(path)] = values  # file names need not be text
         self._output.check()
         picture = as_image(output, self._classes)
         if picture:
             target, contents = self._folder / self._names[path], io.BytesIO()
-            picture.save(contents, "PNG")  # to a file, Pillow would not tell why it cannot write
+            picture.save(contents, "PNG")  # to a file, Pillow would not report why it cannot write
             with naming(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(contents.getbuffer())
 
     def close(self) -> None:
-        """End the part.
+        """Close the part.
 
         Raises:
-            OSError: it is not whole on the disk.
+            OSError: Not all of it could be written.
         """
         self._file.close()
         self._output.close()
@@ -77,9 +79,10 @@ class PredictionsPart:
 
 
 def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
-    """The picture of an output: its values 0 to 1, clipped, as grey or RGB; or the number of the best class by pixel.
+    """Return the picture of an output: values clipped to 0 and 1, as grey or RGB; or the best class of each pixel.
 
-    None for an output that is no picture, such as one of two channels that are not classes.
+    Returns:
+        None if the output is not an image, or has a number of channels that cannot be shown.
     """
     if output.ndim == 3 and classes and output.shape[2] > 1:
         return Image.fromarray(output.argmax(axis=2).astype(np.uint8))
@@ -90,17 +93,20 @@ def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
 
 
 def merge(folder: Path, ranks: int, name: str = PREDICTIONS, *, classes: Sequence[str] = ()) -> Path:
-    """Put the parts of all ranks into one HDF5 file, which appears whole or not at all, and remove them.
+    """Merge the parts of all ranks into one HDF5 file, which appears whole or not at all, and delete the parts.
 
     Args:
-        name: of the file.
-        classes: of a classifier, in the order of its outputs; they become the file's attribute "classes".
+        name: the name of the file.
+        classes: a classifier's class names, in the order of its outputs, for the file's attribute "classes".
+
+    Returns:
+        The path of the file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: The file cannot be written.
     """
     path = folder / name
-    versions = ("v108", "v110")  # older ones take 64 KiB of names
+    versions = ("v108", "v110")  # older versions hold at most 64 KiB of class names
     with (
         atomic_file(path) as partial,
         new_hdf5(partial) as output,
@@ -116,7 +122,7 @@ def merge(folder: Path, ranks: int, name: str = PREDICTIONS, *, classes: Sequenc
 
 
 def remove_parts(folder: Path) -> None:
-    """Delete the parts of all ranks, also those that a run with more ranks may have left."""
+    """Delete the parts of all ranks, including those that a run with more ranks may have left."""
     for part in folder.glob(f".{PREDICTIONS}.*"):
         part.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ from tfinpaint.report.figures import (
     shrink_images,
 )
 from tfinpaint.report.html import Section, write_page
-from tfinpaint.report.metrics_log import MetricsLog, by_epoch, is_kept, read_metrics
+from tfinpaint.report.metrics_log import MetricsLog, keeps_picture, pictures_by_epoch, read_metrics
 
 
 def record(phase, epoch, **values):
@@ -104,7 +104,7 @@ def test_a_resumed_run_drops_later_pictures_of_every_kind_and_nothing_else(tmp_p
     for folder in ("restorations", "frames"):
         left = {path.name for path in (tmp_path / "figures" / folder).iterdir()}
         assert left == {"epoch_4.png", "mine.png", "epoch_9.txt"}
-        assert list(by_epoch(tmp_path / "figures" / folder)) == [4]
+        assert list(pictures_by_epoch(tmp_path / "figures" / folder)) == [4]
     assert (tmp_path / "figures" / "epoch_9.png").exists()
 
 
@@ -207,7 +207,7 @@ def test_a_figure_that_fails_is_logged_and_no_more(caplog, tmp_path):
 
 @pytest.mark.parametrize(("total", "expected"), [(1, 1), (20, 20), (60, 60), (61, 31), (10_000, 61)])
 def test_pictures_kept_of_a_run_are_few_and_evenly_spread(total, expected):
-    kept = [number for number in range(1, total + 1) if is_kept(number, total, 60)]
+    kept = [number for number in range(1, total + 1) if keeps_picture(number, total, 60)]
     assert len(kept) in (expected, expected + 1)
     assert (kept[0], kept[-1]) == (1, total)
     assert max(np.diff(kept), default=1) <= -(-total // 60)

@@ -13,7 +13,7 @@ from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.predictions import PredictionsPart, picture_names
 from tfinpaint.storage.atomic import write_image, write_json, write_text
 from tfinpaint.storage.mapped_arrays import store_arrays
-from tfinpaint.storage.write_errors import explain_os_error, is_disk_error, library_error
+from tfinpaint.storage.write_errors import explain_os_error, is_disk_error, os_error_of_message
 
 RECORD = {"phase": "train", "epoch": 1, "loss": 0.5, "images_per_second": 1.0, "seconds": 1.0}
 
@@ -64,9 +64,9 @@ def test_what_cannot_be_written_names_the_file_and_leaves_what_was_there(tmp_pat
 )
 def test_a_remedy_for_each_reason(code, said):
     assert said in explain_os_error(OSError(code, os.strerror(code)))
-    told = library_error(f"a/b; {os.strerror(code)}\n\tFailed to flush", "a/b")
+    told = os_error_of_message(f"a/b; {os.strerror(code)}\n\tFailed to flush", "a/b")
     assert (told.errno, told.filename) == (code, "a/b")
-    assert library_error("something else", "a/b").errno == errno.EIO
+    assert os_error_of_message("something else", "a/b").errno == errno.EIO
     assert explain_os_error(OSError("neither number nor words")) == "neither number nor words"
     assert not is_disk_error(OSError(errno.ENOENT, "no such file"))
 

@@ -47,7 +47,7 @@ class BestCheckpoint:
     loss: float | None
 
 
-def place_of(path: Path) -> tuple[int, int]:
+def epoch_and_step(path: Path) -> tuple[int, int]:
     """Return the finished epochs of a checkpoint, and the steps of the next one, from its name."""
     match = _NAME.match(path.name)
     assert match
@@ -58,16 +58,16 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first, damaged ones included."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if _NAME.match(path.name) and path.is_dir()), key=place_of)
+    return sorted((path for path in folder.iterdir() if _NAME.match(path.name) and path.is_dir()), key=epoch_and_step)
 
 
-def newest_of_epochs(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint saved at the end of an epoch, else the newest one; None without any.
 
     Batch-norm statistics are recalibrated for inference at the end of an epoch.
     """
     found = list_checkpoints(folder)
-    return max(found, key=lambda path: (place_of(path)[1] == 0, place_of(path)), default=None)
+    return max(found, key=lambda path: (epoch_and_step(path)[1] == 0, epoch_and_step(path)), default=None)
 
 
 def find_best(folder: Path) -> BestCheckpoint | None:
@@ -173,18 +173,18 @@ def _find_for_rmldnn(path: Path) -> FoundCheckpoint | None:
     if path.exists():
         return FoundCheckpoint(path)
     for other in reversed(kept):
-        epochs, step = place_of(other)
+        epochs, step = epoch_and_step(other)
         if epochs <= int(name[1]) and not step:
             return FoundCheckpoint(other, f"{path.stem} does not exist; using {other.name}, the newest one before it")
     return None
 
 
 def _newest(path: Path, folder: Path) -> FoundCheckpoint:
-    newest = newest_of_epochs(folder)
+    newest = newest_checkpoint(folder)
     if newest is None:
         raise UserError(f"no such checkpoint: {path} is a run folder without checkpoints; {folder} holds none")
     note = f"Using {newest.name}, the newest of {path}"
-    if place_of(newest)[1]:
+    if epoch_and_step(newest)[1]:
         note += "; it was saved within an epoch, so its batch-norm statistics are not recalibrated for inference"
     elif (best := find_best(folder)) and best.path != newest:
         note += f"; the best one ({BEST_BY}) is {best.path.name}; name {path / BEST} to use it"

@@ -27,7 +27,7 @@ import h5py
 import keras
 import numpy as np
 
-from tfinpaint.checkpoint.find import list_checkpoints, place_of
+from tfinpaint.checkpoint.find import epoch_and_step, list_checkpoints
 from tfinpaint.checkpoint.header import ATTRIBUTE, NETWORK, Header, RankState, SavedProgress
 from tfinpaint.errors import UserError
 from tfinpaint.layout import (
@@ -44,7 +44,7 @@ from tfinpaint.storage.atomic import find_damage, remove_folder, write_folder
 from tfinpaint.storage.disk_space import find_shortage
 from tfinpaint.storage.hdf5_output import new_hdf5
 from tfinpaint.storage.safe_npz import write_npz
-from tfinpaint.storage.write_errors import explain_os_error, naming
+from tfinpaint.storage.write_errors import explain_os_error, naming_file
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def save_checkpoint(
             raise UserError(f"{final}: the checkpoint was not written: {lacking}, then continue with --resume")
         write_folder(final, write)
         found = list_checkpoints(folder)
-        later = [path for path in found if place_of(path) > place_of(final)]
+        later = [path for path in found if epoch_and_step(path) > epoch_and_step(final)]
         earlier = [path for path in found if path not in later]
         for path in [*later, *_superfluous(earlier, keep, progress.best_epoch)]:
             remove_folder(path)
@@ -144,9 +144,9 @@ def save_checkpoint(
 
 
 def _superfluous(checkpoints: Sequence[Path], keep: int | None, best_epoch: int | None) -> list[Path]:
-    epochs = [path for path in checkpoints if place_of(path)[1] == 0]
+    epochs = [path for path in checkpoints if epoch_and_step(path)[1] == 0]
     kept = epochs[-keep:] if keep else epochs
-    kept += [path for path in epochs if place_of(path)[0] == best_epoch]
+    kept += [path for path in epochs if epoch_and_step(path)[0] == best_epoch]
     kept += list(checkpoints)[-(keep or _STEP_CHECKPOINTS) :]
     return [path for path in checkpoints if path not in kept]
 
@@ -186,12 +186,12 @@ def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | 
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with naming(path):
+    with naming_file(path):
         write_npz(path, arrays)
 
 
 def _write_text(path: Path, text: str) -> None:
-    with naming(path):
+    with naming_file(path):
         path.write_text(text, "utf-8")
 
 
@@ -208,7 +208,7 @@ def find_newest_intact(folder: Path, num_epochs: int) -> Path | None:
     """
     damaged = []
     for path in reversed(list_checkpoints(folder)):
-        epochs, step = place_of(path)
+        epochs, step = epoch_and_step(path)
         if step and epochs >= num_epochs:
             continue
         reason = find_damage(path)

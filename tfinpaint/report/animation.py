@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfinpaint.report.figures import shrink_images
-from tfinpaint.report.metrics_log import by_epoch, epoch_file
+from tfinpaint.report.metrics_log import epoch_picture, pictures_by_epoch
 from tfinpaint.storage.atomic import write_image
 from tfinpaint.system.activity import reporting_activity
 
@@ -28,7 +28,7 @@ def add_frame(folder: Path, epoch: int, frame: np.ndarray) -> None:
     """
     frame = shrink_images(np.nan_to_num(frame)[None], MOST_SIDE)[0]
     pixels = np.rint(255 * np.clip(frame, 0, 1)).astype(np.uint8)
-    write_image(epoch_file(folder, epoch), Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "PNG")
+    write_image(epoch_picture(folder, epoch), Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "PNG")
 
 
 def write_animation(folder: Path, path: Path) -> None:
@@ -36,7 +36,7 @@ def write_animation(folder: Path, path: Path) -> None:
 
     The number of the epoch is below each frame. Without frames nothing is written.
     """
-    epochs = list(by_epoch(folder).items())
+    epochs = list(pictures_by_epoch(folder).items())
     if not epochs:
         return
     count = min(len(epochs), MOST_FRAMES)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
-from tfinpaint.report.metrics_log import series
+from tfinpaint.report.metrics_log import metric_series
 from tfinpaint.storage.atomic import write_bytes
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def draw_curve(
     axes = figure.subplots()
     drawn = []
     for phase, line, marker in (("train", "-", "o"), ("test", "--", "s")):
-        epochs, values = _thinned(*series(records, phase, name))
+        epochs, values = _thinned(*metric_series(records, phase, name))
         if len(epochs):
             style = line + marker if len(epochs) <= MOST_MARKED else line
             axes.plot(epochs, values, style, markersize=3, label=phase)

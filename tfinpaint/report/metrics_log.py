@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.layout import FIGURES, METRICS_LOG, RESTORATIONS, TENSORBOARD
-from tfinpaint.report.tensorboard import Board
+from tfinpaint.report.tensorboard import EventWriter
 from tfinpaint.storage.atomic import write_text
-from tfinpaint.storage.write_errors import naming
+from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.activity import reporting_activity
 
 MOST_PICTURES = 100  # number of restorations that a run keeps on the disk and on TensorBoard
@@ -59,12 +59,12 @@ class MetricsLog:
             self.records = [dict(record) for record in records]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
             shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # all epochs are written again, none twice
-            self._board = Board(workdir / TENSORBOARD)
+            self._board = EventWriter(workdir / TENSORBOARD)
             for record in reporting_activity(self.records):
                 self._board.add(record)
             for folder in (workdir / FIGURES).glob("*/"):
-                drop_later(folder, first_epoch)
-            for epoch, path in reporting_activity(by_epoch(workdir / FIGURES / RESTORATIONS).items()):
+                delete_later_pictures(folder, first_epoch)
+            for epoch, path in reporting_activity(pictures_by_epoch(workdir / FIGURES / RESTORATIONS).items()):
                 self._board.add_picture(RESTORATIONS, path, epoch)
             self._board.flush()
 
@@ -77,7 +77,7 @@ class MetricsLog:
         if not self._enabled:
             return
         self.records.append(dict(record))
-        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
+        with naming_file(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self._write_outfile(str(record["phase"]))
         self._board.add(record)
@@ -101,7 +101,7 @@ class MetricsLog:
         path, records = outfile_of(self._outfile, phase), self.records
         names = self._written.get(phase, [])
         if set(metric_names(records[-1:])) <= set(names):  # the file has these columns already
-            with naming(path), path.open("a", encoding="utf-8") as file:
+            with naming_file(path), path.open("a", encoding="utf-8") as file:
                 file.write(self._line(records[-1], names))
             return
         records = [record for record in records if record["phase"] == phase]
@@ -119,12 +119,12 @@ def outfile_of(outfile: Path, phase: str) -> Path:
     return outfile.with_name(f"{outfile.stem}_{phase}{outfile.suffix}")
 
 
-def epoch_file(folder: Path, epoch: int) -> Path:
+def epoch_picture(folder: Path, epoch: int) -> Path:
     """Return the path of an epoch's picture in a folder."""
     return folder / f"epoch_{epoch}.png"
 
 
-def is_kept(number: int, total: int, most: int) -> bool:
+def keeps_picture(number: int, total: int, most: int) -> bool:
     """Return whether a picture is among about `most` evenly spread ones, which include the first and the last.
 
     Args:
@@ -133,15 +133,15 @@ def is_kept(number: int, total: int, most: int) -> bool:
     return number == 1 or number >= total or number % -(-total // most) == 0
 
 
-def by_epoch(folder: Path) -> dict[int, Path]:
+def pictures_by_epoch(folder: Path) -> dict[int, Path]:
     """Return epoch -> picture of a folder, in the order of the epochs; {} if there is no such folder."""
     found = {int(match[1]): path for path in folder.glob("*.png") if (match := _EPOCH.fullmatch(path.name))}
     return dict(sorted(found.items()))
 
 
-def drop_later(folder: Path, first_epoch: int) -> None:
+def delete_later_pictures(folder: Path, first_epoch: int) -> None:
     """Delete the pictures of this epoch and later ones, which an interrupted run has left in a folder."""
-    for epoch, path in by_epoch(folder).items():
+    for epoch, path in pictures_by_epoch(folder).items():
         if epoch >= first_epoch:
             path.unlink()
 
@@ -163,7 +163,7 @@ def metric_names(records: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record if name not in _NOT_METRICS))
 
 
-def series(records: Sequence[Mapping[str, Any]], phase: str, name: str) -> tuple[list[int], list[float]]:
+def metric_series(records: Sequence[Mapping[str, Any]], phase: str, name: str) -> tuple[list[int], list[float]]:
     """Return the epochs and the values of a metric in a phase."""
     chosen = [record for record in records if record["phase"] == phase and name in record]
     return [record["epoch"] for record in chosen], [record[name] for record in chosen]

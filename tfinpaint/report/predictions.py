@@ -16,7 +16,7 @@ from PIL import Image
 from tfinpaint.layout import PREDICTIONS, PREDICTIONS_TABLE
 from tfinpaint.storage.atomic import atomic_file, write_text
 from tfinpaint.storage.hdf5_output import HDF5Output, new_hdf5
-from tfinpaint.storage.write_errors import naming
+from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.activity import reporting_activity
 
 
@@ -59,11 +59,11 @@ class PredictionsPart:
         values = output.transpose(2, 0, 1) if self._channels_first and output.ndim == 3 else output
         self._file[os.fsencode(path)] = values  # file names need not be text
         self._output.check()
-        picture = as_image(output, self._classes)
+        picture = prediction_image(output, self._classes)
         if picture:
             target, contents = self._folder / self._names[path], io.BytesIO()
             picture.save(contents, "PNG")  # to a file, Pillow would not report why it cannot write
-            with naming(target):
+            with naming_file(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(contents.getbuffer())
 
@@ -78,7 +78,7 @@ class PredictionsPart:
         self._output.check()
 
 
-def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
+def prediction_image(output: np.ndarray, classes: bool) -> Image.Image | None:
     """Return the picture of an output: values clipped to 0 and 1, as grey or RGB; or the best class of each pixel.
 
     Returns:
@@ -92,7 +92,7 @@ def as_image(output: np.ndarray, classes: bool) -> Image.Image | None:
     return Image.fromarray(pixels[..., 0] if output.shape[2] == 1 else pixels)
 
 
-def merge(folder: Path, ranks: int, name: str = PREDICTIONS, *, classes: Sequence[str] = ()) -> Path:
+def merge_predictions(folder: Path, ranks: int, name: str = PREDICTIONS, *, classes: Sequence[str] = ()) -> Path:
     """Merge the parts of all ranks into one HDF5 file, which appears whole or not at all, and delete the parts.
 
     Args:
@@ -117,11 +117,11 @@ def merge(folder: Path, ranks: int, name: str = PREDICTIONS, *, classes: Sequenc
         for rank in range(ranks):
             with h5py.File(_part(folder, rank), "r") as part:
                 part.visititems(lambda name, item: _copy(item, whole, name, output))
-    remove_parts(folder)
+    remove_prediction_parts(folder)
     return path
 
 
-def remove_parts(folder: Path) -> None:
+def remove_prediction_parts(folder: Path) -> None:
     """Delete the parts of all ranks, including those that a run with more ranks may have left."""
     for part in folder.glob(f".{PREDICTIONS}.*"):
         part.unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def _part(folder: Path, rank: int) -> Path:
     return folder / f".{PREDICTIONS}.{rank}"
 
 
-def write_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> None:
+def write_prediction_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> None:
     """Write predictions.csv beside the merged file: image, most probable class, its probability."""
     lines = [("image", "class", "probability")]
     with h5py.File(merged, "r") as file:

@@ -19,12 +19,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.data_compat import migrate_value
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from tfinpaint.storage.write_errors import naming
+from tfinpaint.storage.write_errors import naming_file
 
 _VERSION = "brain.Event:2"  # the first record of every event file
 
 
-class Board:
+class EventWriter:
     """A writer of event files that shows the phases of a run as two runs, in the folders `train/` and `test/`."""
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +50,7 @@ class Board:
     def flush(self) -> None:
         """Pass everything to the operating system, so that TensorBoard can read it."""
         for phase, file in self._files.items():
-            with naming(self._folder / phase):
+            with naming_file(self._folder / phase):
                 file.flush()
 
     def _write(self, phase: str, epoch: int, values: list[Any]) -> None:
@@ -63,5 +63,5 @@ class Board:
         self._record(phase, Event(wall_time=time.time(), step=epoch, summary=Summary(value=values)))
 
     def _record(self, phase: str, event: Any) -> None:
-        with naming(self._folder / phase):
+        with naming_file(self._folder / phase):
             RecordWriter(self._files[phase]).write(event.SerializeToString())

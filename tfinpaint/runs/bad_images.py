@@ -16,7 +16,7 @@ from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import BAD_IMAGES, REFUSED_BAD_IMAGES, RESOLVED_CONFIG
 from tfinpaint.storage.atomic import write_text
-from tfinpaint.storage.write_errors import naming
+from tfinpaint.storage.write_errors import naming_file
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class BadImageCounter:
 
 def _append(folder: Path, found: str, bad: Sequence[BadImage]) -> None:
     path = folder / BAD_IMAGES
-    with naming(path), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+    with naming_file(path), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.writelines(_as_lines(found, bad))
 
 

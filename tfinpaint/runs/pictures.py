@@ -15,7 +15,14 @@ from tfinpaint.inpainting.metrics import METRIC_LABELS
 from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
 from tfinpaint.report import animation
 from tfinpaint.report.figures import attempt_figure, draw_curve, draw_grid, shrink_images
-from tfinpaint.report.metrics_log import MOST_PICTURES, SEGMENTATION, MetricsLog, by_epoch, epoch_file, is_kept
+from tfinpaint.report.metrics_log import (
+    MOST_PICTURES,
+    SEGMENTATION,
+    MetricsLog,
+    epoch_picture,
+    keeps_picture,
+    pictures_by_epoch,
+)
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
 from tfinpaint.runs.run import Run
 from tfinpaint.storage.atomic import write_bytes
@@ -77,7 +84,7 @@ class Pictures:
 
     def add_frame(self, epoch: int) -> None:
         """Keep how the first image is restored after this epoch: erased, restored and original side by side."""
-        if not self._restores or not is_kept(epoch, self.run.config.num_epochs, animation.MOST_FRAMES):
+        if not self._restores or not keeps_picture(epoch, self.run.config.num_epochs, animation.MOST_FRAMES):
             return
         composite = self._composite(self.trainer.predict(self.sample["inputs"][:1]))
         original, mask = self._arrays["originals"][0], self._arrays["mask"][0]
@@ -105,7 +112,7 @@ class Pictures:
 
     def _animate(self, *, is_last: bool) -> None:
         """Make the animation anew where it would have half as many frames more: it takes seconds to make."""
-        frames = len(by_epoch(self._folder / ANIMATION))
+        frames = len(pictures_by_epoch(self._folder / ANIMATION))
         if is_last or frames >= 1.5 * self._animated:
             self._animated = frames
             path = self._folder / f"{ANIMATION}.gif"
@@ -117,8 +124,8 @@ class Pictures:
         draw_grid(self._columns(), f"{self.title}{at_epoch}", path)
         config = self.run.config
         number, total = (-(-epochs // config.figures_interval) for epochs in (epoch, config.num_epochs))
-        if is_kept(number, total, MOST_PICTURES):
-            kept = epoch_file(self._folder / RESTORATIONS, epoch)
+        if keeps_picture(number, total, MOST_PICTURES):
+            kept = epoch_picture(self._folder / RESTORATIONS, epoch)
             write_bytes(kept, path.read_bytes())
             metrics.add_picture(RESTORATIONS, kept, epoch)
 

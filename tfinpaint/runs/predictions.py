@@ -11,7 +11,12 @@ import numpy as np
 from tfinpaint.errors import UserError
 from tfinpaint.layout import PREDICTIONS, RMLDNN_PREDICTIONS
 from tfinpaint.report import predictions
-from tfinpaint.report.predictions import PredictionsPart
+from tfinpaint.report.predictions import (
+    PredictionsPart,
+    merge_predictions,
+    remove_prediction_parts,
+    write_prediction_table,
+)
 from tfinpaint.runs.build import output_activation
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.run import Run
@@ -47,13 +52,13 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
     if run.world.is_rank0 and not failures:  # no rank waits for this: it may take longer than a collective may
         try:
             name = RMLDNN_PREDICTIONS if run.config.output_format == "rmldnn" else PREDICTIONS
-            merged = predictions.merge(folder, run.world.size, name, classes=classes)
+            merged = merge_predictions(folder, run.world.size, name, classes=classes)
             if classes:
-                predictions.write_table(merged, paths, classes)
+                write_prediction_table(merged, paths, classes)
         except OSError as error:
             failures = [_in_words(error)]
     if failures:
-        predictions.remove_parts(folder)
+        remove_prediction_parts(folder)
         raise UserError(f"{folder}: the predictions cannot be written: {failures[0]}")
     log.info(f"Predictions of {len(data)} images: {display_path(folder)}")
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.checkpoint import find
-from tfinpaint.checkpoint.find import find_best, find_checkpoint
+from tfinpaint.checkpoint.find import epoch_and_step, find_best, find_checkpoint
 from tfinpaint.checkpoint.header import Header, Kind, SavedProgress
 from tfinpaint.checkpoint.reader import read_header, read_progress
 from tfinpaint.checkpoint.store import find_newest_intact
@@ -344,7 +344,7 @@ def begin_run(run: Run) -> None:
             shutil.rmtree(run.folder / name, ignore_errors=True)
     elif run.config.checkpoints.save:
         for path in find.list_checkpoints(run.config.checkpoints.save):
-            if find.place_of(path) > find.place_of(run.resumed.path) and find_damage(path):
+            if epoch_and_step(path) > epoch_and_step(run.resumed.path) and find_damage(path):
                 log.warning(f"Damaged: {set_aside(path)}")
     # Until the run is at its end, it has no result.
     for name in (SUMMARY, REPORT):

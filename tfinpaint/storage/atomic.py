@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfinpaint.storage.write_errors import naming
+from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.activity import report_activity
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def atomic_file(path: Path, *, contended: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _hidden(path, f".{os.getpid()}.partial" if contended else ".partial")
     try:
-        with naming(path):
+        with naming_file(path):
             yield partial
             _sync(partial)
         partial.replace(path)
@@ -176,7 +176,7 @@ def _size(path: Path) -> int:
 
 def _write_manifest(folder: Path) -> None:
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
-    with naming(folder / MANIFEST):
+    with naming_file(folder / MANIFEST):
         (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", "utf-8")
 
 
@@ -197,7 +197,7 @@ def _sync(path: Path) -> None:
     report_activity()
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with naming(path):  # some file systems report only here that a quota is exceeded
+        with naming_file(path):  # some file systems report only here that a quota is exceeded
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

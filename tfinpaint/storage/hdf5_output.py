@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfinpaint.storage.write_errors import naming
+from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.activity import report_activity
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class HDF5Output(io.BytesIO):
         if not self.closed:
             super().close()
             self._unwritten.clear()
-            with naming(self._path):
+            with naming_file(self._path):
                 os.close(self._number)
 
 
@@ -119,7 +119,7 @@ def new_hdf5(path: Path) -> Iterator[HDF5Output]:
     Raises:
         OSError: The file cannot be written. It is left incomplete.
     """
-    with naming(path):
+    with naming_file(path):
         output = HDF5Output(path)
     try:
         yield output

@@ -30,14 +30,14 @@ def explain_os_error(error: OSError) -> str:
     return f"{said}; {remedy}" if remedy else said
 
 
-def library_error(message: str, path: Path) -> OSError:
+def os_error_of_message(message: str, path: Path) -> OSError:
     """Return an OSError with the number that belongs to the message of a library which gives none, as TensorFlow."""
     code = next((code for code in _REMEDIES if os.strerror(code) in message), errno.EIO)
     return OSError(code, os.strerror(code), str(path))
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming_file(path: Path) -> Iterator[None]:
     """Add the file's name to an OSError raised in the block; the system names it only if opening fails."""
     try:
         yield

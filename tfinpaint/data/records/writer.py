@@ -25,7 +25,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.storage import mapped_arrays
 from tfinpaint.storage.atomic import atomic_file, write_text
 from tfinpaint.storage.mapped_arrays import load_arrays, store_arrays
-from tfinpaint.storage.write_errors import library_error, naming
+from tfinpaint.storage.write_errors import naming_file, os_error_of_message
 from tfinpaint.system.parallel import parallel_map
 from tfinpaint.system.progress import log_progress
 
@@ -119,7 +119,7 @@ def _write_shard(
                 writer.write(record)
                 end += _BEFORE + len(record) + _AFTER
     except tf.errors.OpError as error:
-        raise library_error(error.message, path) from None
+        raise os_error_of_message(error.message, path) from None
     shard = ShardFile(name=path.name, bytes=end, sha256=sha256_of(path), images=len(places))
     return _Written(shard, bad, np.array(places, reader.PLACE))
 
@@ -165,7 +165,7 @@ def _write_index(folder: Path, packing: RecordsPlan, classes: dict[str, int], wr
     places = np.concatenate([shard.places for shard in written])
     described = {}
     for name, array in ((reader.NAMES, names.text), (reader.NAME_STARTS, names.starts), (reader.PLACES, places)):
-        with naming(folder / name), (folder / name).open("wb") as file:
+        with naming_file(folder / name), (folder / name).open("wb") as file:
             mapped_arrays.write_array(file, array)
         described[name] = ArrayFile(bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name))
     contents = RecordsHeader(

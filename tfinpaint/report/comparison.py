@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.errors import UserError
+from tfinpaint.layout import FIGURES, SUMMARY
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, summary_table, write_page
 from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
@@ -78,9 +79,9 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     sections += [Section(kind, table=table) for kind, table in compared.tables.items()]
     room = MOST_PICTURE_BYTES
     for folder, (label, summary) in zip(folders, summaries.items(), strict=True):
-        pictures = sorted((folder / "figures").glob("*.png"))
+        pictures = sorted((folder / FIGURES).glob("*.png"))
         room -= sum(picture.stat().st_size for picture in pictures)
-        omitted = f"Pictures: {folder / 'figures'}" if room < 0 and pictures else ""
+        omitted = f"Pictures: {folder / FIGURES}" if room < 0 and pictures else ""
         sections.append(Section(label, table=summary_table(summary), figures=[] if omitted else pictures, text=omitted))
     write_page(report, "Comparison of runs", sections)
     return compared
@@ -154,9 +155,9 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        summary = json.loads((folder / "summary.json").read_text("utf-8"))
+        summary = json.loads((folder / SUMMARY).read_text("utf-8"))
     except (OSError, ValueError):
         summary = None
     if not isinstance(summary, dict):
-        raise UserError(f"{folder}: holds no finished run; expected a readable summary.json")
+        raise UserError(f"{folder}: holds no finished run; expected a readable {SUMMARY}")
     return summary

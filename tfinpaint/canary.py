@@ -15,7 +15,7 @@ import numpy as np
 from tfinpaint.batch import Batch
 from tfinpaint.cli import command as cli
 from tfinpaint.cli.command import run_command
-from tfinpaint.config.schema import Distributed
+from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.launch import join_ranks
 from tfinpaint.errors import UserError

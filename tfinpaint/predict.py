@@ -15,7 +15,7 @@ import numpy as np
 from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.cli import command as cli
 from tfinpaint.cli.command import run_command
-from tfinpaint.config.schema import Distributed
+from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tfinpaint.cli import command as cli
 from tfinpaint.cli.command import run_command
-from tfinpaint.config.schema import Distributed
+from tfinpaint.config.sections import Distributed
 from tfinpaint.data.ingest import copy
 from tfinpaint.distributed.launch import start_single_rank
 

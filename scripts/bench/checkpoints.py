@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfinpaint.checkpoint.async_writer import AsyncWriter
 from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState
-from tfinpaint.config.schema import Loss
+from tfinpaint.config.loss import Loss
 from tfinpaint.distributed.world import World
 from tfinpaint.models.decoder import build_inpainter, encoder_part
 from tfinpaint.models.encoder import build_encoder

@@ -22,7 +22,8 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tfinpaint.config.schema import Config, Optimizer
+from tfinpaint.config.optimizer import Optimizer
+from tfinpaint.config.schema import Config
 from tfinpaint.data import pipeline, tasks
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.listing import listing

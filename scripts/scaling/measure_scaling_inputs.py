@@ -81,7 +81,7 @@ def networks() -> dict[str, dict]:
 
 
 def start_world(cycle_time_ms: float | None = None):
-    from tfinpaint.config.schema import Distributed
+    from tfinpaint.config.sections import Distributed
     from tfinpaint.distributed.launch import join_ranks
 
     return join_ranks(Distributed(cycle_time_ms=cycle_time_ms))

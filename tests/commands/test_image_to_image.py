@@ -15,7 +15,7 @@ from network_files import conv, network
 from PIL import Image
 
 from tfinpaint.checkpoint import keras2
-from tfinpaint.config.schema import Loss
+from tfinpaint.config.loss import Loss
 from tfinpaint.models import losses
 from tfinpaint.models.keras_json.build import build_network
 from tfinpaint.models.keras_json.parse import read_network

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from conftest import write_images
 
-from tfinpaint.config.schema import Config, Data
+from tfinpaint.config.schema import Config
+from tfinpaint.config.sections import Data
 from tfinpaint.data import pipeline, tasks
 from tfinpaint.data.examples import Images, Preprocessing, RankShare
 from tfinpaint.data.failures import Failures

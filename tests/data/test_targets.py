@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config.schema import Loss
+from tfinpaint.config.loss import Loss
 from tfinpaint.data import targets
 
 

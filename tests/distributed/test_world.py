@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config.schema import Distributed
+from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.environment import (
     _LOCAL_SIZE_VARIABLES,
@@ -114,7 +114,7 @@ def test_cores_are_divided_among_the_ranks_unless_they_are_bound(monkeypatch, ow
 
 
 IMPORTS = (
-    "from tfinpaint.cli.command import run_command; from tfinpaint.config.schema import Distributed; "
+    "from tfinpaint.cli.command import run_command; from tfinpaint.config.sections import Distributed; "
     "from tfinpaint.distributed.launch import join_ranks"
 )
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config.schema import Loss
+from tfinpaint.config.loss import Loss
 from tfinpaint.distributed import world as dist
 from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.features import build_features

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config.schema import Loss
+from tfinpaint.config.loss import Loss
 from tfinpaint.errors import UserError
 from tfinpaint.models import losses
 from tfinpaint.models.losses import build_objective

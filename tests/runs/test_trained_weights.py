@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
 from tfinpaint.checkpoint.reader import read_progress, restore_training
 from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
-from tfinpaint.config.schema import Optimizer
+from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.distributed import world
 from tfinpaint.errors import UserError
 from tfinpaint.models import losses

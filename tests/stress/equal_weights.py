@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfinpaint.cli.command import run_command
-from tfinpaint.config.schema import Distributed
+from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.launch import join_ranks
 
@@ -76,7 +76,8 @@ def train(
     """The weights after so many steps, by path."""
     import keras
 
-    from tfinpaint.config.schema import Loss, Optimizer
+    from tfinpaint.config.loss import Loss
+    from tfinpaint.config.optimizer import Optimizer
     from tfinpaint.models.decoder import build_inpainter
     from tfinpaint.models.encoder import build_encoder
     from tfinpaint.models.losses import build_objective

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config.schema import LrScheduler, Optimizer
+from tfinpaint.config.optimizer import LrScheduler, Optimizer
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.schedules import LrScaling, learning_rate
 

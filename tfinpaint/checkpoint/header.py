@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tfinpaint.config.transforms import MOST_SIDE, Fill, Transform
+from tfinpaint.config.transforms import MAX_SIDE, Fill, Transform
 from tfinpaint.errors import UserError
 from tfinpaint.layout import checkpoint_name
 from tfinpaint.models.encoder import MAPS, STRIDE
@@ -202,7 +202,7 @@ def find_contradiction(header: Header, has_network: bool, file_bytes: int) -> st
         file_bytes: size of the file.
     """
     height, width = header.height, header.width
-    if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE) or {header.channels, header.target_channels} - {1, 3}:
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE) or {header.channels, header.target_channels} - {1, 3}:
         return f"images of {width} x {height} with {header.channels} channels become {header.target_channels} channels"
     if header.kind == "classifier" and not header.classes:
         return "a classifier without classes"

@@ -14,7 +14,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.models.keras_json.build import MOST_WEIGHTS, build_network
+from tfinpaint.models.keras_json.build import MAX_WEIGHTS, build_network
 
 
 def network_digest(network: dict[str, Any]) -> str:
@@ -23,7 +23,7 @@ def network_digest(network: dict[str, Any]) -> str:
 
 
 def build_model(
-    header: Header, network: dict[str, Any] | None, origin: str = "layers", most_weights: int = MOST_WEIGHTS
+    header: Header, network: dict[str, Any] | None, origin: str = "layers", most_weights: int = MAX_WEIGHTS
 ) -> keras.Model:
     """Build the model that a header describes, with random weights.
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from tfinpaint.checkpoint.find import find_checkpoint
-from tfinpaint.config import hints
 from tfinpaint.config.checks import Command, check_command
 from tfinpaint.config.explanations import SUFFIXES
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.config.suggestions import suggest_option
 from tfinpaint.config.transforms import Transform
 from tfinpaint.errors import UserError
 from tfinpaint.models.keras_json.parse import input_size, read_network
@@ -82,7 +82,7 @@ def _unknown_option(parser: argparse.ArgumentParser, given: str, after: Sequence
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     if near and name != near[0]:
         return f"{name}: there is no such option; did you mean {near[0]}?"
-    if has_config and (key := hints.suggestion(name)):
+    if has_config and (key := suggest_option(name)):
         return f"{name}: there is no such option; keys of the configuration are set by --set {key}={value}"
     return f"{name}: there is no such option; `{parser.prog} --help` lists them"
 

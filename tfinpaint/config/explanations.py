@@ -1,4 +1,7 @@
-"""Problems of a configuration file in words: where the user wrote it, what was expected, what to do."""
+"""Explain why a configuration is refused: misspelt keys, wrong values, text that is not YAML, missing files.
+
+Each message says where the user wrote it, what is wrong, what was expected, and what to do.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tfinpaint.config import hints, rmldnn
-from tfinpaint.config.hints import dotted
+from tfinpaint.config import rmldnn
+from tfinpaint.config.suggestions import dotted, suggest_key
 
 Location = tuple[str | int, ...]
 
 SUFFIXES = (".yaml", ".yml", ".json")
-_MOST_NAMED = 8
-# What a list of numbers looks like, by the last name of its key.
+_MAX_FILES = 8  # names of other files in a message
+# Example of the list that a key expects.
 _LISTS = {
     "resize": "[128, 128] (width, height)",
     "center_crop": "[128, 128] (width, height)",
@@ -38,16 +41,16 @@ class Sources:
 
     Attributes:
         path: the file.
-        lines: of each key and list item in it.
-        overrides: location -> the `--set` that it came from.
+        lines: line number of each key and list item in it.
+        overrides: location -> the `--set` option that gave its value.
     """
 
     path: Path
     lines: Mapping[Location, int]
     overrides: Mapping[Location, str]
 
-    def of(self, location: Location) -> str:
-        """Return the override, or the file with the nearest line, where a location was written."""
+    def find(self, location: Location) -> str:
+        """Return the `--set` option, or the file and the nearest line, where a location was written."""
         above = [source for key, source in self.overrides.items() if location[: len(key)] == key]
         below = [source for key, source in self.overrides.items() if key[: len(location)] == location]
         if above or (below and location and location not in self.lines):
@@ -57,50 +60,57 @@ class Sources:
 
 
 def explain_problems(problems: Sequence[Mapping[str, Any]], raw: Mapping[str, Any], sources: Sources) -> str:
-    """Return a line of text for each problem that the schema has found.
+    """Return one line for each problem that the schema has found.
 
     Args:
-        problems: of a pydantic `ValidationError`.
-        raw: what was validated.
+        problems: the errors of a pydantic `ValidationError`.
+        raw: the values that were validated.
+        sources: where they were written.
     """
-    # Where the kind of data is not known here, the keys that belong to it are not either.
-    if foreign := [problem for problem in problems if _foreign_value(problem, _written(raw, problem["loc"]))]:
+    # If the kind of data is not supported, the keys that belong to it are not the problem.
+    if foreign := [problem for problem in problems if _unsupported_value(problem, _written(raw, problem["loc"]))]:
         return _explain(foreign[0], raw, sources)
-    # In `{type:Cosine}` one key is unknown, and one is missing: the same.
+    # `{type:Cosine}` is one mistake, but two problems: an unknown key `type:Cosine`, and a missing key `type`.
     unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
     squeezed = {(*loc[:-1], str(loc[-1]).partition(":")[0]) for loc in unknown if ":" in str(loc[-1])}
-    told = [problem for problem in problems if problem["type"] != "missing" or problem["loc"] not in squeezed]
-    return "\n".join(dict.fromkeys(_explain(problem, raw, sources) for problem in told))
+    shown = [problem for problem in problems if problem["type"] != "missing" or problem["loc"] not in squeezed]
+    return "\n".join(dict.fromkeys(_explain(problem, raw, sources) for problem in shown))
 
 
 def _explain(problem: Mapping[str, Any], raw: Mapping[str, Any], sources: Sources) -> str:
-    missing = problem["loc"][-1:] if problem["type"] == "missing" else ()
+    given = problem["input"]
     location = _written(raw, problem["loc"])
-    source = sources.of(location)
-    location = (*location, *missing)
+    source = sources.find(location)
+    location = (*location, *(problem["loc"][-1:] if problem["type"] == "missing" else ()))
     name = dotted(location) or "the configuration"
     if problem["type"] == "extra_forbidden":
         if location[-1] in rmldnn.KEYS:
-            return f"{source}: {name} is a key of the seed tool that is not supported: {rmldnn.KEYS[location[-1]]}"
-        return f"{source}: unknown key {name}{hints.explain(location, problem['input'])}"
+            return f"{source}: {name} is a key of rmldnn that is not supported: {rmldnn.KEYS[location[-1]]}"
+        return f"{source}: unknown key {name}{suggest_key(location, given)}"
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r})"
     message = re.sub(r"a valid dictionary or instance of \w+", "a mapping of keys to values", message)
-    if message.startswith(("Input should", "List should")):  # pydantic's own words; ours begin as they should
+    if message.startswith(("Input should", "List should")):  # pydantic's sentences follow the key
         message = message[0].lower() + message[1:]
-    if what := _foreign_value(problem, location):
-        message = f"{what}; {message}"
-    quoted = "; write it without quotes" if _is_quoted(problem) else ""
-    return f"{source}: {name}: {message}{_example(problem, location)}{given}{quoted}"
+    if unsupported := _unsupported_value(problem, location):
+        message = f"{unsupported}; {message}"
+    key = next((part for part in reversed(location) if isinstance(part, str)), "")
+    if problem["type"] in ("list_type", "too_short", "too_long") and key in _LISTS:
+        message += f", such as {_LISTS[key]}"
+    if not isinstance(given, dict | BaseModel):
+        message += f" (given: {given!r})"
+    is_number = problem["type"] in ("int_type", "float_type", "bool_type") and isinstance(given, str)
+    if is_number and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false", given.lower()):
+        message += "; write it without quotes"
+    return f"{source}: {name}: {message}"
 
 
-def _foreign_value(problem: Mapping[str, Any], location: Location) -> str | None:
-    """What a value is that rmldnn knows and this project does not, and why it does not; None for any other value."""
+def _unsupported_value(problem: Mapping[str, Any], location: Location) -> str | None:
+    """Return what a value is that rmldnn supports and this project does not, and why; None for any other value."""
     return rmldnn.VALUES.get((dotted(location), str(problem["input"]).lower()))
 
 
 def _written(raw: Any, location: Sequence[str | int]) -> Location:
-    """The part of a location that was written: pydantic's also names the kinds of values that it has tried."""
+    """Return the part of a location that was written: pydantic adds the types that it has tried."""
     found: list[str | int] = []
     for part in location:
         of_list = isinstance(raw, list) and isinstance(part, int) and part < len(raw)
@@ -110,26 +120,8 @@ def _written(raw: Any, location: Sequence[str | int]) -> Location:
     return tuple(found)
 
 
-def _example(problem: Mapping[str, Any], location: Location) -> str:
-    """What a right value looks like, where a list was expected."""
-    key, value = next((part for part in reversed(location) if isinstance(part, str)), ""), problem["input"]
-    if problem["type"] in ("list_type", "too_short", "too_long") and key in _LISTS:
-        if key in ("resize", "center_crop") and type(value) is int:
-            return f", such as [{value}, {value}]"
-        return f", such as {_LISTS[key]}"
-    return ""
-
-
-def _is_quoted(problem: Mapping[str, Any]) -> bool:
-    """True for a number, or true or false, in quotes."""
-    value = problem["input"]
-    if problem["type"] not in ("int_type", "float_type", "bool_type") or not isinstance(value, str):
-        return False
-    return re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false", value.lower()) is not None
-
-
 def explain_yaml(error: Exception, text: str) -> str:
-    """Return `:LINE: what is wrong` of a text that is not YAML."""
+    """Return `:LINE: what is wrong` for a text that is not YAML."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or " ".join(str(error).split()) or "not readable"
     if mark is None:
@@ -138,18 +130,15 @@ def explain_yaml(error: Exception, text: str) -> str:
     number = min(mark.line, len(lines) - 1)
     line, before = lines[number] if lines else "", next((each for each in lines[:number][::-1] if each.strip()), "")
     structural = "block end" in problem or "mapping values" in problem or "could not find expected ':'" in problem
+    squeezed = [each for each in (line, before) if re.fullmatch(r"\s*(- )?[A-Za-z_]\w*:[^\s/:].*", each)]
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in problem:
         problem = "it is indented with a tab; use blanks"
-    elif structural and (squeezed := next((each for each in (line, before) if _lacks_blank(each)), None)):
-        key, _, value = squeezed.strip().removeprefix("- ").partition(":")
+    elif structural and squeezed:
+        key, _, value = squeezed[0].strip().removeprefix("- ").partition(":")
         problem = f"a blank is missing after a colon: write `{key}: {value}`"
     elif structural and line.strip() and _indent(line) != _indent(before):
         problem = f"it is indented differently from the lines around it ({problem})"
     return f":{number + 1}: not valid YAML: {problem}"
-
-
-def _lacks_blank(line: str) -> bool:
-    return re.fullmatch(r"\s*(- )?[A-Za-z_]\w*:[^\s/:].*", line) is not None
 
 
 def _indent(line: str) -> int:
@@ -157,7 +146,7 @@ def _indent(line: str) -> int:
 
 
 def explain_missing(path: Path) -> str:
-    """Return why a path is no configuration file: it is a folder, or is not there; and which files may be meant."""
+    """Return why a path is not a configuration file, and which files may have been meant."""
     folder = path if path.is_dir() else path.parent
     what = "is a folder; name a file in it" if path.is_dir() else "no such configuration file"
     if not folder.is_dir():
@@ -166,16 +155,15 @@ def explain_missing(path: Path) -> str:
         there = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
     except OSError:
         there = []
-    near = [] if path.is_dir() else difflib.get_close_matches(path.name, there, n=1, cutoff=0.6)
-    if near or len(there) == 1:
-        return f"{what}; did you mean {_beside(folder, (near or there)[0])}?"
     if not there:
-        return f"{what}; there is no YAML or JSON file in {_beside(folder, '')}"
-    more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
-    return f"{what}; there are {', '.join(there[:_MOST_NAMED])}{more}"
+        return f"{what}; there is no YAML or JSON file in {_typed(folder)}"
+    near = [] if path.is_dir() else difflib.get_close_matches(path.name, there, n=1)
+    if near or len(there) == 1:
+        return f"{what}; did you mean {_typed(folder / (near or there)[0])}?"
+    more = f" and {len(there) - _MAX_FILES} more" if len(there) > _MAX_FILES else ""
+    return f"{what}; there are {', '.join(there[:_MAX_FILES])}{more}"
 
 
-def _beside(folder: Path, name: str) -> str:
-    """A path as one types it."""
-    path = folder / name
+def _typed(path: Path) -> str:
+    """Return a path as one types it."""
     return str(path) if path.is_absolute() or str(path).startswith("..") else f"./{path}"

@@ -1,138 +1,131 @@
-"""The part of the schema that says what is done to an image: the steps of `data.transforms`, masks among them.
-
-Every default of these steps stands in this file and nowhere else. Imports no TensorFlow.
-"""
+"""The transforms of a configuration, masks included: the steps of `data.transforms`. Imports no TensorFlow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from tfinpaint.config.base import Section
 
 Shape = tuple[int | None, int | None, int]  # height, width (None: differs from image to image), channels
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
-Positive = Annotated[int, Field(ge=1)]
-MOST_SIDE = 2**13  # of an image as a network sees it, pixels: 0.8 GB as float32
-Size = Annotated[list[Annotated[int, Field(ge=1, le=MOST_SIDE)]], Field(min_length=2, max_length=2)]
+MAX_SIDE = 2**13  # pixels of an image as the network receives it: 0.8 GB as float32
+MAX_RECTANGLES = 4096  # of a mask; more need gigabytes per batch, and cover an image anyway
+Size = Annotated[list[Annotated[int, Field(ge=1, le=MAX_SIDE)]], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareRange = Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=2, max_length=2)]
 PerChannel = float | list[float]
 Fill = Literal["black", "mean", "noise"]
-MOST_RECTANGLES = 4096  # of a mask; more take gigabytes for a batch, and cover an image anyway
 
 
 class _Mask(Section):
-    """What a mask erases from each image; the network sees the rest, and `fill` in the hole."""
+    """The region that is erased from each image, and what the network receives in its place."""
 
     fill: Fill = Field(
         "black",
-        description="what the network sees in the hole: black, the mean colour of the image's visible pixels, or noise "
-        "uniform in 0 to 1",
+        description="Values in the hole: black, the mean colour of the image's visible pixels, or noise uniform in "
+        "[0, 1).",
     )
 
 
 class RandomPatches(_Mask):
-    """Squares of one size at random places, as the seed tool cuts them."""
+    """Squares of one size at random positions, as in rmldnn."""
 
-    number: int | None = Field(None, ge=1, le=MOST_RECTANGLES, description="squares per image; they may overlap")
-    size: int = Field(ge=1, description="side of a square, pixels")
+    number: int | None = Field(None, ge=1, le=MAX_RECTANGLES, description="Number of squares, which may overlap.")
+    size: int = Field(ge=1, description="Side of a square in pixels.")
     area: float | None = Field(
-        None, gt=0, le=0.75, description="instead of number: squares are added up to this share of the image"
+        None, gt=0, le=0.75, description="Instead of `number`: fraction of the image up to which squares are added."
     )
 
     @model_validator(mode="after")
-    def _number_or_area(self) -> RandomPatches:
+    def _check_limit(self) -> RandomPatches:
         if (self.number is None) == (self.area is None):
-            raise ValueError("expected number (of squares) or area (share of the image), one of the two")
+            raise ValueError("expected either number (of squares) or area (fraction of the image)")
         return self
 
 
 class Center(_Mask):
-    """The middle of each image (Context Encoders, section 3.3, central region)."""
+    """The centre of each image (Context Encoders, section 3.3, central region)."""
 
-    side: float = Field(0.5, gt=0, lt=1, description="share of the image's height and of its width")
+    side: float = Field(0.5, gt=0, lt=1, description="Sides of the hole as a fraction of the image's height and width.")
 
 
 class RandomBlock(_Mask):
-    """Rectangles of random sides at random places (Context Encoders, section 3.3, random block)."""
+    """Rectangles of random size at random positions (Context Encoders, section 3.3, random block)."""
 
     side: ShareRange = Field(
-        [0.1, 0.3], description="least and greatest side of a block, drawn per block, as shares of height and width"
+        [0.1, 0.3],
+        description="Range of a rectangle's sides, drawn per rectangle, as fractions of the image's height and width.",
     )
     number: int | None = Field(
-        None, ge=1, le=MOST_RECTANGLES, description="blocks per image instead of up to an area; they may overlap"
+        None, ge=1, le=MAX_RECTANGLES, description="Instead of `area`: number of rectangles, which may overlap."
     )
     area: float | None = Field(
         None,
         gt=0,
         le=0.75,
-        description="blocks are added up to this share of the image; null: 0.25, unless number is given",
+        description="Fraction of the image up to which rectangles are added; null: 0.25, unless `number` is given.",
     )
 
     @model_validator(mode="after")
-    def _one_limit(self) -> RandomBlock:
-        _refuse_falling("side", self.side)
+    def _check_limit(self) -> RandomBlock:
+        _check_range("side", self.side)
         if self.number is not None and self.area is not None:
-            raise ValueError("expected number (of blocks) or area (share of the image), one of the two")
+            raise ValueError("expected either number (of rectangles) or area (fraction of the image)")
         return self
 
     @property
     def limit(self) -> float:
-        """The share of the image up to which blocks are added, where their number is not given."""
+        """The fraction of the image up to which rectangles are added if `number` is not given."""
         return 0.25 if self.area is None else self.area
 
 
 class RandomRegion(_Mask):
-    """Free-form shapes, new ones for each image (Context Encoders, section 3.3, random region)."""
+    """Free-form shapes, different for each image (Context Encoders, section 3.3, random region)."""
 
-    area: ShareRange = Field([0.2, 0.3], description="least and greatest share of the image, drawn per image")
+    area: ShareRange = Field(
+        [0.2, 0.3], description="Range of the hole's area, drawn per image, as a fraction of the image."
+    )
 
     @model_validator(mode="after")
-    def _rising(self) -> RandomRegion:
-        _refuse_falling("area", self.area)
+    def _check_area(self) -> RandomRegion:
+        _check_range("area", self.area)
         return self
 
 
 class Grid(_Mask):
-    """A share of the cells of a grid (He et al., Masked Autoencoders, arXiv 2111.06377, section 3)."""
+    """Random cells of a grid (He et al., Masked Autoencoders, arXiv 2111.06377, section 3)."""
 
-    size: int = Field(16, ge=1, description="side of a cell, pixels; it divides height and width")
+    size: int = Field(16, ge=1, description="Side of a cell in pixels, a divisor of the image's height and width.")
     ratio: float = Field(
-        0.75, gt=0, lt=1, description="share of the cells, rounded to whole cells, the same number each time"
+        0.75, gt=0, lt=1, description="Fraction of the cells to erase, the same number of cells in each image."
     )
 
 
-def _refuse_falling(name: str, limits: list[float]) -> None:
+def _check_range(name: str, limits: list[float]) -> None:
     if limits[0] > limits[1]:
-        raise ValueError(f"{name}: the first of the two must not be the greater one")
+        raise ValueError(f"{name}: the first value must not be greater than the second")
 
 
 MASKS = ("random_patches", "center", "random_block", "random_region", "grid")
 
 
 class Normalize(Section):
-    mean: PerChannel = Field(0.0, description="subtracted from the values, which are 0 to 1; or one per channel")
-    std: PerChannel = Field(1.0, description="then divided by; or one per channel")
+    """(value - mean) / std, for all channels or for each."""
+
+    mean: PerChannel = Field(
+        0.0, description="Subtracted from the values, which are in [0, 1]; may be a list with one number per channel."
+    )
+    std: PerChannel = Field(
+        1.0, description="Divisor after the subtraction; may be a list with one number per channel."
+    )
 
     @field_validator("std")
     @classmethod
-    def _not_zero(cls, std: PerChannel) -> PerChannel:
+    def _check_std(cls, std: PerChannel) -> PerChannel:
         if 0 in (std if isinstance(std, list) else [std]):
-            raise ValueError("a standard deviation of 0 cannot be divided by")
+            raise ValueError("a standard deviation must not be 0")
         return std
 
 
@@ -145,25 +138,31 @@ ColorCode = Literal[
 class Transform(Section):
     """One step of a list of transforms: a mapping with exactly one key."""
 
-    resize: Size | None = Field(None, description="[width, height] in pixels; bilinear, anti-aliased")
-    center_crop: Size | None = Field(None, description="[width, height] in pixels, cut out at the centre")
+    resize: Size | None = Field(None, description="Resize to [width, height] in pixels; bilinear with anti-aliasing.")
+    center_crop: Size | None = Field(None, description="Crop [width, height] in pixels at the centre.")
     jitter_crop: Share | None = Field(
-        None, description="C: cut c S / 2 pixels off each side, S the image's extent, c uniform in [0, C) per side"
+        None,
+        description="C: crop c * S / 2 pixels from each side, S being the image's extent and c uniform in [0, C) "
+        "per side.",
     )
-    random_horizontal_flip: Share | None = Field(None, description="probability of mirroring left to right")
-    random_vertical_flip: Share | None = Field(None, description="probability of mirroring top to bottom")
+    random_horizontal_flip: Share | None = Field(None, description="Probability of a horizontal flip.")
+    random_vertical_flip: Share | None = Field(None, description="Probability of a vertical flip.")
     random_zoom: Share | None = Field(
-        None, description="C: zoom in until c S / 2 pixels are lost on every side, c uniform in [0, C) per image"
+        None,
+        description="C: zoom in about the centre until c * S / 2 pixels are lost on each side, S being the image's "
+        "extent and c uniform in [0, C) per image.",
     )
-    rotate: float | None = Field(None, description="degrees clockwise about the centre; 0 where nothing comes from")
+    rotate: float | None = Field(
+        None, description="Rotate clockwise about the centre, in degrees; uncovered pixels become 0."
+    )
     random_rotate: Annotated[float, Field(ge=0, le=180)] | None = Field(
-        None, description="A: rotate by degrees uniform in [-A, A]"
+        None, description="A: rotate by an angle uniform in [-A, A], in degrees."
     )
     convert_color: ColorCode | None = Field(
-        None, description="OpenCV's name of a conversion; values stay 0 to 1 (hue too)"
+        None, description="Colour conversion, as OpenCV names it; all values stay in [0, 1], hue too."
     )
     normalize: Normalize | None = None
-    grayscale: Literal[True] | None = Field(None, description="one channel, the luma of RGB")
+    grayscale: Literal[True] | None = Field(None, description="Convert RGB to one channel (luma).")
     random_patches: RandomPatches | None = None
     center: Center | None = None
     random_block: RandomBlock | None = None
@@ -172,49 +171,50 @@ class Transform(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_empty_mask(cls, given: Any) -> Any:
+    def _refuse_empty_mask(cls, given: Any) -> Any:
         for name in MASKS if isinstance(given, dict) and len(given) == 1 else ():
             if name in given and given[name] is None:
                 raise ValueError(f"{name} is empty; for its defaults write `{name}: {{}}`")
         return given
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Transform:
+    def _check_one_key(self) -> Transform:
         given = [name for name in self.model_fields_set if getattr(self, name) is not None]
         if len(given) != 1 or len(self.model_fields_set) != 1:
             raise ValueError(f"expected exactly one of {', '.join(Transform.model_fields)}")
         return self
 
     @model_serializer(mode="wrap")
-    def _only_the_one(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in serialise(self).items() if name in self.model_fields_set}
+    def _write_one_key(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
 
     @property
     def kind(self) -> str:
+        """The one key."""
         return next(iter(self.model_fields_set))
 
     @property
     def section(self) -> Any:
-        """What the one key holds: a number, a name or a section of its own."""
+        """The value of the one key: a number, a name or a section."""
         return getattr(self, self.kind)
 
     @property
     def changes_values(self) -> bool:
-        """True for a step that changes values and not places; masks pass it by."""
+        """True for a step that changes values but moves no pixels; label maps skip it."""
         return self.kind in ("convert_color", "normalize", "grayscale")
 
     @property
     def erases(self) -> bool:
-        """True for a mask: it makes input and target apart."""
+        """True for a mask, after which input and target differ."""
         return self.kind in MASKS
 
     @property
     def is_random(self) -> bool:
-        """True for an augmentation, which evaluation leaves out."""
+        """True for an augmentation, which evaluation skips."""
         return self.kind == "jitter_crop" or (self.kind.startswith("random_") and not self.erases)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """The shape of an image after this step."""
+        """Return the shape of an image of this shape after the step."""
         height, width, channels = shape
         if size := self.resize or self.center_crop:
             return size[1], size[0], channels
@@ -226,7 +226,7 @@ class Transform(Section):
 
 
 def shape_after(steps: Sequence[Transform], channels: int) -> Shape:
-    """The shape of an image of any size after these steps."""
+    """Return the shape of an image of any size after these steps."""
     shape: Shape = (None, None, channels)
     for step in steps:
         shape = step.shape_after(shape)

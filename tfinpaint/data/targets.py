@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfinpaint.config.schema import Loss
+from tfinpaint.config.loss import Loss
 
 VARIANCE_FLOOR = 1e-6  # under the root, for cells of one colour; values are 0 to 1
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.config.schema import Distributed
+from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.environment import (
     launched_local_size,

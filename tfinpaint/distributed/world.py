@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint.config.schema import Distributed
+from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.environment import threads_per_rank
 from tfinpaint.distributed.failures import hosts_changed, raise_if_rank_lost, report_task, wait_for_ranks
 from tfinpaint.errors import UserError

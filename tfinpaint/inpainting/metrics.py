@@ -50,7 +50,7 @@ def measure_restoration(batch: Mapping[str, tf.Tensor], outputs: tf.Tensor) -> d
     Args:
         batch: "originals", the true images, float32 [batch, height, width, channels], 0 to 1; and "mask", float32
             [batch, height, width, 1], 1 in the hole, 0 outside; every image has a hole. Height and width are at least
-            `config.schema.LEAST_MEASURED_SIDE` pixels.
+            `config.schema.MIN_SSIM_SIDE` pixels.
         outputs: the network's, of the originals' shape and any float type; clipped to 0 and 1.
 
     Returns:

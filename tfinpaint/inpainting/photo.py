@@ -142,7 +142,7 @@ def _nearest_entries(palette: np.ndarray, entries: np.ndarray, colours: np.ndarr
 
 
 def read_photo(path: Path) -> Photo:
-    """Read an image of up to `config.schema.USUAL_MPIXELS` megapixels.
+    """Read an image of up to `config.sections.DEFAULT_MPIXELS` megapixels.
 
     Raises:
         UserError: The file does not exist or cannot be decoded.

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfinpaint.batch import Batch
-from tfinpaint.config.schema import Loss
+from tfinpaint.config.loss import Loss
 from tfinpaint.errors import UserError
 
 PerExample = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets, outputs) -> float32 [batch]

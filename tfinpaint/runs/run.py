@@ -21,7 +21,8 @@ from tfinpaint.checkpoint.find import epoch_and_step, find_best, find_checkpoint
 from tfinpaint.checkpoint.header import Header, Kind, SavedProgress
 from tfinpaint.checkpoint.reader import read_header, read_progress
 from tfinpaint.checkpoint.store import find_newest_intact
-from tfinpaint.config.loader import as_values, differences, dump_config, has_key, read_values
+from tfinpaint.config.diff import as_values, differences, has_key
+from tfinpaint.config.loader import dump_config, read_values
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError

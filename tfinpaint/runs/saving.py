@@ -19,7 +19,7 @@ from tfinpaint.checkpoint.async_writer import AsyncWriter
 from tfinpaint.checkpoint.header import RankState, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState
 from tfinpaint.cli.command import EXIT_INTERRUPTED, resume_command
-from tfinpaint.config.loader import as_values
+from tfinpaint.config.diff import as_values
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.failures import HostsChangedError
 from tfinpaint.errors import StoppedError, UserError

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tfinpaint.checkpoint.header import OptimizerSlot, SavedProgress
 from tfinpaint.checkpoint.store import optimizer_state
-from tfinpaint.config.schema import DiscriminatorOptimizer, Optimizer
+from tfinpaint.config.optimizer import DiscriminatorOptimizer, Optimizer
 from tfinpaint.errors import UserError
 from tfinpaint.models.trainable import named_variables, names_in
 from tfinpaint.train.optimizers import build_optimizer

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.config.schema import Optimizer
+from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.train.schedules import LrScaling, _Scaled, learning_rate
 
 ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no key for it

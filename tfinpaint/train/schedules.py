@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfinpaint.config.schema import LrScheduler, Optimizer
+from tfinpaint.config.optimizer import LrScheduler, Optimizer
 
 
 class LrScaling(NamedTuple):

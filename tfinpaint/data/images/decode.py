@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from tfinpaint.config.schema import MOST_MPIXELS, USUAL_MPIXELS
+from tfinpaint.config.sections import DEFAULT_MPIXELS, MAX_MPIXELS
 from tfinpaint.config.transforms import Transform, shape_after
 from tfinpaint.data.images import tiff
 from tfinpaint.data.images.signatures import LOOKED_AT, begins_as, unsupported_format, what_it_is
@@ -33,7 +33,7 @@ MOST_FILE_BYTES = 2**32  # of any file that is read; a TIFF cannot have more
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image is a bad image
 # The limit that users set is looked at here. Pillow's own warns of large photographs; it remains for what a decoder
 # allocates before its image's size is known here.
-Image.MAX_IMAGE_PIXELS = int(MOST_MPIXELS * 10**6) // 2  # it refuses what has more than twice of it
+Image.MAX_IMAGE_PIXELS = int(MAX_MPIXELS * 10**6) // 2  # it refuses what has more than twice of it
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata, without the file's name
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # the same
@@ -59,7 +59,7 @@ class Reading:
         channels: 3 (RGB) or 1 (luma, or a mask's values).
         is_mask: pixels are integers: they are neither scaled nor interpolated.
         classes: values of a mask are 0 to classes - 1; None: anything goes.
-        max_mpixels: `data.max_image_mpixels`; None: USUAL_MPIXELS, for what has no configuration.
+        max_mpixels: `data.max_image_mpixels`; None: DEFAULT_MPIXELS, for what has no configuration.
     """
 
     steps: tuple[Transform, ...] = ()
@@ -226,7 +226,7 @@ def _is_unsupported(error: Exception) -> bool:
 
 def _check_pixels(width: int, height: int, max_mpixels: float | None, of: str = "") -> None:
     """Refuse what is too large, before any of it is decoded."""
-    mpixels, limit = width * height / 1e6, max_mpixels or USUAL_MPIXELS
+    mpixels, limit = width * height / 1e6, max_mpixels or DEFAULT_MPIXELS
     if mpixels > limit:
         allowed = f"data.max_image_mpixels allows {limit:g}" if max_mpixels else f"at most {limit:g}"
         raise UnreadableImageError(f"oversized: {of}{width} x {height} is {mpixels:.6g} Mpixel, {allowed}")
@@ -291,7 +291,7 @@ class _Pixels:
                 self._changed.notify_all()
 
 
-_AT_ONCE = _Pixels(int(USUAL_MPIXELS * 1e6))
+_AT_ONCE = _Pixels(int(DEFAULT_MPIXELS * 1e6))
 
 
 def _in_words(error: Exception) -> str:
@@ -301,7 +301,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"unreadable: {error.strerror}"
     if isinstance(error, Image.DecompressionBombError):
-        return f"oversized: more than {MOST_MPIXELS:g} Mpixel, which no configuration allows"
+        return f"oversized: more than {MAX_MPIXELS:g} Mpixel, which no configuration allows"
     words = str(error) or type(error).__name__
     if _is_unsupported(error):
         return f"unsupported: {words.removeprefix('Unsupported ')}; {SUPPORTED_PIXELS}"

@@ -61,7 +61,7 @@ PARTS: dict[str, dict[str, Any]] = {
     },
 }
 
-MOST_WEIGHTS = 2**28  # 1 GiB as float32; VGG19 has half of that
+MAX_WEIGHTS = 2**28  # 1 GiB as float32; VGG19 has half of that
 MOST_OUTPUTS = 2**28  # numbers that a layer makes of one image
 
 ANY = object()
@@ -77,7 +77,7 @@ DROPPED: dict[str, dict[str, Any]] = {
 }
 
 
-def build_network(network: dict[str, Any], origin: str = "layers", most_weights: int = MOST_WEIGHTS) -> keras.Model:
+def build_network(network: dict[str, Any], origin: str = "layers", most_weights: int = MAX_WEIGHTS) -> keras.Model:
     """Build what `read_network` returned, with new weights.
 
     The layers follow the global dtype policy, whatever the description says, so that `precision` decides; the output
@@ -98,7 +98,7 @@ def build_network(network: dict[str, Any], origin: str = "layers", most_weights:
     network = canonical(network, origin)
     by_name = {layer["name"]: layer for layer in network["layers"]}
     (input_name, *_), (output_name, output_call, _) = network["input_layers"][0], network["output_layers"][0]
-    made, budget = {}, _Budget(min(most_weights, MOST_WEIGHTS))
+    made, budget = {}, _Budget(min(most_weights, MAX_WEIGHTS))
     for name, layer in by_name.items():  # in the file's order, in which the seeds of new weights are drawn
         with blamed_on(layer, origin):
             made[name] = _make_layer(layer, {"dtype": "float32"} if name == output_name else {})

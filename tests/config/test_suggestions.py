@@ -3,7 +3,7 @@
 import pytest
 from test_loader import load
 
-from tfinpaint.config import hints
+from tfinpaint.config import suggestions
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import ConfigError
 
@@ -57,7 +57,7 @@ def message(tmp_path, text, *overrides):
 )
 def test_the_key_that_was_meant_is_found(key, meant):
     location = [int(part) if part.isdecimal() else part for part in key.split(".")]
-    assert hints.explain(location) == f"; did you mean {meant}?"
+    assert suggestions.suggest_key(location) == f"; did you mean {meant}?"
 
 
 @pytest.mark.parametrize(
@@ -76,18 +76,18 @@ def test_the_key_that_was_meant_is_found(key, meant):
     ],
 )
 def test_where_no_key_is_near_something_true_is_said(key, words):
-    assert hints.explain(key.split(".")).startswith(words)
+    assert suggestions.suggest_key(key.split(".")).startswith(words)
 
 
 def test_other_names_lead_to_keys_that_exist_and_are_not_keys_themselves():
-    assert set(hints._OTHER_NAMES.values()) <= set(hints._PATHS)
-    assert not set(hints._OTHER_NAMES) & set(hints._PATHS)
-    for path in hints._PATHS:  # moved to a place where it is not, a key is never suggested for itself
+    assert set(suggestions._OTHER_NAMES.values()) <= set(suggestions._PATHS)
+    assert not set(suggestions._OTHER_NAMES) & set(suggestions._PATHS)
+    for path in suggestions._PATHS:  # moved to a place where it is not, a key is never suggested for itself
         *_, name = path.split(".")
         for parents in ([], ["data"], ["optimizer"], ["model"]):
-            if name not in hints.keys_at(parents):
-                said = hints.explain([*parents, name])
-                assert hints.dotted([*parents, name]) not in said.partition("did you mean ")[2].rstrip("?").split(
+            if name not in suggestions.keys_at(parents):
+                said = suggestions.suggest_key([*parents, name])
+                assert suggestions.dotted([*parents, name]) not in said.partition("did you mean ")[2].rstrip("?").split(
                     " or "
                 )
 

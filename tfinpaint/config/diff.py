@@ -1,0 +1,68 @@
+"""A configuration as plain values, and what differs between those of two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfinpaint.config.schema import Config
+
+# Keys that a resumed run may change freely: where and when it writes, and what does not affect the results.
+_FREE = (
+    "workdir",
+    "outfile",
+    "output_format",
+    "figures_interval",
+    "checkpoints.save",
+    "checkpoints.interval",
+    "checkpoints.interval_steps",
+    "checkpoints.interval_minutes",
+    "checkpoints.keep",
+    "data.preload",
+    "data.max_bad_images",
+    "data.test_output_path",
+    "distributed.fusion_threshold_mb",
+    "distributed.cycle_time_ms",
+    "distributed.cache_capacity",
+    "distributed.autotune",
+    "distributed.timeline",
+    "distributed.heartbeat_timeout_s",
+    "distributed.stall_timeout_s",
+)
+
+
+def as_values(config: Config) -> dict[str, Any]:
+    """Return the configuration as JSON values, with every default spelled out."""
+    return config.model_dump(mode="json")
+
+
+def flat_values(section: Any, name: str = "") -> dict[str, Any]:
+    """Return dotted key -> value of a nested mapping; a list is one value."""
+    if not isinstance(section, Mapping):
+        return {name: section}
+    parts = [flat_values(value, f"{name}.{key}" if name else str(key)) for key, value in section.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def has_key(values: Mapping[str, Any], name: str) -> bool:
+    """Return True if a configuration has a key or a section of this dotted name."""
+    return any(key == name or key.startswith(f"{name}.") for key in flat_values(values))
+
+
+def differences(before: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
+    """Return dotted key -> (value before, value now) of the keys that would change the results of a resumed run.
+
+    Args:
+        before: the configuration of the run so far, from `as_values`.
+        config: the configuration to resume it with.
+    """
+    free = {*_FREE, *(() if _has_cosine(config) else ("num_epochs",))}
+    then, now = flat_values(before), flat_values(as_values(config))
+    keys = [key for key in {**now, **then} if key not in free]
+    return {key: (then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)}
+
+
+def _has_cosine(config: Config) -> bool:
+    """Return True if a learning rate depends on the length of the run."""
+    optimizers = [config.optimizer, *([config.loss.adversarial.optimizer] if config.loss.adversarial else [])]
+    return any(each.lr_scheduler is not None and each.lr_scheduler.type == "Cosine" for each in optimizers)

@@ -112,16 +112,15 @@ def _check_batches(config: Config, ranks: int) -> None:
     keys = {"batch_size": (data.input_path, config.accumulate_steps), "test_batch_size": (data.test_input_path, 1)}
     for key, (path, parts) in keys.items():
         batch = getattr(data, key)
-        of, divisor, by = "all ranks", ranks * parts, f"the number of ranks, {ranks}"
+        of, divisor, by = "over all ranks", ranks * parts, f"the number of ranks, {ranks}"
         if data.batch_size_per_rank:
-            of, divisor, by = "each rank", parts, f"accumulate_steps, {parts}"
+            of, divisor, by = "of each rank", parts, f"accumulate_steps, {parts}"
         elif parts > 1:
             by = f"the number of ranks times accumulate_steps, {ranks} x {parts}"
         if path and batch % divisor:
             near = sorted({max(divisor, batch // divisor * divisor), (batch // divisor + 1) * divisor})
             raise ConfigError(
-                f"data.{key} {batch} is the batch of {of} and must be divisible by {by}; use "
-                f"{' or '.join(map(str, near))}"
+                f"data.{key} {batch} is the batch {of} and must be divisible by {by}; use {' or '.join(map(str, near))}"
             )
 
 

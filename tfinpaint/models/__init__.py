@@ -1,1 +1,1 @@
-"""The networks and their losses. Nothing here knows about files, data or ranks."""
+"""The networks and their losses. Nothing here opens a file except `keras_json`, and nothing knows about ranks."""

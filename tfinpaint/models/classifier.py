@@ -7,11 +7,11 @@ from keras import layers
 
 from tfinpaint.models.layer_names import file_name
 
-HEAD = "dense_1"  # the seed tool's name for it
+HEAD = "dense_1"  # its name in rmldnn
 
 
 def build_classifier(encoder: keras.Model, classes: int) -> keras.Model:
-    """Flatten the encoder's features and classify them by one dense softmax layer.
+    """Return a classifier: the flattened features of an encoder and one dense softmax layer.
 
     Returns:
         Model from [batch, height, width, 3] to class probabilities [batch, classes], float32.
@@ -23,8 +23,9 @@ def build_classifier(encoder: keras.Model, classes: int) -> keras.Model:
 
 
 def head_layers(model: keras.Model) -> list[str]:
-    """Return the names of the layers of a classifier whose weights belong to its classes: the last one that mixes
-    channels, such as a dense one, and what comes after it.
+    """Return the names of the layers of a classifier whose weights depend on its classes.
+
+    These are the last layer that mixes channels, such as a dense one, and the layers after it.
     """
     found = []
     for layer in reversed([layer for layer in model.layers if layer.weights]):

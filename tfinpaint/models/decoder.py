@@ -1,4 +1,4 @@
-"""The context encoder: the shared encoder, a bottleneck if wanted, and a decoder of transposed convolutions."""
+"""The context encoder: the shared encoder, an optional bottleneck, and a decoder of transposed convolutions."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-DECODER_FILTERS = (512, 256, 128, 64)  # of the hidden layers; the last has the image's channels
+DECODER_FILTERS = (512, 256, 128, 64)  # of the hidden layers; the last layer has the channels of the image
 
 
 def build_inpainter(
     encoder: keras.Model, channels: int = 3, *, bottleneck: str | None = None, activation: str = "sigmoid"
 ) -> keras.Model:
-    """Put the decoder on an encoder: 5 times Conv2DTranspose 4x4 / 2, each with a ReLU but the last.
+    """Return an encoder followed by a decoder of five transposed convolutions, 4x4 with stride 2.
 
-    The scheme is that of Context Encoders (Pathak et al., arXiv 1604.07379, section 3.1).
+    All of them except the last have a ReLU, as in Context Encoders (Pathak et al., arXiv 1604.07379, section 3.1).
 
     Args:
-        channels: of the images made.
-        bottleneck: what lies between encoder and decoder. None: nothing, as in the seed tool. "channelwise": the
-            paper's channel-wise fully-connected layer, so that every part of the image can tell every other, and a
-            1x1 convolution that mixes the maps. The paper names no activation for these two; here each has a ReLU, as
-            the decoder's layers have.
-        activation: of the output: "sigmoid" for targets from 0 to 1, "linear" for any others.
+        encoder: model from [batch, height, width, channels] to [batch, height / 32, width / 32, maps].
+        channels: number of channels of the output images.
+        bottleneck: None, as in rmldnn, or "channelwise": the paper's channel-wise fully-connected layer, which
+            propagates information across the image, and a 1x1 convolution that mixes the feature maps. The paper
+            names no activation for these two; here each has a ReLU, as the layers of the decoder have.
+        activation: of the output: "sigmoid" for targets in [0, 1], "linear" for any others.
 
     Returns:
-        Model from the encoder's input to [batch, height, width, channels], 0 to 1 or, where linear, any value, in
-        float32 whatever the precision policy.
+        Model from the encoder's input to [batch, height, width, channels], float32 under any precision policy.
     """
     assert bottleneck in (None, "channelwise")
     x = encoder.output
@@ -45,14 +44,14 @@ def build_inpainter(
 
 
 class ChannelwiseDense(layers.Layer):
-    """Each feature map fully connected to itself, none to another; then a ReLU.
+    """A layer that fully connects each feature map with itself and not with others, followed by a ReLU.
 
-    The layer of Context Encoders (arXiv 1604.07379, section 3.1): m maps of n = height * width positions take m n^2
-    weights, where a dense layer would take m^2 n^2; and a bias for each output, m n. Takes and gives
-    [batch, height, width, maps], height and width being those of the first call.
+    It is the channel-wise layer of Context Encoders (arXiv 1604.07379, section 3.1): m maps of n = height * width
+    positions have m n^2 weights instead of the m^2 n^2 of a dense layer, and a bias for each output. Input and output
+    are [batch, height, width, maps]; height and width are fixed by the first call.
 
     Attributes:
-        kernel: float32 [maps, n, n], from position to position, counted row by row.
+        kernel: float32 [maps, n, n], from input to output position, in row-major order.
         bias: float32 [n, maps].
     """
 
@@ -61,8 +60,8 @@ class ChannelwiseDense(layers.Layer):
         assert height
         assert width
         positions = height * width
-        # Glorot's uniform distribution for what each output sums, the positions of one map. Keras' own initializer
-        # would take the maps, the first axis, for more inputs and outputs.
+        # Glorot's uniform distribution: each output sums the positions of one map. Keras's own initializer would count
+        # the maps, the first axis, as further inputs and outputs.
         limit = (6 / (positions + positions)) ** 0.5
         self.kernel = self.add_weight(
             shape=(maps, positions, positions),
@@ -82,5 +81,5 @@ class ChannelwiseDense(layers.Layer):
 
 
 def encoder_part(inpainter: keras.Model, output_layer: str) -> keras.Model:
-    """The encoder inside a context encoder: a model over the same variables."""
+    """Return the encoder inside a context encoder: a model that shares its variables."""
     return keras.Model(inpainter.input, inpainter.get_layer(output_layer).output, name="encoder")

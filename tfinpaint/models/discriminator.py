@@ -1,4 +1,4 @@
-"""The adversarial term of a context encoder: a network that tells real parts from generated ones, and both losses."""
+"""The discriminator of the joint loss, which distinguishes real from restored regions, and both adversarial losses."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-LEAK = 0.2  # slope of LeakyReLU below 0
-EPSILON = 1e-3  # of the norms; with 1e-5 an all-black region, without variance, has gradients 1000 times as large
+LEAK = 0.2  # slope of LeakyReLU for negative values
+EPSILON = 1e-3  # of the group norms; with 1e-5, a black region (variance 0) has gradients 1000 times larger
 
 
 def build_discriminator(height: int, width: int, channels: int, *, filters: int = 64) -> keras.Model:
-    """Four convolutions 4x4 / 2 with LeakyReLU, and one dense layer, with random weights.
+    """Return a discriminator with random weights: four 4x4 convolutions with stride 2 and LeakyReLU, and a dense layer.
 
-    The discriminator of DCGAN (Radford et al., arXiv 1511.06434, sections 3 and 4: all-convolutional, no normalisation
-    of the first layer, weights from a normal distribution of deviation 0.02), as Context Encoders use it (Pathak et
-    al., arXiv 1604.07379, section 3.2).
-
-    One deviation: where DCGAN has batch norm, this has group norm (Wu and He, arXiv 1803.08494; half of `filters`
-    groups, 32 by default). An image's score then does not depend on the other images of its batch, so that several
-    ranks, each with its share of a batch, train as one.
+    It is the discriminator of DCGAN (Radford et al., arXiv 1511.06434, sections 3 and 4: all-convolutional, no
+    normalisation in the first layer, weights from a normal distribution with standard deviation 0.02), as used in
+    Context Encoders (Pathak et al., arXiv 1604.07379, section 3.2), with one difference: group norm (Wu and He, arXiv
+    1803.08494; `filters` / 2 groups) replaces batch norm. The score of an image is then independent of the other
+    images of its batch, so that several ranks, each with its share of a batch, train as one.
 
     Args:
-        height, width: of the images, pixels.
+        height, width: of the images, in pixels.
         channels: of the images.
-        filters: of the first convolution, even; each further one has twice as many: 64, 128, 256, 512.
+        filters: of the first convolution, even; each following convolution has twice as many: 64, 128, 256, 512.
 
     Returns:
-        Model from [batch, height, width, channels], 0 to 1 and black outside the region to be judged, to logits
-        [batch], above 0 where the region looks real: float32 whatever the precision policy.
+        Model from [batch, height, width, channels], values in [0, 1] and black outside the region to score, to logits
+        [batch], positive if the region looks real: float32 under any precision policy.
     """
     image = x = layers.Input((height, width, channels), name="discriminator_input")
     for number in range(1, 5):
@@ -50,40 +48,40 @@ def build_discriminator(height: int, width: int, channels: int, *, filters: int 
 
 
 def _initializer() -> keras.Initializer:
-    """One for each layer: an initializer draws the same numbers whenever it is called."""
+    """Return a new initializer for each layer, because an initializer draws the same numbers at every call."""
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
 def discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-    """-(log D(real) + log(1 - D(fake))) of each pair, in nats: the negative of Context Encoders' equation (2).
+    """Return -(log D(real) + log(1 - D(fake))) of each pair, in nats: the negative of Context Encoders' equation (2).
 
-    D is the sigmoid of the logit. Computed from the logits, so that it stays finite, and its gradient right, where the
-    sigmoid is rounded to 0 or 1.
+    D is the sigmoid of the logit. The loss is computed from the logits, so that loss and gradient stay correct when the
+    sigmoid rounds to 0 or 1.
 
     Args:
-        real_logits, fake_logits: [batch], of the originals and of what the context encoder made of them.
+        real_logits, fake_logits: [batch], of the original and of the restored regions.
 
     Returns:
-        float32 [batch], 0 or more; 2 log 2 where the discriminator cannot tell.
+        float32 [batch], non-negative; 2 log 2 if the discriminator cannot distinguish them.
     """
     return _minus_log_sigmoid(real_logits) + _minus_log_sigmoid(-fake_logits)
 
 
 def generator_loss(fake_logits: tf.Tensor) -> tf.Tensor:
-    """-log D(fake) of each image, in nats: small where the discriminator takes it for real.
+    """Return -log D(fake) of each image, in nats: small if the discriminator classifies it as real.
 
-    The non-saturating form of Goodfellow et al., arXiv 1406.2661, section 3: log(1 - D(fake)), which the equation has
-    the generator minimise, is nearly flat as long as the discriminator sees through it.
+    This is the non-saturating form of Goodfellow et al., arXiv 1406.2661, section 3: log(1 - D(fake)), which the
+    generator minimises in equation (2), has almost no gradient while the discriminator is right.
 
     Args:
         fake_logits: [batch].
 
     Returns:
-        float32 [batch], 0 or more.
+        float32 [batch], non-negative.
     """
     return _minus_log_sigmoid(fake_logits)
 
 
 def _minus_log_sigmoid(logits: tf.Tensor) -> tf.Tensor:
-    """log(1 + exp(-logit)): 1 - sigmoid(logit) is sigmoid(-logit)."""
+    """Return log(1 + exp(-logit)); note that 1 - sigmoid(logit) is sigmoid(-logit)."""
     return tf.nn.softplus(-tf.cast(logits, tf.float32))

@@ -1,11 +1,11 @@
-"""The encoder that both tasks share. It alone names the shared layers, so equal names hold by construction."""
+"""The encoder that both tasks share. Its layers are named here only, so that names match by construction."""
 
 from __future__ import annotations
 
 import keras
 from keras import layers
 
-# Where each encoder can be cut: before its last add (the seed tool's choice) or after its last ReLU.
+# Where each encoder can end: before its last addition (as in rmldnn) or after its last ReLU.
 OUTPUT_LAYERS = {
     "resnet50": {"before_add": "conv5_block3_3_bn", "after_relu": "conv5_block3_out"},
     "tiny": {"before_add": "conv5_block1_3_bn", "after_relu": "conv5_block1_out"},
@@ -15,17 +15,17 @@ MAPS = {"resnet50": 2048, "tiny": 128}  # channels of the output
 
 
 def build_encoder(encoder: str, output: str, height: int, width: int, channels: int = 3) -> keras.Model:
-    """A convolutional encoder with random weights.
+    """Return a convolutional encoder with random weights.
 
     Args:
-        encoder: "resnet50" (He et al., arXiv 1512.03385, as in keras.applications) or "tiny" (one bottleneck block a
-            stage and 1/16 of the filters, for tests).
+        encoder: "resnet50" (He et al., arXiv 1512.03385, as in keras.applications) or "tiny" (one bottleneck block
+            per stage and 1/16 of the filters, for tests).
         output: "before_add" or "after_relu".
-        height, width: of the images, pixels; multiples of 32.
+        height, width: of the images, in pixels; multiples of 32.
         channels: of the images.
 
     Returns:
-        Model from [batch, height, width, channels], 0 to 1, to [batch, height / 32, width / 32, channels].
+        Model from [batch, height, width, channels], values in [0, 1], to [batch, height / 32, width / 32, channels].
     """
     if encoder == "resnet50":
         whole = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(height, width, channels))

@@ -1,4 +1,4 @@
-"""What the joint loss adds to a reconstruction: a discriminator that learns along, and distances of features."""
+"""The additional terms of the joint loss: a discriminator that is trained alongside, and distances of features."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tfinpaint.models.features import feature_distance
 
 @dataclass(frozen=True)
 class AdversarialTerm:
-    """The discriminator of the joint loss (Context Encoders, arXiv 1604.07379, section 3.2), and what trains it.
+    """The adversarial term of the joint loss (Context Encoders, arXiv 1604.07379, section 3.2).
 
-    It sees the erased part alone, black around it: the true one of an image and the restored one.
+    The discriminator sees the erased region only, black around it: the original's and the restored one.
 
     Attributes:
-        discriminator: of `models.discriminator.build_discriminator`, for images of the originals' shape.
-        optimizer: its own.
-        weight: of the adversarial loss; 1 - weight is that of the reconstruction.
-        clip_norm: largest global norm of the discriminator's gradients; None: any.
+        discriminator: model from `models.discriminator.build_discriminator`, for images of the originals' shape.
+        optimizer: the optimizer of the discriminator.
+        weight: weight of the adversarial loss; the reconstruction loss has 1 - weight.
+        clip_norm: maximum global norm of the discriminator's gradients; None: no clipping.
     """
 
     discriminator: keras.Model
@@ -32,11 +32,11 @@ class AdversarialTerm:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """All its state."""
+        """The variables of the discriminator and of its optimizer."""
         return [*self.discriminator.variables, *self.optimizer.variables]
 
     def losses(self, batch: Batch, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Of the network, "adversarial_loss", and of the discriminator, "discriminator_loss": float32 [batch], nats."""
+        """Return "adversarial_loss" of the network and "discriminator_loss", each float32 [batch], in nats."""
         real = self.discriminator(batch["mask"] * batch["originals"], training=True)
         fake = self.discriminator(batch["mask"] * tf.cast(outputs, tf.float32), training=True)
         return {"adversarial_loss": generator_loss(fake), "discriminator_loss": discriminator_loss(real, fake)}
@@ -44,17 +44,17 @@ class AdversarialTerm:
 
 @dataclass(frozen=True)
 class PerceptualTerm:
-    """A frozen encoder that compares restored images with the originals.
+    """The perceptual term of the joint loss: a frozen encoder compares restored images with the originals.
 
     Attributes:
-        features: of `models.perceptual.build_features`, for images of the originals' shape.
-        weight: of the mean squared distance of the features, beside the reconstruction.
+        features: model from `models.features.build_features`, for images of the originals' shape.
+        weight: weight of the mean squared distance of the features; the reconstruction loss has 1.
     """
 
     features: keras.Model
     weight: float
 
     def losses(self, batch: Batch, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """ "perceptual_loss", float32 [batch], of the originals with their hole as the network restores it."""
+        """Return "perceptual_loss", float32 [batch], of the originals with the restored region in the hole."""
         restored = tf.where(batch["mask"] > 0, tf.cast(outputs, tf.float32), batch["originals"])
         return {"perceptual_loss": feature_distance(self.features, restored, batch["originals"])}

@@ -1,8 +1,9 @@
-"""Losses and metrics, one value per example, so that sums over batches and ranks stay exact means.
+"""Losses and metrics with one value per example, so that sums over batches and ranks give exact means.
 
-Targets are images, float [batch, height, width, channels] with values 0 to 1; masks, int32 [batch, height, width]; or
-classes, int32 [batch]. Outputs are [batch, height, width, channels] or [batch, classes]: values 0 to 1, unless a
-function says log-probabilities. A mask meets outputs of one channel as "value above 0", of several as one-hot classes.
+Targets are images, float [batch, height, width, channels] with values in [0, 1]; label maps, int32
+[batch, height, width]; or classes, int32 [batch]. Outputs are [batch, height, width, channels] or [batch, classes] with
+values in [0, 1], unless a function expects log-probabilities. A label map is compared with outputs of one channel as
+"value above 0", and with outputs of several channels as one-hot classes.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from tfinpaint.config.loss import Loss
 from tfinpaint.errors import UserError
 
 PerExample = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets, outputs) -> float32 [batch]
-SMOOTHING = 1.0  # pixels added to both sides of an overlap's ratio: two empty masks agree fully, with a finite gradient
+SMOOTHING = 1.0  # pixels added to numerator and denominator of a ratio, so that empty label maps agree
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What training minimises: over several examples, sum(weight * per_example) / sum(weight).
+    """What training minimises: sum(weight * per_example) / sum(weight) over all examples of a batch.
 
     Attributes:
-        per_example: loss of each example, float32 [batch], from the batch and the network's outputs.
-        weight: how much each example counts, float32 [batch], from the batch; None: 1.
+        per_example: returns the loss of each example, float32 [batch], from the batch and the network's outputs.
+        weight: returns the weight of each example, float32 [batch], from the batch; None: all weights are 1.
     """
 
     per_example: Callable[[Batch, tf.Tensor], tf.Tensor]
@@ -36,23 +37,24 @@ class Objective:
 
 
 def of_targets(loss: PerExample) -> Objective:
-    """The objective that is the mean of a loss over the examples."""
+    """Return the objective that is the mean of a loss over the examples."""
     return Objective(lambda batch, outputs: loss(batch["targets"], outputs))
 
 
 def build_objective(section: Loss, output_activation: str, *, by_pixel: bool = False) -> Objective:
-    """The loss of a configuration, in the form that fits the network.
+    """Return the loss of a configuration in the form that fits the network's output.
 
     Args:
-        by_pixel: batches have "weights", float32 [batch, height, width, 1], of the pixels. The loss is then
-            sum(weight * loss of the pixel) / sum(weight) over all pixels of all images of all ranks.
+        section: the section `loss` of a checked configuration.
         output_activation: name of the Keras activation of the network's output, such as "sigmoid" or "log_softmax".
+        by_pixel: batches have "weights" of the pixels, float32 [batch, height, width, 1]. The loss is then
+            sum(weight * loss of the pixel) / sum(weight) over all pixels of all images of all ranks.
 
     Raises:
         UserError: the loss cannot be computed from outputs of that activation.
     """
     name, logarithmic = section.function, output_activation == "log_softmax"
-    assert name  # a checked configuration names one
+    assert name
     if name == "NLL":
         return _negative_log_likelihood(section.weight, output_activation)
     if name in ("BCE", "Dice", "Jaccard", "Focal"):
@@ -70,20 +72,16 @@ def build_objective(section: Loss, output_activation: str, *, by_pixel: bool = F
 
 
 def check_source(section: Loss, output_activation: str) -> None:
-    """Compare the activation that a configuration says of the network's output with that of the network.
-
-    Raises:
-        UserError: they differ.
-    """
+    """Raise UserError if `loss.source` differs from the activation of the network's output."""
     if section.source not in (None, output_activation):
         raise UserError(
-            f"loss.source: {section.source} is said to be the activation of the network's output, but the network ends "
-            f"in {output_activation}; write that, or leave loss.source out"
+            f"loss.source is {section.source}, but the network ends in {output_activation}; write that, or remove "
+            "loss.source"
         )
 
 
 def _require_probabilities(name: str, output_activation: str) -> None:
-    """Other outputs would be cut off at 0 and 1, and learn nothing beyond."""
+    """Raise UserError for other outputs: they would be clipped to [0, 1] and have no gradient outside."""
     fitting = ("sigmoid", "hard_sigmoid", "softmax", *(() if name == "BCE" else ("log_softmax",)))
     if output_activation not in fitting:
         raise UserError(
@@ -109,26 +107,28 @@ def _negative_log_likelihood(class_weights: Sequence[float] | None, output_activ
 
 
 def bce(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Binary cross entropy in nats of images or masks, mean over every pixel and channel."""
+    """Return the binary cross entropy of images or label maps in nats, averaged over pixels and channels."""
     return _mean(_bce_by_pixel(*_as_images(targets, outputs)))
 
 
 def mse(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Squared error of images or masks, mean over every pixel and channel."""
+    """Return the squared error of images or label maps, averaged over pixels and channels."""
     return _mean(_mse_by_pixel(*_as_images(targets, outputs)))
 
 
 def l1(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Absolute error of images or masks, mean over every pixel and channel."""
+    """Return the absolute error of images or label maps, averaged over pixels and channels."""
     return _mean(_l1_by_pixel(*_as_images(targets, outputs)))
 
 
 def nll(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None) -> tf.Tensor:
-    """Negative log likelihood of classes or masks under log-probabilities, as torch.nn.NLLLoss.
+    """Return the negative log likelihood of classes or label maps under log-probabilities, as torch.nn.NLLLoss does.
 
     Args:
-        class_weights: one per class, w; the mean over an example's pixels is then sum(w_target * nll) /
-            sum(w_target), and 0 where no pixel counts.
+        targets: classes or label maps.
+        outputs: log-probabilities.
+        class_weights: one weight w per class; the mean over an example's pixels is then sum(w_target * nll) /
+            sum(w_target), and 0 if all weights are 0.
     """
     return _class_mean(_nll_by_pixel(targets, outputs), targets, outputs, class_weights)
 
@@ -136,36 +136,37 @@ def nll(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] |
 def nll_of_probabilities(
     targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None
 ) -> tf.Tensor:
-    """The same under the probabilities of a softmax, in nats."""
+    """Return what `nll` returns, in nats, from the probabilities of a softmax."""
     return _class_mean(_cross_entropy_by_pixel(targets, outputs), targets, outputs, class_weights)
 
 
 def total_class_weight(targets: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
-    """How much each example counts beside others in a weighted NLL: the sum of its pixels' class weights."""
+    """Return the weight of each example in a weighted NLL: the sum of the class weights of its pixels."""
     return _sum(_pixel_weights(targets, class_weights))
 
 
 def dice(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), sums over the pixels, mean over the channels.
+    """Return 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), with sums over the pixels and the mean over the channels.
 
-    After Milletari, Navab, Ahmadi, arXiv 1606.04797, section 3, whose denominator has squares of p and t: here they
-    are plain sums, which are the same for masks. One ratio per channel, so that a small class counts like a large one.
+    The denominator of Milletari, Navab, Ahmadi, arXiv 1606.04797, section 3, has squares of p and t; here they are
+    plain sums, which are equal for label maps. Each channel has its own ratio, so that small classes count as much as
+    large ones.
     """
     both, probable, true = _overlap(*_as_images(targets, outputs))
     return tf.reduce_mean(1.0 - (2.0 * both + SMOOTHING) / (probable + true + SMOOTHING), axis=-1)
 
 
 def jaccard(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """1 - (intersection + 1) / (union + 1), from the sums of `dice`: union = sum(p) + sum(t) - sum(p t)."""
+    """Return 1 - (intersection + 1) / (union + 1) from the sums of `dice`; union = sum(p) + sum(t) - sum(p t)."""
     both, probable, true = _overlap(*_as_images(targets, outputs))
     return tf.reduce_mean(1.0 - (both + SMOOTHING) / (probable + true - both + SMOOTHING), axis=-1)
 
 
 def focal(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """(1 - p_t)^2 * -log(p_t), each channel a yes or no of its own, mean over every pixel and channel.
+    """Return (1 - p_t)^2 * -log(p_t) with each channel as a binary decision, averaged over pixels and channels.
 
-    p_t is p where the target is 1, 1 - p where it is 0 (Lin et al., arXiv 1708.02002, sections 3.1 and 3.2, gamma 2,
-    without alpha), and between the two, in proportion, for a target between them, as is -log(p_t).
+    p_t is p where the target is 1 and 1 - p where it is 0 (Lin et al., arXiv 1708.02002, sections 3.1 and 3.2, gamma 2,
+    without alpha). For targets between 0 and 1, p_t and -log(p_t) are interpolated linearly.
     """
     targets, outputs = _as_images(targets, outputs)
     missing = 1.0 - (targets * outputs + (1.0 - targets) * (1.0 - outputs))
@@ -173,9 +174,9 @@ def focal(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def focal_of_probabilities(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """`focal` where the channels are the classes of a softmax: p_t is the probability of the mask's class.
+    """Return the focal loss of the classes of a softmax: p_t is the probability of the target's class.
 
-    Images as targets have no class: they are compared channel by channel.
+    Target images have no classes and are compared channel by channel, as in `focal`.
     """
     if not _is_label_map(targets):
         return focal(targets, outputs)
@@ -183,16 +184,16 @@ def focal_of_probabilities(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def focal_of_log_probabilities(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """The same, for the outputs of a log_softmax."""
+    """Return what `focal_of_probabilities` returns, from the outputs of a log_softmax."""
     if not _is_label_map(targets):
         return focal(targets, tf.exp(_float(outputs)))
     return _focal_of_classes(_nll_by_pixel(targets, outputs))
 
 
 def accuracy(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Share of an example's pixels, or 1 or 0 without any, where the most probable class is the target.
+    """Return the fraction of an example's pixels (or 1 or 0 for a class) whose most probable class is the target.
 
-    With one channel: where "value above 0" and "probability above 0.5" agree.
+    With one channel, it is the fraction where "value above 0" and "probability above 0.5" agree.
     """
     targets = tf.convert_to_tensor(targets)
     if outputs.shape[-1] == 1:
@@ -201,17 +202,17 @@ def accuracy(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def dice_coefficient(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Dice coefficient 2 |P and T| / (|P| + |T|) of an example's label map and the most probable classes.
+    """Return the Dice coefficient 2 |P and T| / (|P| + |T|) of an example's label map and its most probable classes.
 
-    P and T are the pixels of a class in the outputs and in the targets. The mean over the classes, of which one that is
-    in neither counts as 1; with one channel, of "probability above 0.5" and "value above 0" alone.
+    P and T are the pixels of a class in the outputs and in the targets. The result is the mean over the classes, where
+    a class that is in neither counts as 1; with one channel, P is "probability above 0.5" and T "value above 0".
 
     Args:
         targets: int32 [batch, height, width].
         outputs: float [batch, height, width, channels].
 
     Returns:
-        float32 [batch], 0 to 1.
+        float32 [batch], in [0, 1].
     """
     channels = outputs.shape[-1]
     found = outputs > 0.5 if channels == 1 else tf.one_hot(tf.argmax(outputs, axis=-1), channels)
@@ -225,12 +226,12 @@ def _float(values: tf.Tensor) -> tf.Tensor:
 
 
 def _mean(values: tf.Tensor) -> tf.Tensor:
-    """Over all axes but the batch."""
+    """Return the mean over all axes except the batch."""
     return tf.reduce_mean(values, axis=list(range(1, len(values.shape))))
 
 
 def _sum(values: tf.Tensor) -> tf.Tensor:
-    """Over all axes but the batch."""
+    """Return the sum over all axes except the batch."""
     return tf.reduce_sum(values, axis=list(range(1, len(values.shape))))
 
 
@@ -239,15 +240,17 @@ def _is_label_map(targets: tf.Tensor) -> bool:
 
 
 def _as_images(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Targets and outputs of one shape, float32 [batch, height, width, channels]."""
+    """Return targets and outputs with the same shape, float32 [batch, height, width, channels]."""
     if not _is_label_map(targets):
         return _float(targets), _float(outputs)
     channels = outputs.shape[-1]
     return (_float(targets > 0)[..., None] if channels == 1 else tf.one_hot(targets, channels)), _float(outputs)
 
 
+# Losses by pixel: the mean over the channels, float32 [batch, height, width].
+
+
 def _bce_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """float32 [batch, height, width], as the two below: the mean over the channels."""
     return keras.losses.binary_crossentropy(targets, outputs)
 
 
@@ -259,31 +262,25 @@ def _l1_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.abs(outputs - targets), axis=-1)
 
 
-def _weighted_by_pixel(loss: PerExample, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
-    """Mean over each example's pixels, each by its weight; 0 where none counts."""
-    weights = _float(batch["weights"])[..., 0]
-    by_pixel = loss(_float(batch["targets"]), _float(outputs))
-    return tf.math.divide_no_nan(_sum(weights * by_pixel), _sum(weights))
-
-
-def _overlap(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """sum(p t), sum(p), sum(t) over the pixels: each float32 [batch, channels]."""
-    return tuple(tf.reduce_sum(values, axis=[1, 2]) for values in (outputs * targets, outputs, targets))
-
-
 def _nll_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Of log-probabilities: float32, of the targets' shape."""
     return -tf.gather(_float(outputs), targets, axis=-1, batch_dims=len(outputs.shape) - 1)
 
 
 def _cross_entropy_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Of probabilities; within a graph Keras goes back to the softmax's inputs, where nothing is lost to rounding."""
+    """Return the cross entropy of probabilities; in a graph, Keras computes it from the softmax's inputs, exactly."""
     return keras.losses.sparse_categorical_crossentropy(targets, _float(outputs))
 
 
 def _focal_of_classes(by_pixel: tf.Tensor) -> tf.Tensor:
-    """From -log(p_t), whose exponential gives p_t; expm1 keeps the digits of 1 - p_t where p_t is nearly 1."""
+    """Return the focal loss from -log(p_t); expm1 keeps the precision of 1 - p_t if p_t is close to 1."""
     return _mean(tf.square(tf.math.expm1(-by_pixel)) * by_pixel)
+
+
+def _weighted_by_pixel(loss: PerExample, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+    """Return the weighted mean over each example's pixels; 0 if all weights are 0."""
+    weights = _float(batch["weights"])[..., 0]
+    by_pixel = loss(_float(batch["targets"]), _float(outputs))
+    return tf.math.divide_no_nan(_sum(weights * by_pixel), _sum(weights))
 
 
 def _class_mean(
@@ -291,11 +288,16 @@ def _class_mean(
 ) -> tf.Tensor:
     if class_weights is None:
         return _mean(by_pixel)
-    assert len(class_weights) == outputs.shape[-1], "a weight for each class of the network"
+    assert len(class_weights) == outputs.shape[-1], "one weight for each class of the network"
     weights = _pixel_weights(targets, class_weights)
     return tf.math.divide_no_nan(_sum(weights * by_pixel), _sum(weights))
 
 
 def _pixel_weights(targets: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
-    """The weight of each target's class: float32, of the targets' shape."""
+    """Return the weight of each target's class, float32 with the targets' shape."""
     return tf.gather(tf.constant(class_weights, tf.float32), targets)
+
+
+def _overlap(targets: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return sum(p t), sum(p) and sum(t) over the pixels, each float32 [batch, channels]."""
+    return tuple(tf.reduce_sum(values, axis=[1, 2]) for values in (outputs * targets, outputs, targets))

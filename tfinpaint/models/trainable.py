@@ -1,4 +1,4 @@
-"""Which layers of a model are trained."""
+"""Select the layers that are trained, and name the variables of a model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tfinpaint.models.layer_names import file_name
 
 
 def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> None:
-    """Choose which layers are trained. A frozen batch-norm also keeps its stored statistics (Keras semantics).
+    """Freeze all layers that are not selected. A frozen batch norm also keeps its stored statistics, as in Keras.
 
     Args:
-        trainable: "all"; "head_only" (everything but the dense head is frozen); "batchnorm_frozen" (all batch-norm
-            layers are frozen, the rest is trained); shell patterns of the layer names to train; or None (as the model
-            was built).
+        model: is changed.
+        trainable: "all"; "head_only" (the dense head only); "batchnorm_frozen" (all layers except batch norms); shell
+            patterns of the names of the layers to train; or None (as the model was built).
 
     Raises:
-        UserError: a pattern fits no layer, or nothing is left to train.
+        UserError: a pattern matches no layer, or no weights are left to train.
     """
     if trainable is not None:
         for layer in model.layers:
@@ -31,7 +31,7 @@ def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> 
         names = [file_name(layer.name) for layer in model.layers]
         for pattern in trainable:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise UserError(f"model.trainable: no layer fits {pattern!r}; layers are {names[1]} to {names[-1]}")
+                raise UserError(f"model.trainable: no layer matches {pattern!r}; layers are {names[1]} to {names[-1]}")
     if not model.trainable_weights:
         what = "the network file" if trainable is None else trainable
         raise UserError(f"model.trainable: {what} leaves no weights to train")
@@ -40,7 +40,7 @@ def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> 
 def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Return the variables of a model by layer and name, such as "conv1_conv/kernel".
 
-    The names are the same in every process. Keras's own paths are not: they number what has no name of its own.
+    The names are the same in every process, unlike Keras's paths, which number layers without names.
     """
     found: dict[str, keras.Variable] = {}
     for layer in model.layers:

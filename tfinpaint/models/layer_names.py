@@ -1,6 +1,6 @@
 """Translate the layer names of network files into names that Keras 3 and TensorFlow accept, and back.
 
-Keras 3 does not accept `/` in a name, which the DenseNets of Keras 2 have, and TensorFlow does not accept blanks, colons
+Keras 3 does not accept `/` in a name, which the DenseNets of Keras 2 have; TensorFlow does not accept blanks, colons
 or accents when it traces a step. Therefore every byte of a name that is not a letter, a digit or one of `_ . -` is
 written as `>` and its two hexadecimal digits: `conv1/conv` becomes `conv1>2Fconv`. Different names stay different.
 Checkpoints, transfers, messages and `model.trainable` use the names of the file.

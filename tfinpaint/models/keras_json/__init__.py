@@ -1,1 +1,1 @@
-"""Networks that a JSON file describes: read, and built from an allow-list of layers."""
+"""Networks that a JSON file describes: `parse` reads the file, `build` builds it from an allow-list of layers."""

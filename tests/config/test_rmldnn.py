@@ -9,10 +9,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from commandline import refuse, succeed, summary
 from conftest import SHARED
-from network_files import conv, network
 from PIL import Image
+from commandline import refuse, succeed, summary
+from network_files import conv, network
 
 from tfinpaint.cli import arguments
 from tfinpaint.config.loader import dump_config, load_config
@@ -75,8 +75,8 @@ def test_every_network_file_is_counted_or_has_three_dimensions(archive):
 
 
 REFUSED = {
-    "smoke_tests/config_rmltf_test.json": r"data.type: a data loader of the seed tool that is not supported: arrays are not",
-    "tutorials/neural_Poisson3D_PDE_solver/config_poisson3d_pde.json": r"arrays are not read, folders of images are",
+    "smoke_tests/config_rmltf_test.json": r"data.type: a data loader of rmldnn that is not supported: arrays are not",
+    "tutorials/neural_Poisson3D_PDE_solver/config_poisson3d_pde.json": r"arrays are not read, only folders of images",
     "tutorials/neural_Poisson3D_PDE_solver/config_poisson3d_pde_inference.json": r"arrays are not read",
     "tutorials/seismic_facies_classification/config_dnn_seismic3d.json": r"arrays are not read",
     "tutorials/seismic_facies_classification/config_dnn_seismic3d_inference.json": r"arrays are not read",
@@ -125,7 +125,7 @@ def test_what_an_rmldnn_file_says_beyond_the_schema(tmp_path):
     assert load_config(write_json(tmp_path / "d.json"), ["output_format=tfinpaint"]).output_format == "tfinpaint"
     (tmp_path / "own.json").write_text('{"seed": 1}')
     assert load_config(tmp_path / "own.json").output_format == "tfinpaint"
-    with pytest.raises(ConfigError, match=r"debug is a key of the seed tool .*`false` is accepted"):
+    with pytest.raises(ConfigError, match=r"debug is a key of rmldnn .*`false` is accepted"):
         load_config(write_json(tmp_path / "e.json", debug=True))
 
 
@@ -153,7 +153,7 @@ def test_without_a_size_images_take_that_of_the_networks_input(tmp_path, steps, 
     listed[0]["config"]["batch_input_shape"] = [None, None, 16, 3]
     assert input_size(read_network(listed)) is None
     path = write_json(tmp_path / "c.json", layers=listed, data={**data, "transforms": []})
-    with pytest.raises(ConfigError, match="must leave images of one size: add a resize"):
+    with pytest.raises(ConfigError, match="must produce images of one size: add a resize"):
         arguments.load_checked(path, [], "classify", 1)
 
 
@@ -186,7 +186,7 @@ def segmentation(tmp_path_factory) -> Path:
     output = succeed("pretrain", "--config=", folder / "train.json")
     assert "images are resized to 16 x 16 pixels, the network's input" in output
     assert (
-        output.count("2 layer names have characters that Keras 3 does not take: 'conv/1' is 'conv>2F1' within Keras")
+        output.count("2 layer names have characters that Keras 3 does not accept: 'conv/1' is 'conv>2F1' within Keras")
         == 1
     )
     return folder
@@ -247,6 +247,6 @@ def test_a_source_that_is_not_the_networks_is_refused(segmentation, tmp_path):
     options = ("--workdir", tmp_path / "run", "--set", "checkpoints.save=null", "--set", "outfile=null")
     error = refuse("pretrain", segmentation / "train.json", *options, "--set", "loss.source=sigmoid")
     assert (
-        "loss.source: sigmoid is said to be the activation of the network's output, but the network ends in softmax"
+        "loss.source is sigmoid, but the network ends in softmax; write that, or remove loss.source"
         in error
     )

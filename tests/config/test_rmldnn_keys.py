@@ -13,7 +13,7 @@ from tfinpaint.config.loader import _Loader, dump_config, load_config
 from tfinpaint.config.schema import ConfigError
 
 TABLE = yaml.load((Path(__file__).parents[1] / "golden" / "seed_keys.yaml").read_text(), _Loader)  # noqa: S506 (a SafeLoader)
-DOCUMENTED = (ROOT / "docs" / "seed.md").read_text()
+DOCUMENTED = (ROOT / "docs" / "rmldnn.md").read_text()
 
 
 def names(value: object) -> set[str]:

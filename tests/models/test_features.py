@@ -84,7 +84,7 @@ def test_float32_under_mixed_precision():
 
 
 def test_an_unknown_layer_is_refused_with_names_like_it(encoder):
-    with pytest.raises(UserError, match=r"no layer 'conv3_block2_out'; .*: conv3_block1_out, "):
+    with pytest.raises(UserError, match=r"no layer 'conv3_block2_out'; the most similar names are conv3_block1_out, "):
         build_features(encoder, "conv3_block2_out")
     with pytest.raises(UserError, match=r"no layer 'conv5_block1_out'"):
         build_features(build_encoder("tiny", "before_add", 32, 64), "conv5_block1_out")

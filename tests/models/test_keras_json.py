@@ -302,7 +302,7 @@ def test_what_other_versions_write_for_an_activation():
         assert np.allclose((np.exp(outputs) if "log" in name else outputs).sum(-1), 1, atol=1e-6)
     for axis in (1, -1, 3):
         build_network(read_network([image(), layer("Activation", "act", "image", activation="softmax", axis=axis)]))
-    assert "act (Activation): axis: an activation is over the channels" in refused(
+    assert "act (Activation): axis must be that of the channels" in refused(
         image(), layer("Activation", "act", "image", activation="softmax", axis=2)
     )
     assert output_activation(read_network([image(), layer("Softmax", "s", "image", axis=1)])) == "softmax over axis 1"
@@ -339,7 +339,7 @@ def test_any_name_of_a_layer_goes_into_keras_and_back():
     assert [keras_name(name) for name in plain] == plain
     assert renaming_note(plain) is None
     assert renaming_note(["conv1/conv", "a", "b/c"]).startswith(
-        "2 layer names have characters that Keras 3 does not take"
+        "2 layer names have characters that Keras 3 does not accept"
     )
 
 
@@ -416,7 +416,7 @@ def test_nothing_in_the_file_is_run_or_imported(tmp_path):
     )
     unknown = refused(image(), layer("InstanceNormalization", "bad", "image"))
     assert (
-        "bad (InstanceNormalization): this class is not supported; there are Activation, Add, AlphaDropout," in unknown
+        "bad (InstanceNormalization): this class is not supported; supported are Activation, Add, AlphaDropout," in unknown
     )
     added = {**layer("TFOpLambda", "bad"), "inbound_nodes": [["image", 0, 0, {"y": 3.0, "name": None}]]}  # image + 3.0
     assert "bad (TFOpLambda): this class is not supported, because it calls a TensorFlow function by" in refused(
@@ -428,7 +428,7 @@ def test_nothing_in_the_file_is_run_or_imported(tmp_path):
     system = {"module": "os", "class_name": "system", "config": f"touch {trap}", "registered_name": "os>system"}
     for key in ("kernel_initializer", "kernel_regularizer", "kernel_constraint"):
         message = refused(image(), layer("Conv2D", "conv", "image", **KERNEL, **{key: system}))
-        assert message.startswith(f'network.json: layer conv (Conv2D): {key} "system" is unknown; there are ')
+        assert message.startswith(f'network.json: layer conv (Conv2D): {key} "system" is unknown; supported are ')
     for key in ("activation", "filters", "foo"):
         assert f"conv (Conv2D): {key}" in refused(image(), layer("Conv2D", "conv", "image", **{**KERNEL, key: system}))
     inner = {"class_name": "Constant", "config": {"value": [system]}}
@@ -443,7 +443,7 @@ def test_every_listed_activation_is_one_of_keras():
     for name in ACTIVATIONS:
         build_network(read_network([image(), layer("Activation", "act", "image", activation=name.upper())]))
     message = refused(image(), layer("Activation", "act", "image", activation="exec"))
-    assert message.startswith('network.json: layer act (Activation): activation "exec" is unknown; there are elu,')
+    assert message.startswith('network.json: layer act (Activation): activation "exec" is unknown; supported are elu,')
     assert len(LAYERS) == 37
 
 
@@ -458,8 +458,8 @@ def test_every_listed_activation_is_one_of_keras():
         ([{"class_name": "ReLU", "config": {}}], "comes first and has no input; put an InputLayer with batch_shape before it"),
         ([image()], "one of output_layers, not 0 (none)"),
         ([image("a"), image("b"), layer("Add", "sum", "a", "b")], "one of input_layers, not 2 (a, b)"),
-        ([image(), layer("ReLU", "a", "nowhere")], "layer a: its input 'nowhere', call 0, is not there"),
-        ([image(), layer("ReLU", "a", ("image", 3, 0))], "its input 'image', call 3, is not there"),
+        ([image(), layer("ReLU", "a", "nowhere")], "layer a: its input 'nowhere', call 0, does not exist"),
+        ([image(), layer("ReLU", "a", ("image", 3, 0))], "its input 'image', call 3, does not exist"),
         ([image(), layer("ReLU", "a", ("image", 0, 1))], "takes output 1 of 'image'"),
         ([image(), layer("Add", "a", "image", "c"), layer("ReLU", "b", "a"), layer("ReLU", "c", "b"), layer("ReLU", "d", "c")],
          "these layers take their own output: a -> b -> c -> a"),
@@ -480,8 +480,8 @@ def test_every_listed_activation_is_one_of_keras():
         ([layer("InputLayer", "i", batch_shape=[None, "8"]), layer("ReLU", "a", "i")], "batch_shape must be a list of positive integers"),
         ([layer("InputLayer", "i", batch_shape=[None, 8], sparse=True), layer("ReLU", "a", "i")], "sparse=true is not supported"),
         ([layer("InputLayer", "i"), layer("ReLU", "a", "i")], "and nothing else; it has nothing"),
-        ([image(), layer("Reshape", "r", "image", target_shape={1, 2})], "layers: holds a value that JSON cannot hold"),
-        ([image(), layer("ReLU", "r", "image", max_value=float("nan"))], "layers: holds a value that JSON cannot hold"),
+        ([image(), layer("Reshape", "r", "image", target_shape={1, 2})], "layers: contains a value that JSON cannot represent"),
+        ([image(), layer("ReLU", "r", "image", max_value=float("nan"))], "layers: contains a value that JSON cannot represent"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_the_layer(listed, expected):
@@ -519,14 +519,14 @@ def test_files_that_are_no_networks(tmp_path):
         ("[" * 100_000, "is not JSON"),
         ('{"layers": NaN}', "NaN is not a JSON number"),
         ("[]", "must be a list of at least one layer"),
-        ("3", "must hold an object"),
+        ("3", "must contain an object"),
         ('{"class_name": "Sequential", "config": []}', "must be a list of at least one layer"),
         ('{"class_name": "Sequential", "config": 3}', "`config` must be an object"),
         (
             '{"class_name": "Other", "config": []}',
             "class_name is 'Other', must be Model, Functional or Sequential; write",
         ),
-        ('{"class_name": "Model", "config": 3}', "`config` must be an object that holds `layers`"),
+        ('{"class_name": "Model", "config": 3}', "`config` must be an object that contains `layers`"),
         ("{}", "`layers` must be a list"),
         ('{"layers": [{"class_name": "InputLayer"}], "output_layers": {}}', "output_layers: must be a list"),
     ):
@@ -572,15 +572,15 @@ def test_too_many_weights_are_refused_before_they_are_made(name, config):
 
 def test_weights_of_all_layers_together_are_counted():
     network = read_network([image(), layer("Dense", "a", "image", units=5), layer("Dense", "b", "a", units=5)])
-    model = build_network(network, most_weights=50)
+    model = build_network(network, max_weights=50)
     assert model.count_params() == 3 * 5 + 5 + 5 * 5 + 5
     assert all("add_weight" not in vars(each) for each in model.layers)
     with pytest.raises(UserError, match=r"layer b \(Dense\): with this layer the network has more than 49 weights"):
-        build_network(network, most_weights=49)
+        build_network(network, max_weights=49)
 
 
 def test_too_large_images_within_a_network_are_refused():
-    assert "layer big (UpSampling2D): makes 192000000000000 numbers of one image" in refused(
+    assert "layer big (UpSampling2D): its output has 192000000000000 numbers per image" in refused(
         image(), layer("UpSampling2D", "big", "image", size=[10**6, 10**6])
     )
 

@@ -385,7 +385,7 @@ class Recorder(dist.World):
 
     def all_gather(self, value):
         self.gathered.append(value)
-        return super().gather(value)
+        return super().all_gather(value)
 
 
 def test_ranks_start_with_one_discriminator_and_are_compared_by_it():

@@ -211,7 +211,7 @@ def test_trainable_by_patterns(classifier):
     trained = {layer.name for layer in classifier.layers if layer.trainable_weights}
     assert "dense_1" in trained
     assert all(name.startswith(("conv5_", "dense_1")) for name in trained)
-    with pytest.raises(UserError, match="no layer fits 'conv9_"):
+    with pytest.raises(UserError, match="no layer matches 'conv9_"):
         set_trainable(classifier, ["conv9_*"])
     for nothing in ([], ["*_relu"]):
         with pytest.raises(UserError, match="leaves no weights to train"):

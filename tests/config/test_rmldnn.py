@@ -9,10 +9,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import SHARED
-from PIL import Image
 from commandline import refuse, succeed, summary
+from conftest import SHARED
 from network_files import conv, network
+from PIL import Image
 
 from tfinpaint.cli import arguments
 from tfinpaint.config.loader import dump_config, load_config
@@ -246,7 +246,4 @@ def test_layers_with_a_slash_are_transferred_by_the_names_of_the_file(segmentati
 def test_a_source_that_is_not_the_networks_is_refused(segmentation, tmp_path):
     options = ("--workdir", tmp_path / "run", "--set", "checkpoints.save=null", "--set", "outfile=null")
     error = refuse("pretrain", segmentation / "train.json", *options, "--set", "loss.source=sigmoid")
-    assert (
-        "loss.source is sigmoid, but the network ends in softmax; write that, or remove loss.source"
-        in error
-    )
+    assert "loss.source is sigmoid, but the network ends in softmax; write that, or remove loss.source" in error

@@ -416,7 +416,8 @@ def test_nothing_in_the_file_is_run_or_imported(tmp_path):
     )
     unknown = refused(image(), layer("InstanceNormalization", "bad", "image"))
     assert (
-        "bad (InstanceNormalization): this class is not supported; supported are Activation, Add, AlphaDropout," in unknown
+        "bad (InstanceNormalization): this class is not supported; supported are Activation, Add, AlphaDropout,"
+        in unknown
     )
     added = {**layer("TFOpLambda", "bad"), "inbound_nodes": [["image", 0, 0, {"y": 3.0, "name": None}]]}  # image + 3.0
     assert "bad (TFOpLambda): this class is not supported, because it calls a TensorFlow function by" in refused(

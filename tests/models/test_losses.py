@@ -230,9 +230,7 @@ def test_what_does_not_fit_the_network_is_refused():
             build_objective(Loss(function=name), "relu")
     losses.check_source(Loss(source="Softmax"), "softmax")
     losses.check_source(Loss(), "softmax")
-    with pytest.raises(
-        UserError, match=r"loss.source is softmax, but the network ends in log_softmax; write"
-    ):
+    with pytest.raises(UserError, match=r"loss.source is softmax, but the network ends in log_softmax; write"):
         losses.check_source(Loss(source="softmax"), "log_softmax")
 
 

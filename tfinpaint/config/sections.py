@@ -18,9 +18,7 @@ DEFAULT_MPIXELS = 200.0
 class Checkpoints(Section):
     """When checkpoints are written, how many are kept, and which one to start from."""
 
-    save: PathText | None = Field(
-        Path(CHECKPOINTS), description="Folder for checkpoints; null: none are written."
-    )
+    save: PathText | None = Field(Path(CHECKPOINTS), description="Folder for checkpoints; null: none are written.")
     interval: int = Field(1, ge=1, description="Epochs between checkpoints. The last epoch is always saved.")
     interval_steps: int | None = Field(
         None, ge=1, description="Training steps between checkpoints, within an epoch too; null: no limit in steps."

@@ -29,9 +29,7 @@ def build_features(encoder: keras.Model, layer: str) -> keras.Model:
     names = [candidate.name for candidate in encoder.layers]
     if layer not in names:
         nearest = difflib.get_close_matches(layer, names, n=5, cutoff=0)
-        raise UserError(
-            f"the encoder has no layer {layer!r}; the layers with the most similar names are {', '.join(nearest)}"
-        )
+        raise UserError(f"the encoder has no layer {layer!r}; the most similar names are {', '.join(nearest)}")
     features = keras.Model(encoder.input, encoder.get_layer(layer).output, name="features")
     features.trainable = False
     return features

@@ -3,10 +3,12 @@
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,6 +17,9 @@ import yaml
 from PIL import Image
 
 import tfinpaint  # noqa: F401 -- sets what Keras reads, before a test imports it
+
+if TYPE_CHECKING:
+    from ranks import Session
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -152,3 +157,22 @@ def natural_images() -> Path:
     if not NATURAL_IMAGES.exists():
         pytest.skip(f"{NATURAL_IMAGES.name} is not beside the project")
     return NATURAL_IMAGES
+
+
+def two_ranks(launcher: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Session"]:
+    """Start a session of two ranks; the tests of a whole pytest run share it, so it is ended after the last one."""
+    from ranks import Session
+
+    session = Session(launcher, tmp_path_factory.mktemp(launcher))
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="session")
+def mpi(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Session"]:
+    yield from two_ranks("mpirun", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gloo(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Session"]:
+    yield from two_ranks("gloo", tmp_path_factory)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -155,11 +155,11 @@ def compare(steps: int, cases: list[str]) -> None:
         print(json.dumps({"ranks": world.size, "steps": steps, "largest relative difference": found}))
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     return run_command(lambda: compare(args.steps, args.cases))
 
 

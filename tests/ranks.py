@@ -25,9 +25,10 @@ SESSION = Path(__file__).parent / "parallel" / "session.py"
 
 
 def environment() -> dict[str, str]:
-    """Return this process's variables, with the launchers on the PATH and Open MPI told that root may use it."""
+    """Return this process's variables, in which ranks find the launchers and this package, and root may use Open MPI."""
     return os.environ | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }

@@ -1,4 +1,4 @@
-"""What strangers could send, through the real commands: none of it gets further than a message."""
+"""Inputs that strangers could send, through the real commands: each is refused with a message, and nothing else happens."""
 
 import os
 import subprocess
@@ -8,11 +8,17 @@ import pytest
 from conftest import ROOT
 
 
-@pytest.mark.stress
-def test_every_hostile_input_is_refused_in_words_within_bounds_and_without_a_trace(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [
+        (["archive: ", "configuration: "], 20),
+        pytest.param([""], 100, marks=pytest.mark.stress),
+    ],
+)
+def test_every_hostile_input_is_refused_with_a_message_within_bounds_and_without_a_trace(tmp_path, words, least):
     """In a process of its own: TensorFlow must not have been used before it forks."""
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "stress" / "hostile_inputs.py", tmp_path / "inputs"],
+        [sys.executable, ROOT / "tests" / "stress" / "hostile_inputs.py", tmp_path / "inputs", "--only", *words],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -20,5 +26,5 @@ def test_every_hostile_input_is_refused_in_words_within_bounds_and_without_a_tra
     lines = done.stdout.splitlines()
     failed = [line for line in lines if line.startswith("FAILED")]
     assert failed == [], done.stderr
-    assert len([line for line in lines if line.startswith("ok ")]) >= 100
+    assert len([line for line in lines if line.startswith("ok ")]) >= least, done.stderr
     assert lines[-1].endswith("written elsewhere: nothing")

@@ -1,5 +1,6 @@
-"""Twenty kills: the short form of tests/stress/torture.py."""
+"""Kills at random moments: the short form of tests/stress/torture.py."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,14 +11,23 @@ from conftest import ROOT
 SCRIPT = ROOT / "tests" / "stress" / "torture.py"
 
 
-@pytest.mark.stress
-def test_twenty_kills_lose_nothing_but_the_steps_of_an_interval(tmp_path):
+@pytest.mark.parametrize(
+    ("commands", "kills"),
+    [
+        (["classify"], 2),
+        pytest.param(["pretrain", "classify"], 20, marks=pytest.mark.stress),
+    ],
+)
+def test_kills_lose_nothing_but_the_steps_of_an_interval(tmp_path, commands, kills):
     """In a process of its own: TensorFlow must not have been used before it forks."""
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--kills", "20", "--folder", tmp_path], capture_output=True, text=True
+        [sys.executable, SCRIPT, "--kills", str(kills), "--folder", tmp_path, "--commands", *commands],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    kills = [int(count) for count in re.findall(r"\w+: (\d+) kills, ", done.stdout)]
-    assert kills == [10, 10]
-    assert done.stdout.count("unrecoverable: 0 ") == 2
-    assert done.stdout.count("runs that differ from the undisturbed one: 0 ") == 2
+    found = [int(count) for count in re.findall(r"\w+: (\d+) kills, ", done.stdout)]
+    assert found == [kills // len(commands)] * len(commands)
+    assert done.stdout.count("unrecoverable: 0 ") == len(commands)
+    assert done.stdout.count("runs that differ from the undisturbed one: 0 ") == len(commands)

@@ -58,14 +58,15 @@ PATIENCE_SECONDS = 120.0
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="of all commands together (default 200)")
+    parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", type=Path, help="keep everything there (default: a temporary folder)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         reports = [
-            torture(task, folder / task, options.kills // len(COMMANDS), random.Random(options.seed))  # noqa: S311
-            for task in COMMANDS
+            torture(task, folder / task, options.kills // len(options.commands), random.Random(options.seed))  # noqa: S311
+            for task in options.commands
         ]
     for report in reports:
         print(report)

@@ -240,6 +240,7 @@ def test_a_python_without_tensorflow():
 
 
 @pytest.mark.parallel
+@pytest.mark.stress
 def test_the_real_thing_works_under_every_launcher():
     done = subprocess.run(
         [sys.executable, "-m", "tfinpaint.doctor"], capture_output=True, text=True, timeout=TIMEOUT_SECONDS

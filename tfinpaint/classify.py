@@ -93,8 +93,8 @@ def _classify(run: Run) -> None:
 
 def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
     """(training images, held-out images) of the configuration, with the same classes in the same order."""
-    from tfinpaint.data import tasks
     from tfinpaint.data.listing import listing as sources
+    from tfinpaint.data.tasks import classification_task
     from tfinpaint.runs import data as dataset
     from tfinpaint.runs import initial_weights
 
@@ -105,7 +105,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         listing = sources.list_class_folders(data.input_path, tag=data.training_tag)
         classes = listing.classes
         listing = sources.take_fraction(listing, data.label_fraction, config.seed)
-        task = tasks.classification(config, labels=True, augment=True)
+        task = classification_task(config, labels=True, augment=True)
         training = dataset.open_data(run, task, listing, training=True)
     if data.test_input_path:
         labels = bool(data.testing_tag) or sources.has_class_folders(data.test_input_path)
@@ -116,7 +116,7 @@ def open_images(run: Run) -> tuple[DataSet | None, DataSet | None]:
         else:
             listing = replace(sources.list_images(data.test_input_path, single=True), classes=tuple(classes))
             log.info(f"{display_path(data.test_input_path)}: no class folders, hence predictions only")
-        task = tasks.classification(config, labels=labels, augment=False)
+        task = classification_task(config, labels=labels, augment=False)
         held_out = dataset.open_data(run, task, listing, training=False)
     return training, held_out
 

@@ -102,8 +102,8 @@ def load_network(path: Path) -> tuple[Header, Network]:
     import tensorflow as tf
 
     from tfinpaint.checkpoint.reader import open_checkpoint
-    from tfinpaint.data import transforms
     from tfinpaint.data.masks import fill_hole
+    from tfinpaint.data.transforms import Keys, apply_transforms
 
     with open_checkpoint(path, allowed=("inpainter",)) as saved:
         header, trained = saved.header, saved.header.restoration
@@ -118,9 +118,9 @@ def load_network(path: Path) -> tuple[Header, Network]:
 
     @tf.function(input_signature=signature, autograph=False)
     def run(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-        keys = transforms.Keys(0, tf.constant(0, tf.int64), tf.range(tf.shape(images, tf.int64)[0]))
+        keys = Keys(0, tf.constant(0, tf.int64), tf.range(tf.shape(images, tf.int64)[0]))
         filled = fill_hole(images, masks, trained.fill, keys)
-        return model(transforms.apply(filled, steps, keys), training=False)
+        return model(apply_transforms(filled, steps, keys), training=False)
 
     def network(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         outputs = run(images, masks).numpy()

@@ -7,45 +7,29 @@ usage: python -m tfinpaint.prepare SOURCE DEST [--test-fraction 0.1] [--seed 0] 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.cli import command as cli
-from tfinpaint.cli.command import run_command
+from tfinpaint.cli.command import make_parser, run_command
 from tfinpaint.config.sections import Distributed
-from tfinpaint.data.ingest import copy
+from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.data.ingest.pack import pack, prepare_records, verify
 from tfinpaint.distributed.launch import start_single_rank
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = cli.make_parser("prepare")
-        parser.add_argument("source", type=Path, help="folder of class folders, a zip or tar file of one, or `digits`")
-        parser.add_argument(
-            "dest", type=Path, nargs="?", help="folder to make; gets training/<class>/ and testing/<class>/"
-        )
-        parser.add_argument("--test-fraction", type=float, help="share of each class for testing/ (0.1)")
-        parser.add_argument("--seed", type=int, help="which images go to testing/ (0)")
-        parser.add_argument(
-            "--records", action="store_true",
-            help="pack the images into TFRecord shards; the same command goes on where one was interrupted",
-        )  # fmt: skip
-        parser.add_argument(
-            "--no-split", action="store_true", help="with --records: all images, with or without classes, into DEST"
-        )
-        parser.add_argument(
-            "--skip-empty-classes", action="store_true",
-            help="leave out class folders without a usable image, which are errors otherwise",
-        )  # fmt: skip
-        parser.add_argument("--verify", action="store_true", help="compare the records in SOURCE with their checksums")
+        parser = make_parser("prepare")
+        _add_arguments(parser)
         parsed = parser.parse_args(arguments)
         split = {key: value for key in ("test_fraction", "seed") if (value := getattr(parsed, key)) is not None}
         skip = {"skip_empty_classes": parsed.skip_empty_classes}
         if parsed.verify:
             if parsed.dest or parsed.records or parsed.no_split or parsed.skip_empty_classes or split:
                 parser.error("--verify takes a folder and nothing else")
-            print("\n".join(copy.verify(parsed.source)))
+            print("\n".join(verify(parsed.source)))
             return
         if parsed.dest is None:
             parser.error("DEST is missing")
@@ -54,13 +38,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.records:
             start_single_rank(Distributed())
         if parsed.no_split:
-            report: copy.Report | copy.PackReport = copy.pack(parsed.source, parsed.dest, **skip)
+            lines = pack(parsed.source, parsed.dest, **skip).lines()
         else:
-            run = copy.prepare_records if parsed.records else copy.prepare
-            report = run(parsed.source, parsed.dest, **split, **skip)
-        print("\n".join(report.lines()))
+            run = prepare_records if parsed.records else prepare
+            lines = run(parsed.source, parsed.dest, **split, **skip).lines()
+        print("\n".join(lines))
 
     return run_command(command)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="folder of class folders, a zip or tar file of one, or `digits`")
+    parser.add_argument("dest", type=Path, nargs="?", help="folder to write: training/<class>/ and testing/<class>/")
+    parser.add_argument("--test-fraction", type=float, help="fraction of each class for testing/ (0.1)")
+    parser.add_argument("--seed", type=int, help="of the random choice of images for testing/ (0)")
+    parser.add_argument(
+        "--records", action="store_true",
+        help="pack the images into TFRecord shards; the same command resumes an interrupted one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-split", action="store_true", help="with --records: all images, with or without classes, into DEST"
+    )
+    parser.add_argument(
+        "--skip-empty-classes", action="store_true",
+        help="exclude class folders without a usable image, which are errors otherwise",
+    )  # fmt: skip
+    parser.add_argument("--verify", action="store_true", help="compare the records in SOURCE with their checksums")
 
 
 if __name__ == "__main__":

@@ -107,8 +107,9 @@ def _pretrain(run: Run) -> None:
 
 def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None, *, training: bool) -> DataSet:
     """The images of one folder and what the model's outputs are compared with: parts of theirs, or their partners."""
-    from tfinpaint.data import tasks
     from tfinpaint.data.listing import listing as sources
+    from tfinpaint.data.listing.pairing import pair_by_name
+    from tfinpaint.data.tasks import image_to_image_task, inpainting_task
     from tfinpaint.runs import build
     from tfinpaint.runs import data as dataset
 
@@ -118,13 +119,13 @@ def open_images(run: Run, model: keras.Model, inputs: Path, targets: Path | None
     classes = channels if config.data.target_is_mask and channels > 1 else None
     if config.mask:
         separate = targets not in (None, inputs)
-        task = tasks.inpainting(config, separate=separate, augment=training)
+        task = inpainting_task(config, separate=separate, augment=training)
     else:
         separate = targets is not None
-        task = tasks.image_to_image(config, targets=separate, augment=training, classes=classes)
+        task = image_to_image_task(config, targets=separate, augment=training, classes=classes)
     if separate or config.mask:
         build.check_output_shape(run, model)
-    partners = sources.pair_by_name(listing, targets) if separate and targets else None
+    partners = pair_by_name(listing, targets) if separate and targets else None
     return dataset.open_data(run, task, listing, partners, training=training)
 
 

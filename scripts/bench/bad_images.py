@@ -39,8 +39,8 @@ import numpy as np
 from PIL import Image
 
 from tfinpaint.config.schema import Config
-from tfinpaint.data import tasks
 from tfinpaint.data.listing import listing
+from tfinpaint.data.tasks import inpainting_task
 from tfinpaint.distributed import world
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
@@ -131,7 +131,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     planted = len(spoil(roots["checked"], options.share))
     run = make_run(folder, options.images)
     trainer = make_trainer(run)
-    recipe = tasks.inpainting(run.config, separate=False, augment=True)
+    recipe = inpainting_task(run.config, separate=False, augment=True)
     steps = options.passes * (options.images // BATCH)
 
     def opened(kind: str) -> DataSet:

@@ -29,9 +29,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from tfinpaint.data.images.decode import Reading
-from tfinpaint.data.listing import duplicates, folder_cache, readable_cache, walk
+from tfinpaint.data.images.decode import DecodeOptions
+from tfinpaint.data.listing import folder_cache, readable_cache, walk
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.listing.check import CheckResult, check_images_once
+from tfinpaint.data.listing.duplicates import fingerprint_width
 
 ROOT = Path("/imagined")
 SETTLED_NS = 10**18  # a time long ago
@@ -80,8 +82,8 @@ def imagine(images: int, folders: int) -> None:
     walk.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]
     folder_cache._unchanged = lambda root, known: True
     sources.Listing.state = lambda listing, image: f"{image} {SETTLED_NS}"
-    readable_cache.check_images = lambda listing, indices, reading: sources.Checked(
-        {}, [], np.ones((len(indices), duplicates.width_of(len(listing))), np.uint8)
+    readable_cache.check_images = lambda listing, indices, reading: CheckResult(
+        {}, [], np.ones((len(indices), fingerprint_width(len(listing))), np.uint8)
     )
 
 
@@ -115,7 +117,7 @@ def start_rank(images: int, ranks: int, batch: int) -> None:
             listing.paths.digest()
         for what in ("remember which are readable", "recall which are readable"):
             with measure(what, **facts):
-                readable_cache.check_images_once(listing, 0, range(0, images, ranks), Reading())
+                check_images_once(listing, 0, range(0, images, ranks), DecodeOptions())
         with measure("give TensorFlow the labels", **facts):
             labels = tf.constant(listing.labels)
         with measure("shuffle a pass", **facts):

@@ -24,9 +24,10 @@ from PIL import Image
 
 from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.config.schema import Config
-from tfinpaint.data import pipeline, tasks
+from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.listing import listing
+from tfinpaint.data.tasks import inpainting_task
 from tfinpaint.distributed import world
 from tfinpaint.models import losses
 from tfinpaint.models.decoder import build_inpainter
@@ -49,7 +50,7 @@ def our_turn(size: int, batch: int, folder: Path):
         Image.fromarray(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i:04}.png")
     patches = {"number": 16, "size": size // PATCH_DIVISOR}
     config = Config.model_validate({"data": {"transforms": [{"resize": [size, size]}, {"random_patches": patches}]}})
-    recipe = tasks.inpainting(config, separate=False, augment=True)
+    recipe = inpainting_task(config, separate=False, augment=True)
     images = Images.open(listing.list_images(folder), RankShare(), recipe.images, preload=True)
     batches = iter(pipeline.train_batches(images, batch_size=batch, seed=0, first_step=0, prepare=recipe.prepare))
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)

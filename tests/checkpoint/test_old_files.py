@@ -10,8 +10,9 @@ from conftest import ROOT, outcome, write_config, write_images, write_small, wri
 
 from tfinpaint import classify
 from tfinpaint.checkpoint.reader import open_checkpoint
-from tfinpaint.data.images.decode import Reading
-from tfinpaint.data.listing.listing import list_class_folders, load_images
+from tfinpaint.data.examples import load_images
+from tfinpaint.data.images.decode import DecodeOptions
+from tfinpaint.data.listing.listing import list_class_folders
 
 OLD = ROOT / "tests" / "golden" / "v0_1"
 CHECKPOINTS = OLD / "run" / "model_checkpoints"
@@ -60,5 +61,5 @@ def test_records_hold_the_pixels_that_were_packed(tmp_path):
     files = list_class_folders(write_images(tmp_path / "files", {"cold": 3, "warm": 2}, size=(12, 10)))
     assert (packed.classes, list(packed.paths)) == (files.classes, list(files.paths))
     assert list(packed.labels) == list(files.labels)
-    for old, new in zip(*(load_images(each, range(5), Reading()) for each in (packed, files)), strict=True):
+    for old, new in zip(*(load_images(each, range(5), DecodeOptions()) for each in (packed, files)), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -17,7 +17,7 @@ from tfinpaint import classify, pretrain
 from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.store import save_checkpoint
-from tfinpaint.data.listing.listing import Checked
+from tfinpaint.data.listing.check import CheckResult
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.report import confusion, figures
@@ -339,7 +339,9 @@ def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, 
         tmp_path / "c.yaml", "classify", images, data__preload=False, data__max_bad_images=2, num_epochs=1
     )
     output = succeed("classify", "--config", config)
-    assert output.count(f"Unusable since it was checked, another image is in its place: {gone}: truncated: ") == 1
+    assert (
+        output.count(f"Image became unreadable after the initial check; using a replacement: {gone}: truncated: ") == 1
+    )
     assert f"{images / 'training'}: 23 images" in output
     assert "1 images are unusable since they were checked, 1 were before, of at most 2" in output
     lines = (tmp_path / "run" / "bad_images.txt").read_text().splitlines()
@@ -348,8 +350,8 @@ def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, 
     ]  # fmt: skip
     gone.write_bytes(whole)
     error = refuse("classify", "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
-    assert f"error: unusable since it was checked: {gone}: truncated" in error
-    assert "(bad images: 1 before, 1 since; data.max_bad_images 1)" in error
+    assert f"error: {gone}: became unreadable after the initial check: truncated" in error
+    assert "(bad images: 1 before, 1 now; data.max_bad_images 1)" in error
     assert (tmp_path / "run" / "bad_images.txt").read_text().splitlines()[1].startswith(f"epoch 1\t{gone}\t")
 
 
@@ -381,19 +383,19 @@ def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monk
     contents = bytearray(shard.read_bytes())
     contents[-700] ^= 1
     shard.write_bytes(contents)
-    where = f"{shard} record 23 (warm/010.png): the bytes are not those that were written (checksum); see"
-    assert f"error: {where}" in refuse("pretrain", "--config", config)
+    where, damage = f"{shard} record 23 (warm/010.png)", "the shard is damaged here (CRC-32); list all damage"
+    assert f"error: {where}: {damage}" in refuse("pretrain", "--config", config)
     # As where an earlier run has found the images readable: damage shows when it is come across.
-    nothing_bad = Checked({}, [], np.zeros((0, 8), np.uint8))
+    nothing_bad = CheckResult({}, [], np.zeros((0, 8), np.uint8))
     monkeypatch.setattr("tfinpaint.runs.data.check_images_once", lambda *_: nothing_bad)
     error = refuse("pretrain", "--config", config, "--overwrite")
-    assert error.startswith(f"error: unusable since it was checked: {where}")
+    assert error.startswith(f"error: {where}: became unreadable after the initial check: {damage}")
     assert error.count("\n") == 1
     other = packed / "testing" / shard.name
     other.write_bytes(other.read_bytes()[:-1])
     error = refuse("prepare", "--verify", packed)
     for damaged in (shard, other):
-        assert f"{damaged}: the bytes are not those that were written (SHA-256)" in error
+        assert f"{damaged}: is damaged (SHA-256)" in error
 
 
 @pytest.mark.parametrize(
@@ -414,7 +416,7 @@ def test_records_are_prepared_and_verified_by_command(images, tmp_path):
     assert output.endswith("dest: 19 training and 5 testing images in 2 classes, 0 unreadable\n")
     size = (tmp_path / "dest" / "testing" / "images-00000-of-00001.tfrecord").stat().st_size
     verified = succeed("prepare", "--verify", tmp_path / "dest").splitlines()
-    assert verified[1] == f"{tmp_path / 'dest' / 'testing'}: 5 images, {size} bytes, as they were written"
+    assert verified[1] == f"{tmp_path / 'dest' / 'testing'}: 5 images, {size} bytes, all intact"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_masks_of_classes_by_pixel(images, tmp_path):
         assert file["warm/000.png"].shape == (32, 32, 2)
     assert set(np.unique(Image.open(tmp_path / "predictions" / "warm" / "000.png"))) <= {0, 1}
     Image.fromarray(np.full((24, 20), 7, np.uint8)).save(images / "testing_masks" / "cold" / "000.png")
-    assert "the value 7 is no class: there are 2" in refuse("pretrain", "--config", config, "--overwrite")
+    assert "the value 7 is not a class; expected 0 to 1" in refuse("pretrain", "--config", config, "--overwrite")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tfinpaint.checkpoint.header import Header, InputSpec, RankState, SavedProgr
 from tfinpaint.checkpoint.reader import read_header
 from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.config.transforms import Transform
-from tfinpaint.data.images.decode import Reading, read_image
+from tfinpaint.data.images.decode import DecodeOptions, read_image
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting import photo as photos
 from tfinpaint.inpainting import photo_output
@@ -463,7 +463,7 @@ def test_a_network_of_grey_images_makes_the_photo_grey_and_says_so(capsys, tmp_p
     assert "The colours of photo.png are dropped: the model was trained on grey images\n" in shown
     with Image.open(tmp_path / "photo_restored.png") as image:
         assert image.mode == "LA"
-        luma = read_image(tmp_path / "photo.png", Reading(channels=1))[..., 0]
+        luma = read_image(tmp_path / "photo.png", DecodeOptions(channels=1))[..., 0]
         assert np.array_equal(np.asarray(image)[..., 0][~hole], luma[~hole])
     Image.fromarray(noise(40, 50, 1)).save(tmp_path / "grey.png")
     assert "dropped" not in succeed(capsys, tmp_path / "grey", tmp_path / "grey.png", tmp_path / "mask.png")

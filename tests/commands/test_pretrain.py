@@ -13,9 +13,10 @@ from tfinpaint import predict, pretrain
 from tfinpaint.checkpoint.reader import read_header
 from tfinpaint.config.checks import check_command
 from tfinpaint.config.loader import load_config
-from tfinpaint.data import pipeline, tasks
+from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.tasks import inpainting_task
 from tfinpaint.inpainting import classical
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRICS, measure_restoration
@@ -85,7 +86,7 @@ def test_baselines_and_network_are_measured_on_the_same_holes(capsys, images, tm
     )  # fmt: skip
     output = succeed(capsys, "--config", config_file)
     config = check_command(load_config(config_file), "pretrain", 1)
-    recipe = tasks.inpainting(config, separate=False, augment=False)
+    recipe = inpainting_task(config, separate=False, augment=False)
     listing = sources.list_images(images / "testing")
     opened = Images.open(listing, RankShare(), recipe.images, preload=True)
     (batch,) = pipeline.evaluation_batches(opened, batch_size=7, seed=config.seed, prepare=recipe.prepare)

@@ -15,9 +15,12 @@ from tfinpaint import preview
 from tfinpaint.config.checks import check_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config
-from tfinpaint.data import masks, pipeline, tasks
+from tfinpaint.data import masks, pipeline
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.listing.pairing import pair_by_name
+from tfinpaint.data.preview_batch import spread
+from tfinpaint.data.tasks import image_to_image_task, inpainting_task
 from tfinpaint.data.transforms import Keys
 from tfinpaint.report import figures
 
@@ -86,12 +89,12 @@ def checked(config: Path) -> Config:
 
 def first_epoch(config: Config, separate: bool = False) -> dict[int, dict[str, np.ndarray]]:
     """What training is given in epoch 0: number of the example -> its inputs, targets and so on."""
-    make = tasks.inpainting if config.mask else tasks.image_to_image
+    make = inpainting_task if config.mask else image_to_image_task
     task = make(config, **{"separate" if config.mask else "targets": separate}, augment=True)
     listing = sources.list_images(config.data.input_path)
     opened = [Images.open(listing, RankShare(), task.images, preload=True)]
     if separate:
-        pairs = sources.pair_by_name(listing, config.data.target_path)
+        pairs = pair_by_name(listing, config.data.target_path)
         opened.append(Images.open(pairs, RankShare(), task.targets, preload=True))
     size = config.data.batch_size
     batches = pipeline.train_batches(
@@ -126,31 +129,31 @@ def test_the_picture_shows_what_training_is_given_in_epoch_0(capsys, drawn, tmp_
 @pytest.mark.parametrize(
     ("loss", "columns", "scored"),
     [
-        ({}, 4, "BCE: what was erased and the black around it, the whole canvas"),
-        ({"target": "image"}, 4, "BCE: the whole image"),
-        ({"target": "masked"}, 5, "BCE: what was erased and nothing else"),
+        ({}, 4, "BCE loss on the erased pixels and the black canvas around them"),
+        ({"target": "image"}, 4, "BCE loss on the whole image"),
+        ({"target": "masked"}, 5, "BCE loss on the erased pixels only"),
         (
             {"target": "image", "overlap": 2, "overlap_weight": 4.5},
             5,
-            "BCE: the whole image; 2 pixels around the hole by 4.5 times the weight",
+            "BCE loss on the whole image; a border of 2 pixels around the hole has 4.5 times the weight",
         ),
         (
             {"function": "L1", "target": "masked", "overlap": 1},
             5,
-            "L1: what was erased and nothing else; 1 pixel around the hole by 10 times the weight",
+            "L1 loss on the erased pixels only; a border of 1 pixel around the hole has 10 times the weight",
         ),
-        ({"function": "MSE", "target": "masked", "normalize_patches": 8}, 5, "MSE: what was erased and nothing else"),
+        ({"function": "MSE", "target": "masked", "normalize_patches": 8}, 5, "MSE loss on the erased pixels only"),
     ],
 )
 def test_the_columns_and_words_of_each_loss(capsys, drawn, tmp_path, images, loss, columns, scored):
     path = write(tmp_path, images, data__transforms=[RESIZE, MASKS["center"]], loss={"function": "BCE"} | loss)
     lines = succeed(capsys, path)
-    assert list(drawn) == ["original", "mask", "input", "target", "scored"][:columns]
-    assert lines[-1] == f"Scored by {scored}"
+    assert list(drawn) == ["original", "mask", "input", "target", "weight"][:columns]
+    assert lines[-1] == scored
     trained = first_epoch(checked(path))
     np.testing.assert_allclose(drawn["target"], [trained[i]["targets"] for i in range(0, 24, 4)], atol=1e-6)
     if columns == 5:
-        assert np.array_equal(drawn["scored"], [trained[i]["weights"] for i in range(0, 24, 4)])
+        assert np.array_equal(drawn["weight"], [trained[i]["weights"] for i in range(0, 24, 4)])
 
 
 @pytest.mark.parametrize("kind", ["patches", "block", "region"])
@@ -165,7 +168,7 @@ def test_the_erased_shares_are_those_of_the_masks(capsys, drawn, tmp_path, image
         f"{images}/training: 24 images",
         "Input of the network: 32 x 32 pixels, 3 channels",
         f"Mask {name}: erases {mean} % of an image on average, {least} to {most} % (24 masks drawn)",
-        "Scored by BCE: what was erased and the black around it, the whole canvas",
+        "BCE loss on the erased pixels and the black canvas around them",
     ]
 
 
@@ -183,7 +186,7 @@ def test_a_mask_that_always_erases_as_much_says_so_once(capsys, drawn, tmp_path,
     ],
 )  # fmt: skip
 def test_images_are_spread_over_the_folder(total, count, expected):
-    assert list(preview.spread(total, count)) == expected
+    assert list(spread(total, count)) == expected
 
 
 def write_odd_images(folder: Path) -> dict[str, int]:
@@ -226,16 +229,16 @@ def test_bad_images_are_named_and_left_out_up_to_the_limit(capsys, drawn, tmp_pa
     (folder / "004.png").write_bytes(b"")
     path = write(tmp_path, images)
     error = refuse(capsys, path, "--images", 24, "--output", tmp_path / "out.png", lines=4)
-    assert "error: 3 unusable among the images to show, data.max_bad_images allows 0; mend or remove them:\n" in error
+    assert "error: 3 of the images to show are bad, data.max_bad_images allows 0; mend or remove them:\n" in error
     for name, reason in (("000", "not an image: text"), ("003", "truncated: "), ("004", "empty: 0 bytes")):
         assert any(f"{folder}/{name}.png: " in line and reason in line for line in error.splitlines())
     assert "allows 2" in refuse(capsys, path, "--images", 24, "--set", "data.max_bad_images=2", lines=4)
     assert not drawn
     lines = succeed(capsys, path, "--images", 24, "--set", "data.max_bad_images=3")
-    assert [line for line in lines if line.startswith("Skipping")] == [
-        f"Skipping unusable image {folder}/000.png: not an image: text",
+    assert [line for line in lines if line.startswith("Excluding")] == [
+        f"Excluding bad image {folder}/000.png: not an image: text",
         next(line for line in lines if "003.png" in line and "truncated" in line),
-        f"Skipping unusable image {folder}/004.png: empty: 0 bytes",
+        f"Excluding bad image {folder}/004.png: empty: 0 bytes",
     ]
     for name in ("000", "003", "004"):
         (folder / f"{name}.png").unlink()
@@ -249,7 +252,7 @@ def test_only_the_images_to_show_are_read(capsys, drawn, tmp_path, images):
     for name in ("001", "002", "003", "005"):
         (images / "training" / "cold" / f"{name}.png").write_text("not an image")
     lines = succeed(capsys, write(tmp_path, images), "--images", 6)
-    assert not [line for line in lines if line.startswith("Skipping")]
+    assert not [line for line in lines if line.startswith("Excluding")]
     assert len(drawn["input"]) == 6
 
 
@@ -257,8 +260,8 @@ def test_a_bad_image_gives_way_to_others(capsys, drawn, tmp_path, images):
     (images / "training" / "cold" / "000.png").write_text("not an image")
     path = write(tmp_path, images, data__max_bad_images=1)
     lines = succeed(capsys, path, "--images", 6)
-    assert [line for line in lines if line.startswith("Skipping")] == [
-        f"Skipping unusable image {images}/training/cold/000.png: not an image: text"
+    assert [line for line in lines if line.startswith("Excluding")] == [
+        f"Excluding bad image {images}/training/cold/000.png: not an image: text"
     ]
     assert len(drawn["input"]) == 6
     for image in (images / "training").rglob("*.png"):
@@ -276,7 +279,7 @@ def test_images_and_their_targets_are_shown_side_by_side(capsys, drawn, tmp_path
     assert lines == [
         f"{images}/training: 24 images with targets of the same names in {tmp_path}/targets",
         "Input of the network: 32 x 32 pixels, 3 channels",
-        "Scored by BCE: the whole image",
+        "BCE loss on the whole image",
     ]
     trained = first_epoch(checked(path), separate=True)
     for shown, name in (("input", "inputs"), ("target", "targets")):
@@ -315,7 +318,7 @@ def test_the_picture_is_written_over_and_has_a_row_for_each_image(capsys, tmp_pa
     (tmp_path / "out.png").write_text("old")
     heights = []
     for count in (1, 3):
-        assert succeed(capsys, path, "--images", count)[0].endswith("24 images; 1 file skipped: 1 .txt (notes.txt)")
+        assert succeed(capsys, path, "--images", count)[0].endswith("24 images; 1 file excluded: 1 .txt (notes.txt)")
         with Image.open(tmp_path / "out.png") as picture:
             assert picture.format == "PNG"
             heights.append(picture.height)
@@ -334,8 +337,8 @@ def test_outputs_that_cannot_be_used(capsys, tmp_path, images, monkeypatch):
     cases = [
         ("out.jpg", "the preview is a PNG file; name it out.png"),
         ("out", "the preview is a PNG file; name it out.png"),
-        ("folder.png", "is a folder; name the picture to write"),
-        (".", "is a folder; name the picture to write"),
+        ("folder.png", "is a folder; name a PNG file"),
+        (".", "is a folder; name a PNG file"),
         ("data/training/out.png", inside),
         ("data/training/cold/000.png", inside),
         ("link/deeper/out.png", inside),

@@ -176,7 +176,7 @@ def test_up_to_an_area_keeps_the_longest_prefix(section, limit):
     ],
 )
 def test_enough_rectangles_are_drawn_to_reach_an_area(heights, widths, limit):
-    number = masks._enough(heights, widths, limit, **SIZE)
+    number = masks._sufficient_number(heights, widths, limit, **SIZE)
     drawn = masks.draw_blocks(make_keys(range(2000)), heights, widths, number=number, **SIZE)
     covered = masks.cover(drawn, **SIZE).numpy().sum(axis=(1, 2, 3))
     assert (covered > limit).all()  # fewer than one in a million is not

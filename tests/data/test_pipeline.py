@@ -12,11 +12,13 @@ from conftest import write_images
 
 from tfinpaint.config.schema import Config
 from tfinpaint.config.sections import Data
-from tfinpaint.data import pipeline, tasks
+from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, Preprocessing, RankShare
 from tfinpaint.data.failures import Failures
-from tfinpaint.data.images.decode import Reading
+from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.listing.pairing import pair_by_name
+from tfinpaint.data.tasks import classification_task, inpainting_task
 
 CONFIG = Config.model_validate(
     {
@@ -27,7 +29,7 @@ CONFIG = Config.model_validate(
         }
     }
 )  # fmt: skip
-CHAIN = Preprocessing(Reading(tuple(CONFIG.data.transforms[:1])))
+CHAIN = Preprocessing(DecodeOptions(tuple(CONFIG.data.transforms[:1])))
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_starting_at_a_step_goes_on_with_the_batch_that_would_have_come(listing)
 
 def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
     def batches(preload):
-        task = tasks.inpainting(CONFIG, separate=False, augment=True)
+        task = inpainting_task(CONFIG, separate=False, augment=True)
         images = Images.open(listing, RankShare(1, 2), task.images, preload)
         return list(pipeline.train_batches(images, batch_size=8, seed=3, first_step=1, prepare=task.prepare).take(3))
 
@@ -111,11 +113,11 @@ def test_preloading_keeps_a_ranks_share_only(listing):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time(listing, count):
     def masks():
-        task = tasks.inpainting(CONFIG, separate=False, augment=False)
+        task = inpainting_task(CONFIG, separate=False, augment=False)
         seen = {}
         for rank in range(count):
             images = Images.open(listing, RankShare(rank, count), task.images, True)
-            ids = iter(images.shard.indices(len(listing)))
+            ids = iter(images.share.indices(len(listing)))
             for batch in pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=task.prepare):
                 seen |= {next(ids): mask for mask in batch["mask"].numpy()}
         return seen
@@ -126,7 +128,7 @@ def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time
 
 
 def test_labels_go_with_their_images(listing):
-    task = tasks.classification(Config(data=Data(transforms=CONFIG.data.transforms[:1])), labels=True, augment=True)
+    task = classification_task(Config(data=Data(transforms=CONFIG.data.transforms[:1])), labels=True, augment=True)
     images = Images.open(listing, RankShare(), task.images, True)
     for batch in pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=task.prepare).take(3):
         red, blue = batch["inputs"].numpy().mean(axis=(1, 2))[:, [0, 2]].T
@@ -145,7 +147,7 @@ def labelled(listing, shard, failures, steps):
     """(example, label, inputs) of every image of some training batches, with random steps."""
     random = [{"random_horizontal_flip": 0.5}, {"random_rotate": 30.0}]
     config = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, *random]}})
-    task = tasks.classification(config, labels=True, augment=True)
+    task = classification_task(config, labels=True, augment=True)
     images = Images.open(listing, shard, task.images, False)
     batches = pipeline.train_batches(
         images, batch_size=8, seed=0, first_step=0, prepare=task.prepare, failures=failures
@@ -178,9 +180,9 @@ def test_more_bad_images_than_allowed_end_the_batches(listing):
     failures = Failures(limit=4, before=3)
     with pytest.raises(tf.errors.OpError):
         labelled(listing, RankShare(), failures, 12)
-    assert failures.are_too_many
+    assert failures.exceed_limit
     assert sorted(failures.found) == [1, 2]
-    assert "(bad images: 3 before, 2 since; data.max_bad_images 4)" in failures.explained()
+    assert "(bad images: 3 before, 2 now; data.max_bad_images 4)" in failures.message()
 
 
 def test_a_share_without_a_readable_image_ends_the_batches(listing):
@@ -192,16 +194,18 @@ def test_a_share_without_a_readable_image_ends_the_batches(listing):
 
 
 def test_evaluation_replaces_no_image(listing):
-    task = tasks.inpainting(CONFIG, separate=False, augment=False)
+    task = inpainting_task(CONFIG, separate=False, augment=False)
     images = Images.open(broken(listing, "a/001.png"), RankShare(), task.images, False)
     failures = Failures()
     with pytest.raises(tf.errors.OpError):
         list(pipeline.evaluation_batches(images, batch_size=8, seed=0, prepare=task.prepare, failures=failures))
-    assert failures.explained().startswith(f"unusable since it was checked: {listing.root}/a/001.png: truncated")
+    assert failures.message().startswith(
+        f"{listing.root}/a/001.png: became unreadable after the initial check: truncated"
+    )
 
 
 def test_a_target_that_goes_bad_takes_its_input_with_it(listing, tmp_path):
-    targets = sources.pair_by_name(listing, write_images(tmp_path / "y", {"a": 12, "b": 11}))
+    targets = pair_by_name(listing, write_images(tmp_path / "y", {"a": 12, "b": 11}))
     broken(targets, "b/003.png")
     sides = [Images.open(files, RankShare(), CHAIN, False) for files in (listing, targets)]
     failures = Failures(limit=1)
@@ -218,7 +222,7 @@ def test_want_of_descriptors_is_no_fault_of_an_image(listing, monkeypatch):
     def fail(*_):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(pipeline, "read_image", fail)
+    monkeypatch.setattr("tfinpaint.data.examples.read_image", fail)
     failures = Failures(limit=100)
     with pytest.raises(tf.errors.OpError, match="Too many open files"):
         labelled(listing, RankShare(), failures, 1)

@@ -9,11 +9,12 @@ from conftest import write_images
 
 from tfinpaint.config.schema import Config
 from tfinpaint.config.transforms import MASKS
-from tfinpaint.data import masks, pipeline, tasks
+from tfinpaint.data import masks, pipeline
 from tfinpaint.data.examples import Images, RankShare
-from tfinpaint.data.images.decode import Reading, read_image
+from tfinpaint.data.images.decode import DecodeOptions, read_image
 from tfinpaint.data.listing import listing as sources
 from tfinpaint.data.masks import fill_hole
+from tfinpaint.data.tasks import inpainting_task
 from tfinpaint.data.transforms import Keys
 
 HEIGHT, WIDTH = 16, 24
@@ -51,7 +52,7 @@ def make_batch(count=6, first=0, channels=3, epoch=2):
 
 
 def prepared(config, batch, *, separate=False, augment=True):
-    return tasks.inpainting(config, separate=separate, augment=augment).prepare(batch)
+    return inpainting_task(config, separate=separate, augment=augment).prepare(batch)
 
 
 def numpy_of(batch):
@@ -139,7 +140,7 @@ def test_without_augmentation_random_steps_go_and_the_mask_stays():
     assert np.array_equal(augmented["targets"], found["targets"][:, :, ::-1])
     shared = make_config(shared=[{"random_horizontal_flip": 0.5}])
     numbers = [
-        [n for n, _ in tasks.inpainting(shared, separate=False, augment=a).images.batched] for a in (True, False)
+        [n for n, _ in inpainting_task(shared, separate=False, augment=a).images.per_batch] for a in (True, False)
     ]
     assert numbers == [[1], []]
 
@@ -157,15 +158,15 @@ def test_separate_targets_are_cut_by_the_mask_of_the_inputs(target):
 
 
 @pytest.mark.parametrize("target", ["patches", "image"])
-def test_masks_as_targets_stay_whole_numbers(target):
-    # Nothing that changes values is done to them: not the shared `normalize`, not the targets' own.
+def test_label_maps_stay_integers(target):
+    # No step changes their values: neither the shared `normalize` nor that of the targets.
     steps = {"shared": [{"normalize": {"mean": 0.5}}], "target_transforms": [{"normalize": {"std": 0.1}}]}
     config = make_config("grid", loss=target, target_is_mask=True, **steps)
     batch = make_batch()
     values = np.random.default_rng(1).integers(0, 4, (6, HEIGHT, WIDTH, 1)).astype(np.float32)
-    task = tasks.inpainting(config, separate=True, augment=True)
-    assert task.targets.reading.is_mask
-    assert [step.kind for _, step in (*task.targets.single, *task.targets.batched)] == []
+    task = inpainting_task(config, separate=True, augment=True)
+    assert task.targets.decoding.is_label_map
+    assert [step.kind for _, step in (*task.targets.per_image, *task.targets.per_batch)] == []
     found = task.prepare({**batch, "targets": tf.constant(values)})
     assert found["targets"].dtype == tf.int32
     assert "weights" not in found
@@ -183,7 +184,7 @@ def listing(tmp_path):
 
 def batches(listing, config, *shards, training=True):
     """Of each shard, the batches of two passes of training, or of one evaluation."""
-    task, found = tasks.inpainting(config, separate=False, augment=training), []
+    task, found = inpainting_task(config, separate=False, augment=training), []
     for shard in shards:
         images = Images.open(listing, shard, task.images, True)
         if training:
@@ -229,5 +230,5 @@ def test_evaluation_holds_the_images_of_the_files_and_the_same_masks_each_time(l
     ((_, second),) = batches(listing, config, RankShare(), training=False)
     for name in first[0]:
         assert np.array_equal(np.concatenate([b[name] for b in first]), np.concatenate([b[name] for b in second]))
-    files = [read_image(listing.open(i), Reading()) for i in range(len(listing))]
+    files = [read_image(listing.open(i), DecodeOptions()) for i in range(len(listing))]
     assert np.array_equal(np.concatenate([batch["originals"] for batch in first]), np.stack(files) / np.float32(255))

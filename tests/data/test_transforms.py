@@ -10,11 +10,13 @@ from PIL import Image
 
 from tfinpaint.config.schema import Config
 from tfinpaint.config.transforms import MASKS, Transform
-from tfinpaint.data import pipeline, tasks, transforms
+from tfinpaint.data import pipeline, transforms
 from tfinpaint.data.examples import Images, Preprocessing, RankShare, split_steps
-from tfinpaint.data.images.decode import Reading, read_image
+from tfinpaint.data.images.decode import DecodeOptions, read_image
 from tfinpaint.data.listing import listing as sources
-from tfinpaint.data.transforms import Keys
+from tfinpaint.data.listing.pairing import pair_by_name
+from tfinpaint.data.tasks import classification_task, image_to_image_task, inpainting_task
+from tfinpaint.data.transforms import Keys, apply_transform, apply_transforms
 
 RAMP = np.array([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]) / 15  # a grey image, 4 x 4
 RGB = np.array([[[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]]])  # a red and a blue-green pixel
@@ -83,7 +85,7 @@ def keys(count: int = 1, epoch: int = 0, seed: int = 0) -> Keys:
 
 
 def one(section: dict, images: tf.Tensor, keys: Keys, *, number: int = 0, nearest: bool = False) -> np.ndarray:
-    return transforms.apply_one(images, Transform(**section), number, keys, nearest=nearest).numpy()
+    return apply_transform(images, Transform(**section), number, keys, nearest=nearest).numpy()
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -96,7 +98,7 @@ def test_golden_pixels_eagerly_and_in_a_pipeline(name):
 
     def apply(images: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
         step = ((0, Transform(**section)),)
-        return transforms.apply(images, step, Keys(0, tf.constant(0, tf.int64), examples))
+        return apply_transforms(images, step, Keys(0, tf.constant(0, tf.int64), examples))
 
     dataset = tf.data.Dataset.from_tensors((images, tf.range(1, dtype=tf.int64))).map(apply)
     assert np.array_equal(next(iter(dataset)), one(section, images, keys()))
@@ -189,7 +191,7 @@ def test_masks_get_no_values_that_they_did_not_have(section):
     assert len(np.unique(turned)) > 2
 
 
-SEED_EXAMPLE = [  # the example of the seed tool's pages: images keep their own sizes up to the last step
+SEED_EXAMPLE = [  # the example of rmldnn's pages: images keep their own sizes up to the last step
     {"normalize": {"mean": 0.5, "std": 0.5}},
     {"convert_color": "BGR2RGB"},
     {"random_horizontal_flip": 0.5},
@@ -199,11 +201,11 @@ SEED_EXAMPLE = [  # the example of the seed tool's pages: images keep their own 
 ]
 
 
-def steps_of(chain: Preprocessing) -> tuple[list[str], ...]:
+def steps_of(preprocessing: Preprocessing) -> tuple[list[str], ...]:
     return (
-        [step.kind for step in chain.reading.steps],
-        [step.kind for _, step in chain.single],
-        [step.kind for _, step in chain.batched],
+        [step.kind for step in preprocessing.decoding.steps],
+        [step.kind for _, step in preprocessing.per_image],
+        [step.kind for _, step in preprocessing.per_batch],
     )
 
 
@@ -224,7 +226,7 @@ def steps_of(chain: Preprocessing) -> tuple[list[str], ...]:
 )
 def test_steps_are_divided_by_where_they_run(sections, expected):
     steps = tuple(enumerate(Transform(**section) for section in sections))
-    assert steps_of(split_steps(steps, Reading())) == expected
+    assert steps_of(split_steps(steps, DecodeOptions())) == expected
 
 
 @pytest.mark.parametrize("preload", [False, True])
@@ -233,7 +235,7 @@ def test_images_of_different_sizes_one_at_a_time(tmp_path, preload):
     write_images(tmp_path / "x", {"b": 3}, size=(41, 17))
     listing = sources.list_images(tmp_path / "x")
     config = Config.model_validate({"data": {"transforms": SEED_EXAMPLE}})
-    task = tasks.classification(config, labels=True, augment=False)
+    task = classification_task(config, labels=True, augment=False)
     images = Images.open(listing, RankShare(), task.images, preload)
     batch = next(iter(pipeline.evaluation_batches(images, batch_size=6, seed=0, prepare=task.prepare)))
     for index, found in enumerate(batch["inputs"].numpy()):
@@ -241,7 +243,7 @@ def test_images_of_different_sizes_one_at_a_time(tmp_path, preload):
         pixels = np.asarray(Image.open(listing.open(index)).convert("RGB"), np.float32) / 127.5 - 1
         channels = [Image.fromarray(pixels[..., 2 - c]).resize((16, 24), Image.Resampling.BILINEAR) for c in range(3)]
         assert np.allclose(found, np.stack(channels, axis=2), atol=1e-5)
-    task = tasks.classification(config, labels=True, augment=True)
+    task = classification_task(config, labels=True, augment=True)
     images = Images.open(listing, RankShare(), task.images, preload)
     train = pipeline.train_batches(images, batch_size=6, seed=0, first_step=0, prepare=task.prepare)
     first, second = (batch["inputs"].numpy() for batch in train.take(2))
@@ -264,9 +266,9 @@ def test_input_and_target_get_the_same_draws_and_their_own_steps(tmp_path):
         }
     )  # fmt: skip
     listing = sources.list_images(tmp_path / "x")
-    task = tasks.image_to_image(config, targets=True, augment=True)
+    task = image_to_image_task(config, targets=True, augment=True)
     images = Images.open(listing, RankShare(), task.images, True)
-    targets = Images.open(sources.pair_by_name(listing, tmp_path / "x"), RankShare(), task.targets, False)
+    targets = Images.open(pair_by_name(listing, tmp_path / "x"), RankShare(), task.targets, False)
     batches = pipeline.train_batches(images, targets, batch_size=8, seed=0, first_step=0, prepare=task.prepare)
     for batch in batches.take(2):
         assert batch["inputs"].shape == (8, 16, 16, 3)
@@ -278,9 +280,9 @@ def test_input_and_target_get_the_same_draws_and_their_own_steps(tmp_path):
 def test_no_two_steps_share_their_draws():
     flip = {"random_horizontal_flip": 0.5}
     lists = {"transforms": [{"resize": [8, 8]}, flip], "input_transforms": [flip, flip], "target_transforms": [flip]}
-    task = tasks.image_to_image(Config.model_validate({"data": lists}), targets=True, augment=True)
-    assert [number for number, _ in task.images.batched] == [1, 2, 3]
-    assert [number for number, _ in task.targets.batched] == [1, 4]
+    task = image_to_image_task(Config.model_validate({"data": lists}), targets=True, augment=True)
+    assert [number for number, _ in task.images.per_batch] == [1, 2, 3]
+    assert [number for number, _ in task.targets.per_batch] == [1, 4]
 
 
 def test_masks_are_passed_by_what_changes_values(tmp_path):
@@ -291,10 +293,10 @@ def test_masks_are_passed_by_what_changes_values(tmp_path):
         Image.fromarray(values).save(tmp_path / "y" / "a" / f"{i:03}.png")
     sections = [{"resize": [8, 8]}, {"normalize": {"std": 0.003921568}}, {"rotate": 180.0}, {"grayscale": True}]
     config = Config.model_validate({"data": {"target_is_mask": True, "transforms": sections}})
-    task = tasks.image_to_image(config, targets=True, augment=True, classes=3)
+    task = image_to_image_task(config, targets=True, augment=True, classes=3)
     listing = sources.list_images(tmp_path / "x")
     images = Images.open(listing, RankShare(), task.images, True)
-    targets = Images.open(sources.pair_by_name(listing, tmp_path / "y"), RankShare(), task.targets, True)
+    targets = Images.open(pair_by_name(listing, tmp_path / "y"), RankShare(), task.targets, True)
     batch = next(iter(pipeline.evaluation_batches(images, targets, batch_size=2, seed=0, prepare=task.prepare)))
     assert batch["targets"].dtype == tf.int32
     assert np.array_equal(batch["targets"], [values[::-1, ::-1]] * 2)
@@ -308,10 +310,10 @@ def test_patches_are_cut_from_input_and_target_alike(tmp_path):
         {"data": {"transforms": [{"resize": [32, 32]}, {"random_patches": {"number": 3, "size": 8}}]}}
     )
     listing = sources.list_images(tmp_path / "x")
-    pairs = sources.pair_by_name(listing, tmp_path / "y")
+    pairs = pair_by_name(listing, tmp_path / "y")
 
     def batch(separate: bool) -> dict[str, np.ndarray]:
-        task = tasks.inpainting(config, separate=separate, augment=True)
+        task = inpainting_task(config, separate=separate, augment=True)
         images = Images.open(listing, RankShare(), task.images, True)
         targets = Images.open(pairs, RankShare(), task.targets, True) if separate else None
         found = pipeline.evaluation_batches(images, targets, batch_size=4, seed=0, prepare=task.prepare)
@@ -320,6 +322,6 @@ def test_patches_are_cut_from_input_and_target_alike(tmp_path):
     own, other = batch(separate=False), batch(separate=True)
     assert np.array_equal(own["mask"], other["mask"])
     assert np.array_equal(own["inputs"], other["inputs"])
-    whole = np.stack([read_image(pairs.open(i), Reading()) for i in range(4)]) / np.float32(255)
+    whole = np.stack([read_image(pairs.open(i), DecodeOptions()) for i in range(4)]) / np.float32(255)
     assert np.allclose(other["targets"], whole * other["mask"])
     assert not np.allclose(own["targets"], other["targets"])

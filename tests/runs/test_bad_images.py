@@ -75,7 +75,7 @@ def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
     assert listed(tmp_path) == [
         ["epoch 2", "/x/a", "truncated"], ["epoch 2", "/x/b", "empty"], ["epoch 3", "/x/c", "truncated"],
     ]  # fmt: skip
-    assert not failures.are_too_many
+    assert not failures.exceed_limit
     with pytest.raises(UserError) as caught:
         watch(4, None, None)
     assert str(caught.value).splitlines() == [

@@ -8,11 +8,11 @@ import tensorflow as tf
 from conftest import write_images
 
 from tfinpaint.config.schema import Config
-from tfinpaint.data import tasks
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.failures import Failures
-from tfinpaint.data.ingest import copy
+from tfinpaint.data.ingest.pack import pack
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.tasks import classification_task, inpainting_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.runs.data import DataSet, open_data
@@ -31,7 +31,7 @@ CONFIG = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, {"
 )
 def test_a_sample_is_spread_and_repeats_no_image(tmp_path, images, shown):
     listing = sources.list_images(write_images(tmp_path, {"a": images}))
-    task = tasks.inpainting(CONFIG, separate=False, augment=False)
+    task = inpainting_task(CONFIG, separate=False, augment=False)
     opened = Images.open(listing, RankShare(), task.images, preload=True)
     sample = DataSet(run_of(CONFIG), opened, None, task).sample(6)["originals"].numpy()
     assert np.array_equal(sample, opened.pixels.numpy()[shown] / np.float32(255))
@@ -41,9 +41,9 @@ def test_a_sample_is_spread_and_repeats_no_image(tmp_path, images, shown):
 def test_an_image_that_breaks_during_a_run_is_told_in_one_line(tmp_path, packed):
     root = write_images(tmp_path / "x", {"a": 8})
     if packed:
-        copy.pack(root, root := tmp_path / "r")
+        pack(root, root := tmp_path / "r")
     listing = sources.list_images(root)
-    task = tasks.inpainting(CONFIG, separate=False, augment=True)
+    task = inpainting_task(CONFIG, separate=False, augment=True)
     config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"batch_size": 4, "test_batch_size": 4})})
     data = DataSet(run_of(config), Images.open(listing, RankShare(), task.images, preload=False), None, task)
     assert len(list(data.batches_from(0).take(3))) == 3
@@ -53,14 +53,14 @@ def test_an_image_that_breaks_during_a_run_is_told_in_one_line(tmp_path, packed)
     middle = int(listing.records._places[3]["begin"]) + 300 if packed else 300
     contents[middle : middle + 4] = b"evil"
     file.write_bytes(contents)
-    place = f"{file} record 3 (a/003.png): the bytes are not" if packed else f"{file}: "
+    place = f"{file} record 3 (a/003.png): " if packed else f"{file}: "
     for use in (
         lambda: list(data.batches_from(0).take(3)),
         lambda: list(data.evaluation_batches()),
     ):
         with pytest.raises(UserError) as caught:
             use()
-        assert str(caught.value).startswith(f"unusable since it was checked: {place}")
+        assert str(caught.value).startswith(f"{place}became unreadable after the initial check: ")
         assert "\n" not in str(caught.value)
     shown = data.sample(8)["originals"].numpy()  # pictures need not be of this one
     assert np.array_equal(shown[3], shown[4])
@@ -69,21 +69,21 @@ def test_an_image_that_breaks_during_a_run_is_told_in_one_line(tmp_path, packed)
 
 def test_a_share_of_which_nothing_is_left_is_told_in_one_line(tmp_path):
     root = write_images(tmp_path / "x", {"a": 8})
-    task = tasks.inpainting(CONFIG, separate=False, augment=True)
+    task = inpainting_task(CONFIG, separate=False, augment=True)
     images = Images.open(sources.list_images(root), RankShare(0, 2), task.images, preload=False)
     config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"batch_size": 4})})
     data = DataSet(run_of(config), images, None, task, Failures(limit=100))
     for number in range(0, 8, 2):
         (root / "a" / f"{number:03}.png").write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"/00[0246].png: empty: 0 bytes \(bad images: 0 before, 4 since; .*; no other can be"
+        UserError, match=r"/00[0246].png: empty: 0 bytes \(bad images: 0 before, 4 now; .*; no readable image is left"
     ):
         list(data.batches_from(0).take(1))
 
 
 def test_errors_of_other_kinds_are_not_hidden(tmp_path):
     listing = sources.list_images(write_images(tmp_path / "x", {"a": 8}))
-    task = tasks.inpainting(CONFIG, separate=False, augment=True)
+    task = inpainting_task(CONFIG, separate=False, augment=True)
     broken = replace(task, prepare=lambda batch: {"x": tf.debugging.assert_less(batch["images"], -1.0)} and batch)
     data = DataSet(run_of(CONFIG), Images.open(listing, RankShare(), task.images, preload=False), None, broken)
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -101,7 +101,7 @@ def test_a_class_that_loses_all_its_images_is_an_error_and_one_of_a_single_image
         }
     )
     run = Run(config, World(), "classifier", None, None)
-    task = tasks.classification(config, labels=True, augment=False)
+    task = classification_task(config, labels=True, augment=False)
     with pytest.raises(UserError, match=r"x: no readable image is left in class b; mend them or remove it$"):
         open_data(run, task, sources.list_class_folders(root), training=True)
     write_images(root, {"b": 1})

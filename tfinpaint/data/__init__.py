@@ -1,1 +1,1 @@
-"""From folders of images to batches of tensors. Nothing here knows about models or about Horovod."""
+"""From folders of images to batches of tensors. Nothing here depends on models or on Horovod."""

@@ -1,4 +1,4 @@
-"""The examples of training or evaluation: which a rank has, and how their files become pixels."""
+"""The images of one rank, and how their files become pixels."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.config.transforms import Transform, shape_after
-from tfinpaint.data import transforms
-from tfinpaint.data.images.decode import Reading, read_image
-from tfinpaint.data.listing.listing import Listing, load_images
-from tfinpaint.data.transforms import Keys, Numbered
+from tfinpaint.config.transforms import shape_after
+from tfinpaint.data.images.decode import DecodeOptions, UnreadableImageError, read_image
+from tfinpaint.data.listing.listing import Listing
+from tfinpaint.data.transforms import Keys, NumberedSteps, apply_transforms
+from tfinpaint.errors import UserError
+from tfinpaint.system.parallel import parallel_map
+from tfinpaint.system.progress import log_progress
 
 
 @dataclass(frozen=True)
 class RankShare:
-    """Which examples a rank sees: those whose index is `index` modulo `count`."""
+    """A rank's share of the examples: those whose index is `index` modulo `count`."""
 
     index: int = 0
     count: int = 1
 
     def indices(self, total: int) -> range:
+        """Return the indices of this rank's examples, of `total` examples."""
         return range(self.index, total, self.count)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The steps of one side, input or target, divided by where they run.
+    """The preprocessing of inputs or of targets, divided by where its steps run.
 
     Attributes:
-        reading: how files are decoded, with the leading `resize` and `center_crop` steps (Pillow, once, as uint8).
-        single: the steps up to the one from which on all images have one size; they run an image at a time.
-        batched: the others, which run on whole batches.
+        decoding: how files are decoded, with the first `resize` and `center_crop` steps, which Pillow does.
+        per_image: the steps that run on one image at a time, after which all images have one size.
+        per_batch: the steps after those, which run on batches.
     """
 
-    reading: Reading
-    single: Numbered = ()
-    batched: Numbered = ()
+    decoding: DecodeOptions
+    per_image: NumberedSteps = ()
+    per_batch: NumberedSteps = ()
 
-    def apply(self, images: tf.Tensor, steps: Numbered, keys: Keys) -> tf.Tensor:
-        return transforms.apply(images, steps, keys, nearest=self.reading.is_mask)
+    def apply(self, images: tf.Tensor, steps: NumberedSteps, keys: Keys) -> tf.Tensor:
+        """Return float32 images after some of the steps; label maps are not interpolated."""
+        return apply_transforms(images, steps, keys, nearest=self.decoding.is_label_map)
 
 
-def split_steps(steps: Numbered, reading: Reading) -> Preprocessing:
-    """Divide steps, none of which erases, between the decoder, single images and batches."""
+def split_steps(steps: NumberedSteps, options: DecodeOptions) -> Preprocessing:
+    """Divide steps, none of which is a mask, between the decoder, single images and batches."""
     fixed = (place for place, (_, step) in enumerate(steps) if step.kind not in ("resize", "center_crop"))
     decoded = next(fixed, len(steps))
-    reading = replace(reading, steps=tuple(step for _, step in steps[:decoded]))
-    unequal = [place for place in range(decoded, len(steps)) if _differ([s for _, s in steps[:place]])]
-    batched_from = unequal[-1] + 1 if unequal else decoded
-    return Preprocessing(reading, steps[decoded:batched_from], steps[batched_from:])
-
-
-def _differ(steps: Sequence[Transform]) -> bool:
-    """True where images still differ in size after these steps."""
-    return shape_after(steps, 3)[0] is None
+    options = replace(options, steps=tuple(step for _, step in steps[:decoded]))
+    # the places of the steps before which images may differ in size
+    unequal = [n for n in range(decoded, len(steps)) if shape_after([step for _, step in steps[:n]], 3)[0] is None]
+    first_of_batch = unequal[-1] + 1 if unequal else decoded
+    return Preprocessing(options, steps[decoded:first_of_batch], steps[first_of_batch:])
 
 
 @dataclass(frozen=True)
@@ -65,37 +65,63 @@ class Images:
 
     Attributes:
         listing: the whole data set.
-        shard: this rank's share of it.
-        chain: what is done to each image.
-        pixels: when preloaded, uint8 tensor [share, height, width, channels], or a list of arrays where the images
-            keep their own sizes; else None (files are read as they are needed).
+        share: this rank's share of it.
+        preprocessing: the steps for each image.
+        pixels: if preloaded, uint8 tensor [share, height, width, channels], or a list of arrays if the images keep
+            their own sizes; None: files are read when they are needed.
     """
 
     listing: Listing
-    shard: RankShare
-    chain: Preprocessing
+    share: RankShare
+    preprocessing: Preprocessing
     pixels: tf.Tensor | list[np.ndarray] | None
 
     @classmethod
-    def open(cls, listing: Listing, shard: RankShare, chain: Preprocessing, preload: bool) -> Images:
+    def open(cls, listing: Listing, share: RankShare, preprocessing: Preprocessing, preload: bool) -> Images:
+        """Return a rank's share of a listing, decoded into memory if `preload`. Raises what `load_images` raises."""
         pixels = None
         if preload:
-            pixels = load_images(listing, shard.indices(len(listing)), chain.reading)
+            pixels = load_images(listing, share.indices(len(listing)), preprocessing.decoding)
             if isinstance(pixels, np.ndarray):
                 with tf.device("CPU:0"):
                     pixels = tf.constant(pixels)
-        return cls(listing, shard, chain, pixels)
+        return cls(listing, share, preprocessing, pixels)
 
     def select(self, indices: Sequence[int]) -> Images:
-        """These images alone, on one rank."""
-        return Images.open(self.listing.select(indices), RankShare(), self.chain, preload=True)
+        """Return these images only, preloaded, as the share of a single rank."""
+        return Images.open(self.listing.select(indices), RankShare(), self.preprocessing, preload=True)
 
     def decode(self, index: int) -> np.ndarray:
-        """uint8 [height, width, channels] of one image of this rank's share.
+        """Return uint8 [height, width, channels] of one image of this rank's share.
 
         Raises:
             UnreadableImageError: it can no longer be read.
         """
         if self.pixels is None:
-            return read_image(self.listing.open(index), self.chain.reading)
-        return self.pixels[index // self.shard.count]
+            return read_image(self.listing.open(index), self.preprocessing.decoding)
+        return self.pixels[index // self.share.count]
+
+
+def load_images(listing: Listing, indices: Sequence[int], options: DecodeOptions) -> np.ndarray | list[np.ndarray]:
+    """Decode these images into memory.
+
+    Returns:
+        uint8 array [len(indices), height, width, channels]; a list of arrays if images keep their own sizes.
+
+    Raises:
+        UserError: an image cannot be read, although it could when it was checked.
+    """
+
+    def load(index: int) -> np.ndarray:
+        try:
+            return read_image(listing.open(index), options)
+        except UnreadableImageError as error:
+            raise UserError(f"{listing.place(index)}: became unreadable after the initial check: {error}") from None
+
+    decoded = log_progress(parallel_map(load, indices), len(indices), f"Loading the images of {listing.root}")
+    if options.size is None:
+        return list(decoded)
+    images = np.empty((len(indices), *options.size, options.channels), np.uint8)
+    for slot, pixels in enumerate(decoded):
+        images[slot] = pixels
+    return images

@@ -1,4 +1,4 @@
-"""Images that can no longer be read: replaced by others, counted, limited in number."""
+"""Replace images that become unreadable during training by other images, up to a limit."""
 
 from __future__ import annotations
 
@@ -15,42 +15,45 @@ from tfinpaint.system.activity import report_activity
 
 log = logging.getLogger(__name__)
 
-
-MOST_NAMED = 20  # bad images on the terminal, of a rank
+MOST_NAMED = 20  # bad images that each rank names in the log
 
 
 @dataclass
 class Failures:
-    """The examples of a rank's share that can no longer be read, although they could when they were checked.
+    """The examples of a rank's share that became unreadable after the initial check.
 
-    In training each has the next readable one of the share in its place, until there are too many. Which one that is
-    depends on the example alone, and not on when a thread comes to it.
+    In training each is replaced by the next readable example of the share, until there are too many. The replacement
+    depends only on the example, not on the time at which a thread reads it.
 
     Attributes:
-        limit: `data.max_bad_images`; None: none may fail, as in evaluation, whose figures would be of other images.
-        before: bad images that count as well: found by the check, or by other ranks.
+        limit: `data.max_bad_images`; None: none may fail, as in evaluation, where a replacement would change scores.
+        before: bad images that count as well: those of the initial check and those of other ranks.
         found: example -> (its file, the reason).
-        are_all: no image of the share can be read.
+        none_left: no image of the share can be read.
     """
 
     limit: int | None = None
     before: int = 0
     found: dict[int, tuple[str, str]] = field(default_factory=dict)
-    are_all: bool = False
+    none_left: bool = False
 
     @property
-    def are_too_many(self) -> bool:
+    def exceed_limit(self) -> bool:
+        """True if more images have failed than the limit allows."""
         return bool(self.found) and self.before + len(self.found) > (self.limit or 0)
 
     def read(self, sides: Sequence[Images], index: int) -> tuple[int, list[np.ndarray]]:
-        """(example, its image on each side) of this example, or of the one in its place. Threads may call it.
+        """Return (example, its image on each side) of this example, or of its replacement. Threads may call it.
+
+        Args:
+            sides: the inputs, and perhaps the targets.
 
         Raises:
-            UnreadableImageError: too many are bad, or all.
+            UnreadableImageError: too many images cannot be read, or none can.
         """
-        shard, total = sides[0].shard, len(sides[0].listing)
-        for candidate in chain(range(index, total, shard.count), range(shard.index, index, shard.count)):
-            if self.are_too_many:
+        share, total = sides[0].share, len(sides[0].listing)
+        for candidate in chain(range(index, total, share.count), range(share.index, index, share.count)):
+            if self.exceed_limit:
                 break
             if candidate in self.found:
                 continue
@@ -65,20 +68,20 @@ class Failures:
             else:
                 return candidate, pixels
         else:
-            self.are_all = True
-        raise UnreadableImageError("no other image may take its place")
+            self.none_left = True
+        raise UnreadableImageError("no replacement for an unreadable image")
 
     def _add(self, index: int, place: str, reason: str) -> None:
         entry = place, reason
-        is_new = self.found.setdefault(index, entry) is entry  # of two threads that come to it, one names it
-        if is_new and not self.are_too_many and len(self.found) <= MOST_NAMED:
-            log.warning(f"Unusable since it was checked, another image is in its place: {place}: {reason}")
+        is_new = self.found.setdefault(index, entry) is entry  # if two threads find it, one of them logs it
+        if is_new and not self.exceed_limit and len(self.found) <= MOST_NAMED:
+            log.warning(f"Image became unreadable after the initial check; using a replacement: {place}: {reason}")
 
-    def explained(self) -> str:
-        """The error, in one line, where there are too many."""
+    def message(self) -> str:
+        """Return the error message, in one line, if there are too many failures."""
         place, reason = list(self.found.values())[-1]
-        line = f"unusable since it was checked: {place}: {reason}"
+        line = f"{place}: became unreadable after the initial check: {reason}"
         if self.limit is None:
             return line
-        line += f" (bad images: {self.before} before, {len(self.found)} since; data.max_bad_images {self.limit})"
-        return f"{line}; no other can be read" if self.are_all else line
+        line += f" (bad images: {self.before} before, {len(self.found)} now; data.max_bad_images {self.limit})"
+        return f"{line}; no readable image is left" if self.none_left else line

@@ -1,7 +1,7 @@
-"""Draw where to erase: each kind of mask a pure, batched function of (seed, epoch, example) and of nothing else.
+"""Draw masks and fill the holes that they leave. A mask depends only on (seed, epoch, example).
 
-Whatever decides about a pixel is computed in whole numbers, exactly: rounding errors, which depend on how a batch is
-cut, could otherwise give two ranks another mask than one.
+Masks are computed in integers: rounding errors of floating-point numbers depend on the size of a batch, and could make
+the masks of two ranks differ from those of one.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from tfinpaint.config.transforms import Fill, Transform
 from tfinpaint.data import rng
 from tfinpaint.data.transforms import Keys
 
-Sides = tuple[int, int]  # least and greatest side of a rectangle along one axis, pixels, both possible
+Sides = tuple[int, int]  # the least and the greatest side of a rectangle along one axis, in pixels, both inclusive
 
 
 def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Tensor:
-    """One mask per example.
+    """Draw one mask per example.
 
     The central region, random blocks and random regions are those of Pathak et al., "Context Encoders", arXiv
     1604.07379, section 3.3; the grid is that of He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv
     2111.06377, section 3.
 
     Args:
-        step: one that erases.
-        keys: what the masks are a function of.
-        height, width: of the images, pixels; large enough for the mask.
+        step: the step of a configuration that is a mask.
+        keys: the keys that the masks depend on.
+        height, width: of the images in pixels, large enough for the mask.
 
     Returns:
         float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere.
@@ -39,7 +39,7 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
             return cover(draw_patches(keys, number=section.number, size=section.size, **size), **size)
         case "random_patches", section:
             limit, side = _pixels_within(section.area, **size), (section.size, section.size)
-            number = _enough(side, side, limit, **size)
+            number = _sufficient_number(side, side, limit, **size)
             return cover_up_to(draw_patches(keys, number=number, size=section.size, **size), limit, **size)
         case "center", section:
             return center(keys, rows=round(section.side * height), columns=round(section.side * width), **size)
@@ -48,7 +48,7 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
             if section.number:
                 return cover(draw_blocks(keys, heights, widths, number=section.number, **size), **size)
             limit = _pixels_within(section.limit, **size)
-            number = _enough(heights, widths, limit, **size)
+            number = _sufficient_number(heights, widths, limit, **size)
             return cover_up_to(draw_blocks(keys, heights, widths, number=number, **size), limit, **size)
         case "random_region", section:
             least, most = (round(share * height * width) for share in section.area)
@@ -61,11 +61,11 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
 
 
 def draw_patches(keys: Keys, *, number: int, size: int, height: int, width: int) -> tf.Tensor:
-    """Squares of one size, each wholly inside the image at a uniform place; they may overlap.
+    """Draw squares of one size, each inside the image at a uniformly random place; they may overlap.
 
     Returns:
-        int32 [batch, number, 4]: top, left, height and width of each square. The first of them are the same for any
-        `number`.
+        int32 [batch, number, 4]: top, left, height and width of each square. A greater `number` adds squares and keeps
+        the first ones.
     """
     tops, lefts = (_bits(keys, rng.PATCHES, number, draw) for draw in range(2))
     tops = rng.random_integers(tops, height - size + 1)
@@ -74,11 +74,11 @@ def draw_patches(keys: Keys, *, number: int, size: int, height: int, width: int)
 
 
 def draw_blocks(keys: Keys, heights: Sides, widths: Sides, *, number: int, height: int, width: int) -> tf.Tensor:
-    """Rectangles of uniform height and width, each wholly inside the image at a uniform place; they may overlap.
+    """Draw rectangles of uniformly random size, each inside the image at a uniformly random place; they may overlap.
 
     Returns:
-        int32 [batch, number, 4]: top, left, height and width of each block. The first of them are the same for any
-        `number`.
+        int32 [batch, number, 4]: top, left, height and width of each block. A greater `number` adds blocks and keeps
+        the first ones.
     """
     bits = [_bits(keys, rng.BLOCKS, number, draw) for draw in range(4)]
     rows = heights[0] + rng.random_integers(bits[0], heights[1] - heights[0] + 1)
@@ -89,7 +89,7 @@ def draw_blocks(keys: Keys, heights: Sides, widths: Sides, *, number: int, heigh
 
 
 def cover(rectangles: tf.Tensor, *, height: int, width: int) -> tf.Tensor:
-    """The union of all rectangles.
+    """Return the union of all rectangles.
 
     Args:
         rectangles: int32 [batch, number, 4]: top, left, height and width of each.
@@ -101,7 +101,7 @@ def cover(rectangles: tf.Tensor, *, height: int, width: int) -> tf.Tensor:
 
 
 def cover_up_to(rectangles: tf.Tensor, limit: int, *, height: int, width: int) -> tf.Tensor:
-    """The union of as many of the first rectangles as cover at most `limit` pixels together.
+    """Return the union of as many of the first rectangles as together cover at most `limit` pixels.
 
     Args:
         rectangles: int32 [batch, number, 4] as for `cover`, 2^n - 1 of them.
@@ -112,8 +112,7 @@ def cover_up_to(rectangles: tf.Tensor, limit: int, *, height: int, width: int) -
     number = rectangles.shape[1]
     kept = tf.zeros(tf.shape(rectangles)[:1], tf.int32)
     covered = tf.zeros([tf.shape(rectangles)[0], height, width])
-    # Try the next 2^(n-1), then half as many after those that were kept, and so on: each image finds its own longest
-    # prefix, and no rectangle is looked at twice.
+    # A binary search for each image: try the next 2^(n-1) rectangles, then half as many after those that were kept, ...
     for step in (2**n for n in reversed(range(number.bit_length()))):
         part = tf.gather(rectangles, kept[:, None] + tf.range(step), batch_dims=1)
         more = covered + _times_covered(part, height, width)
@@ -124,7 +123,7 @@ def cover_up_to(rectangles: tf.Tensor, limit: int, *, height: int, width: int) -
 
 
 def center(keys: Keys, *, rows: int, columns: int, height: int, width: int) -> tf.Tensor:
-    """The rectangle in the middle, the same for every example; an odd pixel is left at the bottom and the right."""
+    """Return a rectangle in the middle, for every example alike; an odd pixel is kept at the bottom and the right."""
     top, left = (height - rows) // 2, (width - columns) // 2
     mask = np.zeros([1, height, width, 1], np.float32)
     mask[:, top : top + rows, left : left + columns] = 1
@@ -132,35 +131,37 @@ def center(keys: Keys, *, rows: int, columns: int, height: int, width: int) -> t
 
 
 def draw_region(keys: Keys, least: int, most: int, *, height: int, width: int) -> tf.Tensor:
-    """Free-form shapes: the highest places of a smooth random field, which knows no border and no preferred place.
+    """Draw free-form regions: the highest places of a smooth, stationary random field.
 
     Args:
-        least, most: pixels erased; how many is uniform between the two, per image.
+        least, most: bounds of the number of erased pixels, which is uniformly random for each image.
 
     Returns:
-        float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere. Every pixel has the same chance.
+        float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere. All pixels have the same probability.
     """
     pixels = height * width
     bits = rng.random_bits(keys.seed, rng.REGION_AREA, keys.epoch, keys.examples)
     erased = least + rng.random_integers(bits, most - least + 1)
     field = tf.cast(tf.reshape(_smooth_field(keys, height, width), [-1, pixels]), tf.int64)
-    ranks = field * pixels + tf.range(pixels, dtype=tf.int64)  # no two pixels are equal, so the number erased is exact
+    ranks = field * pixels + tf.range(
+        pixels, dtype=tf.int64
+    )  # all different, so that the number of erased pixels is exact
     lowest = tf.gather(tf.sort(ranks, axis=1), pixels - erased, batch_dims=1)
     return tf.reshape(tf.cast(ranks >= lowest[:, None], tf.float32), [-1, height, width, 1])
 
 
 def draw_cells(keys: Keys, *, number: int, size: int, height: int, width: int) -> tf.Tensor:
-    """A uniformly random subset of the cells of a grid.
+    """Draw a uniformly random subset of the cells of a grid.
 
     Args:
-        number: of cells erased.
-        size: side of a cell, pixels; it divides height and width.
+        number: of erased cells.
+        size: side of a cell in pixels, which divides height and width.
 
     Returns:
         float32 [batch, height, width, 1]: 1 in the erased cells, 0 elsewhere.
     """
     rows, columns = height // size, width // size
-    # The cell is the last key, and what a last key goes through is one-to-one: no two cells of an image are equal.
+    # The cell is the last key, and `random_bits` is one-to-one in its last key: all cells of an image are different.
     order = tf.bitcast(_bits(keys, rng.CELLS, rows * columns), tf.int64)
     lowest = tf.math.top_k(order, number).values[:, -1:]
     mask = tf.reshape(tf.cast(order >= lowest, tf.float32), [-1, rows, 1, columns, 1])
@@ -168,14 +169,14 @@ def draw_cells(keys: Keys, *, number: int, size: int, height: int, width: int) -
 
 
 def _bits(keys: Keys, purpose: int, number: int, *draw: int) -> tf.Tensor:
-    """uint64 [batch, number], one for each of a number of things."""
-    things = tf.range(number, dtype=tf.int64)
-    bits = rng.random_bits(keys.seed, purpose, keys.epoch, keys.examples[:, None], things, *draw)
-    return tf.ensure_shape(bits, [None, number])  # a graph of unknown batch size has lost the number
+    """Return uint64 [batch, number]: random bits for each of `number` items."""
+    items = tf.range(number, dtype=tf.int64)
+    bits = rng.random_bits(keys.seed, purpose, keys.epoch, keys.examples[:, None], items, *draw)
+    return tf.ensure_shape(bits, [None, number])  # the static shape is lost if the batch size is unknown
 
 
 def _times_covered(rectangles: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """float32 [batch, height, width]: how many of the rectangles, int32 [batch, number, 4], hold a pixel."""
+    """Return float32 [batch, height, width]: how many of the rectangles, int32 [batch, number, 4], cover each pixel."""
     tops, lefts, rows, columns = (rectangles[..., part, None] for part in range(4))
     y, x = tf.range(height), tf.range(width)
     in_rows = tf.cast((y >= tops) & (y < tops + rows), tf.float32)
@@ -185,7 +186,7 @@ def _times_covered(rectangles: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def _pixels_within(area: float, *, height: int, width: int) -> int:
-    return math.floor(area * height * width + 1e-6)  # 0.29 of 100 pixels are 29, though 0.29 * 100 < 29
+    return math.floor(area * height * width + 1e-6)  # 0.29 of 100 pixels are 29, although 0.29 * 100 < 29
 
 
 def _sides(shares: list[float], extent: int) -> Sides:
@@ -193,46 +194,46 @@ def _sides(shares: list[float], extent: int) -> Sides:
     return least, most
 
 
-def _enough(heights: Sides, widths: Sides, limit: int, *, height: int, width: int) -> int:
-    """2^n - 1 random rectangles, so many that all but one draw in a million, or fewer, cover more than `limit` pixels.
+def _sufficient_number(heights: Sides, widths: Sides, limit: int, *, height: int, width: int) -> int:
+    """Return a number 2^n - 1 of random rectangles that cover more than `limit` pixels except with probability 1e-6.
 
-    As long as they do not, at least height * width - limit pixels are free, and the next rectangle covers of these, on
-    average, no less than `gain`: what it covers of the pixels that are hardest to reach. Chernoff's bound for a sum of
-    numbers in [0, 1] (shares of the greatest rectangle) of mean m or more: it is below m - sqrt(2 m log(1 / p)) with
-    a probability of at most p. So m is taken such that this is the limit.
+    As long as they do not, at least height * width - limit pixels are free. Of these the next rectangle covers on
+    average at least `gain`, which is what it covers of the pixels with the lowest probability. By Chernoff's bound, a
+    sum of numbers in [0, 1] (here areas divided by the greatest area) with a mean of at least m is below
+    m - sqrt(2 m log(1 / p)) with a probability of at most p. Here m is chosen such that this bound is the limit.
     """
-    chances = np.outer(_chances(heights, height), _chances(widths, width))
-    gain = np.sort(chances, axis=None)[: height * width - limit].sum()
+    probabilities = np.outer(_coverage(heights, height), _coverage(widths, width))
+    gain = np.sort(probabilities, axis=None)[: height * width - limit].sum()
     greatest, twice_log = heights[1] * widths[1], 2 * math.log(1e6)
     mean = (math.sqrt(twice_log) + math.sqrt(twice_log + 4 * limit / greatest)) ** 2 / 4
     return int(2 ** math.ceil(mean * greatest / gain).bit_length()) - 1
 
 
-def _chances(sides: Sides, extent: int) -> np.ndarray:
-    """float64 [extent]: the probability that a random side, at a random place, holds each pixel."""
+def _coverage(sides: Sides, extent: int) -> np.ndarray:
+    """Return float64 [extent]: the probability of each pixel to be covered by a random side at a random place."""
     pixels = np.arange(extent)
 
-    def chances(side: int) -> np.ndarray:
-        last, first = np.minimum(pixels, extent - side), np.maximum(pixels - side + 1, 0)  # places that hold the pixel
+    def probability(side: int) -> np.ndarray:
+        last, first = np.minimum(pixels, extent - side), np.maximum(pixels - side + 1, 0)  # places that cover the pixel
         return (last - first + 1) / (extent - side + 1)
 
-    return np.mean([chances(side) for side in range(sides[0], sides[1] + 1)], axis=0)
+    return np.mean([probability(side) for side in range(sides[0], sides[1] + 1)], axis=0)
 
 
 # The spectrum of the random field, chosen by eye: one or a few large regions with soft, irregular outlines.
 _HIGHEST_FREQUENCY = 5.0  # cycles per image
-_FALL = 2.0  # amplitude ~ frequency^-_FALL
+_DECAY = 2.0  # amplitude ~ frequency^-_DECAY
 _BASIS_LEVELS = 2**12
 
 
 def _smooth_field(keys: Keys, height: int, width: int) -> tf.Tensor:
-    """A periodic Gaussian random field: waves of low frequency with random amplitudes and phases.
+    """Draw a periodic Gaussian random field: waves of low frequency with random amplitudes and phases.
 
-    The phases are uniform, so it is stationary. It is the real part of sum_jk c_jk exp(2 pi i (j y / height + k x /
-    width)), separable and so two small matrix products, in whole numbers that float64 holds exactly.
+    The phases are uniform, so the field is stationary. It is the real part of sum_jk c_jk exp(2 pi i (j y / height +
+    k x / width)), computed as two small matrix products of integers that float64 represents exactly.
 
     Returns:
-        float64 [batch, height, width], whole numbers; times height * width they fit into int64.
+        float64 [batch, height, width], integers; multiplied by height * width they fit into int64.
     """
     scale = _amplitudes(height, width)
     cosines, sines = _waves(height, np.arange(scale.shape[0]) - scale.shape[0] // 2)
@@ -240,7 +241,7 @@ def _smooth_field(keys: Keys, height: int, width: int) -> tf.Tensor:
     second = np.concatenate(_waves(width, np.arange(scale.shape[1])), 1) * np.repeat([1, -1], scale.shape[1])
 
     radius_bits, phase_bits = (_bits(keys, rng.REGION, scale.size, draw) for draw in range(2))
-    # Box and Muller: a complex normal number from two uniform ones.
+    # Box-Muller transform: a complex normal number from two uniform numbers
     radius = tf.sqrt(-2 * tf.math.log(1 - tf.cast(rng.random_uniform(radius_bits), tf.float64)))
     phase = 2 * math.pi * tf.cast(rng.random_uniform(phase_bits), tf.float64)
     parts = tf.stack([radius * tf.cos(phase), radius * tf.sin(phase)], axis=1)  # real, imaginary
@@ -252,35 +253,35 @@ def _smooth_field(keys: Keys, height: int, width: int) -> tf.Tensor:
 
 
 def _amplitudes(height: int, width: int) -> np.ndarray:
-    """float64 [frequencies -j..j along y, frequencies 0..k along x]: the standard deviation of each wave."""
+    """Return float64 [frequencies -j..j along y, frequencies 0..k along x]: the standard deviation of each wave."""
     side = math.sqrt(height * width)  # frequencies are counted per this length, along both axes
     most_y, most_x = (int(_HIGHEST_FREQUENCY * extent / side) for extent in (height, width))
     y, x = np.arange(-most_y, most_y + 1)[:, None], np.arange(most_x + 1)
     frequency = np.hypot(y * side / height, x * side / width)
-    # A wave and its mirror image in the origin are one, the constant is none.
+    # Frequencies (j, k) and (-j, -k) are the same wave, and (0, 0) is a constant.
     used = (frequency <= _HIGHEST_FREQUENCY) & ((x > 0) | (y > 0))
-    amplitudes = np.where(used, np.maximum(frequency, 1e-9) ** -_FALL, 0)
-    # All waves on top of each other, each at 6 standard deviations (24 bits give no more), times _BASIS_LEVELS twice:
-    # no more than 2^51, which float64 holds exactly, and 2^61 / (height * width).
+    amplitudes = np.where(used, np.maximum(frequency, 1e-9) ** -_DECAY, 0)
+    # The greatest sum of all waves, each at 6 standard deviations (24 random bits give no more), times _BASIS_LEVELS
+    # twice, is at most 2^51, which float64 represents exactly, and at most 2^61 / (height * width).
     highest = 2.0 ** min(27, 37 - (height * width).bit_length())
     return amplitudes * highest / (6 * amplitudes.sum())
 
 
 def _waves(extent: int, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines, float64 [extent, frequencies], whole numbers up to _BASIS_LEVELS."""
+    """Return cosines and sines, float64 [extent, frequencies], rounded to integers up to _BASIS_LEVELS."""
     angles = 2 * np.pi / extent * np.outer(np.arange(extent), frequencies)
     return np.round(_BASIS_LEVELS * np.cos(angles)), np.round(_BASIS_LEVELS * np.sin(angles))
 
 
 def fill_hole(images: tf.Tensor, mask: tf.Tensor, fill: Fill, keys: Keys) -> tf.Tensor:
-    """The images with something else in their hole; the visible pixels are left as they are.
+    """Fill the erased pixels of images; the visible pixels stay as they are.
 
     Args:
         images: float32 [batch, height, width, channels], 0 to 1.
         mask: float32 [batch, height, width, 1], 1 where to erase, 0 elsewhere.
         fill: black (0), mean (per image and channel, the mean over the visible pixels; 0 where there are none), or
             noise (per pixel and channel, uniform in [0, 1)).
-        keys: what the noise is a function of.
+        keys: the keys that the noise depends on.
 
     Returns:
         float32, shaped as `images`.
@@ -296,8 +297,8 @@ def fill_hole(images: tf.Tensor, mask: tf.Tensor, fill: Fill, keys: Keys) -> tf.
 
 
 def _visible_mean(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """float32 [batch, 1, 1, channels]."""
-    # In float64, for the order of a sum may depend on how the batch is cut; after rounding to float32 it shows no more.
+    """Return float32 [batch, 1, 1, channels]: the mean over the visible pixels."""
+    # In float64, because the order of a sum may depend on the batch size; rounding to float32 hides the difference.
     visible = tf.where(mask > 0, tf.zeros_like(images), images)
     total = tf.reduce_sum(tf.cast(visible, tf.float64), axis=[1, 2], keepdims=True)
     pixels = tf.reduce_sum(tf.cast(1 - mask, tf.float64), axis=[1, 2], keepdims=True)
@@ -305,7 +306,7 @@ def _visible_mean(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def _noise(images: tf.Tensor, keys: Keys) -> tf.Tensor:
-    """float32, shaped as `images`: 16 random bits for each value, four values from each 64 bits."""
+    """Return float32, shaped as `images`: 16 random bits for each value, four values from each 64 bits."""
     shape, channels = tf.shape(images), images.shape[-1]
     pixels = tf.range(shape[1] * shape[2])
     fours = tf.range((channels + 3) // 4)[:, None]

@@ -1,14 +1,13 @@
-"""The tf.data chains: one for training, one for evaluation, each an operation a line.
+"""The tf.data pipelines of training and of evaluation.
 
-The order of a pass is dealt in lanes, so that the global batch at every step is the same for any number of ranks
-although each rank holds only its own share of the images: with global batch B, lane l holds the examples l, l+B,
-l+2B, ...; each pass shuffles every lane by itself and step s takes the s-th example of each lane. Rank r of R reads
+The global batch of every step is the same for any number of ranks, although each rank holds only its own share of the
+images. For that, the examples of a pass are divided into lanes: with global batch B, lane l holds the examples l, l+B,
+l+2B, ...; each pass shuffles every lane by itself, and step s takes the s-th example of each lane. Rank r of R reads
 the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -20,25 +19,22 @@ from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.failures import Failures
 from tfinpaint.data.transforms import Keys
 
-log = logging.getLogger(__name__)
-
-
-# Steps of a chain are traced as they are: there is no control flow for AutoGraph to convert, and it is slow.
+# The functions of a pipeline have no control flow that AutoGraph would convert, and converting is slow.
 _no_autograph = tf.autograph.experimental.do_not_convert
 
 
 def steps_per_pass(examples: int, batch_size: int) -> int:
-    """Whole batches in one pass; what is left over is another part of the data in every pass."""
+    """Return the number of whole batches in one pass; each pass leaves out different examples of the remainder."""
     return examples // batch_size
 
 
-def pass_order(examples: int, batch_size: int, shard: RankShare, seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """The example indices of one shuffled pass.
+def pass_order(examples: int, batch_size: int, share: RankShare, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Return the example indices of one shuffled pass.
 
     Returns:
-        int64 [steps, batch_size / shard.count]: a row per step; the rows of all shards together are the global batch.
+        int64 [steps, batch_size / share.count]: a row per step; the rows of all ranks together are the global batch.
     """
-    lanes = tf.range(shard.index, batch_size, shard.count, dtype=tf.int64)
+    lanes = tf.range(share.index, batch_size, share.count, dtype=tf.int64)
     rounds = tf.range(-(-examples // batch_size), dtype=tf.int64)
 
     def shuffle(lane: tf.Tensor) -> tf.Tensor:
@@ -48,10 +44,9 @@ def pass_order(examples: int, batch_size: int, shard: RankShare, seed: int, epoc
         keys = tf.where(ids < examples, keys, tf.int64.max)  # places beyond the last example sort to the end
         return tf.argsort(keys)
 
-    # A lane at a time, and int32 until the end: with millions of examples the many steps of `shuffle` would take more
-    # memory than everything else.
+    # One lane at a time, and int32 until the end, to save memory with millions of examples.
     order = tf.map_fn(_no_autograph(shuffle), lanes, parallel_iterations=1, fn_output_signature=tf.int32)
-    # The transpose, written as a gather: oneDNN's transpose complains about integers on older CPUs.
+    # A gather instead of a transpose, because oneDNN's transpose warns about integers on older CPUs.
     steps = tf.range(steps_per_pass(examples, batch_size))
     places = steps[:, None] + tf.range(tf.shape(lanes)[0])[None, :] * tf.shape(rounds)[0]
     return lanes + batch_size * tf.cast(tf.gather(tf.reshape(order, [-1]), places), tf.int64)
@@ -67,33 +62,33 @@ def train_batches(
     prepare: Callable[[ImageBatch], Batch],
     failures: Failures | None = None,
 ) -> tf.data.Dataset:
-    """Endless training batches from global step `first_step` on.
+    """Return endless training batches from global step `first_step` on.
 
     Args:
         images: this rank's images.
-        targets: the images to compare outputs with, in the same order; None: labels, or cut from the images.
+        targets: the target images, in the same order; None: targets are labels, or made of the images.
         batch_size: over all ranks; a multiple of their number, at most the number of examples.
         seed: of the run.
         first_step: number of steps that a resumed run has already made.
-        prepare: from decoded images to what the model is trained on.
-        failures: takes up the examples that can no longer be read; None: they are errors.
+        prepare: makes the model's batch of a batch of images.
+        failures: records the examples that can no longer be read, and replaces them; None: they are errors.
     """
     steps = steps_per_pass(len(images.listing), batch_size)
-    share = batch_size // images.shard.count
+    share = batch_size // images.share.count
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
-        rows = pass_order(len(images.listing), batch_size, images.shard, seed, epoch)
+        rows = pass_order(len(images.listing), batch_size, images.share, seed, epoch)
         return tf.data.Dataset.from_tensor_slices((tf.fill([steps], epoch), rows))
 
-    def numbered(batch: ImageBatch) -> Batch:
+    def prepare_with_examples(batch: ImageBatch) -> Batch:
         return {**prepare(batch), "examples": batch["examples"]}
 
     return (
         tf.data.Dataset.range(first_step // steps, np.iinfo(np.int64).max)
         .flat_map(_no_autograph(order))
-        .skip(first_step % steps)  # only integers have been made so far: skipping costs nothing
-        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share, failures or Failures()))
-        .map(_no_autograph(numbered), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .skip(first_step % steps)  # nothing but integers so far: skipping them costs nothing
+        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures()))
+        .map(_no_autograph(prepare_with_examples), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -107,74 +102,64 @@ def evaluation_batches(
     prepare: Callable[[ImageBatch], Batch],
     failures: Failures | None = None,
 ) -> tf.data.Dataset:
-    """Every example of this rank's share exactly once, in order; the last batch may be smaller.
+    """Return every example of this rank's share once, in order; the last batch may be smaller.
 
-    The epoch that `prepare` sees is always 0, so what it draws at random is the same at every evaluation.
+    `prepare` always sees epoch 0, so that every evaluation draws the same random numbers.
 
     Args:
-        failures: takes up the example that can no longer be read; it has no limit, so that one is an error.
+        images, targets, batch_size, seed, prepare: as for `train_batches`.
+        failures: records the example that can no longer be read, which is an error.
     """
-    share = batch_size // images.shard.count
-    ids = images.shard.indices(len(images.listing))
+    share = batch_size // images.share.count
+    ids = images.share.indices(len(images.listing))
     return (
         tf.data.Dataset.range(ids.start, ids.stop, ids.step)
         .batch(share)
         .map(_no_autograph(lambda row: (tf.constant(0, tf.int64), row)))
-        .apply(lambda rows: _with_pixels(rows, images, targets, seed, share, failures or Failures()))
+        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures()))
         .map(_no_autograph(prepare), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def _with_pixels(
+def _read_batches(
     rows: tf.data.Dataset, images: Images, targets: Images | None, seed: int, share: int, failures: Failures
 ) -> tf.data.Dataset:
-    """(epoch, example indices) -> {"images", perhaps "targets", "labels", "examples", "epoch"}, after the chains."""
+    """Map (epoch, example indices) to the preprocessed `ImageBatch` of these examples.
+
+    Args:
+        rows: int64 [] and int64 [share], a row per step.
+        share: examples of this rank in a batch.
+    """
     labels = tf.constant(images.listing.labels, tf.int32)
     sides = {"images": images} | ({"targets": targets} if targets else {})
 
     def finish(epoch: tf.Tensor, ids: tf.Tensor, pixels: Mapping[str, tf.Tensor]) -> ImageBatch:
         keys = Keys(seed, epoch, ids)
-        done = {name: side.chain.apply(pixels[name], side.chain.batched, keys) for name, side in sides.items()}
-        found: ImageBatch = {
+        done = {
+            name: side.preprocessing.apply(pixels[name], side.preprocessing.per_batch, keys)
+            for name, side in sides.items()
+        }
+        batch: ImageBatch = {
             "images": done["images"],
             "labels": tf.gather(labels, ids),
             "examples": ids,
             "epoch": epoch,
         }
         if "targets" in done:
-            found["targets"] = done["targets"]
-        return found
+            batch["targets"] = done["targets"]
+        return batch
 
-    if all(isinstance(side.pixels, tf.Tensor) and not side.chain.single for side in sides.values()):
+    if all(isinstance(side.pixels, tf.Tensor) and not side.preprocessing.per_image for side in sides.values()):
 
         def gather(epoch: tf.Tensor, ids: tf.Tensor) -> ImageBatch:
-            places = ids // images.shard.count
-            return finish(epoch, ids, {name: _scaled(tf.gather(s.pixels, places), s) for name, s in sides.items()})
+            places = ids // images.share.count
+            return finish(epoch, ids, {name: _to_float(tf.gather(s.pixels, places), s) for name, s in sides.items()})
 
         return rows.map(_no_autograph(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-    def one_by_one(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids))
-
-    def decode(index: np.ndarray) -> tuple[np.ndarray, ...]:
-        example, pixels = failures.read(list(sides.values()), int(index))
-        return np.asarray(example, np.int64), *pixels
-
-    def read(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        # From here on the example is the one that was read: its number, and so its label and its random numbers.
-        types = [tf.int64, *(tf.uint8 for _ in sides)]
-        example, *pixels = tf.numpy_function(decode, [index], types, stateful=False)
-        example = tf.ensure_shape(example, [])
-        keys = Keys(seed, epoch, example[None])
-        named = zip(sides.items(), pixels, strict=True)
-        return epoch, example, {name: _of_one_size(side, image, keys) for (name, side), image in named}
-
     return (
-        rows.flat_map(_no_autograph(one_by_one))
-        .map(
-            _no_autograph(read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )  # Pillow decodes without the GIL
+        _read_one_by_one(rows, sides, seed, failures)
         .batch(share)
         .map(
             _no_autograph(lambda epochs, ids, pixels: finish(epochs[0], ids, pixels)),
@@ -183,14 +168,40 @@ def _with_pixels(
     )
 
 
-def _of_one_size(side: Images, pixels: tf.Tensor, keys: Keys) -> tf.Tensor:
-    """float32 [height, width, channels] of one example, as decoded before; all of one size from here on."""
-    reading = side.chain.reading
-    pixels = tf.ensure_shape(pixels, [*(reading.size or (None, None)), reading.channels])
-    return side.chain.apply(_scaled(pixels[None], side), side.chain.single, keys)[0]
+def _read_one_by_one(
+    rows: tf.data.Dataset, sides: Mapping[str, Images], seed: int, failures: Failures
+) -> tf.data.Dataset:
+    """Map rows of (epoch, example indices) to (epoch, example, side -> float32 [height, width, channels])."""
+
+    def split(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids))
+
+    def decode(index: np.ndarray) -> tuple[np.ndarray, ...]:
+        example, pixels = failures.read(list(sides.values()), int(index))
+        return np.asarray(example, np.int64), *pixels
+
+    def read(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        # The label and the random numbers are those of the example that was read, which may be a replacement.
+        types = [tf.int64, *(tf.uint8 for _ in sides)]
+        example, *pixels = tf.numpy_function(decode, [index], types, stateful=False)
+        example = tf.ensure_shape(example, [])
+        keys = Keys(seed, epoch, example[None])
+        named = zip(sides.items(), pixels, strict=True)
+        return epoch, example, {name: _preprocess_one(side, image, keys) for (name, side), image in named}
+
+    one_by_one = rows.flat_map(_no_autograph(split))
+    # Threads decode in parallel: Pillow releases the GIL.
+    return one_by_one.map(_no_autograph(read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _scaled(pixels: tf.Tensor, side: Images) -> tf.Tensor:
-    """uint8 -> float32: 0 to 1, or the integers of a mask."""
+def _preprocess_one(side: Images, pixels: tf.Tensor, keys: Keys) -> tf.Tensor:
+    """Return float32 [height, width, channels] of one decoded image, in the size of the batch."""
+    preprocessing = side.preprocessing
+    pixels = tf.ensure_shape(pixels, [*(preprocessing.decoding.size or (None, None)), preprocessing.decoding.channels])
+    return preprocessing.apply(_to_float(pixels[None], side), preprocessing.per_image, keys)[0]
+
+
+def _to_float(pixels: tf.Tensor, side: Images) -> tf.Tensor:
+    """Return float32, 0 to 1, of uint8 pixels; the integers of a label map stay as they are."""
     pixels = tf.cast(pixels, tf.float32)
-    return pixels if side.chain.reading.is_mask else pixels / 255
+    return pixels if side.preprocessing.decoding.is_label_map else pixels / 255

@@ -1,18 +1,18 @@
-"""Random numbers as a pure function of integer keys: no stream, no state, the same on any rank and any worker."""
+"""Random numbers as pure functions of integer keys: without state, the same on every rank and in every thread."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-# What a number is drawn for. Distinct purposes give unrelated numbers for equal (seed, epoch, example).
+# The purpose of a random number, used as a key: numbers of different purposes are independent.
 ORDER, PATCHES, TRANSFORM, BLOCKS, REGION, REGION_AREA, CELLS, NOISE = range(1, 9)
 
 
 def random_bits(*keys: tf.Tensor | int) -> tf.Tensor:
-    """64 random bits for each combination of keys.
+    """Return 64 random bits for each combination of keys.
 
-    The keys are chained through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom
-    Number Generators", OOPSLA 2014, section 4).
+    The keys are mixed one after the other by the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast Splittable
+    Pseudorandom Number Generators", OOPSLA 2014, section 4).
 
     Args:
         *keys: non-negative integers or integer tensors that broadcast together.
@@ -30,7 +30,7 @@ def random_integers(bits: tf.Tensor, bound: tf.Tensor | int) -> tf.Tensor:
     """Map uint64 bits to int32 integers uniform in [0, bound), bound < 2**31 (bias below bound / 2**32).
 
     Args:
-        bound: one, or an integer tensor that broadcasts with `bits`.
+        bound: a number, or an integer tensor that broadcasts with `bits`.
     """
     high = tf.bitwise.right_shift(bits, tf.constant(32, tf.uint64))
     return tf.cast(tf.bitwise.right_shift(high * tf.cast(bound, tf.uint64), tf.constant(32, tf.uint64)), tf.int32)

@@ -1,4 +1,4 @@
-"""What is done to the images of each task: from a configuration to chains of steps and batches for the model."""
+"""What each task does with its images: from a configuration to preprocessing steps and batches for the model."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import tensorflow as tf
 from tfinpaint.batch import Batch, ImageBatch
 from tfinpaint.config.schema import Config
 from tfinpaint.config.transforms import shape_after
-from tfinpaint.data import masks, transforms
 from tfinpaint.data.examples import Preprocessing, split_steps
-from tfinpaint.data.images.decode import Reading
-from tfinpaint.data.masks import fill_hole
+from tfinpaint.data.images.decode import DecodeOptions
+from tfinpaint.data.masks import draw_mask, fill_hole
 from tfinpaint.data.targets import make_targets, normalize_cells, pixel_weights
-from tfinpaint.data.transforms import Keys, Numbered
+from tfinpaint.data.transforms import Keys, NumberedSteps, apply_transforms
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is done to the images of a task, and how the model's batches are made of them.
+    """The preprocessing of a task, and how the model's batches are made.
 
     Attributes:
-        images, targets: the steps of either side; no `targets` where they are labels or cut from the inputs.
-        prepare: the last step, on whole batches.
-        has_targets: whether it makes "targets".
+        images: the preprocessing of the inputs.
+        targets: the preprocessing of target images; None if targets are labels, or made of the inputs.
+        prepare: the last step, from a batch of images to what the model is trained on.
+        has_targets: whether `prepare` makes "targets".
     """
 
     images: Preprocessing
@@ -36,15 +36,15 @@ class Task:
 
 @dataclass(frozen=True)
 class _Steps:
-    """The steps of a configuration with their numbers: shared by input and target, then each its own."""
+    """The steps of a configuration with their numbers: those of both sides, then those of inputs and of targets."""
 
-    shared: Numbered
-    inputs: Numbered
-    targets: Numbered
+    shared: NumberedSteps
+    inputs: NumberedSteps
+    targets: NumberedSteps
 
     @classmethod
     def of(cls, config: Config, augment: bool) -> _Steps:
-        """Random steps are left out without `augment`; numbers are counted over all steps alike."""
+        """Number the steps, then remove the mask and, without `augment`, the other random steps."""
         data, first, lists = config.data, 0, []
         for steps in (data.transforms, data.input_transforms, data.target_transforms):
             numbered = enumerate(steps, first)
@@ -53,16 +53,30 @@ class _Steps:
         return cls(tuple((n, step) for n, step in lists[0] if not step.erases), *lists[1:])
 
 
-def _for_masks(steps: Numbered) -> Numbered:
+def _for_label_maps(steps: NumberedSteps) -> NumberedSteps:
+    """Return the steps that move pixels, without those that change their values."""
     return tuple((number, step) for number, step in steps if not step.changes_values)
 
 
-def classification(config: Config, *, labels: bool, augment: bool) -> Task:
-    """The task of the classifier.
+def pretraining_task(config: Config, *, separate: bool, augment: bool, classes: int | None = None) -> Task:
+    """Return the task of `pretrain`: inpainting if the configuration has a mask, otherwise image to image.
 
     Args:
-        labels: the classes are known; otherwise there is only inference.
-        augment: without it, random steps are left out.
+        separate: targets are images of their own.
+        augment: apply random steps.
+        classes: number of classes in a label map; None: any values. An inpainting task does not check them.
+    """
+    if config.mask:
+        return inpainting_task(config, separate=separate, augment=augment)
+    return image_to_image_task(config, targets=separate, augment=augment, classes=classes)
+
+
+def classification_task(config: Config, *, labels: bool, augment: bool) -> Task:
+    """Return the task of the classifier.
+
+    Args:
+        labels: the classes are known; otherwise the task is inference only.
+        augment: apply random steps.
     """
 
     def prepare(batch: ImageBatch) -> Batch:
@@ -72,34 +86,34 @@ def classification(config: Config, *, labels: bool, augment: bool) -> Task:
         return made
 
     steps = _Steps.of(config, augment)
-    return Task(split_steps((*steps.shared, *steps.inputs), _input_reading(config)), None, prepare, labels)
+    return Task(split_steps((*steps.shared, *steps.inputs), _input_options(config)), None, prepare, labels)
 
 
-def inpainting(config: Config, *, separate: bool, augment: bool) -> Task:
-    """The task of pretraining: a fresh mask per example and pass, input and target made apart by it.
+def inpainting_task(config: Config, *, separate: bool, augment: bool) -> Task:
+    """Return the task of pretraining: each example gets a new mask in each epoch, which the network has to fill.
 
     Args:
-        separate: targets are images of their own; otherwise they are cut from the inputs.
-        augment: without it, random steps are left out; the mask stays.
+        separate: targets are images of their own; otherwise they are made of the inputs.
+        augment: apply random steps; the mask is drawn in any case.
     """
-    erase, steps, is_mask = config.mask, _Steps.of(config, augment), config.data.target_is_mask
+    erase, steps, is_label_map = config.mask, _Steps.of(config, augment), config.data.target_is_mask
     assert erase  # the configuration was checked
     height, width, _ = shape_after(config.data.transforms, config.input_channels)
     assert height
     assert width
-    own = _for_masks(steps.targets) if is_mask else steps.targets
+    target_steps = _for_label_maps(steps.targets) if is_label_map else steps.targets
     fill, loss = erase.section.fill, config.loss
 
     def prepare(batch: ImageBatch) -> Batch:
         keys = Keys(config.seed, batch["epoch"], batch["examples"])
-        originals, mask = batch["images"], masks.draw_mask(erase, keys, height=height, width=width)
+        originals, mask = batch["images"], draw_mask(erase, keys, height=height, width=width)
         inputs = fill_hole(originals, mask, fill, keys)
         targets = make_targets(batch["targets"] if separate else originals, mask, loss)
-        targets = transforms.apply(targets, own, keys, nearest=is_mask)
+        targets = apply_transforms(targets, target_steps, keys, nearest=is_label_map)
         if loss.normalize_patches:
             targets = normalize_cells(targets, loss.normalize_patches)
         made: Batch = {
-            "inputs": transforms.apply(inputs, steps.inputs, keys),
+            "inputs": apply_transforms(inputs, steps.inputs, keys),
             "targets": _as_targets(targets, config),
             "originals": originals,
             "mask": mask,
@@ -108,16 +122,17 @@ def inpainting(config: Config, *, separate: bool, augment: bool) -> Task:
             made["weights"] = pixel_weights(mask, loss)
         return made
 
-    shared = _for_masks(steps.shared) if is_mask else steps.shared
-    targets = split_steps(shared, _target_reading(config)) if separate else None
-    return Task(split_steps(steps.shared, _input_reading(config)), targets, prepare)
+    shared = _for_label_maps(steps.shared) if is_label_map else steps.shared
+    targets = split_steps(shared, _target_options(config)) if separate else None
+    return Task(split_steps(steps.shared, _input_options(config)), targets, prepare)
 
 
-def image_to_image(config: Config, *, targets: bool, augment: bool, classes: int | None = None) -> Task:
-    """The task of pairs of images, or of inference where there are no `targets`.
+def image_to_image_task(config: Config, *, targets: bool, augment: bool, classes: int | None = None) -> Task:
+    """Return the task of pairs of images, or of inference if there are no `targets`.
 
     Args:
-        classes: number of values that a mask may hold; None: any.
+        augment: apply random steps.
+        classes: number of classes in a label map; None: any values.
     """
     steps = _Steps.of(config, augment)
 
@@ -127,22 +142,26 @@ def image_to_image(config: Config, *, targets: bool, augment: bool, classes: int
             made["targets"] = _as_targets(batch["targets"], config)
         return made
 
-    images = split_steps((*steps.shared, *steps.inputs), _input_reading(config))
+    images = split_steps((*steps.shared, *steps.inputs), _input_options(config))
     if not targets:
         return Task(images, None, prepare, has_targets=False)
-    own = (*steps.shared, *steps.targets)
-    reading = replace(_target_reading(config), classes=classes)
-    return Task(images, split_steps(_for_masks(own) if config.data.target_is_mask else own, reading), prepare)
+    target_steps = (*steps.shared, *steps.targets)
+    if config.data.target_is_mask:
+        target_steps = _for_label_maps(target_steps)
+    return Task(images, split_steps(target_steps, replace(_target_options(config), classes=classes)), prepare)
 
 
-def _input_reading(config: Config) -> Reading:
-    return Reading(channels=config.input_channels, max_mpixels=config.data.max_image_mpixels)
+def _input_options(config: Config) -> DecodeOptions:
+    return DecodeOptions(channels=config.input_channels, max_mpixels=config.data.max_image_mpixels)
 
 
-def _target_reading(config: Config) -> Reading:
+def _target_options(config: Config) -> DecodeOptions:
     data = config.data
-    return Reading(channels=config.target_channels, is_mask=data.target_is_mask, max_mpixels=data.max_image_mpixels)
+    return DecodeOptions(
+        channels=config.target_channels, is_label_map=data.target_is_mask, max_mpixels=data.max_image_mpixels
+    )
 
 
 def _as_targets(images: tf.Tensor, config: Config) -> tf.Tensor:
+    """Return images as they are, and label maps as int32 [batch, height, width]."""
     return tf.cast(images[..., 0], tf.int32) if config.data.target_is_mask else images

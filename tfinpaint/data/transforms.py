@@ -1,8 +1,8 @@
-"""The steps of `data.transforms`, as functions of a batch of images. What is random is a function of its keys.
+"""The steps of `data.transforms`, as functions of a batch of images.
 
-An image is float32 [batch, height, width, channels], 0 to 1; a mask is the same with integer values and one channel.
-A step is drawn by (seed, epoch, example, number of the step) alone: applied to an input and to its target it does the
-same to both.
+Images are float32 [batch, height, width, channels], 0 to 1; label maps are the same with one channel of integers.
+Random numbers depend only on (seed, epoch, example, number of the step): a step does the same to an input and to its
+target, for any number of ranks.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import tensorflow as tf
 from tfinpaint.config.transforms import Normalize, Transform
 from tfinpaint.data import rng
 
-Numbered = tuple[tuple[int, Transform], ...]  # a step's number tells it from every other step of a configuration
+NumberedSteps = tuple[tuple[int, Transform], ...]  # the number of a step is unique in a configuration
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What the random numbers of a batch are a function of.
+    """The keys that the random numbers of a batch depend on.
 
     Attributes:
         seed: of the run.
-        epoch: int64 scalar, the pass over the data.
+        epoch: int64 [], the pass over the data.
         examples: int64 [batch], indices of the images in the whole data set.
     """
 
@@ -35,24 +35,24 @@ class Keys:
     examples: tf.Tensor
 
     def uniform(self, number: int, draw: int = 0) -> tf.Tensor:
-        """float32 [batch], uniform in [0, 1), for the `draw`-th quantity of a step."""
+        """Return float32 [batch], uniform in [0, 1), for the `draw`-th quantity of step `number`."""
         bits = rng.random_bits(self.seed, rng.TRANSFORM, self.epoch, self.examples, number, draw)
         return rng.random_uniform(bits)
 
 
-def apply(images: tf.Tensor, steps: Numbered, keys: Keys, *, nearest: bool = False) -> tf.Tensor:
-    """The images after all these steps, in order.
+def apply_transforms(images: tf.Tensor, steps: NumberedSteps, keys: Keys, *, nearest: bool = False) -> tf.Tensor:
+    """Apply steps to images, in order.
 
     Args:
-        nearest: take the nearest pixel where a step interpolates (for masks), instead of bilinear interpolation.
+        nearest: for label maps: take the nearest pixel instead of interpolating.
     """
     for number, step in steps:
-        images = apply_one(images, step, number, keys, nearest=nearest)
+        images = apply_transform(images, step, number, keys, nearest=nearest)
     return images
 
 
-def apply_one(images: tf.Tensor, step: Transform, number: int, keys: Keys, *, nearest: bool) -> tf.Tensor:
-    """The images after one step; a mask is not among these steps (see `masks`)."""
+def apply_transform(images: tf.Tensor, step: Transform, number: int, keys: Keys, *, nearest: bool) -> tf.Tensor:
+    """Apply one step to images. Raises ValueError for a mask (see `masks`)."""
     match step.kind, getattr(step, step.kind):
         case "resize", (width, height):
             return resize(images, height, width, nearest=nearest)
@@ -61,9 +61,9 @@ def apply_one(images: tf.Tensor, step: Transform, number: int, keys: Keys, *, ne
         case "jitter_crop", most:
             return jitter_crop(images, [most * keys.uniform(number, side)[0] for side in range(4)])
         case "random_horizontal_flip", probability:
-            return tf.where(_as_mask(keys.uniform(number) < probability), images[:, :, ::-1], images)
+            return tf.where(_per_image(keys.uniform(number) < probability), images[:, :, ::-1], images)
         case "random_vertical_flip", probability:
-            return tf.where(_as_mask(keys.uniform(number) < probability), images[:, ::-1], images)
+            return tf.where(_per_image(keys.uniform(number) < probability), images[:, ::-1], images)
         case "random_zoom", most:
             return zoom(images, most * keys.uniform(number), nearest=nearest)
         case "rotate", degrees:
@@ -81,14 +81,14 @@ def apply_one(images: tf.Tensor, step: Transform, number: int, keys: Keys, *, ne
 
 
 def resize(images: tf.Tensor, height: int, width: int, *, nearest: bool) -> tf.Tensor:
-    """Bilinear and anti-aliased (the triangle filter widens when shrinking), or the nearest pixel."""
+    """Resize with bilinear interpolation and anti-aliasing, or to the nearest pixel."""
     if nearest:
         return tf.image.resize(images, [height, width], "nearest")
     return tf.image.resize(images, [height, width], "bilinear", antialias=True)
 
 
 def center_crop(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The middle of the images, which are at least this large; an odd pixel is left at the bottom and the right."""
+    """Crop images to the middle; an odd pixel is cut off at the bottom and at the right."""
     shape = tf.shape(images)
     top, left = (shape[1] - height) // 2, (shape[2] - width) // 2
     cropped = images[:, top : top + height, left : left + width]
@@ -96,10 +96,10 @@ def center_crop(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def jitter_crop(images: tf.Tensor, shares: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Cut floor(share * extent / 2) pixels off each side; at least one pixel stays.
+    """Cut floor(share * extent / 2) pixels off each side; at least one pixel remains.
 
     Args:
-        images: a batch of one: what is cut differs from image to image.
+        images: a batch of one image, because the new size differs between images.
         shares: float scalars in [0, 1): left, right, top, bottom.
     """
     height, width = tf.shape(images)[1], tf.shape(images)[2]
@@ -112,29 +112,29 @@ def jitter_crop(images: tf.Tensor, shares: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def zoom(images: tf.Tensor, shares: tf.Tensor, *, nearest: bool) -> tf.Tensor:
-    """Enlarge about the centre until share * extent / 2 pixels are lost on every side; the size stays.
+    """Enlarge images around the centre so that share * extent / 2 pixels are lost on every side; keep their size.
 
     Args:
         shares: float32 [batch], in [0, 1).
     """
     scale, none = 1 - shares, tf.zeros_like(shares)
-    return _about_centre(images, scale, none, none, scale, nearest)
+    return _transform_around_centre(images, scale, none, none, scale, nearest)
 
 
 def rotate(images: tf.Tensor, degrees: tf.Tensor, *, nearest: bool) -> tf.Tensor:
-    """Turn clockwise about the centre; the size stays, and what comes from outside the image is 0.
+    """Rotate images clockwise around the centre and keep their size; pixels from outside the image are 0.
 
     Args:
         degrees: float32 [batch].
     """
     angle = degrees * (math.pi / 180)
-    return _about_centre(images, tf.cos(angle), tf.sin(angle), -tf.sin(angle), tf.cos(angle), nearest)
+    return _transform_around_centre(images, tf.cos(angle), tf.sin(angle), -tf.sin(angle), tf.cos(angle), nearest)
 
 
-def _about_centre(
+def _transform_around_centre(
     images: tf.Tensor, xx: tf.Tensor, xy: tf.Tensor, yx: tf.Tensor, yy: tf.Tensor, nearest: bool
 ) -> tf.Tensor:
-    """Take each output pixel from x' = xx x + xy y, y' = yx x + yy y, measured from the centre."""
+    """Take each output pixel (x, y) from (xx x + xy y, yx x + yy y), relative to the centre."""
     shape = tf.cast(tf.shape(images), tf.float32)
     x, y = (shape[2] - 1) / 2, (shape[1] - 1) / 2
     none = tf.zeros_like(xx)
@@ -146,12 +146,12 @@ def _about_centre(
 
 
 def convert_color(images: tf.Tensor, code: str) -> tf.Tensor:
-    """OpenCV's conversions of floating-point images, by OpenCV's names, except that hue is 0 to 1 and not degrees."""
+    """Convert colours as OpenCV does with floating-point images, by OpenCV's codes; but hue is 0 to 1, not degrees."""
     before, after = code.split("2")
     return _FROM_RGB[after](_TO_RGB[before](images))
 
 
-_YUV_OFFSET = (0.0, 0.5, 0.5)  # OpenCV keeps colour differences positive
+_YUV_OFFSET = (0.0, 0.5, 0.5)  # OpenCV shifts colour differences by 0.5
 _TO_RGB: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "RGB": lambda images: images,
     "BGR": lambda images: images[..., ::-1],
@@ -169,9 +169,10 @@ _FROM_RGB: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 
 
 def normalize(images: tf.Tensor, section: Normalize) -> tf.Tensor:
-    """(x - mean) / std."""
+    """Return (x - mean) / std, per channel."""
     return (images - tf.constant(section.mean, tf.float32)) / tf.constant(section.std, tf.float32)
 
 
-def _as_mask(chosen: tf.Tensor) -> tf.Tensor:
-    return chosen[:, None, None, None]
+def _per_image(values: tf.Tensor) -> tf.Tensor:
+    """Return [batch, 1, 1, 1] of a tensor [batch], to be broadcast over pixels."""
+    return values[:, None, None, None]

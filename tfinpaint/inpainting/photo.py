@@ -168,7 +168,7 @@ def read_photo(path: Path) -> Photo:
         elif not file.mode.startswith("I;16") and (";16" in raw or file.mode not in _KEPT):
             notes += [f"{path.name} has pixels of type {raw or file.mode}, which are converted to 8-bit RGB"]
             has_alpha = file.has_transparency_data
-            mode, pixels = "RGB", decode.read_image(path, decode.Reading())
+            mode, pixels = "RGB", decode.read_image(path, decode.DecodeOptions())
             if has_alpha and (alpha := _read_alpha(path)) is not None:
                 mode, pixels = "RGBA", np.dstack([pixels, alpha])
         else:
@@ -260,7 +260,7 @@ def _exif(file: Image.Image, path: Path) -> tuple[bytes | None, list[str]]:
                 kept[part] = kept.get_ifd(part)
         return (kept.tobytes() if len(kept) else None), []
     except Exception as error:
-        if decode.is_of_the_process(error):
+        if decode.is_resource_shortage(error):
             raise
         return None, [f"The EXIF data of {path.name} are dropped because they are damaged"]
 
@@ -277,7 +277,7 @@ def read_hole(path: Path, photo: Path, size: tuple[int, int]) -> np.ndarray:
     """
     _check_exists(path)
     with _naming_image(path):
-        light = decode.read_image(path, decode.Reading(channels=1))[..., 0]
+        light = decode.read_image(path, decode.DecodeOptions(channels=1))[..., 0]
     hole = light >= OPAQUE_LIGHT
     if (hole.shape[1], hole.shape[0]) != size:
         raise UserError(

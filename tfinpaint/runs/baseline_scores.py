@@ -56,7 +56,7 @@ def score_baselines(run: Run, data: DataSet) -> BaselineScores:
             f"The baseline {baseline_label(name)} is left out: it would take minutes for {width} x {height} pixels"
         )
     totals = {(name, measured): 0.0 for name in names for measured in METRICS}
-    numbers, counted = iter(data.images.shard.indices(len(data))), 0
+    numbers, counted = iter(data.images.share.indices(len(data))), 0
     for whole in data.evaluation_batches():
         chosen = np.array([next(numbers) % distance == 0 for _ in range(len(whole["mask"]))])
         if not chosen.any():

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from tfinpaint.data.listing.duplicates import copies_in_words, find_copies
+from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.run import Run
 
@@ -23,7 +23,7 @@ def warn_of_copies(run: Run, training: DataSet | None, held_out: DataSet | None)
         return
     assert held_out.found  # `open_data` has set them
     assert training.found
-    for line in copies_in_words(find_copies(test, known), held_out.found.place, training.found.place, len(test)):
+    for line in duplicates_message(find_duplicates(test, known), held_out.found.place, training.found.place, len(test)):
         log.warning(line)
 
 

@@ -14,9 +14,9 @@ from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, Preprocessing, RankShare
 from tfinpaint.data.failures import Failures
 from tfinpaint.data.images.decode import UnreadableImageError
-from tfinpaint.data.listing.excluded import more_in_words
+from tfinpaint.data.listing.check import check_images_once
+from tfinpaint.data.listing.excluded import multiple_pictures_message
 from tfinpaint.data.listing.listing import Listing
-from tfinpaint.data.listing.readable_cache import check_images_once
 from tfinpaint.data.tasks import Task
 from tfinpaint.errors import UserError
 from tfinpaint.runs import bad_images
@@ -49,8 +49,8 @@ class Batches:
             yield from self._batches
         except tf.errors.OpError:
             # An exception loses its type on its way through TensorFlow.
-            if self._failures.are_too_many or self._failures.are_all:
-                raise UserError(self._failures.explained()) from None
+            if self._failures.exceed_limit or self._failures.none_left:
+                raise UserError(self._failures.message()) from None
             raise
 
 
@@ -114,12 +114,12 @@ class DataSet:
             UserError: none of them can be read.
         """
         count = min(count, len(self))
-        sides = [replace(side, shard=RankShare(), pixels=None) for side in (self.images, self.targets) if side]
+        sides = [replace(side, share=RankShare(), pixels=None) for side in (self.images, self.targets) if side]
         failures = Failures(limit=len(self))
         try:
             chosen = [failures.read(sides, len(self) * i // count)[0] for i in range(count)]
         except UnreadableImageError:
-            raise UserError(failures.explained()) from None
+            raise UserError(failures.message()) from None
         targets = self.targets.select(chosen) if self.targets else None
         return next(
             iter(
@@ -162,7 +162,7 @@ def open_data(run: Run, task: Task, listing: Listing, targets: Listing | None = 
     opened = [Images.open(files, shard, chain, run.config.data.preload) for files, chain in sides]
     classes = f" in {len(listing.classes)} classes" if listing.classes and task.has_targets else ""
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
-    skipped = f"; {listing.skipped.line()}" if listing.skipped.line() else ""
+    skipped = f"; {listing.excluded.summary()}" if listing.excluded.summary() else ""
     log.info(f"{display_path(listing.root)}: {count} images{classes}{pairs}{skipped}")
     if not count:
         raise UserError(f"{listing.root}: no readable image is left")
@@ -219,14 +219,14 @@ def _find_bad(
         run.world.doing(f"checking the images of {files.root}")
         if len(set(run.world.all_gather(files.paths.digest()))) > 1:
             raise UserError(f"{files.root}: the ranks see different files there; every host needs the same images")
-        found = check_images_once(files, run.world.rank, shard.indices(len(files)), chain.reading)
+        found = check_images_once(files, run.world.rank, shard.indices(len(files)), chain.decoding)
         more: list[int] = []
-        for part, of_more in run.world.all_gather([found.bad, found.first_of_more]):
+        for part, of_more in run.world.all_gather([found.bad, found.multiple]):
             bad |= {int(i): (files.place(int(i)), why) for i, why in part.items()}
             more += of_more
         if more:
-            log.info(f"{files.root}: {more_in_words(len(more), files.paths[min(more)])}")
-        prints.append(found.prints)
+            log.info(f"{files.root}: {multiple_pictures_message(len(more), files.paths[min(more)])}")
+        prints.append(found.fingerprints)
     return bad, prints[0]
 
 

@@ -68,7 +68,7 @@ def _in_words(error: OSError) -> str:
 
 
 def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are_logarithms: bool) -> None:
-    listing, shard = data.images.listing, data.images.shard
+    listing, shard = data.images.listing, data.images.share
     names = predictions.picture_names(listing.paths)
     part = PredictionsPart(
         folder, run.world.rank, names, classes=run.config.data.target_is_mask,

@@ -16,10 +16,11 @@ from PIL import Image
 
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data.images import decode
+from tfinpaint.data.images.decode import CHECK_OPTIONS, DecodeOptions, inspect_image
 
 
-def resized(height: int, width: int) -> decode.Reading:
-    return decode.Reading((Transform(resize=[width, height]),))
+def resized(height: int, width: int) -> DecodeOptions:
+    return DecodeOptions((Transform(resize=[width, height]),))
 
 
 def test_reading_resizes_with_antialiasing_to_golden_pixels(tmp_path):
@@ -60,19 +61,19 @@ def test_floating_point_pixels_are_refused_not_blackened(tmp_path):
 
 def test_what_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch, recwarn):
     Image.new("1", (20000, 15000)).save(tmp_path / "large.png")  # 300 million pixels, for which Pillow has an error
-    monkeypatch.setattr(decode, "_pixels", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(decode, "_decode", lambda *_, **__: pytest.fail("decoded"))
     for limit, words in ((200.0, "data.max_image_mpixels allows 200"), (299.9, "data.max_image_mpixels allows 299.9")):
         with pytest.raises(decode.UnreadableImageError) as caught:
-            decode.read_image(tmp_path / "large.png", decode.Reading(max_mpixels=limit))
+            decode.read_image(tmp_path / "large.png", DecodeOptions(max_mpixels=limit))
         assert str(caught.value) == f"oversized: 20000 x 15000 is 300 Mpixel, {words}"
-    monkeypatch.setattr(decode, "_pixels", lambda *_, **__: ("decoded", None))
-    assert decode.read_image(tmp_path / "large.png", decode.Reading(max_mpixels=300.0)) == "decoded"
-    for reading in (decode.Reading(), decode.CHECK):  # nothing configures these
+    monkeypatch.setattr(decode, "_decode", lambda *_, **__: ("decoded", None))
+    assert decode.read_image(tmp_path / "large.png", DecodeOptions(max_mpixels=300.0)) == "decoded"
+    for reading in (DecodeOptions(), CHECK_OPTIONS):  # nothing configures these
         with pytest.raises(decode.UnreadableImageError, match=r"is 300 Mpixel, at most 200$"):
             decode.read_image(tmp_path / "large.png", reading)
     monkeypatch.setattr(decode, "MOST_FILE_BYTES", 100)
     with pytest.raises(decode.UnreadableImageError, match=r"^oversized: \d+ bytes, at most 100$"):
-        decode.read_image(tmp_path / "large.png", decode.Reading())
+        decode.read_image(tmp_path / "large.png", DecodeOptions())
     assert not recwarn.list
 
 
@@ -84,19 +85,19 @@ def test_what_is_grey_is_shrunk_before_it_becomes_rgb_and_the_pixels_are_the_sam
     with Image.open(tmp_path / "x.tif") as image:
         whole = image.convert("RGB").convert("L" if channels == 1 else "RGB")
     expected = np.asarray(whole.resize((11, 13), Image.Resampling.BILINEAR)).reshape(13, 11, channels)
-    reading = decode.Reading((Transform(resize=[11, 13]),), channels)
+    reading = DecodeOptions((Transform(resize=[11, 13]),), channels)
     assert decode.read_image(tmp_path / "x.tif", reading).tolist() == expected.tolist()
-    unresized = decode.read_image(tmp_path / "x.tif", decode.Reading(channels=channels))
+    unresized = decode.read_image(tmp_path / "x.tif", DecodeOptions(channels=channels))
     assert unresized.tolist() == np.asarray(whole).reshape(37, 53, channels).tolist()
 
 
 PEAK = """
 import sys
-from tfinpaint.data import decode
+from tfinpaint.data.images import decode
 def peak():  # of this program; resource's counts from the process that started it
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()
-decode.read_image(sys.argv[1], decode.CHECK)
+decode.read_image(sys.argv[1], decode.CHECK_OPTIONS)
 print(1024 * (peak() - before))
 """
 
@@ -114,10 +115,10 @@ def test_threads_together_decode_so_many_pixels_at_once(tmp_path, monkeypatch):
         Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
     Image.new("RGB", (20, 20)).save(tmp_path / "drafted.jpg")
     Image.new("RGB", (20, 20)).save(tmp_path / "progressive.jpg", progressive=True)
-    monkeypatch.setattr(decode, "_AT_ONCE", decode._Pixels(250))
+    monkeypatch.setattr(decode, "_PIXEL_BUDGET", decode._PixelBudget(250))
     lock, running, seen = threading.Lock(), [], set()
 
-    def decoded(file, reading, looks):
+    def decoded(file, options, with_thumbnail):
         with lock:
             running.append(file.size)
             seen.add(tuple(running))
@@ -126,7 +127,7 @@ def test_threads_together_decode_so_many_pixels_at_once(tmp_path, monkeypatch):
             running.remove(file.size)
         raise ValueError("which gives back its pixels too")
 
-    monkeypatch.setattr(decode, "_decoded", decoded)
+    monkeypatch.setattr(decode, "_decode_now", decoded)
 
     def most_of(name: str) -> int:
         seen.clear()
@@ -155,14 +156,14 @@ def test_the_tiles_of_a_tiff_file_are_held_to_the_limit_too(tmp_path, monkeypatc
     path = tmp_path / "x.tif"
     for entries in ((), ((322, 4, 16), (323, 3, 16))):
         path.write_bytes(tiff(*entries, is_big=is_big))
-        assert decode.read_image(path, decode.Reading()).shape == (16, 16, 3)
-    monkeypatch.setattr(decode, "_pixels", lambda *_, **__: pytest.fail("decoded"))
+        assert decode.read_image(path, DecodeOptions()).shape == (16, 16, 3)
+    monkeypatch.setattr(decode, "_decode", lambda *_, **__: pytest.fail("decoded"))
     path.write_bytes(tiff((322, 4, 20000), (323, 4, 15000), is_big=is_big))
     assert reason(path) == "oversized: a tile of 20000 x 15000 is 300 Mpixel, at most 200"
     # Pillow passes over what libtiff takes: a number of another type, or in another of two entries.
     for entries in (((322, 9, 20000), (323, 4, 15000)), ((322, 4, 16), (322, 4, 20000), (323, 4, 15000))):
         path.write_bytes(tiff(*entries, is_big=is_big))
-        assert reason(path) == "damaged: the size of its tiles is no plain number"
+        assert reason(path) == "damaged: the size of its tiles is not a single integer"
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
@@ -214,7 +215,7 @@ def test_damage_that_is_no_truncation_is_told_apart(tmp_path):
         ("größer ".encode() * 60 + "ß".encode() * 100, "text"),  # cut within a character
         (b"PK\x03\x04" + bytes(60), "a zip archive"),
         (b"%PDF-1.7", "a PDF document"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, whose file was not fetched"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer; fetch the file with `git lfs pull`"),
         (bytes(4096), "nothing but zero bytes"),
         (b"\0\0\0\x20ftypisom" + bytes(30), "a video"),
         (b"\x01\xfe\x02\xff" * 20, ""),
@@ -258,11 +259,11 @@ def test_images_of_other_formats_are_named_with_what_to_do(tmp_path, head, name)
 
 def test_binary_pnm_files_are_read_and_16_bits_are_scaled(tmp_path):
     (tmp_path / "x.ppm").write_bytes(b"P6 # by hand\n# two lines\n2 1\n255\n" + bytes([1, 2, 3, 4, 5, 6]))
-    assert decode.read_image(tmp_path / "x.ppm", decode.Reading()).tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    assert decode.read_image(tmp_path / "x.ppm", DecodeOptions()).tolist() == [[[1, 2, 3], [4, 5, 6]]]
     (tmp_path / "x.pgm").write_bytes(b"P5\n2 1\n65535\n" + struct.pack(">HH", 257 * 100, 65535))
-    assert decode.read_image(tmp_path / "x.pgm", decode.Reading(channels=1)).tolist() == [[[100], [255]]]
+    assert decode.read_image(tmp_path / "x.pgm", DecodeOptions(channels=1)).tolist() == [[[100], [255]]]
     (tmp_path / "x.pbm").write_bytes(b"P4\n2 1\n\x40")  # a one is black
-    assert decode.read_image(tmp_path / "x.pbm", decode.Reading(channels=1)).tolist() == [[[255], [0]]]
+    assert decode.read_image(tmp_path / "x.pbm", DecodeOptions(channels=1)).tolist() == [[[255], [0]]]
     (tmp_path / "x.ppm").write_bytes(b"P6\n40 40\n255\n" + bytes(90))
     assert reason(tmp_path / "x.ppm").startswith("truncated")
 
@@ -284,20 +285,20 @@ def channels_of_tiff(samples: int, bits: int, kind: int = 1, colour: int = 2, co
 @pytest.mark.parametrize(
     ("contents", "what"),
     [
-        (channels_of_tiff(5, 8, colour=1), "TIFF of 5 channels of 8 bits;"),
-        (channels_of_tiff(7, 16), "TIFF of 7 channels of 16 bits;"),
-        (channels_of_tiff(3, 32, kind=3), "TIFF of 3 channels of 32 floating-point bits;"),
-        (channels_of_tiff(1, 64, kind=3, colour=1), "TIFF of 1 channel of 64 floating-point bits;"),
-        (channels_of_tiff(3, 8, compression=34712), "TIFF of 3 channels of 8 bits, in compression 34712;"),
-        (channels_of_tiff(1, 32, kind=3, colour=1), "floating-point pixels, whose range is not known;"),
-        (channels_of_tiff(1, 32, colour=1), "32-bit or signed pixels, whose range is not known;"),
+        (channels_of_tiff(5, 8, colour=1), "TIFF, unknown pixel mode;"),
+        (channels_of_tiff(7, 16), "TIFF, Invalid value for samples per pixel;"),
+        (channels_of_tiff(3, 32, kind=3), "TIFF, unknown pixel mode;"),
+        (channels_of_tiff(1, 64, kind=3, colour=1), "TIFF, unknown pixel mode;"),
+        (channels_of_tiff(3, 8, compression=34712), "TIFF, compression 34712;"),
+        (channels_of_tiff(1, 32, kind=3, colour=1), "floating-point pixels, whose range is unknown;"),
+        (channels_of_tiff(1, 32, colour=1), "32-bit or signed pixels, whose range is unknown;"),
     ],
 )
 def test_sound_images_of_other_pixels_are_not_called_damaged(tmp_path, contents, what):
     (tmp_path / "x.tif").write_bytes(contents)
     assert reason(tmp_path / "x.tif").startswith(f"unsupported: {what} ")
     (tmp_path / "x.tif").write_bytes(channels_of_tiff(3, 8))
-    assert decode.read_image(tmp_path / "x.tif", decode.Reading()).shape == (4, 4, 3)
+    assert decode.read_image(tmp_path / "x.tif", DecodeOptions()).shape == (4, 4, 3)
 
 
 def test_a_jpeg_of_12_bits_is_unsupported(tmp_path):
@@ -326,7 +327,7 @@ def test_want_of_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
         raise MemoryError
 
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
-    monkeypatch.setattr(decode, "_pixels", fail)
+    monkeypatch.setattr(decode, "_decode", fail)
     with pytest.raises(MemoryError):
         decode.read_image(tmp_path / "x.png", resized(8, 8))
 
@@ -336,13 +337,13 @@ def test_reading_grey_and_cropping(tmp_path):
     pixels = np.zeros((3, 5, 3), np.uint8)
     pixels[1, 1, 0] = pixels[1, 2, 1] = pixels[1, 3, 2] = 255
     Image.fromarray(pixels).save(tmp_path / "rgb.png")
-    middle = decode.Reading((Transform(center_crop=[3, 1]),), channels=1)
+    middle = DecodeOptions((Transform(center_crop=[3, 1]),), channels=1)
     assert middle.size == (1, 3)
     assert decode.read_image(tmp_path / "rgb.png", middle).tolist() == [[[76], [150], [29]]]
     with pytest.raises(decode.UnreadableImageError, match="5 x 3 pixels, center_crop needs 3 x 4"):
-        decode.read_image(tmp_path / "rgb.png", decode.Reading((Transform(center_crop=[3, 4]),)))
-    assert decode.read_image(tmp_path / "rgb.png", decode.Reading()).tolist() == pixels.tolist()
-    assert decode.Reading().size is None
+        decode.read_image(tmp_path / "rgb.png", DecodeOptions((Transform(center_crop=[3, 4]),)))
+    assert decode.read_image(tmp_path / "rgb.png", DecodeOptions()).tolist() == pixels.tolist()
+    assert DecodeOptions().size is None
 
 
 def test_masks_keep_their_integers(tmp_path):
@@ -352,15 +353,15 @@ def test_masks_keep_their_integers(tmp_path):
     palette.putdata([int(v) for v in values.flat])
     palette.save(tmp_path / "palette.png")
     Image.fromarray(np.stack([values] * 3, axis=2)).save(tmp_path / "rgb.png")
-    reading = decode.Reading((Transform(resize=[4, 4]),), channels=1, is_mask=True)
+    reading = DecodeOptions((Transform(resize=[4, 4]),), channels=1, is_label_map=True)
     for name in ("grey", "palette", "rgb"):
         found = decode.read_image(tmp_path / f"{name}.png", reading)[..., 0]
         assert found.tolist() == np.kron(values, np.ones((2, 2), int)).tolist()  # nearest, nothing in between
     Image.new("RGB", (2, 2), (1, 2, 3)).save(tmp_path / "colour.png")
-    with pytest.raises(decode.UnreadableImageError, match="a mask needs one channel of 8-bit integers"):
+    with pytest.raises(decode.UnreadableImageError, match="a label map needs one channel of 8-bit integers"):
         decode.read_image(tmp_path / "colour.png", reading)
-    with pytest.raises(decode.UnreadableImageError, match="the value 200 is no class: there are 8"):
-        decode.read_image(tmp_path / "grey.png", decode.Reading(channels=1, is_mask=True, classes=8))
+    with pytest.raises(decode.UnreadableImageError, match="the value 200 is not a class; expected 0 to 7"):
+        decode.read_image(tmp_path / "grey.png", DecodeOptions(channels=1, is_label_map=True, classes=8))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -369,17 +370,19 @@ def test_of_several_pictures_the_first_is_taken_and_that_is_told(tmp_path, kind)
     first.save(
         tmp_path / "x", kind, save_all=True, append_images=rest, **({"lossless": True} if kind == "WEBP" else {})
     )
-    assert decode.look_at_image(tmp_path / "x", decode.CHECK).has_more
-    assert decode.read_image(tmp_path / "x", decode.Reading())[0, 0].tolist() == [255, 0, 0]
+    assert inspect_image(tmp_path / "x", CHECK_OPTIONS).has_more
+    assert decode.read_image(tmp_path / "x", DecodeOptions())[0, 0].tolist() == [255, 0, 0]
     first.save(tmp_path / "x", kind)
-    assert not decode.look_at_image(tmp_path / "x", decode.CHECK).has_more
+    assert not inspect_image(tmp_path / "x", CHECK_OPTIONS).has_more
 
 
 def test_what_cameras_put_beside_a_photo_is_no_further_picture_and_no_label_map(tmp_path):
     photo = Image.new("RGB", (8, 8), (200, 10, 10))
     photo.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
-    assert not decode.look_at_image(tmp_path / "x.jpg", decode.CHECK).has_more
-    assert reason(tmp_path / "x.jpg", decode.Reading(channels=1, is_mask=True)).startswith("a mask in JPEG")
+    assert not inspect_image(tmp_path / "x.jpg", CHECK_OPTIONS).has_more
+    assert reason(tmp_path / "x.jpg", DecodeOptions(channels=1, is_label_map=True)).startswith(
+        "label maps must be lossless"
+    )
 
 
 def test_a_thumbnail_is_of_the_whole_image_whatever_is_cut_from_it(tmp_path):
@@ -388,6 +391,6 @@ def test_a_thumbnail_is_of_the_whole_image_whatever_is_cut_from_it(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "x.png")
     readings = [(), [{"center_crop": [8, 8]}], [{"resize": [64, 64]}, {"center_crop": [8, 8]}], [{"resize": [32, 32]}]]
     for steps in readings:
-        reading = decode.Reading(tuple(Transform(**step) for step in steps))
-        thumbnail = decode.look_at_image(tmp_path / "x.png", reading).thumbnail
+        reading = DecodeOptions(tuple(Transform(**step) for step in steps))
+        thumbnail = inspect_image(tmp_path / "x.png", reading).thumbnail
         assert thumbnail[:, 14].tolist() + thumbnail[:, 17].tolist() == [0] * 32 + [255] * 32

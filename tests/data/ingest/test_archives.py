@@ -11,7 +11,8 @@ import pytest
 from conftest import tree, write_images
 
 from tfinpaint.data.ingest import archives
-from tfinpaint.data.ingest.copy import prepare, prepare_records
+from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.data.ingest.pack import prepare_records
 from tfinpaint.errors import UserError
 
 
@@ -93,17 +94,17 @@ def add(name="x/set/a/x.png", contents=b"x", **fields):
 
 
 UNTRUSTED = {
-    "absolute": (add("/etc/a/x.png"), "'/etc/a/x.png' leads out of the folder"),
-    "climbing": (add("../../a/x.png"), "leads out of the folder"),
-    "climbing backslashes": (add("..\\a\\x.png"), "leads out of the folder"),
+    "absolute": (add("/etc/a/x.png"), "'/etc/a/x.png' points outside the folder"),
+    "climbing": (add("../../a/x.png"), "points outside the folder"),
+    "climbing backslashes": (add("..\\a\\x.png"), "points outside the folder"),
     "link": (add(type=tarfile.SYMTYPE, linkname="/etc/passwd", size=0), "'x/set/a/x.png' is a link or a device"),
     "hard link": (add(type=tarfile.LNKTYPE, linkname="x/set/a/000.png", size=0), "is a link or a device"),
     "device": (add(type=tarfile.CHRTYPE, size=0), "is a link or a device"),
     "pipe": (add(type=tarfile.FIFOTYPE, size=0), "is a link or a device"),
     "sparse": (add(pax_headers={"GNU.sparse.size": "99", "GNU.sparse.map": "0,1"}, size=0), "is a link or a device"),
-    "control characters": (add("x/set/a/\x1b[2J.png"), "is a name with control characters"),
-    "twice": (add("x/set//a/000.png"), "'x/set//a/000.png' is there twice"),
-    "absurd size": (add(size=2**40), "is damaged or no tar file (unexpected end of data)"),
+    "control characters": (add("x/set/a/\x1b[2J.png"), "has control characters in its name"),
+    "twice": (add("x/set//a/000.png"), "'x/set//a/000.png' occurs twice"),
+    "absurd size": (add(size=2**40), "is damaged or not a tar file (unexpected end of data)"),
     "long header": (add("x" * (2**20 + 9)), "a header of 10"),
 }  # fmt: skip
 
@@ -121,15 +122,15 @@ def test_tar_files_that_no_one_makes_of_images_are_refused(source, tmp_path, cas
 
 
 def test_bombs_take_no_memory_and_no_disk(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_SMALL", 2**20)
+    monkeypatch.setattr(archives, "_ALWAYS_ALLOWED", 2**20)
     (tmp_path / "x.tgz").write_bytes(gzip.compress(bytes(2**26)))
     tracemalloc.start()
     with pytest.raises(UserError, match=r"would expand to more than .* bytes, more than 250 times its size"):
         prepare(tmp_path / "x.tgz", tmp_path / "dest")
     assert tracemalloc.get_traced_memory()[1] < 2**24
     tracemalloc.stop()
-    monkeypatch.setattr(archives, "_SMALL", 2**30)
-    monkeypatch.setattr(archives, "_MOST_UNASKED", 50)
+    monkeypatch.setattr(archives, "_ALWAYS_ALLOWED", 2**30)
+    monkeypatch.setattr(archives, "_ALWAYS_ALLOWED_MEMBERS", 50)
 
     def change(file):
         for number in range(2000):
@@ -160,5 +161,5 @@ def test_other_archives_are_named(tmp_path, contents, what):
     with pytest.raises(UserError, match=f"expected a folder, or a zip or tar file .*{what}"):
         prepare(tmp_path / "x.tar.gz", tmp_path / "dest")
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(b"a gzipped text"))
-    with pytest.raises(UserError, match=r"x\.tar\.gz: is damaged or no tar file"):
+    with pytest.raises(UserError, match=r"x\.tar\.gz: is damaged or not a tar file"):
         prepare(tmp_path / "x.tar.gz", tmp_path / "dest")

@@ -7,7 +7,8 @@ import pytest
 from conftest import tree, write_images, zipped
 from PIL import Image
 
-from tfinpaint.data.ingest.copy import pack, prepare, prepare_records
+from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.data.ingest.pack import pack, prepare_records
 from tfinpaint.errors import UserError
 
 
@@ -35,7 +36,7 @@ def test_divided_sources_stay_so(tmp_path, sides, expected):
         assert report.counts == {"cat": (3,) * len(sides), "dog": (2,) * len(sides)}
         begin = "" if origin == source else "deep/set/"
         kept = ", ".join(f"{begin}{side} for {name}" for side, name in zip(sides, expected, strict=True))
-        assert report.notes == (f"{origin} is divided already, and stays so: {kept}",)
+        assert report.notes == (f"{origin} is already divided, and its division is kept: {kept}",)
         for side, name in zip(sides, expected, strict=True):
             assert tree(tmp_path / "dest" / name) == tree(source / side)
         shutil.rmtree(tmp_path / "dest")
@@ -52,18 +53,18 @@ def test_unlabelled_test_images_are_left_out_and_the_rest_is_divided(tmp_path):
     source = write_sides(tmp_path / "set", "train")
     write_images(source, {"test": 4})
     report = prepare(source, tmp_path / "dest")
-    assert report.notes == ("test: 4 images without class folders, left out",)
+    assert report.notes == ("test: 4 images without class folders, excluded",)
     assert report.counts == {"cat": (2, 1), "dog": (1, 1)}
     write_sides(source, "val")
     report = prepare(source, tmp_path / "dest2")
-    assert report.notes[0] == "test: 4 images without class folders, left out"
+    assert report.notes[0] == "test: 4 images without class folders, excluded"
     assert report.counts == {"cat": (3, 3), "dog": (2, 2)}
 
 
 def test_folders_that_are_no_classes_are_told(tmp_path):
     for call in (prepare, prepare_records):
         with pytest.raises(
-            UserError, match="test and train hold images but no class folders; expected set/<class>/<imag"
+            UserError, match="test and train contain images but no class folders; expected set/<class>/<imag"
         ):
             call(write_images(tmp_path / "set", {"train": 3, "test": 3}), tmp_path / "dest")
     source = write_images(tmp_path / "inverse" / "cat", {"train": 3, "test": 3})
@@ -73,7 +74,7 @@ def test_folders_that_are_no_classes_are_told(tmp_path):
     both = write_sides(tmp_path / "both", "train", "training")
     with pytest.raises(UserError, match="train and training are both for training; remove one of them"):
         prepare(both, tmp_path / "dest")
-    with pytest.raises(UserError, match="test and val are there, but no training folder"):
+    with pytest.raises(UserError, match="found test and val, but no training folder"):
         prepare(write_sides(tmp_path / "untrained", "test", "val"), tmp_path / "dest")
     mixed = write_images(write_sides(tmp_path / "mixed", "train", "test"), {"cat": 2, "dog": 2})
     with pytest.raises(UserError, match=r"class folders at several places \(\., "):
@@ -88,7 +89,7 @@ def test_the_same_names_with_other_contents_are_no_copies(tmp_path):
     shutil.rmtree(tmp_path / "set" / "2020")
     shutil.copytree(tmp_path / "set" / "2019", tmp_path / "set" / "copy")
     report = prepare(tmp_path / "set", tmp_path / "dest")
-    assert report.notes == ("The same images are at 2 places (2019, copy); they are taken once",)
+    assert report.notes == ("The same images are at 2 places (2019, copy); they are used once",)
     assert report.counts == {"cat": (2, 1), "dog": (2, 1)}
 
 
@@ -98,7 +99,7 @@ def test_a_divided_source_twice_in_an_archive_is_taken_once(tmp_path):
     (source / "__MACOSX").mkdir()
     report = prepare(source, tmp_path / "dest", skip_empty_classes=False)
     assert report.counts == {"cat": (3, 3), "dog": (2, 2)}
-    assert report.notes[0] == "The same images are at 2 places (., chest/inner); they are taken once"
+    assert report.notes[0] == "The same images are at 2 places (., chest/inner); they are used once"
 
 
 def test_classes_of_one_image_are_trained_on_and_told(tmp_path):
@@ -106,7 +107,7 @@ def test_classes_of_one_image_are_trained_on_and_told(tmp_path):
     (source / "c" / "001.png").write_bytes((source / "c" / "000.png").read_bytes())
     report = prepare(source, tmp_path / "dest")
     assert report.counts == {"a": (4, 1), "b": (1, 0), "c": (2, 0)}
-    assert report.notes == ("No test image of class b, c: one image, or copies of one, which are for training",)
+    assert report.notes == ("No test image of class b, c: a single image, or copies of one, which are for training",)
 
 
 def test_classes_of_a_divided_source_that_lack_a_side(tmp_path):
@@ -150,7 +151,7 @@ def test_files_of_several_pictures_are_told_once(tmp_path, caplog):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
     for name in "mn":
         frames[0].save(source / "b" / f"{name}.gif", save_all=True, append_images=frames[1:])
-    note = "2 files of several pictures (pages, or an animation), of which the first is taken, such as b/m.gif"
+    note = "2 files contain several pictures (pages or frames); only the first is used, such as b/m.gif"
     assert note in prepare(source, tmp_path / "dest").notes
     assert note in prepare_records(source, tmp_path / "records").notes
     caplog.set_level("INFO")

@@ -10,15 +10,23 @@ from conftest import write_images, zipped
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from tfinpaint.data.images.decode import CHECK, look_at_image
-from tfinpaint.data.ingest.copy import prepare, prepare_records
+from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image
+from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.data.ingest.pack import prepare_records
 from tfinpaint.data.listing import duplicates
-from tfinpaint.data.listing.duplicates import KEY_BYTES, PRINT_BYTES, copies_in_words, find_copies, print_of
+from tfinpaint.data.listing.duplicates import (
+    FINGERPRINT_BYTES,
+    KEY_BYTES,
+    duplicates_message,
+    find_duplicates,
+    fingerprint_of,
+    fingerprint_width,
+)
 
 
 def printed(image: Image.Image, kind: str = "PNG", **options) -> np.ndarray:
     image.save(file := io.BytesIO(), kind, **options)
-    return print_of(look_at_image(file, CHECK).thumbnail)
+    return fingerprint_of(inspect_image(file, CHECK_OPTIONS).thumbnail)
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +54,15 @@ def photos() -> list[Image.Image]:
 )
 def test_copies_that_were_encoded_or_resized_again_are_found(photos, copy):
     known = np.array([printed(photo) for photo in photos])
-    found = find_copies(np.array([copy(photo) for photo in photos]), known)
+    found = find_duplicates(np.array([copy(photo) for photo in photos]), known)
     assert [(test, training) for test, training, _ in found] == [(i, i) for i in range(12)]
 
 
 def test_the_same_pixels_in_another_file_are_the_same_and_other_parts_of_a_photo_are_not(photos):
     known = np.array([printed(photo) for photo in photos[::2]])
-    assert find_copies(np.array([printed(photos[4], "TIFF"), printed(photos[5])]), known) == [(0, 2, True)]
+    assert find_duplicates(np.array([printed(photos[4], "TIFF"), printed(photos[5])]), known) == [(0, 2, True)]
     shifted = photos[0].transform(photos[0].size, Image.Transform.AFFINE, (1, 0, 20, 0, 1, 20))
-    assert find_copies(np.array([printed(shifted)]), known) == []
+    assert find_duplicates(np.array([printed(shifted)]), known) == []
 
 
 def test_flat_images_are_told_by_their_pixels_alone():
@@ -63,28 +71,33 @@ def test_flat_images_are_told_by_their_pixels_alone():
         printed(Image.fromarray(np.random.default_rng(seed).integers(98, 103, (50, 50), np.uint8)))
         for seed in range(20)
     ]
-    assert find_copies(np.array(flat), np.array([flat[1], *noisy])) == [(1, 0, True)]
-    assert find_copies(np.array(noisy[:10]), np.array(noisy[10:])) == []
+    assert find_duplicates(np.array(flat), np.array([flat[1], *noisy])) == [(1, 0, True)]
+    assert find_duplicates(np.array(noisy[:10]), np.array(noisy[10:])) == []
 
 
 def test_of_very_many_images_the_keys_alone_are_compared(photos, monkeypatch):
     known = np.array([printed(photo) for photo in photos])
     test = np.array([printed(photos[3], "JPEG"), printed(photos[4])])
-    assert [copy[:2] for copy in find_copies(test, known)] == [(0, 3), (1, 4)]
-    assert find_copies(test[:, :KEY_BYTES], known) == [(1, 4, True)]
-    monkeypatch.setattr(duplicates, "_MOST_PAIRS", 23)
-    assert find_copies(test, known) == [(1, 4, True)]
-    assert duplicates.width_of(200_000) == PRINT_BYTES
-    assert duplicates.width_of(200_001) == KEY_BYTES
+    assert [copy[:2] for copy in find_duplicates(test, known)] == [(0, 3), (1, 4)]
+    assert find_duplicates(test[:, :KEY_BYTES], known) == [(1, 4, True)]
+    monkeypatch.setattr(duplicates, "_MAX_PAIRS", 23)
+    assert find_duplicates(test, known) == [(1, 4, True)]
+    assert fingerprint_width(200_000) == FINGERPRINT_BYTES
+    assert fingerprint_width(200_001) == KEY_BYTES
 
 
 def test_blocks_do_not_matter(photos, monkeypatch):
     known = np.array([printed(photo) for photo in photos])
     test = np.array([printed(photo, "JPEG") for photo in photos])
-    whole = find_copies(test, known)
+    whole = find_duplicates(test, known)
     monkeypatch.setattr(duplicates, "_BLOCK", (5, 3))
-    assert find_copies(test, known) == whole
-    assert find_copies(test[:0], known) == find_copies(test, known[:0]) == find_copies(0 * test, 0 * known) == []
+    assert find_duplicates(test, known) == whole
+    assert (
+        find_duplicates(test[:0], known)
+        == find_duplicates(test, known[:0])
+        == find_duplicates(0 * test, 0 * known)
+        == []
+    )
 
 
 def test_no_alarm_among_the_digits(tmp_path):
@@ -97,8 +110,10 @@ def test_what_natural_images_hold_is_named(natural_images):
     """Its fruits stand on a turntable: of 6,899 images 52 are nearly another one, all of them by eye."""
     with zipfile.ZipFile(natural_images) as file:
         names = [name for name in file.namelist() if name.endswith(".jpg")]
-        prints = np.array([print_of(look_at_image(io.BytesIO(file.read(name)), CHECK).thumbnail) for name in names])
-    pairs = [(names[i], names[j]) for i, j, _ in find_copies(prints[1::2], prints[::2])]
+        prints = np.array(
+            [fingerprint_of(inspect_image(io.BytesIO(file.read(name)), CHECK_OPTIONS).thumbnail) for name in names]
+        )
+    pairs = [(names[i], names[j]) for i, j, _ in find_duplicates(prints[1::2], prints[::2])]
     assert 20 < len(pairs) < 80
 
 
@@ -110,8 +125,8 @@ def test_prepare_counts_and_names_them(tmp_path, photos):
     photos[1].save(source / "a" / "z.png")
     photos[1].resize((120, 120)).save(tmp_path / "set" / "test" / "a" / "w.jpg")
     expected = [
-        "2 of 6 test images are among the training images too (1 the same, 1 nearly the same): scores on them are too good; "
-        "remove them from one side",
+        "2 of 6 test images are training images too (1 identical, 1 nearly identical): test scores are too optimistic; "
+        "remove these images from one of the two sets",
         "  @test/a/w.jpg is nearly @train/a/z.png",
         "  @test/b/y.png is @train/a/x.png",
     ]
@@ -124,6 +139,6 @@ def test_prepare_counts_and_names_them(tmp_path, photos):
 
 def test_of_many_the_first_are_named():
     copies = [(number, number, False) for number in range(30)]
-    lines = copies_in_words(copies, "t{}".format, "u{}".format, 99)
+    lines = duplicates_message(copies, "t{}".format, "u{}".format, 99)
     assert len(lines) == 22
     assert lines[-1] == "... and 10 more"

@@ -10,11 +10,13 @@ import pytest
 from conftest import tree, write_images, zipped
 from PIL import Image
 
-from tfinpaint.data.images.decode import CHECK
-from tfinpaint.data.images.signatures import begins_as
+from tfinpaint.data.images.decode import CHECK_OPTIONS
+from tfinpaint.data.images.signatures import image_format
 from tfinpaint.data.ingest import copy
+from tfinpaint.data.ingest.pack import pack, prepare_records
 from tfinpaint.data.listing import listing as sources
-from tfinpaint.data.listing.excluded import MOST_KINDS, Skipped
+from tfinpaint.data.listing.check import check_images
+from tfinpaint.data.listing.excluded import MAX_KINDS, ExcludedFiles
 from tfinpaint.errors import UserError
 
 HEIC = b"\0\0\0\x20ftypheic" + bytes(40)
@@ -44,7 +46,7 @@ def test_images_of_any_ending_are_images_everywhere(source, tmp_path):
     names = sorted(f"odd/{name}" for name, _ in KINDS)
     listing = sources.list_class_folders(source)
     assert [path for path in listing.paths if path.startswith("odd")] == names
-    assert sources.check_images(listing, range(len(listing)), CHECK).bad == {}
+    assert check_images(listing, range(len(listing)), CHECK_OPTIONS).bad == {}
     for number, origin in enumerate(
         (
             source,
@@ -57,7 +59,7 @@ def test_images_of_any_ending_are_images_everywhere(source, tmp_path):
         assert report.counts == {"a": (2, 1), "odd": (9, 1)}
         assert tree(tmp_path / f"dest{number}") == tree(tmp_path / "dest0")
     assert sources.list_images(source).paths == listing.paths
-    assert copy.pack(source, tmp_path / "records").images == 13
+    assert pack(source, tmp_path / "records").images == 13
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
@@ -78,16 +80,16 @@ def test_what_is_no_image_is_counted_by_ending_with_an_example(source, tmp_path,
     report = copy.prepare(origin, tmp_path / "dest")
     assert report.counts == {"a": (2, 1), "odd": (9, 1)}
     expected = (
-        "8 files skipped: 2 .csv (@a/1.csv, ...), 2 .heic (HEIC is not supported; convert to JPEG) such as @a/1.heic, "
-        "1 without an ending (@a/README), 1 .nef (camera raw is not supported; convert to JPEG) such as @a/raw.nef, "
+        "8 files excluded: 2 .csv (@a/1.csv, ...), 2 .heic (HEIC is not supported; convert to JPEG) such as @a/1.heic, "
+        "1 without a suffix (@a/README), 1 .nef (camera raw is not supported; convert to JPEG) such as @a/raw.nef, "
         "1 .tga (TGA is not supported; convert to JPEG) such as @a/3.tga, 1 .txt (@notes.txt); "
         "4 hidden or system files ignored"
     )
-    assert report.skipped.line() == expected.replace("@", begin)
+    assert report.excluded.summary() == expected.replace("@", begin)
     if kind == "folder":
         shutil.rmtree(tmp_path / "dest")
-        assert sources.list_class_folders(source).skipped.line() == report.skipped.line()
-        assert copy.pack(source, tmp_path / "packed").skipped.line() == report.skipped.line()
+        assert sources.list_class_folders(source).excluded.summary() == report.excluded.summary()
+        assert pack(source, tmp_path / "packed").excluded.summary() == report.excluded.summary()
 
 
 def test_a_class_that_ends_up_empty_is_an_error_unless_asked_for(source, tmp_path):
@@ -95,9 +97,9 @@ def test_a_class_that_ends_up_empty_is_an_error_unless_asked_for(source, tmp_pat
     for number in range(3):
         (source / "dog" / f"{number}.heic").write_bytes(HEIC)
     message = (
-        r"class folder without .*: dog \(3 files skipped: 3 .heic \(HEIC is not supported; convert to JPEG\) such as "
+        r"class folder without .*: dog \(3 files excluded: 3 .heic \(HEIC is not supported; convert to JPEG\) such as "
     )
-    for call in (copy.prepare, copy.prepare_records, copy.pack):
+    for call in (copy.prepare, prepare_records, pack):
         for origin in (source, zipped(source, tmp_path / "x.zip", "")):
             with pytest.raises(
                 UserError, match=rf"{message}dog/0.heic\); fill it, remove it, or .* --skip-empty-classes"
@@ -108,33 +110,33 @@ def test_a_class_that_ends_up_empty_is_an_error_unless_asked_for(source, tmp_pat
         sources.list_class_folders(source)
     report = copy.prepare(source, tmp_path / "dest", skip_empty_classes=True)
     assert list(report.counts) == ["a", "odd"]
-    assert report.lines()[0].startswith("Left out, without a usable image: dog (3 files skipped")
+    assert report.lines()[0].startswith("Excluded, without a usable image: dog (3 files excluded")
 
 
 def test_pipes_links_and_files_that_cannot_be_read_are_no_images_and_are_not_waited_for(source):
     os.mkfifo(source / "a" / "pipe")
     (source / "a" / "endless").symlink_to("/dev/zero")
     (source / "a" / "gone.x").symlink_to("nowhere")
-    line = sources.list_images(source).skipped.line()
-    assert "2 without an ending (a/endless, ...)" in line
+    line = sources.list_images(source).excluded.summary()
+    assert "2 without a suffix (a/endless, ...)" in line
     assert "1 .x (cannot be read) such as a/gone.x" in line
 
 
 def test_kinds_are_bounded_and_names_stay_in_one_line():
-    skipped = Skipped()
+    excluded = ExcludedFiles()
     for number in range(200):
-        skipped.add(f"x\n.{number}")
-    assert len(skipped) == 200
-    assert len(skipped.kinds) == MOST_KINDS + 1
-    assert "\n" not in skipped.line()
-    assert Skipped.of_json(skipped.to_json()).line() == skipped.line()
+        excluded.add(f"x\n.{number}")
+    assert len(excluded) == 200
+    assert len(excluded.kinds) == MAX_KINDS + 1
+    assert "\n" not in excluded.summary()
+    assert ExcludedFiles.from_json(excluded.to_json()).summary() == excluded.summary()
 
 
 @pytest.mark.parametrize(
     "text", [b"BM is how this text begins, and goes on", b"P6 is a processor, P5 too 3 4", b"P5 1 2", b"GIF8"]
 )
 def test_texts_that_begin_as_images_are_texts(text):
-    assert begins_as(text) == ""
+    assert image_format(text) == ""
 
 
 def test_all_that_pillow_writes_begins_as_what_it_is(tmp_path):
@@ -142,6 +144,6 @@ def test_all_that_pillow_writes_begins_as_what_it_is(tmp_path):
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WebP", "BMP", "PPM"):
         for mode in ("RGB", "L", "1"):
             noise.convert(mode).save(tmp_path / "x", kind if kind != "WebP" else "WEBP")
-            assert begins_as((tmp_path / "x").read_bytes()[:512]) == kind.replace("PPM", "PNM")
+            assert image_format((tmp_path / "x").read_bytes()[:512]) == kind.replace("PPM", "PNM")
     (tmp_path / "x").write_bytes(b"II+\0\x08\0\0\0")
-    assert begins_as((tmp_path / "x").read_bytes()) == "TIFF"
+    assert image_format((tmp_path / "x").read_bytes()) == "TIFF"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from tfinpaint.data.listing import cache_path, folder_cache, listing, walk
+from tfinpaint.data.listing import cache, folder_cache, listing, walk
 from tfinpaint.errors import UserError
 
 
@@ -32,7 +32,7 @@ def settle(root: Path, time: float = 1e9) -> None:
 def cached(tmp_path, monkeypatch):
     """The cache folder, used for folders of any size."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache_path, "LEAST_REMEMBERED", 1)
+    monkeypatch.setattr(cache, "MIN_IMAGES", 1)
     return tmp_path / "cache" / "tfinpaint" / "index"
 
 
@@ -87,8 +87,10 @@ def test_an_unchanged_folder_is_not_walked_again(tmp_path, cached, walks):
     again = folder_cache.list_folder(root)
     assert len(walks) == 6
     assert again.images == first.images == sorted(NAMES[:8])
-    expected = "1 file skipped: 1 .txt (b.txt); 1 hidden or system file ignored"
-    assert again.skipped.line() == first.skipped.line() == listing.list_images(root).skipped.line() == expected
+    expected = "1 file excluded: 1 .txt (b.txt); 1 hidden or system file ignored"
+    assert (
+        again.excluded.summary() == first.excluded.summary() == listing.list_images(root).excluded.summary() == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_directories_without_times_are_not_relied_on(tmp_path, cached):
 
 
 def test_small_folders_are_not_remembered(tmp_path, cached, monkeypatch):
-    monkeypatch.setattr(cache_path, "LEAST_REMEMBERED", 9)
+    monkeypatch.setattr(cache, "MIN_IMAGES", 9)
     settle(root := make_files(tmp_path / "x", *NAMES))
     folder_cache.list_folder(root)
     assert not cached.exists()
@@ -175,7 +177,7 @@ def test_no_pickle_is_ever_loaded(tmp_path, cached):
 @pytest.mark.parametrize("place", ["file/below", "relative", ""])
 def test_without_a_place_for_a_cache_there_is_none(tmp_path, monkeypatch, place):
     make_files(tmp_path, "file")
-    monkeypatch.setattr(cache_path, "LEAST_REMEMBERED", 1)
+    monkeypatch.setattr(cache, "MIN_IMAGES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place) if "file" in place else place)
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     settle(root := make_files(tmp_path / "x", *NAMES))
@@ -186,8 +188,8 @@ def test_without_a_place_for_a_cache_there_is_none(tmp_path, monkeypatch, place)
 def test_processes_that_start_together_do_no_harm(tmp_path, cached):
     settle(root := make_files(tmp_path / "x", *(f"{i:04}.png" for i in range(500))))
     script = (
-        "import sys; from pathlib import Path; from tfinpaint.data import cache, index; cache.LEAST_REMEMBERED = 1\n"
-        "for _ in range(30): assert len(index.list_folder(Path(sys.argv[1])).images) == 500\n"
+        "import sys; from pathlib import Path; from tfinpaint.data.listing import cache, folder_cache; cache.MIN_IMAGES = 1\n"
+        "for _ in range(30): assert len(folder_cache.list_folder(Path(sys.argv[1])).images) == 500\n"
         "for file in Path(sys.argv[2]).glob('*.npy'): file.unlink(missing_ok=True)\n"
     )
     command = [sys.executable, "-c", script, str(root), str(cached)]

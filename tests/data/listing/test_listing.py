@@ -8,14 +8,16 @@ import pytest
 from conftest import write_images, zipped
 
 from tfinpaint.config.transforms import Transform
-from tfinpaint.data.images.decode import Reading
+from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.ingest.copy import prepare
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.listing.check import check_images
+from tfinpaint.data.listing.pairing import pair_by_name
 from tfinpaint.errors import UserError
 
 
-def resized(height: int, width: int) -> Reading:
-    return Reading((Transform(resize=[width, height]),))
+def resized(height: int, width: int) -> DecodeOptions:
+    return DecodeOptions((Transform(resize=[width, height]),))
 
 
 def test_class_folders_are_listed_in_order_and_other_files_counted(images):
@@ -26,7 +28,7 @@ def test_class_folders_are_listed_in_order_and_other_files_counted(images):
     assert listing.classes == ("cold", "warm")
     assert listing.paths == tuple(sorted(listing.paths))
     assert np.bincount(listing.labels).tolist() == [13, 11]
-    assert listing.skipped.line() == "1 file skipped: 1 .txt (cold/notes.txt); 2 hidden or system files ignored"
+    assert listing.excluded.summary() == "1 file excluded: 1 .txt (cold/notes.txt); 2 hidden or system files ignored"
     assert sources.list_images(images / "training").paths == listing.paths
 
 
@@ -70,7 +72,7 @@ def test_bad_files_are_found_with_a_reason(tmp_path):
     (root / "a" / "empty.jpg").write_bytes(b"")
     (root / "b" / "text.jpg").write_text("not an image")
     listing = sources.list_class_folders(root)
-    bad = sources.check_images(listing, range(len(listing)), resized(32, 32)).bad
+    bad = check_images(listing, range(len(listing)), resized(32, 32)).bad
     assert {listing.paths[i] for i in bad} == {"a/truncated.png", "a/empty.jpg", "b/text.jpg"}
     assert all(bad.values())
 
@@ -79,17 +81,17 @@ def test_pairs_are_matched_by_name_in_the_inputs_order(tmp_path):
     inputs = sources.list_images(write_images(tmp_path / "x", {"a": 3, "b": 2}))
     write_images(tmp_path / "y", {"a": 3, "b": 4})  # more targets than inputs do no harm
     (tmp_path / "y" / "a" / "001.png").rename(tmp_path / "y" / "a" / "001.tiff")
-    pairs = sources.pair_by_name(inputs, tmp_path / "y")
+    pairs = pair_by_name(inputs, tmp_path / "y")
     assert pairs.paths == ("a/000.png", "a/001.tiff", "a/002.png", "b/000.png", "b/001.png")
     (tmp_path / "y" / "b" / "001.png").unlink()
     with pytest.raises(UserError, match=r"(?s)no image of the same name for 1 of .*/x:.b/001\.png$"):
-        sources.pair_by_name(inputs, tmp_path / "y")
+        pair_by_name(inputs, tmp_path / "y")
     write_images(tmp_path / "y", {"b": 2})
     (tmp_path / "y" / "b" / "001.gif").write_bytes(b"")
-    assert sources.pair_by_name(inputs, tmp_path / "y").paths[-1] == "b/001.png"  # the very same name comes first
+    assert pair_by_name(inputs, tmp_path / "y").paths[-1] == "b/001.png"  # the very same name comes first
     (tmp_path / "y" / "b" / "001.png").rename(tmp_path / "y" / "b" / "001.bmp")
-    with pytest.raises(UserError, match=r"(?s)1 names that differ in nothing but the ending:.b/001.bmp and b/001.gif$"):
-        sources.pair_by_name(inputs, tmp_path / "y")
+    with pytest.raises(UserError, match=r"(?s)1 names differ only in the suffix:.b/001.bmp and b/001.gif$"):
+        pair_by_name(inputs, tmp_path / "y")
 
 
 def test_partners_are_found_wherever_they_stand_in_the_order(tmp_path):
@@ -101,11 +103,11 @@ def test_partners_are_found_wherever_they_stand_in_the_order(tmp_path):
             path.touch()
     (tmp_path / "y" / "a.b.c.png").touch()
     inputs = sources.list_images(tmp_path / "x")
-    pairs = sources.pair_by_name(inputs, tmp_path / "y")
+    pairs = pair_by_name(inputs, tmp_path / "y")
     assert [path.rpartition(".")[0] for path in pairs.paths] == [path.rpartition(".")[0] for path in inputs.paths]
     assert sorted(path.rpartition(".")[0] for path in pairs.paths) == sorted(stems)
     back = inputs.select(range(len(inputs) - 1, -1, -1))  # where the guess is bad
-    assert list(sources.pair_by_name(back, tmp_path / "y").paths) == list(pairs.paths)[::-1]
+    assert list(pair_by_name(back, tmp_path / "y").paths) == list(pairs.paths)[::-1]
 
 
 def test_a_tag_tells_where_the_class_name_is(tmp_path):
@@ -118,7 +120,7 @@ def test_a_tag_tells_where_the_class_name_is(tmp_path):
         "one/training/cat/000.png", "one/training/cat/001.png", "one/training/dog/000.png", "two/training/cat/000.png",
     )  # fmt: skip
     assert listing.labels.tolist() == [0, 0, 1, 0]
-    assert listing.skipped.line() == "1 file skipped: 1 .png (beside the class folders) such as two/other/000.png"
+    assert listing.excluded.summary() == "1 file excluded: 1 .png (beside the class folders) such as two/other/000.png"
     assert sources.list_class_folders(tmp_path / "set" / "one" / "training", tag="training").labels.tolist() == [
         0,
         0,
@@ -151,7 +153,7 @@ def test_a_single_image_is_a_test_set_and_no_training_set(tmp_path):
     listing = sources.list_images(file, single=True)
     assert (listing.root, list(listing.paths), listing.open(0)) == (root / "a", ["001.png"], str(file))
     write_images(tmp_path / "y", {"a": 1})
-    partner = sources.pair_by_name(listing, (tmp_path / "y" / "a" / "000.png"))
+    partner = pair_by_name(listing, (tmp_path / "y" / "a" / "000.png"))
     assert partner.open(0) == str(tmp_path / "y" / "a" / "000.png")
     assert not sources.has_class_folders(file)
     zipped(root, tmp_path / "x.zip", "")

@@ -13,13 +13,16 @@ import tensorflow as tf
 from conftest import write_images
 
 from tfinpaint.config.schema import Config
-from tfinpaint.data import pipeline, tasks
+from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.images.decode import UnreadableImageError
-from tfinpaint.data.ingest import copy as prepare
+from tfinpaint.data.ingest.pack import pack, verify
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.listing.check import check_images
 from tfinpaint.data.listing.names import Names
+from tfinpaint.data.listing.pairing import pair_by_name
 from tfinpaint.data.records import plan, reader
+from tfinpaint.data.tasks import classification_task, inpainting_task
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
 
@@ -36,7 +39,7 @@ def made(tmp_path_factory) -> Path:
     write_images(folder / "files", {"b": 7, "a": 9, "a-c": 4})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SHARD_BYTES", SHARD_BYTES)
-        report = prepare.pack(folder / "files", folder / "records")
+        report = pack(folder / "files", folder / "records")
     assert report.lines() == [f"{folder / 'records'}: 20 images, 0 unreadable"]
     return folder
 
@@ -80,7 +83,7 @@ def test_listings_equal_those_of_the_folder(made):
         files, packed = lister(made / "files"), lister(made / "records")
         assert packed.paths == files.paths
         assert np.array_equal(packed.labels, files.labels)
-        assert (packed.classes, len(packed.skipped)) == (files.classes, 0)
+        assert (packed.classes, len(packed.excluded)) == (files.classes, 0)
     half, packed_half = (sources.take_fraction(listing, 0.5, seed=1) for listing in (files, packed))
     assert packed_half.paths == half.paths
     assert len(half) == 10
@@ -94,10 +97,10 @@ def test_listings_equal_those_of_the_folder(made):
 def test_images_without_classes_and_tags(tmp_path):
     write_images(tmp_path / "x" / "one" / "training", {"cat": 2, "dog": 1})
     write_images(tmp_path / "flat", {".": 3})
-    prepare.pack(tmp_path / "x", tmp_path / "r")
+    pack(tmp_path / "x", tmp_path / "r")
     listing = sources.list_class_folders(tmp_path / "r", tag="training")
     assert (listing.classes, listing.labels.tolist()) == (("cat", "dog"), [0, 0, 1])
-    prepare.pack(tmp_path / "flat", tmp_path / "rf")
+    pack(tmp_path / "flat", tmp_path / "rf")
     assert sources.list_images(tmp_path / "rf").paths == ["000.png", "001.png", "002.png"]
     assert not sources.has_class_folders(tmp_path / "rf")
     (record,) = tf.data.TFRecordDataset(str(tmp_path / "rf" / "images-00000-of-00001.tfrecord")).take(1)
@@ -107,7 +110,7 @@ def test_images_without_classes_and_tags(tmp_path):
 def test_partners_are_found_in_records_and_from_records(made):
     for inputs in ("files", "records"):
         for targets in ("files", "records"):
-            pairs = sources.pair_by_name(sources.list_images(made / inputs).select([7, 17]), made / targets)
+            pairs = pair_by_name(sources.list_images(made / inputs).select([7, 17]), made / targets)
             assert pairs.paths == ["a/003.png", "b/004.png"]
             first = pairs.open(0)
             contents = first.read() if targets == "records" else Path(first).read_bytes()
@@ -117,7 +120,7 @@ def test_partners_are_found_in_records_and_from_records(made):
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("preload", [False, True])
 def test_batches_are_those_of_the_folder_to_the_byte(made, ranks, preload):
-    task = tasks.inpainting(CONFIG, separate=False, augment=True)
+    task = inpainting_task(CONFIG, separate=False, augment=True)
 
     def batches(folder: str, rank: int) -> list[dict[str, np.ndarray]]:
         images = Images.open(sources.list_class_folders(made / folder), RankShare(rank, ranks), task.images, preload)
@@ -139,11 +142,13 @@ def test_a_flipped_byte_is_told_with_its_place_and_what_to_do(copy):
     first = listing.records._ends[1]
     flip(shard, int(listing.records._places[first + 1]["begin"]) + 5)
     listing.open(first)
-    with pytest.raises(UnreadableImageError, match=r"not those that were written \(checksum\); see .* --verify"):
+    with pytest.raises(
+        UnreadableImageError, match=r"the shard is damaged here \(CRC-32\); list all damage with .* --verify"
+    ):
         listing.open(first + 1)
     assert listing.place(first + 1) == f"{shard} record 1 ({listing.paths[first + 1]})"
-    reading = tasks.classification(CONFIG, labels=False, augment=False).images.reading
-    bad = sources.check_images(listing, range(20), reading).bad
+    reading = classification_task(CONFIG, labels=False, augment=False).images.decoding
+    bad = check_images(listing, range(20), reading).bad
     assert list(bad) == [first + 1]
 
 
@@ -151,12 +156,14 @@ def test_a_shard_that_was_cut_or_is_gone_is_told_at_the_start_and_later(copy):
     listing = sources.list_images(copy)
     shard = copy / "images-00005-of-00006.tfrecord"
     os.truncate(shard, shard.stat().st_size - 40)
-    with pytest.raises(UserError, match=r"images-00005-of-00006.tfrecord: has \d+ bytes, \d+ were written; see"):
+    with pytest.raises(
+        UserError, match=r"images-00005-of-00006.tfrecord: has \d+ bytes instead of \d+; list all damage"
+    ):
         sources.list_images(copy)
-    with pytest.raises(UnreadableImageError, match="the shard ends too early"):
+    with pytest.raises(UnreadableImageError, match="the shard is truncated"):
         listing.open(19)
     shard.unlink()
-    listing = sources.Listing(copy, listing.paths, listing.labels, (), 0, reader.Records(copy, reader._read_contents(copy), listing.paths, listing.records._places))  # fmt: skip
+    listing = sources.Listing(copy, listing.paths, listing.labels, (), listing.excluded, reader.Records(copy, reader._read_header(copy), listing.paths, listing.records._places))  # fmt: skip
     with pytest.raises(UnreadableImageError, match="the shard cannot be read: No such file"):
         listing.open(19)
     with pytest.raises(UserError, match="cannot be read: No such file"):
@@ -165,20 +172,20 @@ def test_a_shard_that_was_cut_or_is_gone_is_told_at_the_start_and_later(copy):
 
 def test_damage_anywhere_is_found_by_verifying(made, copy, tmp_path):
     size = sum(path.stat().st_size for path in copy.glob("*.tfrecord"))
-    assert prepare.verify(copy) == [f"{copy}: 20 images, {size} bytes, as they were written"]
+    assert verify(copy) == [f"{copy}: 20 images, {size} bytes, all intact"]
     for path in sorted(made.joinpath("records").iterdir()):
         for place in (0, path.stat().st_size // 2, path.stat().st_size - 1):
             if path.name != "records.json":
                 flip(copy / path.name, place)
-                with pytest.raises(UserError, match=rf"{path.name}: the bytes are not those that were written \(SHA"):
-                    prepare.verify(copy)
+                with pytest.raises(UserError, match=rf"{path.name}: is damaged \(SHA"):
+                    verify(copy)
                 flip(copy / path.name, place)
     flip(copy / "images-00001-of-00006.tfrecord", 7)
     flip(copy / "images-00004-of-00006.tfrecord", 7)
     with pytest.raises(UserError, match=r"(?s)00001-of.*00004-of"):
-        prepare.verify(copy)
+        verify(copy)
     with pytest.raises(UserError, match=r"no records there, nor in training/ or testing/; expected records\.json"):
-        prepare.verify(tmp_path)
+        verify(tmp_path)
 
 
 def forge(folder: Path, change) -> None:
@@ -214,14 +221,14 @@ HOSTILE = {
     "a shard of too many": (lambda index, arrays: index["shards"][0].update(images=9), "20 images, 2[0-9] in shards"),
     "more images than there are": (lambda index, arrays: index.update(images=10**9), "1000000000 images, 20 in shards"),
     "no version": (lambda index, arrays: index.update(version=0), r"version 1 \(version: "),
-    "newer version": (lambda index, arrays: index.update(version=2, more=1), r"was written by a newer tfinpaint \(its version is 2, this one reads 1\); update tfinpaint"),
+    "newer version": (lambda index, arrays: index.update(version=2, more=1), r"was written by a newer tfinpaint \(version 2 of the format; this one reads 1\); update tfinpaint"),
     "another key": (lambda index, arrays: index.update(code="x"), "code: Extra inputs"),
-    "a name that leads out": (lambda index, arrays: rename(arrays, 3, "a/../../../x.png"), "leads out of the folder"),
-    "an absolute name": (lambda index, arrays: rename(arrays, 3, "/x.png"), "at the root"),
+    "a name that leads out": (lambda index, arrays: rename(arrays, 3, "a/../../../x.png"), "points outside the folder"),
+    "an absolute name": (lambda index, arrays: rename(arrays, 3, "/x.png"), "absolute path"),
     "fewer names": (lambda index, arrays: arrays.update({"name_starts.npy": arrays["name_starts.npy"][:-1]}), "do not fit"),
     "objects for names": (lambda index, arrays: arrays.update({"names.npy": np.array([{}], object)}), "names.npy: cannot be read"),
-    "numbers for places": (lambda index, arrays: arrays.update({"places.npy": np.zeros(20)}), "holds float64"),
-    "places of two dimensions": (lambda index, arrays: arrays.update({"places.npy": arrays["places.npy"][None]}), r"holds .* \(1, 20\)"),
+    "numbers for places": (lambda index, arrays: arrays.update({"places.npy": np.zeros(20)}), "contains float64"),
+    "places of two dimensions": (lambda index, arrays: arrays.update({"places.npy": arrays["places.npy"][None]}), r"contains .* \(1, 20\)"),
 }  # fmt: skip
 
 
@@ -236,15 +243,13 @@ def test_hostile_indices_are_refused(copy, case):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"images": 3}', "\0\0"])
 def test_a_damaged_records_json_is_told_and_so_is_that_of_others(copy, text):
     (copy / "records.json").write_text(text)
-    with pytest.raises(
-        UserError, match=r"not an index of records, version 1 .*; pack the images again, or, where this"
-    ):
+    with pytest.raises(UserError, match=r"not an index of records, version 1 .*; pack the images again or, if this"):
         sources.list_images(copy)
 
 
 def test_a_huge_records_json_is_not_read(copy, monkeypatch):
     monkeypatch.setattr(reader, "MAX_INDEX_BYTES", 100)
-    with pytest.raises(UserError, match="more than 100: no index of records"):
+    with pytest.raises(UserError, match="more than 100: not an index of records"):
         sources.list_images(copy)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, tree, write_images, zipped
 
-from tfinpaint.data.ingest.copy import pack as pack_tree
-from tfinpaint.data.ingest.copy import prepare, prepare_records
+from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.data.ingest.pack import pack as pack_tree
+from tfinpaint.data.ingest.pack import prepare_records
 from tfinpaint.data.listing import listing as sources
 from tfinpaint.data.records import plan, writer
 from tfinpaint.data.records.plan import RecordsPlan
@@ -33,13 +34,14 @@ def source(tmp_path) -> Path:
 def killed(source: Path, dest: Path, image: int, call: str) -> Path:
     """Pack in a process that kills itself when it has an image in hand; the folder that it leaves."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from tfinpaint.data import pack, packing, prepare\n"
-        f"packing.SHARD_BYTES, left, whole = {SHARD_BYTES}, {image}, pack._example\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from tfinpaint.data.ingest import pack; from tfinpaint.data.records import plan, writer\n"
+        f"plan.SHARD_BYTES, left, whole = {SHARD_BYTES}, {image}, writer._example\n"
         "def example(*arguments):\n"
         "    global left; left -= 1\n"
         "    return whole(*arguments) if left else os.kill(os.getpid(), signal.SIGKILL)\n"
-        "pack._example = example\n"
-        f"prepare.{call}(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "writer._example = example\n"
+        f"pack.{call}(Path(sys.argv[1]), Path(sys.argv[2]))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script, str(source), str(dest)], env=environment, capture_output=True)
@@ -67,7 +69,7 @@ def test_the_split_is_that_of_the_files(source, tmp_path):
     files, packed = prepare(source, tmp_path / "f", seed=3), prepare_records(source, tmp_path / "r", seed=3)
     assert packed.counts == files.counts == {"a": (13, 1), "b": (11, 1)}
     assert packed.lines()[:-1] == files.lines()[:-1]
-    assert packed.skipped.line() == files.skipped.line() == "1 file skipped: 1 .txt (a/notes.txt)"
+    assert packed.excluded.summary() == files.excluded.summary() == "1 file excluded: 1 .txt (a/notes.txt)"
     for side in ("training", "testing"):
         one, other = (sources.list_class_folders(tmp_path / kind / side) for kind in ("f", "r"))
         assert one.paths == other.paths
@@ -103,15 +105,18 @@ def test_what_was_begun_otherwise_is_refused_and_kept(source, tmp_path):
     before = tree(partial)
     for start, message in (
         (lambda: prepare_records(source, tmp_path / "dest"), r"\(test_fraction was None and is 0\.1\)"),
-        (lambda: prepare(source, tmp_path / "dest"), "holds unfinished records; finish them with --records, or remove"),
+        (
+            lambda: prepare(source, tmp_path / "dest"),
+            "contains unfinished records; finish them with --records, or remove",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             start()
     write_images(tmp_path / "other", {"a": 3})
-    with pytest.raises(UserError, match=r"other arguments \(source was .*source and is .*other\); start with those"):
+    with pytest.raises(UserError, match=r"other arguments \(source was .*source and is .*other\); use those"):
         pack_tree(tmp_path / "other", tmp_path / "dest")
     os.utime(source / "a" / "000.png", (1e9, 1e9))
-    with pytest.raises(UserError, match=r"\(its images have changed since\); start with those, or remove that folder"):
+    with pytest.raises(UserError, match=r"\(its images have changed since\); use those, or remove that folder"):
         pack_tree(source, tmp_path / "dest")
     assert tree(partial) == before
 
@@ -132,9 +137,9 @@ def test_bad_images_are_named_and_left_out_of_a_tree(source, tmp_path):
     (source / "b" / "notes.txt").write_bytes(b"text")
     report = pack_tree(source, tmp_path / "dest")
     assert report.lines() == [
-        "Unreadable, left out: a/003.png: empty: 0 bytes",
-        "Unreadable, left out: b/005.png: not an image: text",
-        f"{tmp_path / 'dest'}: 24 images, 2 unreadable; 1 file skipped: 1 .txt (b/notes.txt)",
+        "Unreadable, excluded: a/003.png: empty: 0 bytes",
+        "Unreadable, excluded: b/005.png: not an image: text",
+        f"{tmp_path / 'dest'}: 24 images, 2 unreadable; 1 file excluded: 1 .txt (b/notes.txt)",
     ]
     listing = sources.list_class_folders(tmp_path / "dest")
     assert len(listing) == 24
@@ -150,7 +155,7 @@ def test_nothing_is_left_behind_where_nothing_can_be_packed(tmp_path):
     odd = write_images(tmp_path / "odd", {"a": 1})
     (odd / "a" / "000.png").rename(odd / "a" / os.fsdecode(b"\xff.png"))
     for call, name, message in (
-        (prepare_records, "one", "found one class only"),
+        (prepare_records, "one", "only one class"),
         (pack_tree, "empty", "empty: no images found"),
         (pack_tree, "nowhere", "no such folder or archive"),
         (pack_tree, "odd", "name is not UTF-8, which records need; rename it"),
@@ -166,7 +171,7 @@ def test_nothing_is_left_behind_where_nothing_can_be_packed(tmp_path):
 
 
 def test_a_full_disk_is_told_and_what_was_finished_is_kept(source, tmp_path, written, monkeypatch):
-    whole, calls = writer._keep, []
+    whole, calls = writer._store_finished, []
 
     def keep(path, shard):
         calls.append(path)
@@ -174,10 +179,10 @@ def test_a_full_disk_is_told_and_what_was_finished_is_kept(source, tmp_path, wri
             raise OSError(28, "No space left on device")
         whole(path, shard)
 
-    monkeypatch.setattr(writer, "_keep", keep)
+    monkeypatch.setattr(writer, "_store_finished", keep)
     with pytest.raises(
         UserError,
-        match=r"dest: cannot be written: No space left on device; free some space; what was finished is kept in",
+        match=r"dest: cannot be written: No space left on device; free some space; finished shards are kept in",
     ):
         pack_tree(source, tmp_path / "dest")
     written.clear()
@@ -188,7 +193,7 @@ def test_a_full_disk_is_told_and_what_was_finished_is_kept(source, tmp_path, wri
 def test_an_image_that_changes_while_it_is_packed_is_told(source, tmp_path):
     images = RecordsPlan(*[plan.Names.of(["a/000.png"])] * 2, np.array([3]), checked=True)
     read = lambda name: (source / name).read_bytes()  # noqa: E731
-    with pytest.raises(UserError, match=r"a/000.png: has \d+ bytes, 3 when packing began"):
+    with pytest.raises(UserError, match=r"a/000.png: changed during packing: \d+ bytes instead of 3"):
         writer.write_records(tmp_path / "r", tmp_path / "p", images, read)
 
 
@@ -205,6 +210,6 @@ def test_an_image_that_changes_while_it_is_packed_is_told(source, tmp_path):
 )
 def test_shards_are_cut_by_bytes_and_none_is_empty(sizes, parts):
     names = plan.Names.of(str(i) for i in range(len(sizes)))
-    found = RecordsPlan(names, names, np.array(sizes), checked=True).divide()
+    found = RecordsPlan(names, names, np.array(sizes), checked=True).shard_ranges()
     assert [len(part) for part in found] == parts
     assert [i for part in found for i in part] == list(range(len(sizes)))

@@ -1,1 +1,1 @@
-"""Image files -> pixels. No TensorFlow."""
+"""Decode image files into pixels. No TensorFlow."""

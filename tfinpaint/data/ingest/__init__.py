@@ -1,1 +1,1 @@
-"""Folders and archives as they are found -> training/ and testing/, or records."""
+"""From folders and archives of images to `training/` and `testing/`, as files or as records."""

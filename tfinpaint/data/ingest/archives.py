@@ -1,4 +1,4 @@
-"""Zip and tar archives as sources of images: read member by member, never unpacked as they stand, bounded."""
+"""Read images from zip and tar archives, member by member and within bounds; nothing is extracted."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tfinpaint.data.images.decode import MAX_FILE_BYTES, UnreadableImageError
-from tfinpaint.data.images.signatures import LOOKED_AT, what_it_is
-from tfinpaint.data.listing.walk import in_one_line
+from tfinpaint.data.images.decode import MAX_PACKED_BYTES, UnreadableImageError
+from tfinpaint.data.images.signatures import HEAD_BYTES, describe_content
+from tfinpaint.data.listing.walk import printable
 from tfinpaint.errors import UserError
 
 log = logging.getLogger(__name__)
 
-MOST_EXPANSION = 250  # of a whole archive; deflate reaches 1032, photographs 1, scans of text 20
-_SMALL = 64 * 2**20  # bytes that an archive may expand to in any case
+MOST_EXPANSION = 250  # of a whole archive: deflate reaches 1032, photographs have 1, scans of text 20
+_ALWAYS_ALLOWED = 64 * 2**20  # bytes that any archive may expand to
 _ZIP_ENCRYPTED = 0x1  # bit of a member's general purpose flags (APPNOTE.TXT, section 4.4.4)
-_LOCAL_HEADER_BYTES = 30  # of a member in front of its name (section 4.3.7)
-_MOST_HEADER_BYTES = 2**20  # of a tar member; that of a long name has a few hundred
-_MOST_UNASKED, _LEAST_MEMBER_BYTES = 2**16, 64  # members of a tar file in any case; its bytes for each of more
+_MOST_HEADER_BYTES = 2**20  # of a tar member; the header of a long name has a few hundred
+_ALWAYS_ALLOWED_MEMBERS, _LEAST_MEMBER_BYTES = 2**16, 64  # members of any tar file; its bytes per member of larger ones
 _BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What is in an archive.
+    """The contents of an archive.
 
     Attributes:
         files: POSIX paths, sorted.
-        folders: that have entries of their own.
-        read: from a file's name, and most bytes or None for all, to its bytes; threads may call it at the same time.
-            Raises UnreadableImageError for a file that is too large or cut, and what zipfile raises for damage.
-        state: from a file's name to (size in bytes, a number that changes when the file does).
+        folders: those that have entries of their own.
+        read: returns the bytes of a file by its name, at most the given number of bytes, or all for None; several
+            threads may call it. Raises UnreadableImageError for a file that is too large or truncated, and what
+            zipfile raises for damage.
+        state: returns (size in bytes, a number that changes when the file does) by the name.
     """
 
     files: list[str]
@@ -53,18 +53,18 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
-    """Look into a zip file, a tar file or a gzipped one.
+    """Open a zip file, a tar file or a gzipped tar file.
 
     Args:
-        scratch: a folder that need not exist; there a compressed tar file is laid out while it is in use.
+        scratch: a folder, which need not exist, where a compressed tar file is decompressed while it is in use.
 
     Raises:
-        UserError: it is none of these, damaged, or not one to trust.
+        UserError: it is none of these, damaged, or unsafe.
         OSError: the scratch folder cannot be written.
     """
     try:
         file = path.open("rb")
-        head = file.read(LOOKED_AT)
+        head = file.read(HEAD_BYTES)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     with file:
@@ -76,7 +76,7 @@ def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
                 yield _open_tar(path, whole)
             return
     if not zipfile.is_zipfile(path):
-        found = what_it_is(head)
+        found = describe_content(head)
         raise UserError(
             f"{path}: expected a folder, or a zip or tar file (.zip, .tar, .tar.gz, .tgz), of class folders"
             f"{f'; this is {found}' if found else ''}"
@@ -84,13 +84,13 @@ def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
-        raise UserError(f"{path}: is damaged or no zip file ({error}); copy it anew, or give the folder") from None
+        raise UserError(f"{path}: is damaged or not a zip file ({error}); copy it again, or give the folder") from None
     with archive:
         yield _open_zip(path, archive)
 
 
 def _posix(name: str) -> str:
-    """The name of a member without "." and doubled slashes; Windows separates folders by backslashes."""
+    """Return the name of a member without "." and double slashes; Windows separates folders by backslashes."""
     return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
@@ -99,71 +99,63 @@ def _open_zip(path: Path, archive: zipfile.ZipFile) -> Archive:
     folders = []
     for info in archive.infolist():
         name = _posix(info.filename)
-        _refuse(path, info.filename, _why_not_zip(info) or _why_not(info.filename, name in members))
+        _refuse(path, info.filename, _find_zip_fault(info) or _find_fault(info.filename, name in members))
         if info.filename.endswith(("/", "\\")):
             folders.append(name)
         else:
             members[name] = info
-    _check_extent(path, list(members.values()))
+    total = sum(info.file_size for info in members.values())
+    if total > _most_bytes(path):
+        raise _too_large(path, f"{total} bytes")
 
     def read(name: str, most: int | None) -> bytes:
         size = members[name].file_size
         if most is None:
             check_size(size)
         with archive.open(members[name]) as file:
-            # without a size all that is packed would be unpacked, whatever size was declared
+            # without a size, zipfile decompresses everything, whatever size the member declares
             return file.read(size if most is None else min(size, most))
 
     return Archive(sorted(members), folders, read, lambda name: (members[name].file_size, members[name].CRC))
 
 
-def _why_not_zip(info: zipfile.ZipInfo) -> str | None:
+def _find_zip_fault(info: zipfile.ZipInfo) -> str | None:
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device, no file"
+        return "is a link or a device"
     if info.flag_bits & _ZIP_ENCRYPTED:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is compressed in an unusual way"
+        return "has an unsupported compression"
     return None
 
 
-def _why_not(name: str, is_twice: bool) -> str | None:
-    """Why an archive with a member of this name is not opened; None for one that any program makes."""
+def _find_fault(name: str, is_twice: bool) -> str | None:
+    """Return why an archive with a member of this name is refused; None if it is not."""
     if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
-        return "leads out of the folder"
-    if in_one_line(name) != name:
-        return "is a name with control characters"
-    return "is there twice" if is_twice else None
+        return "points outside the folder"
+    if printable(name) != name:
+        return "has control characters in its name"
+    return "occurs twice" if is_twice else None
 
 
 def _refuse(path: Path, name: str, wrong: str | None) -> None:
     if wrong:
-        raise UserError(f"{path}: {ascii(name)[:200]} {wrong}; unpack what you trust of it and give the folder")
-
-
-def _check_extent(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Bombs hold the same bytes again and again, packed or by members that overlap."""
-    total = sum(info.file_size for info in members)
-    if total > _most_bytes(path):
-        raise _too_large(path, f"{total} bytes")
-    end, before = 0, ""
-    for info in sorted(members, key=lambda info: info.header_offset):
-        if info.header_offset < end:
-            raise UserError(f"{path}: {ascii(before)[:200]} and {ascii(info.filename)[:200]} overlap; copy it anew")
-        end, before = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size, info.filename
+        raise UserError(f"{path}: {ascii(name)[:200]} {wrong}; unpack the archive, check it, and give the folder")
 
 
 def _most_bytes(path: Path) -> int:
-    return max(_SMALL, MOST_EXPANSION * path.stat().st_size)
+    return max(_ALWAYS_ALLOWED, MOST_EXPANSION * path.stat().st_size)
 
 
 def _too_large(path: Path, size: str) -> UserError:
-    return UserError(f"{path}: would expand to {size}, more than {MOST_EXPANSION} times its size; not a set of images")
+    return UserError(
+        f"{path}: would expand to {size}, more than {MOST_EXPANSION} times its size; images do not compress so well"
+    )
 
 
 class _Headers:
-    """A tar file for tarfile, which takes memory for as many bytes as a header claims to have."""
+    """A tar file for tarfile, which would allocate as much memory as a header claims to need."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
@@ -183,22 +175,22 @@ def _open_tar(path: Path, file: IO[bytes]) -> Archive:
         with tarfile.TarFile(fileobj=_Headers(file), mode="r") as archive:  # type: ignore[arg-type]
             while info := archive.next():
                 name = _posix(info.name)
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them
                 is_plain = (info.isreg() or info.isdir()) and not info.issparse()
-                wrong = _why_not(info.name, name in members) if is_plain else "is a link or a device, no file"
+                wrong = _find_fault(info.name, name in members) if is_plain else "is a link or a device"
                 _refuse(path, info.name, wrong)
                 if info.isdir():
                     folders.append(name)
                 else:
                     members[name] = (info.offset_data, info.size)
-                if len(members) + len(folders) > max(_MOST_UNASKED, archive_size // _LEAST_MEMBER_BYTES):
+                if len(members) + len(folders) > max(_ALWAYS_ALLOWED_MEMBERS, archive_size // _LEAST_MEMBER_BYTES):
                     raise _too_large(path, f"more than {len(members)} files")
             end = archive.offset
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        raise UserError(f"{path}: is damaged or no tar file ({error}); copy it anew, or give the folder") from None
+        raise UserError(f"{path}: is damaged or not a tar file ({error}); copy it again, or give the folder") from None
     file.seek(end)
-    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a damaged header for the end
-        raise UserError(f"{path}: is damaged at byte {end} (no header there); copy it anew, or give the folder")
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile regards a damaged header as the end
+        raise UserError(f"{path}: is damaged at byte {end} (no header there); copy it again, or give the folder")
 
     def read(name: str, most: int | None) -> bytes:
         begin, size = members[name]
@@ -218,12 +210,12 @@ def _open_tar(path: Path, file: IO[bytes]) -> Archive:
 
 @contextmanager
 def _decompressed(path: Path, file: IO[bytes], scratch: Path) -> Iterator[IO[bytes]]:
-    """A gzipped file laid out in the scratch folder, without a name there."""
-    log.info(f"{path}: unpacking it for the time it is in use")
+    """Decompress a gzipped file into an unnamed file in the scratch folder."""
+    log.info(f"{path}: decompressing it into a temporary file")
     scratch.mkdir(parents=True, exist_ok=True)
-    most, place = _most_bytes(path), scratch / "archive.tar"
-    with place.open("w+b") as whole:
-        place.unlink()
+    most, target = _most_bytes(path), scratch / "archive.tar"
+    with target.open("w+b") as whole:
+        target.unlink()
         file.seek(0)
         size = 0
         try:
@@ -234,12 +226,12 @@ def _decompressed(path: Path, file: IO[bytes], scratch: Path) -> Iterator[IO[byt
                         raise _too_large(path, f"more than {most} bytes")
                     whole.write(block)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: is damaged ({error}); copy it anew, or give the folder") from None
+            raise UserError(f"{path}: is damaged ({error}); copy it again, or give the folder") from None
         whole.flush()
         yield whole
 
 
 def check_size(size: int) -> None:
-    """Refuse a file that is too large to be read at once. Raises UnreadableImageError."""
-    if size > MAX_FILE_BYTES:
-        raise UnreadableImageError(f"oversized: {size} bytes, more than {MAX_FILE_BYTES}")
+    """Raise UnreadableImageError for a file that is too large to be read at once."""
+    if size > MAX_PACKED_BYTES:
+        raise UnreadableImageError(f"oversized: {size} bytes, more than {MAX_PACKED_BYTES}")

@@ -1,4 +1,4 @@
-"""scikit-learn's bundled handwritten digits, as an image folder per class: real data that needs no download."""
+"""The handwritten digits of scikit-learn as an image folder per class: real data that needs no download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def write_digits(dest: Path) -> Path:
     Returns:
         `dest`.
     """
-    from sklearn.datasets import load_digits  # slow to import, and only the demo wants it
+    from sklearn.datasets import load_digits  # slow to import
 
     data = load_digits()
     for number, (scan, digit) in enumerate(zip(data.images, data.target, strict=True)):

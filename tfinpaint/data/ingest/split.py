@@ -1,4 +1,4 @@
-"""Dividing class folders into training and testing: stratified, seeded, every image checked; or as they are divided."""
+"""Split class folders into training and testing, stratified and seeded, and check every image."""
 
 from __future__ import annotations
 
@@ -9,135 +9,134 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfinpaint.data.images.decode import CHECK, Look, is_of_the_process, look_at_image
+from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image, is_resource_shortage
 from tfinpaint.data.ingest.layout import UNDIVIDED, class_of, find_roots, folder_of, root_of
-from tfinpaint.data.ingest.source import UNREADABLE, Source
-from tfinpaint.data.listing.duplicates import copies_in_words, find_copies, print_of, width_of
-from tfinpaint.data.listing.excluded import BESIDE_CLASSES, Skipped, more_in_words
+from tfinpaint.data.ingest.source import READ_ERRORS, Source
+from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates, fingerprint_of, fingerprint_width
+from tfinpaint.data.listing.excluded import BESIDE_CLASSES, ExcludedFiles, multiple_pictures_message
 from tfinpaint.data.listing.listing import path_hash
 from tfinpaint.data.listing.walk import check_class_names
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
 from tfinpaint.system.progress import log_progress
 
-SIDES = ("training", "testing", "validation")  # the last where a source has one beside the others
+SIDES = ("training", "testing", "validation")  # the last only if the source has it
 MOST_NAMED = 20
 
-Bad = tuple[tuple[str, str], ...]
+BadImages = tuple[tuple[str, str], ...]  # (path in the source, reason)
 
 
 @dataclass(frozen=True)
 class Split:
-    """What goes where.
+    """The division of a source into sides.
 
     Attributes:
-        sides: "training", "testing", perhaps "validation" -> (path in the origin, `<class>/<file>`) of each image.
-        skipped: the files that are not images of a class.
-        bad: (path in the origin, reason) of each image that could not be decoded; they are left out.
-        notes: what is worth knowing, a line each.
+        sides: "training", "testing", perhaps "validation" -> (path in the source, `<class>/<file>`) of each image.
+        excluded: the files that are not images of a class.
+        bad: the images that could not be decoded and are excluded.
+        notes: lines for the report.
     """
 
     sides: dict[str, list[tuple[str, str]]]
-    skipped: Skipped
-    bad: Bad
+    excluded: ExcludedFiles
+    bad: BadImages
     notes: tuple[str, ...]
 
 
-def split_classes(origin: Source, test_fraction: float, seed: int, *, skip_empty_classes: bool = False) -> Split:
-    """Divide each class alike. It depends on the seed and the files' contents; copies of a file stay on one side.
+def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty_classes: bool = False) -> Split:
+    """Split each class alike, depending only on the seed and the contents of the files.
 
-    A source that is divided already stays so. Of a class with one image, or copies of one, all is for training.
+    Copies of a file are on one side. A source that is already divided keeps its division. A class with one image, or
+    with copies of one, is for training.
 
     Args:
-        skip_empty_classes: leave out class folders without a usable image; otherwise these are errors.
+        skip_empty_classes: exclude class folders without a usable image, which are errors otherwise.
 
     Raises:
         UserError: there are no class folders or just one, they are at several places, or a class is empty.
     """
-    roots, notes = find_roots(origin)
-    found = {side: [path for path in origin.images if root_of(path) == root] for side, root in roots.items()}
-    check_class_names(origin.path, {class_of(path) for paths in found.values() for path in paths})
-    checked = _check(origin, [path for paths in found.values() for path in paths])
-    digests, bad = checked.digests, checked.bad
+    roots, notes = find_roots(source)
+    found = {side: [path for path in source.images if root_of(path) == root] for side, root in roots.items()}
+    check_class_names(source.path, {class_of(path) for paths in found.values() for path in paths})
+    checked = _check(source, [path for paths in found.values() for path in paths])
     notes += checked.notes
-    good = {side: [path for path in paths if path in digests] for side, paths in found.items()}
-    notes += check_empty_folders(origin, roots.values(), bad, skip=skip_empty_classes)
-    classes = sorted({class_of(path) for path in digests})
+    good = {side: [path for path in paths if path in checked.digests] for side, paths in found.items()}
+    notes += check_empty_folders(source, roots.values(), checked.bad, skip=skip_empty_classes)
+    classes = {class_of(path) for path in checked.digests}
     if len(classes) < 2:
-        raise UserError(f"{origin.path}: found one class only ({', '.join(classes)}); a classifier needs at least two")
-    sides = _divide(origin, good[UNDIVIDED], digests, test_fraction, seed) if UNDIVIDED in good else good
+        raise UserError(f"{source.path}: only one class ({', '.join(classes)}); a classifier needs at least two")
+    is_divided = UNDIVIDED not in good
+    sides = good if is_divided else _divide(source, good[UNDIVIDED], checked.digests, test_fraction, seed)
     trained, tested = ({class_of(path) for path in sides[side]} for side in SIDES[:2])
-    if unknown := sorted(set(classes) - trained):
+    if unknown := sorted(classes - trained):
         raise UserError(
-            f"{origin.path}: no training image of class {listed(unknown)}, which the other sides have; add some, or "
-            "remove the class there"
+            f"{source.path}: no training image of class {_join_names(unknown)}, which the other sides have; add some, "
+            "or remove the class there"
         )
     if untested := sorted(trained - tested):
-        notes.append(f"No test image of class {listed(untested)}{_ONE_IMAGE if UNDIVIDED in good else ''}")
-    notes += checked.copies(sides)
+        reason = "" if is_divided else ": a single image, or copies of one, which are for training"
+        notes.append(f"No test image of class {_join_names(untested)}{reason}")
+    notes += _duplicates(sides, checked.fingerprints)
     placed = {
         side: [(path, f"{class_of(path)}/{path.rpartition('/')[2]}") for path in paths] for side, paths in sides.items()
     }
-    return Split(placed, _skipped(origin, found), bad, tuple(notes))
+    return Split(placed, _excluded(source, found), checked.bad, tuple(notes))
 
 
-_ONE_IMAGE = ": one image, or copies of one, which are for training"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names for a message, the first of many."""
-    return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)
-
-
-def _skipped(origin: Source, found: dict[str, list[str]]) -> Skipped:
-    skipped, used = origin.skipped_below(), {path for paths in found.values() for path in paths}
-    for path in origin.images if len(used) < len(origin.images) else ():
-        if path not in used:
-            skipped.add(path, BESIDE_CLASSES)
-    return skipped
-
-
-def check_empty_folders(origin: Source, roots: Iterable[str], bad: Bad, *, skip: bool) -> list[str]:
-    """Refuse subfolders of these folders without a usable image: they are classes that have lost their images.
+def check_empty_folders(source: Source, roots: Iterable[str], bad: BadImages, *, skip: bool) -> list[str]:
+    """Check that every subfolder of some folders contains a usable image: others are classes without images.
 
     Args:
-        bad: the images that are known to be of no use.
-        skip: they are left out; say so.
+        bad: the images that are known to be unusable.
+        skip: exclude such folders instead of raising an error.
 
     Returns:
-        No line, or one.
+        A line that names the excluded folders, if there are any.
 
     Raises:
-        UserError: there are some.
+        UserError: there is a folder without a usable image, and not `skip`.
     """
-    empty = [_emptiness(origin, folder, bad) for root in roots for folder in _empty_folders(origin, root, bad)]
+    empty = [_describe_empty(source, folder, bad) for root in roots for folder in _empty_folders(source, root, bad)]
     if empty and not skip:
         raise UserError(
-            f"{origin.path}: class folder without a usable image: {listed(empty)}; fill it, remove it, or leave it out "
-            "with --skip-empty-classes"
+            f"{source.path}: class folder without a usable image: {_join_names(empty)}; fill it, remove it, or exclude "
+            "it with --skip-empty-classes"
         )
-    return [f"Left out, without a usable image: {listed(empty)}"] if empty else []
+    return [f"Excluded, without a usable image: {_join_names(empty)}"] if empty else []
 
 
-def _empty_folders(origin: Source, root: str, bad: Bad) -> list[str]:
-    """The subfolders of a folder in which, and below which, is no usable image."""
+def _empty_folders(source: Source, root: str, bad: BadImages) -> list[str]:
+    """Return the subfolders of a folder without a usable image in them or below them."""
     begin, unusable = f"{root}/" if root else "", {path for path, _ in bad}
 
     def subfolders(paths: Iterable[str]) -> set[str]:
         return {begin + path[len(begin) :].partition("/")[0] for path in paths if path.startswith(begin)}
 
-    return sorted(subfolders(origin.folders) - subfolders(path for path in origin.images if path not in unusable))
+    return sorted(subfolders(source.folders) - subfolders(path for path in source.images if path not in unusable))
 
 
-def _emptiness(origin: Source, folder: str, bad: Bad) -> str:
-    """A folder without a usable image, and what is there instead."""
+def _describe_empty(source: Source, folder: str, bad: BadImages) -> str:
+    """Return the name of a folder without a usable image, and what it contains instead."""
     reasons = [f"{path}: {reason}" for path, reason in bad if folder_of(path) == folder]
-    found = [origin.skipped_below(folder).line(), f"{len(reasons)} unreadable: {reasons[0]}" if reasons else ""]
+    found = [source.excluded_below(folder).summary(), f"{len(reasons)} unreadable: {reasons[0]}" if reasons else ""]
     return f"{folder} ({'; '.join(filter(None, found)) or 'empty'})"
 
 
+def _join_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)
+
+
+def _excluded(source: Source, found: dict[str, list[str]]) -> ExcludedFiles:
+    """Return the files that are not images of a class."""
+    excluded, used = source.excluded_below(), {path for paths in found.values() for path in paths}
+    for path in source.images if len(used) < len(source.images) else ():
+        if path not in used:
+            excluded.add(path, BESIDE_CLASSES)
+    return excluded
+
+
 def _divide(
-    origin: Source, paths: Iterable[str], digests: dict[str, str], test_fraction: float, seed: int
+    source: Source, paths: Iterable[str], digests: dict[str, str], test_fraction: float, seed: int
 ) -> dict[str, list[str]]:
     by_class: dict[str, list[str]] = {}
     for path in paths:
@@ -148,14 +147,14 @@ def _divide(
         sides["testing"] += files[:tests]
         sides["training"] += files[tests:]
     if not sides["testing"]:
-        raise UserError(f"{origin.path}: no class has two different images; nothing is left to test with")
+        raise UserError(f"{source.path}: no class has two different images; nothing is left for testing")
     return sides
 
 
 def _sort_for_split(files: list[str], digests: dict[str, str], test_fraction: float, seed: int) -> int:
-    """Put a class's files into random order; the first so many, which is returned, are for testing.
+    """Sort a class's files into random order, and return how many of the first ones are for testing.
 
-    Copies of one file stand together, and the boundary never falls between them.
+    Copies of one file stand together, and are not divided.
     """
     files.sort(key=lambda path: (path_hash(seed, digests[path]), path))
     wanted = max(1, round(test_fraction * len(files)))
@@ -165,43 +164,44 @@ def _sort_for_split(files: list[str], digests: dict[str, str], test_fraction: fl
 
 @dataclass(frozen=True)
 class _Checked:
-    """The good ones of some images: digest of each one's contents, and its print; the bad ones; what is to be said."""
+    """The result of checking images: SHA-256 and fingerprint of each good one, the bad ones, lines for the report."""
 
     digests: dict[str, str]
-    prints: dict[str, np.ndarray]
-    bad: Bad
+    fingerprints: dict[str, np.ndarray]
+    bad: BadImages
     notes: list[str]
 
-    def copies(self, sides: dict[str, list[str]]) -> list[str]:
-        """Lines that name the test images that are training images too."""
-        test, training = sides["testing"], sides["training"]
-        prints = [np.array([self.prints[path] for path in paths]) for paths in (test, training)]
-        return copies_in_words(find_copies(*prints), test.__getitem__, training.__getitem__, len(test))
 
-
-def _check(origin: Source, paths: Sequence[str]) -> _Checked:
+def _check(source: Source, paths: Sequence[str]) -> _Checked:
     """Decode every file once."""
-    width = width_of(len(paths))
+    width = fingerprint_width(len(paths))
 
-    def check(path: str) -> tuple[str, str, Look | None, np.ndarray | None]:
+    def check(path: str) -> tuple[str, np.ndarray, bool] | str:
         try:
-            contents = origin.read(path)
-            look = look_at_image(io.BytesIO(contents), CHECK)
-        except UNREADABLE as error:
-            if is_of_the_process(error):
+            contents = source.read(path)
+            image = inspect_image(io.BytesIO(contents), CHECK_OPTIONS)
+        except READ_ERRORS as error:
+            if is_resource_shortage(error):
                 raise
-            return "", str(error), None, None
-        assert look.thumbnail is not None  # no mask
-        return hashlib.sha256(contents).hexdigest(), "", look, print_of(look.thumbnail)[:width].copy()
+            return str(error)
+        assert image.thumbnail is not None  # it is not a label map
+        return hashlib.sha256(contents).hexdigest(), fingerprint_of(image.thumbnail)[:width].copy(), image.has_more
 
-    results = log_progress(parallel_map(check, paths), len(paths), f"Checking the images of {origin.path}")
-    found, bad, more = _Checked({}, {}, (), []), [], []
-    for path, (digest, reason, look, its_print) in zip(paths, results, strict=True):
-        if look is None or its_print is None:
-            bad.append((path, reason))
+    results = log_progress(parallel_map(check, paths), len(paths), f"Checking the images of {source.path}")
+    digests, fingerprints, bad, multiple = {}, {}, [], []
+    for path, result in zip(paths, results, strict=True):
+        if isinstance(result, str):
+            bad.append((path, result))
             continue
-        found.digests[path], found.prints[path] = digest, its_print
-        if look.has_more:
-            more.append(path)
-    notes = [more_in_words(len(more), more[0])] if more else []
-    return _Checked(found.digests, found.prints, tuple(bad), notes)
+        digests[path], fingerprints[path], has_more = result
+        if has_more:
+            multiple.append(path)
+    notes = [multiple_pictures_message(len(multiple), multiple[0])] if multiple else []
+    return _Checked(digests, fingerprints, tuple(bad), notes)
+
+
+def _duplicates(sides: dict[str, list[str]], fingerprints: dict[str, np.ndarray]) -> list[str]:
+    """Return lines that name the test images that are training images too."""
+    test, training = sides["testing"], sides["training"]
+    found = find_duplicates(*(np.array([fingerprints[path] for path in paths]) for paths in (test, training)))
+    return duplicates_message(found, test.__getitem__, training.__getitem__, len(test))

@@ -1,4 +1,4 @@
-"""What `prepare` has done: counts by class, what was left out, and why."""
+"""The reports of `prepare`: the images of each class, and the files that are excluded."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from typing import Any
 
 from tfinpaint.data.ingest.layout import class_of
 from tfinpaint.data.ingest.split import SIDES, Split
-from tfinpaint.data.listing.excluded import Skipped
-from tfinpaint.data.listing.walk import in_one_line
+from tfinpaint.data.listing.excluded import ExcludedFiles
+from tfinpaint.data.listing.walk import printable
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `prepare` did.
+    """The result of `prepare`.
 
     Attributes:
-        counts: class -> number of images on each side, in the order of `SIDES`; without validation mostly.
-        skipped: the files that are not images of a class.
-        bad: (path in the source, reason) of each image that could not be read; they are left out.
-        notes: what else is worth knowing, a line each.
+        counts: class -> number of images on each side, in the order of `SIDES`; mostly without validation.
+        excluded: the files that are not images of a class.
+        bad: (path in the source, reason) of each image that cannot be read and is excluded.
+        notes: other facts, a line each.
     """
 
     dest: Path
     counts: dict[str, tuple[int, ...]]
-    skipped: Skipped
+    excluded: ExcludedFiles
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
 
     @classmethod
     def of(cls, dest: Path, facts: Mapping[str, Any], lost: Mapping[str, Sequence[tuple[str, str]]]) -> Report:
-        """Return what was planned (`facts_of`), without what was lost.
+        """Return the report of a split, without the images that were lost.
 
         Args:
-            lost: side -> (path in the source, reason) of the images that could no longer be read in their turn.
+            facts: as `facts_of` returns them.
+            lost: side -> (path in the source, reason) of the images that became unreadable after the split.
         """
         sides = {side: Counter(counts) for side, counts in facts["sides"].items()}
         for side, images in lost.items():
@@ -45,33 +46,30 @@ class Report:
         counts = {name: tuple(sides[side][name] for side in SIDES if side in sides) for name in names}
         bad = [(path, reason) for path, reason in facts["bad"]]
         bad += [image for images in lost.values() for image in images]
-        return cls(dest, counts, Skipped.of_json(facts["skipped"]), tuple(bad), tuple(facts["notes"]))
+        return cls(dest, counts, ExcludedFiles.from_json(facts["skipped"]), tuple(bad), tuple(facts["notes"]))
 
     def lines(self) -> list[str]:
+        """Return the report for the terminal."""
         totals = [sum(column) for column in zip(*self.counts.values(), strict=True)]
         sums = [f"{total} {side}" for total, side in zip(totals, SIDES, strict=False)]
-        return [
-            *_left_out(self.bad),
-            *self.notes,
-            *(f"{name:>16}  {_columns(numbers)}" for name, numbers in self.counts.items()),
-            f"{self.dest}: {', '.join(sums[:-1])} and {sums[-1]} images in {len(self.counts)} classes"
-            f"{_counted(self.skipped, len(self.bad))}",
-        ]
+        images = f"{', '.join(sums[:-1])} and {sums[-1]} images in {len(self.counts)} classes"
+        table = [f"{name:>16}  {_columns(numbers)}" for name, numbers in self.counts.items()]
+        return _lines(self.dest, images, self.excluded, self.bad, [*self.notes, *table])
 
 
 @dataclass(frozen=True)
 class PackReport:
-    """What `pack` did; attributes as those of `Report`."""
+    """The result of `pack`; the attributes are those of `Report`, but for the number of all images."""
 
     dest: Path
     images: int
-    skipped: Skipped
+    excluded: ExcludedFiles
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        counted = f"{self.images} images{_counted(self.skipped, len(self.bad))}"
-        return [*_left_out(self.bad), *self.notes, f"{self.dest}: {counted}"]
+        """Return the report for the terminal."""
+        return _lines(self.dest, f"{self.images} images", self.excluded, self.bad, self.notes)
 
 
 def _columns(numbers: Sequence[int]) -> str:
@@ -79,15 +77,15 @@ def _columns(numbers: Sequence[int]) -> str:
     return "  ".join(f"{number:{width}} {side}" for number, width, side in zip(numbers, widths, SIDES, strict=False))
 
 
-def _left_out(bad: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"Unreadable, left out: {in_one_line(path)}: {reason}" for path, reason in bad]
-
-
-def _counted(skipped: Skipped, bad: int) -> str:
-    return f", {bad} unreadable" + (f"; {skipped.line()}" if skipped.line() else "")
+def _lines(
+    dest: Path, images: str, excluded: ExcludedFiles, bad: Sequence[tuple[str, str]], notes: Sequence[str]
+) -> list[str]:
+    unreadable = [f"Unreadable, excluded: {printable(path)}: {reason}" for path, reason in bad]
+    summary = f"; {excluded.summary()}" if excluded.summary() else ""
+    return [*unreadable, *notes, f"{dest}: {images}, {len(bad)} unreadable{summary}"]
 
 
 def facts_of(split: Split) -> dict[str, Any]:
-    """Return what a report needs to know of a split, as JSON can hold it."""
+    """Return the facts about a split that a report needs, for JSON."""
     sides = {side: Counter(name.partition("/")[0] for _, name in pairs) for side, pairs in split.sides.items()}
-    return {"sides": sides, "skipped": split.skipped.to_json(), "bad": split.bad, "notes": split.notes}
+    return {"sides": sides, "skipped": split.excluded.to_json(), "bad": split.bad, "notes": split.notes}

@@ -1,1 +1,1 @@
-"""Folders of images -> sorted lists, remembered from one start to the next. No TensorFlow."""
+"""Sorted listings of the images in a folder, cached from one start to the next. No TensorFlow."""

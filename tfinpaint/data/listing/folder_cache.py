@@ -1,4 +1,4 @@
-"""The images of a plain folder, listed once and remembered until a directory changes."""
+"""List the images of a folder once, and cache the list until a directory changes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tfinpaint.data.images.signatures import read_head
-from tfinpaint.data.listing import cache_path
-from tfinpaint.data.listing.excluded import Skipped, choose_images
+from tfinpaint.data.listing import cache
+from tfinpaint.data.listing.excluded import ExcludedFiles, choose_images
 from tfinpaint.data.listing.names import Names
 from tfinpaint.data.listing.walk import walk_files
 from tfinpaint.storage.mapped_arrays import load_arrays
@@ -22,65 +22,67 @@ from tfinpaint.system.activity import reporting_activity
 
 log = logging.getLogger(__name__)
 
-SETTLED_NS = 2 * 10**9  # a directory that changed less than this before it was listed may yet change unnoticed
+SETTLED_NS = 2 * 10**9  # a directory that changed less than this before it was listed may change again unnoticed
 
 
 @dataclass(frozen=True)
-class Index:
+class FolderIndex:
     """The files of a folder.
 
     Attributes:
         images: paths relative to the folder, sorted.
-        skipped: the other files.
-        folders: all directories, "" and such that end in "/".
+        excluded: the files that are not used.
+        folders: all directories: "" for the folder itself, the others ending in "/".
         times: int64, modification time of each directory in nanoseconds.
     """
 
     images: Names
-    skipped: Skipped
+    excluded: ExcludedFiles
     folders: Names
     times: np.ndarray
 
 
-def list_folder(root: Path) -> Index:
-    """Return the images below a folder, from the cache where no directory has changed since, else by walking the tree.
+def list_folder(root: Path) -> FolderIndex:
+    """Return the files below a folder, from the cache if no directory has changed, else by walking the tree.
 
-    A file that was added, removed or renamed changes its directory's modification time; one whose contents change does
-    not change the list.
+    Adding, removing or renaming a file changes its directory's modification time; changing its contents does not, nor
+    does it change the list.
 
     Raises:
         UserError: there is no such folder, or one below it cannot be read.
     """
-    path = cache_path.cache_path("index", os.path.realpath(root))
-    known = _load(path) if path else None
-    if known and _unchanged(root, known):
-        log.info(f"{root}: {len(known.images)} images as listed before ({path})")
-        return known
+    path = cache.cache_path("index", os.path.realpath(root))
+    cached = _load(path) if path else None
+    if cached and _is_unchanged(root, cached):
+        log.info(f"{root}: {len(cached.images)} images, listed from the cache ({path})")
+        return cached
     began = time.time_ns()
     index = _walk(root)
-    if path and len(index.images) >= cache_path.LEAST_REMEMBERED and _settled(index, began) and _store(path, index):
-        return _load(path) or index  # as loaded, the processes of a host share it
+    # Modification times are reliable if there are any and no directory has just been changed.
+    settled = index.times.min() > 0 and index.times.max() < began - SETTLED_NS
+    if path and len(index.images) >= cache.MIN_IMAGES and settled and _store(path, index):
+        return _load(path) or index  # the processes of a host share what is loaded
     return index
 
 
-def _walk(root: Path) -> Index:
+def _walk(root: Path) -> FolderIndex:
     folders: list[str] = []
     times = array("q")
-    skipped = Skipped()
+    excluded = ExcludedFiles()
 
     def on_folder(folder: str, changed: int, hidden: int) -> None:
         folders.append(folder)
         times.append(changed)
-        skipped.debris += hidden
+        excluded.hidden += hidden
 
     names = Names.of(
-        choose_images(walk_files(root, on_folder), lambda name: read_head(os.path.join(root, name)), skipped.add)
+        choose_images(walk_files(root, on_folder), lambda name: read_head(os.path.join(root, name)), excluded.add)
     )
-    return Index(names, skipped, Names.of(folders), np.array(times, np.int64))
+    return FolderIndex(names, excluded, Names.of(folders), np.array(times, np.int64))
 
 
-def _unchanged(root: Path, index: Index) -> bool:
-    """Whether every directory is there and has the modification time that it had."""
+def _is_unchanged(root: Path, index: FolderIndex) -> bool:
+    """Return True if every directory exists and has the modification time that it had."""
     try:
         return all(
             os.stat(os.path.join(root, folder)).st_mtime_ns == changed  # noqa: PTH116
@@ -90,26 +92,21 @@ def _unchanged(root: Path, index: Index) -> bool:
         return False
 
 
-def _settled(index: Index, began: int) -> bool:
-    """Whether modification times can be relied on: there are any, and no directory has just been changed."""
-    return index.times.min() > 0 and index.times.max() < began - SETTLED_NS
-
-
 _DTYPES: dict[str, DTypeLike] = {
     "text": np.uint8, "starts": np.uint64, "skipped": np.uint8,
     "folder_text": np.uint8, "folder_starts": np.uint64, "times": np.int64,
 }  # fmt: skip
 
 
-def _store(path: Path, index: Index) -> bool:
+def _store(path: Path, index: FolderIndex) -> bool:
     values = (
-        index.images.text, index.images.starts, np.frombuffer(index.skipped.to_json().encode(), np.uint8),
+        index.images.text, index.images.starts, np.frombuffer(index.excluded.to_json().encode(), np.uint8),
         index.folders.text, index.folders.starts, index.times,
     )  # fmt: skip
-    return cache_path.remember(path, dict(zip(_DTYPES, values, strict=True)))
+    return cache.store_in_cache(path, dict(zip(_DTYPES, values, strict=True)))
 
 
-def _load(path: Path) -> Index | None:
+def _load(path: Path) -> FolderIndex | None:
     found = load_arrays(path, _DTYPES)
     if not found:
         return None
@@ -117,7 +114,6 @@ def _load(path: Path) -> Index | None:
     if len(folders) != len(found["times"]) or not len(images):
         return None
     try:
-        skipped = Skipped.of_json(found["skipped"].tobytes())
-    except ValueError:
+        return FolderIndex(images, ExcludedFiles.from_json(found["skipped"].tobytes()), folders, found["times"])
+    except (ValueError, TypeError):
         return None
-    return Index(images, skipped, folders, found["times"])

@@ -1,4 +1,4 @@
-"""Millions of names in two arrays: a Python string costs some 50 bytes beyond its characters, and a pointer."""
+"""Sequences of millions of names in two arrays; a Python string takes about 60 bytes beyond its characters."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from typing import overload
 import numpy as np
 
 BLOCK = 2**16  # names that are Python strings at the same time
-# Names of files need not be text: os.scandir gives undecodable bytes as lone surrogates, which survive like this.
+# The names of files need not be UTF-8: Python represents other bytes as lone surrogates, which this encoding keeps.
 _ENCODING = ("utf-8", "surrogatepass")
 
 
 class Names(Sequence[str]):
-    """An immutable sequence of strings, or a selection of one, which shares its characters.
+    """An immutable sequence of strings, or a selection from one, which shares its characters.
 
     Attributes:
-        text: uint8, the UTF-8 of all strings one after the other.
-        starts: uint64 [strings + 1], where each begins in `text`, and the end of the last.
-        rows: uint32, which of the strings this sequence has, in its order; None for all of them.
+        text: uint8, all strings in UTF-8, one after the other.
+        starts: uint64 [strings + 1], where each string begins in `text`, and where the last ends.
+        rows: uint32, the strings that are selected, in order; None for all of them.
     """
 
     def __init__(self, text: np.ndarray, starts: np.ndarray, rows: np.ndarray | None = None) -> None:
-        # Plain arrays: each access to a numpy.memmap makes another one, which is slow.
+        # asarray: every access to a numpy.memmap would create another one, which is slow
         self.text, self.starts, self.rows = np.asarray(text), np.asarray(starts), rows
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Names:
+        """Return the sequence of these strings."""
         text, starts = bytearray(), array("Q", [0])
         for name in names:
             text += name.encode(*_ENCODING)
@@ -61,7 +62,7 @@ class Names(Sequence[str]):
                 yield text[start - ends[0] : end - ends[0]].decode(*_ENCODING)
 
     def __eq__(self, other: object) -> bool:
-        """Equal to any sequence of the same strings."""
+        """Return True for any sequence of the same strings."""
         if not isinstance(other, Sequence) or isinstance(other, str):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
@@ -73,42 +74,38 @@ class Names(Sequence[str]):
         return f"Names({len(self)}: {shown}{', ...' if len(self) > 3 else ''})"
 
     def row(self, index: int) -> int:
-        """Where a string of this selection stands in the whole sequence."""
+        """Return the place of a string of this selection in the whole sequence."""
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
         return index if self.rows is None else int(self.rows[index])
 
     def select(self, indices: Sequence[int] | np.ndarray) -> Names:
-        """The strings of these indices, in the given order."""
+        """Return the strings of these indices, in the given order."""
         chosen = np.asarray(indices, np.int64)
         rows = chosen if self.rows is None else self.rows[chosen]
         return Names(self.text, self.starts, rows.astype(np.uint32))
 
     def digest(self) -> str:
-        """SHA-256 of the strings in their order."""
+        """Return the SHA-256 of the strings in their order, hexadecimal."""
         digest, names = hashlib.sha256(), iter(self)
         while block := list(islice(names, BLOCK)):
             digest.update("\0".join([*block, ""]).encode(*_ENCODING))
         return digest.hexdigest()
 
     def check(self) -> None:
-        """See that arrays which come from a file are names of files below a folder.
-
-        Raises:
-            ValueError: they are not; the message says why.
-        """
+        """Raise ValueError if arrays that come from a file are not the names of files below a folder."""
         starts, text = self.starts, self.text
         if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(text) or not (starts[:-1] < starts[1:]).all():
-            raise ValueError("the names' places do not fit the names")
+            raise ValueError("the positions of the names do not fit the names")
         if len(self) >= 2**32:
-            raise ValueError(f"{len(self)} names, at most {2**32 - 1} can be numbered")
+            raise ValueError(f"{len(self)} names, at most {2**32 - 1} are supported")
         first = text[starts[:-1]]
         if (first & 0xC0 == 0x80).any() or (first == ord("/")).any():
-            raise ValueError("a name begins within a character, or at the root of the file system")
-        for match in re.finditer(rb"\.\.|\0", text.data):  # also where two names meet: the name itself decides
+            raise ValueError("a name begins inside a character, or is an absolute path")
+        for match in re.finditer(rb"\.\.|\0", text.data):  # ".." may also be the end of a name and the start of another
             name = self[int(np.searchsorted(starts, match.start(), side="right")) - 1]
             if "\0" in name or ".." in name.split("/"):
-                raise ValueError(f"{name!r} leads out of the folder")
+                raise ValueError(f"{name!r} points outside the folder")
         for _ in self:  # UnicodeDecodeError is a ValueError
             pass

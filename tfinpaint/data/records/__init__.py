@@ -1,1 +1,1 @@
-"""Images packed into a few large files: TFRecord shards with an index."""
+"""Images in a few large files: TFRecord shards with an index."""

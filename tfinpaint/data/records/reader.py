@@ -1,13 +1,13 @@
-"""Images packed into a few large files: TFRecord shards, and an index of where in them each image is.
+"""Read images from records: TFRecord shards with an index that says where in them each image is.
 
-A folder of records holds
+A folder of records contains
 
-- `records.json`: version, number of images, classes, and of every other file its size and SHA-256;
+- `records.json`: version, number of images, classes, and the size and SHA-256 of every other file;
 - `images-00000-of-00016.tfrecord`, ...: a tf.train.Example for each image, for any reader of TFRecord;
-- `names.npy`, `name_starts.npy`: the images' paths, sorted (`data.names`);
-- `places.npy`: where the bytes of each image's own file stand in its shard, and their CRC-32.
+- `names.npy`, `name_starts.npy`: the images' paths, sorted (see `data.listing.names`);
+- `places.npy`: where the contents of each image's file are in its shard, and their CRC-32.
 
-So an image is read by its number, in any order, without a look at the others. No TensorFlow: files and numpy only.
+Images are read by number, in any order, without reading others. No TensorFlow: files and numpy only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tfinpaint.data.images.decode import MAX_FILE_BYTES, UnreadableImageError, is_of_the_process
+from tfinpaint.data.images.decode import MAX_PACKED_BYTES, UnreadableImageError, is_resource_shortage
 from tfinpaint.data.listing.names import Names
 from tfinpaint.errors import UserError
 from tfinpaint.system.activity import report_activity
@@ -36,11 +36,13 @@ INDEX = "records.json"
 NAMES, NAME_STARTS, PLACES = "names.npy", "name_starts.npy", "places.npy"
 FORMAT: Literal["tfinpaint records"] = "tfinpaint records"
 VERSION: Literal[1] = 1
-MAX_INDEX_BYTES = 64 * 2**20  # of records.json; a hundred bytes a shard
-OPEN_SHARDS = 128  # open at the same time, in a process
+MAX_INDEX_BYTES = 64 * 2**20  # of records.json, which has a hundred bytes a shard
+OPEN_SHARDS = 128  # shards that a process keeps open
 
-# little-endian: an image's first byte in its shard, number of bytes, zlib.crc32 of them
+# little-endian: position of an image's first byte in its shard, number of bytes, zlib.crc32 of them
 PLACE = np.dtype([("begin", "<u8"), ("bytes", "<u4"), ("crc32", "<u4")])
+
+_REMEDY = "list all damage with `tfinpaint prepare --verify`, then copy the file again or pack the images again"
 
 
 class _Section(BaseModel):
@@ -48,22 +50,26 @@ class _Section(BaseModel):
 
 
 class ArrayFile(_Section):
+    """A file of the index."""
+
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class ShardFile(ArrayFile):
+    """A file of images."""
+
     name: str = Field(pattern=r"^images-\d{5,}-of-\d{5,}\.tfrecord$")
     images: int = Field(ge=0)
 
 
 class RecordsHeader(_Section):
-    """records.json.
+    """The contents of records.json.
 
     Attributes:
-        classes: of the labels in the shards (image/class/label), by number; () for images without classes.
+        classes: names of the labels in the shards (image/class/label), by number; [] for images without classes.
         shards: in the order of the images.
-        arrays: the index's other files, by name.
+        arrays: the other files of the index, by name.
     """
 
     format: Literal["tfinpaint records"]
@@ -75,63 +81,60 @@ class RecordsHeader(_Section):
 
 
 def is_records(root: Path) -> bool:
-    """True for a folder that holds records, damaged or not."""
+    """Return True for a folder of records, damaged or not."""
     return (root / INDEX).is_file()
 
 
 class Records:
-    """The images of a folder of records. Threads may read at the same time.
+    """The images of a folder of records. Several threads may read at the same time.
 
     Attributes:
-        names: path of each image in what was packed, sorted.
+        names: path of each image in the folder that was packed, sorted.
     """
 
-    def __init__(self, root: Path, contents: RecordsHeader, names: Names, places: np.ndarray) -> None:
+    def __init__(self, root: Path, header: RecordsHeader, names: Names, places: np.ndarray) -> None:
         self.names = names
-        self._root, self._shards, self._places = root, contents.shards, places
-        self._ends = list(accumulate(shard.images for shard in contents.shards))
-        # A descriptor that falls out of the cache is closed when the last thread that reads from it lets go.
-        self._open = functools.lru_cache(OPEN_SHARDS)(_Descriptor)
+        self._root, self._shards, self._places = root, header.shards, places
+        self._ends = list(accumulate(shard.images for shard in header.shards))
+        # A shard that falls out of the cache is closed when no thread reads from it any more.
+        self._open = functools.lru_cache(OPEN_SHARDS)(_OpenFile)
 
     def read(self, row: int) -> bytes:
-        """The bytes of an image's file.
+        """Return the contents of an image's file.
 
         Raises:
-            UnreadableImageError: they are not what was written.
-            OSError: the process has no more descriptors or memory.
+            UnreadableImageError: the shard is missing or damaged.
+            OSError: the process has no descriptors or memory left.
         """
         place = self._places[row]
         try:
             contents = self._open(self._root / self._shard_of(row).name).read(int(place["bytes"]), int(place["begin"]))
         except OSError as error:
-            if is_of_the_process(error):
+            if is_resource_shortage(error):
                 raise
             raise UnreadableImageError(f"the shard cannot be read: {error.strerror}; {_REMEDY}") from None
         if len(contents) < place["bytes"]:
-            raise UnreadableImageError(f"the shard ends too early; {_REMEDY}")
+            raise UnreadableImageError(f"the shard is truncated; {_REMEDY}")
         if zlib.crc32(contents) != place["crc32"]:
-            raise UnreadableImageError(f"the bytes are not those that were written (checksum); {_REMEDY}")
+            raise UnreadableImageError(f"the shard is damaged here (CRC-32); {_REMEDY}")
         return contents
 
     def place(self, row: int) -> str:
-        """Where an image is, for messages."""
+        """Return where an image is, for messages."""
         number = bisect_right(self._ends, row)
         record = row - (self._ends[number - 1] if number else 0)
         return f"{self._root / self._shards[number].name} record {record} ({self.names[row]})"
 
     def state(self, row: int) -> str:
-        """What changes with an image's contents."""
+        """Return a short text that changes when the image's contents change."""
         return f"{self._places[row]['bytes']} {self._places[row]['crc32']}"
 
     def _shard_of(self, row: int) -> ShardFile:
         return self._shards[bisect_right(self._ends, row)]
 
 
-_REMEDY = "see all that is damaged with `tfinpaint prepare --verify`, then copy it or pack the images again"
-
-
-class _Descriptor:
-    """A file that is open for reading at any place, until nobody refers to it any more."""
+class _OpenFile:
+    """A file that is open for reading at any position, until nothing refers to it any more."""
 
     def __init__(self, path: Path) -> None:
         self._number = os.open(path, os.O_RDONLY)
@@ -145,35 +148,37 @@ class _Descriptor:
 
 
 def open_records(root: Path) -> Records:
-    """The images of a folder of records, its index mapped into memory: processes of one host share it.
+    """Open a folder of records. Its index is mapped into memory, which the processes of a host share.
 
     Raises:
         UserError: the index is damaged, of another version, or does not fit the shards; or a shard is missing or has
-            another size. What the shards hold is checked when it is read.
+            another size. The contents of the shards are checked when they are read.
     """
-    contents = _read_contents(root)
-    for shard in contents.shards:
+    header = _read_header(root)
+    for shard in header.shards:
         _check_size(root / shard.name, shard)
-    text = _load_array(root, NAMES, contents, np.dtype(np.uint8))
-    starts = _load_array(root, NAME_STARTS, contents, np.dtype("<u8"))
-    places = _load_array(root, PLACES, contents, PLACE)
+    text = _load_array(root, NAMES, header, np.dtype(np.uint8))
+    starts = _load_array(root, NAME_STARTS, header, np.dtype("<u8"))
+    places = _load_array(root, PLACES, header, PLACE)
     names = Names(text, starts)
     try:
         names.check()
-        _check_places(contents, names, places)
+        _check_places(header, names, places)
     except ValueError as error:
-        raise UserError(f"{root / INDEX}: not an index that was written here: {error}; pack the images again") from None
-    return Records(root, contents, names, places)
+        raise UserError(f"{root / INDEX}: inconsistent index: {error}; pack the images again") from None
+    return Records(root, header, names, places)
 
 
-def _read_contents(root: Path) -> RecordsHeader:
+def _read_header(root: Path) -> RecordsHeader:
     path = root / INDEX
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
-            raise UserError(f"{path}: {path.stat().st_size} bytes, more than {MAX_INDEX_BYTES}: no index of records")
+            raise UserError(
+                f"{path}: {path.stat().st_size} bytes, more than {MAX_INDEX_BYTES}: not an index of records"
+            )
         text = path.read_bytes()
         _refuse_newer(path, text)
-        contents = RecordsHeader.model_validate_json(text)
+        header = RecordsHeader.model_validate_json(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -181,26 +186,25 @@ def _read_contents(root: Path) -> RecordsHeader:
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(
             f"{path}: not an index of records, version {VERSION} ({where + ': ' if where else ''}{first['msg']}); pack "
-            "the images again, or, where this is a folder of plain images, give that file another name"
+            "the images again or, if this is a folder of plain images, rename that file"
         ) from None
-    if missing := {NAMES, NAME_STARTS, PLACES} - set(contents.arrays):
-        raise UserError(f"{path}: names no {sorted(missing)[0]}; pack the images again")
-    return contents
+    if missing := {NAMES, NAME_STARTS, PLACES} - set(header.arrays):
+        raise UserError(f"{path}: {sorted(missing)[0]} is not listed; pack the images again")
+    return header
 
 
 def _refuse_newer(path: Path, index: bytes) -> None:
-    """Refuse an index of a version that is not known yet."""
+    """Raise UserError for an index of a later version, which may have keys that are unknown here."""
     try:
         found = json.loads(index)
-    except (ValueError, RecursionError):  # told in the words of the validation
+    except (ValueError, RecursionError):  # the validation reports it
         return
-    if isinstance(found, dict) and found.get("format") == FORMAT:
-        version = found.get("version")
-        if isinstance(version, int) and version > VERSION:
-            raise UserError(
-                f"{path}: was written by a newer tfinpaint (its version is {version}, this one reads {VERSION}); "
-                "update tfinpaint"
-            )
+    version = found.get("version") if isinstance(found, dict) and found.get("format") == FORMAT else None
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(
+            f"{path}: was written by a newer tfinpaint (version {version} of the format; this one reads {VERSION}); "
+            "update tfinpaint"
+        )
 
 
 def _check_size(path: Path, expected: ArrayFile) -> None:
@@ -209,12 +213,17 @@ def _check_size(path: Path, expected: ArrayFile) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; {_REMEDY}") from None
     if size != expected.bytes:
-        raise UserError(f"{path}: has {size} bytes, {expected.bytes} were written; {_REMEDY}")
+        raise UserError(f"{path}: has {size} bytes instead of {expected.bytes}; {_REMEDY}")
 
 
-def _load_array(root: Path, name: str, contents: RecordsHeader, dtype: np.dtype[Any]) -> np.ndarray:
-    """A one-dimensional array of the index, mapped into memory, after a look at its checksum."""
-    path, expected = root / name, contents.arrays[name]
+def _check_contents(path: Path, expected: ArrayFile) -> None:
+    if sha256_of(path) != expected.sha256:
+        raise UserError(f"{path}: is damaged (SHA-256); {_REMEDY}")
+
+
+def _load_array(root: Path, name: str, header: RecordsHeader, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return a one-dimensional array of the index, mapped into memory, after checking its SHA-256."""
+    path, expected = root / name, header.arrays[name]
     _check_size(path, expected)
     _check_contents(path, expected)
     try:
@@ -222,36 +231,31 @@ def _load_array(root: Path, name: str, contents: RecordsHeader, dtype: np.dtype[
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}; pack the images again") from None
     if array.dtype != dtype or array.ndim != 1:
-        raise UserError(f"{path}: holds {array.dtype} {array.shape}, expected {dtype}; pack the images again")
+        raise UserError(f"{path}: contains {array.dtype} {array.shape}, expected {dtype}; pack the images again")
     return np.asarray(array)
 
 
-def _check_places(contents: RecordsHeader, names: Names, places: np.ndarray) -> None:
-    """Every image lies within its shard. Raises ValueError."""
-    counted = sum(shard.images for shard in contents.shards)
-    if not len(names) == len(places) == counted == contents.images:
-        raise ValueError(f"{contents.images} images, {counted} in shards, {len(names)} names, {len(places)} places")
+def _check_places(header: RecordsHeader, names: Names, places: np.ndarray) -> None:
+    """Raise ValueError if an image is not inside its shard."""
+    counted = sum(shard.images for shard in header.shards)
+    if not len(names) == len(places) == counted == header.images:
+        raise ValueError(f"{header.images} images, {counted} in shards, {len(names)} names, {len(places)} places")
     first = 0
-    for shard in contents.shards:
+    for shard in header.shards:
         inside = places[first : first + shard.images]
         first += shard.images
-        if (inside["bytes"] > MAX_FILE_BYTES).any():
-            raise ValueError(f"an image of {inside['bytes'].max()} bytes in {shard.name}, at most {MAX_FILE_BYTES}")
-        # begin + bytes might overflow
+        if (inside["bytes"] > MAX_PACKED_BYTES).any():
+            raise ValueError(f"an image of {inside['bytes'].max()} bytes in {shard.name}, at most {MAX_PACKED_BYTES}")
+        # the first comparison excludes that begin + bytes overflows
         if (inside["begin"] > shard.bytes).any() or (inside["begin"] + inside["bytes"] > shard.bytes).any():
             raise ValueError(f"an image beyond the end of {shard.name}")
 
 
-def _check_contents(path: Path, expected: ArrayFile) -> None:
-    if sha256_of(path) != expected.sha256:
-        raise UserError(f"{path}: the bytes are not those that were written (SHA-256); {_REMEDY}")
-
-
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's contents, hexadecimal.
+    """Return the SHA-256 of a file's contents, hexadecimal.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -265,15 +269,15 @@ def sha256_of(path: Path) -> str:
 
 
 def verify_records(root: Path) -> tuple[int, int]:
-    """Read everything and compare it with its checksums.
+    """Read all files of a folder of records and compare them with their checksums.
 
     Returns:
         (number of images, number of bytes in shards).
 
     Raises:
-        UserError: a file is damaged or missing; all of them are named.
+        UserError: files are damaged or missing; all of them are named.
     """
-    contents = _read_contents(root)
+    header = _read_header(root)
 
     def check(shard: ShardFile) -> str:
         try:
@@ -282,8 +286,8 @@ def verify_records(root: Path) -> tuple[int, int]:
             return str(error)
         return ""
 
-    checks = log_progress(parallel_map(check, contents.shards), len(contents.shards), f"Verifying the shards of {root}")
+    checks = log_progress(parallel_map(check, header.shards), len(header.shards), f"Verifying the shards of {root}")
     if damaged := [line for line in checks if line]:
         raise UserError("\n".join(damaged))
     open_records(root)
-    return contents.images, sum(shard.bytes for shard in contents.shards)
+    return header.images, sum(shard.bytes for shard in header.shards)

@@ -1,4 +1,4 @@
-"""Where on this host is kept what was found out about a folder of images. Nothing there is ever needed."""
+"""The cache of results about a folder of images, on this host. Deleting it costs time and nothing else."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import numpy as np
 
 from tfinpaint.storage.mapped_arrays import store_arrays
 
-LEAST_REMEMBERED = 5_000  # images; what is known of a smaller folder is found out in a moment
+MIN_IMAGES = 5_000  # results about a smaller folder are not cached: computing them takes no time
 
 
 def cache_path(kind: str, *key: str) -> Path | None:
-    """The file (`data.arrays`) of what is known by a key on this host, None without a cache folder.
+    """Return the cache file of a key, for `storage.mapped_arrays`; None where this host has no cache folder.
 
-    Hosts that share a home folder keep files of their own: one that is mapped into memory must not be replaced by
-    another host, which network file systems cannot hide from its readers.
+    Each host has files of its own: a mapped file must not be replaced by another host that shares the home folder.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     home = os.path.expanduser("~")  # noqa: PTH111 (Path.home raises where there is none)
@@ -28,8 +27,8 @@ def cache_path(kind: str, *key: str) -> Path | None:
     return folder / "tfinpaint" / kind / f"{name[:32]}.npy" if folder.is_absolute() else None
 
 
-def remember(path: Path, values: Mapping[str, np.ndarray]) -> bool:
-    """Store arrays; False where that cannot be done, and nothing more is to be said of it."""
+def store_in_cache(path: Path, values: Mapping[str, np.ndarray]) -> bool:
+    """Store arrays in a cache file. Return False, without a message, where it cannot be written."""
     try:
         store_arrays(path, values)
     except OSError:

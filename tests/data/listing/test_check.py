@@ -1,32 +1,34 @@
-"""Images that were found readable once are not decoded again, as long as they stay what they are."""
+"""Images that were readable once are not decoded again as long as they have not changed."""
 
 import numpy as np
 import pytest
 from conftest import write_images
 
 from tfinpaint.config.transforms import Transform
-from tfinpaint.data.images.decode import Reading
-from tfinpaint.data.listing import cache_path, readable_cache
+from tfinpaint.data.images.decode import DecodeOptions
+from tfinpaint.data.listing import cache
+from tfinpaint.data.listing import check as check_module
 from tfinpaint.data.listing import listing as sources
+from tfinpaint.data.listing.check import check_images, check_images_once
 from tfinpaint.storage.mapped_arrays import load_arrays
 from tfinpaint.system import parallel
 
-READING = Reading((Transform(resize=[8, 8]),))
+OPTIONS = DecodeOptions((Transform(resize=[8, 8]),))
 
 
 @pytest.fixture
 def decoded(tmp_path, monkeypatch):
-    """The paths that were decoded, of a cache that is used for folders of any size."""
+    """The paths that were decoded, with a cache for folders of any size."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache_path, "LEAST_REMEMBERED", 1)
+    monkeypatch.setattr(cache, "MIN_IMAGES", 1)
     monkeypatch.setattr(parallel, "BLOCK", 3)
     found: list[str] = []
 
-    def find(listing, indices, reading):
+    def find(listing, indices, options):
         found.extend(listing.paths[i] for i in indices)
-        return sources.check_images(listing, indices, reading)
+        return check_images(listing, indices, options)
 
-    monkeypatch.setattr(readable_cache, "check_images", find)
+    monkeypatch.setattr(check_module, "check_images", find)
     return found
 
 
@@ -35,11 +37,11 @@ def root(tmp_path):
     return write_images(tmp_path / "x", {"a": 7, "b": 4})
 
 
-def check(root, decoded, shard=0, count=1, reading=READING):
+def check(root, decoded, rank=0, count=1, options=OPTIONS):
     """(bad paths, paths that were decoded)"""
     listing = sources.list_images(root)
     decoded.clear()
-    bad = readable_cache.check_images_once(listing, shard, range(shard, len(listing), count), reading).bad
+    bad = check_images_once(listing, rank, range(rank, len(listing), count), options).bad
     return [listing.paths[i] for i in bad], sorted(decoded)
 
 
@@ -65,17 +67,17 @@ def test_a_file_of_the_same_size_is_known_by_its_time(root, decoded):
     assert check(root, decoded) == (["a/000.png"], ["a/000.png"])
 
 
-def test_another_reading_is_another_question(root, decoded):
+def test_results_depend_on_how_images_are_decoded(root, decoded):
     check(root, decoded)
-    mask = Reading((Transform(resize=[8, 8]),), channels=1, is_mask=True)
-    assert len(check(root, decoded, reading=mask)[0]) == 11  # no masks, these
+    label_map = DecodeOptions((Transform(resize=[8, 8]),), channels=1, is_label_map=True)
+    assert len(check(root, decoded, options=label_map)[0]) == 11  # these are not label maps
     assert check(root, decoded) == ([], [])
 
 
 def test_what_any_number_of_ranks_found_is_known_to_any_other(root, decoded):
-    for shard in range(4):
-        check(root, decoded, shard, 4)
-        assert len(decoded) == len(range(shard, 11, 4))
+    for rank in range(4):
+        check(root, decoded, rank, 4)
+        assert len(decoded) == len(range(rank, 11, 4))
     assert check(root, decoded) == ([], [])
     assert check(root, decoded, 1, 2) == ([], [])
     write_images(root, {"c": 2})
@@ -84,16 +86,16 @@ def test_what_any_number_of_ranks_found_is_known_to_any_other(root, decoded):
     assert check(root, decoded) == ([], [])
 
 
-def test_a_file_that_cannot_be_looked_at_is_bad_and_never_remembered(root, decoded):
+def test_a_missing_file_is_bad_and_never_cached(root, decoded):
     listing = sources.list_images(root)
     (root / "b" / "000.png").unlink()
     for _ in range(2):
-        bad = readable_cache.check_images_once(listing, 0, range(11), READING).bad
+        bad = check_images_once(listing, 0, range(11), OPTIONS).bad
         assert list(bad) == [7]
         assert bad[7] == "missing: no such file"
 
 
-def test_damaged_memory_is_forgotten(root, decoded, tmp_path):
+def test_a_damaged_cache_is_replaced(root, decoded, tmp_path):
     check(root, decoded)
     (file,) = (tmp_path / "cache" / "tfinpaint" / "checked").iterdir()
     contents = file.read_bytes()

@@ -81,9 +81,9 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     weight, counter = keras.Variable([world.rank + 1.0]), keras.Variable(world.rank, dtype="int64")
     seeds = keras.random.SeedGenerator(world.rank).state
     own_seeds = seeds.numpy().tolist()
-    world.broadcast([weight, counter, seeds])
+    world.broadcast_variables([weight, counter, seeds])
     received = [weight.numpy().tolist(), int(counter.numpy()), seeds.numpy().tolist()]
-    yield "broadcast", received, [[1.0], 0, own_seeds]
+    yield "broadcast_variables", received, [[1.0], 0, own_seeds]
 
     weight.assign([float(world.rank)])
     counter.assign(world.rank)
@@ -98,7 +98,7 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
         world.all_gather_rows(np.array([world.rank, 0.1])).tolist(),
         [[rank, 0.1] for rank in ranks],
     )
-    yield "sum", world.sum({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
+    yield "sum_values", world.sum_values({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
 
     yield (
         "all_gather",

@@ -129,7 +129,7 @@ def timed(run: Callable[[], object], world) -> dict[str, float]:
     Returns:
         clock_s, by the clock; seconds, what it would have taken without others; others, their share of all processors.
     """
-    world.sum({"barrier": 0.0})
+    world.sum_values({"barrier": 0.0})
     busy, own, begin = busy_seconds(), time.process_time(), time.perf_counter()
     run()
     clock, own, busy = time.perf_counter() - begin, time.process_time() - own, busy_seconds() - busy

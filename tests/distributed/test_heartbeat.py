@@ -82,7 +82,7 @@ def test_ranks_that_leave_raise_no_alarm(exits, capsys):
 @pytest.mark.parametrize("dead", [0, 1, 2])
 def test_a_rank_that_dies_ends_all_others_by_name(exits, capsys, dead):
     ranks = joined(3)
-    ranks[dead].doing("in epoch 3, step 7")
+    ranks[dead].report_task("in epoch 3, step 7")
     others = [rank for number, rank in enumerate(ranks) if number != dead]
     watching = ranks[1 if dead == 0 else 0]
     until(lambda: "epoch 3" in watching.where())
@@ -100,7 +100,7 @@ def test_a_rank_that_dies_ends_all_others_by_name(exits, capsys, dead):
 
 def test_a_rank_that_fails_says_why_and_ends_itself(exits, capsys):
     ranks = joined(3)
-    ranks[2].doing("in epoch 1, evaluation")
+    ranks[2].report_task("in epoch 1, evaluation")
     ranks[2].fail("first line\nsecond line")
     until(lambda: len(exits) == 2)
     said = capsys.readouterr().err
@@ -214,9 +214,9 @@ def test_an_endless_line_ends_the_connection(exits, capsys):
 def test_a_rank_that_keeps_the_others_waiting_is_found(exits, capsys, behind):
     ranks = joined(3, stall_timeout_s=1.0)
     for number, rank in enumerate(ranks):
-        rank.doing("in epoch 1, step 4, reading images")
+        rank.report_task("in epoch 1, step 4, reading images")
         if number != behind:
-            rank.doing("in epoch 1, step 4")
+            rank.report_task("in epoch 1, step 4")
     until(lambda: exits == [EXIT_PEER_FAILED] * 3)
     said = capsys.readouterr().err
     for number in range(3):
@@ -227,14 +227,14 @@ def test_a_rank_that_keeps_the_others_waiting_is_found(exits, capsys, behind):
 def test_ranks_at_one_and_the_same_long_work_do_not_hang(exits):
     ranks = joined(2, stall_timeout_s=0.5)
     for rank in ranks:
-        rank.doing("in epoch 1, step 1")  # compiling, perhaps
+        rank.report_task("in epoch 1, step 1")  # compiling, perhaps
     time.sleep(1.5)
     assert exits == []
 
 
 def test_a_rank_that_has_more_to_do_is_not_taken_for_hanging(exits):
     ranks = joined(2, stall_timeout_s=0.5)
-    ranks[1].doing("adding up")  # and waits for rank 0
+    ranks[1].report_task("adding up")  # and waits for rank 0
     for _ in range(15):
         report_activity()
         time.sleep(0.1)
@@ -248,7 +248,7 @@ def test_ranks_wait_for_the_slowest_however_long_it_works_and_no_longer(exits):
 
     def meet(number):
         for _ in range(3):
-            ranks[number].meet()
+            ranks[number].wait_for_ranks()
             come.append(number)
 
     threads = [threading.Thread(target=meet, args=(number,)) for number in (0, 2)]
@@ -258,11 +258,11 @@ def test_ranks_wait_for_the_slowest_however_long_it_works_and_no_longer(exits):
         report_activity()
         time.sleep(0.1)
     assert come == []
-    ranks[1].meet()
+    ranks[1].wait_for_ranks()
     until(lambda: sorted(come) == [0, 2])
     assert exits == []
-    ranks[1].meet()
-    ranks[1].meet()
+    ranks[1].wait_for_ranks()
+    ranks[1].wait_for_ranks()
     until(lambda: sorted(come) == [0, 0, 0, 2, 2, 2])
     for thread in threads:
         thread.join(10)
@@ -273,7 +273,7 @@ def test_ranks_wait_for_the_slowest_however_long_it_works_and_no_longer(exits):
 def test_nobody_waits_for_a_rank_that_is_lost(exits, lost):
     ranks = joined(3)
     others = [rank for number, rank in enumerate(ranks) if number != lost]
-    threads = [threading.Thread(target=rank.meet) for rank in others]
+    threads = [threading.Thread(target=rank.wait_for_ranks) for rank in others]
     for thread in threads:
         thread.start()
     ranks[lost].fail("it has no more memory")
@@ -305,9 +305,9 @@ def test_in_an_elastic_run_the_heartbeats_break_what_others_wait_in_and_end_only
 
     ranks = together(3, act)
     for number, rank in enumerate(ranks):
-        rank.doing("in epoch 1, step 4, reading images")
+        rank.report_task("in epoch 1, step 4, reading images")
         if number != 2:
-            rank.doing("in epoch 1, step 4")
+            rank.report_task("in epoch 1, step 4")
     until(lambda: sorted(broken) == [0, 1])
     assert ranks[0].lost
     assert ranks[1].cause(0).startswith(f"all wait for rank 2 ({HOST})")  # its main thread goes on

@@ -33,11 +33,11 @@ def test_everything_is_the_identity_at_one_rank():
     assert (world.rank, world.size, world.local_rank, world.local_size, world.is_rank0) == (0, 1, 0, 1, True)
     gradients = [tf.constant([1.0, 2.0]), tf.constant([[3.0]])]
     assert all(a is b for a, b in zip(world.average_gradients(gradients), gradients, strict=True))
-    assert world.sum({"b": 2.0, "a": 1.0}) == {"a": 1.0, "b": 2.0}
+    assert world.sum_values({"b": 2.0, "a": 1.0}) == {"a": 1.0, "b": 2.0}
     assert world.sum_array(np.array([1, 2])).dtype == np.float64
     assert world.all_gather({"x": [1]}) == [{"x": [1]}]
     variable = keras.Variable([1.0, 2.0])
-    world.broadcast([variable])
+    world.broadcast_variables([variable])
     world.average_variables([variable])
     assert variable.numpy().tolist() == [1.0, 2.0]
 

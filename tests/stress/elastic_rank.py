@@ -17,7 +17,7 @@ from tfinpaint.train.trainer import Trainer
 
 folder, victim = Path(sys.argv[1]), int(sys.argv[2])
 trainers: list[Trainer] = []
-said, construct = dist.World.doing, Trainer.__init__
+said, construct = dist.World.report_task, Trainer.__init__
 
 
 def doing(world: dist.World, what: str) -> None:
@@ -44,5 +44,5 @@ def init(self: Trainer, *args: object, **kwargs: object) -> None:
     construct(self, *args, **kwargs)
 
 
-dist.World.doing, Trainer.__init__ = doing, init
+dist.World.report_task, Trainer.__init__ = doing, init
 sys.exit(pretrain.main(sys.argv[3:]))

@@ -60,7 +60,7 @@ def inject(fault: str, phase: str, arguments: list[str]) -> int:
     (report / f"pid.{launched_rank()}").write_text(str(os.getpid()))
     trainers: list[Trainer] = []
     poisoned = False
-    said, construct, step, test = dist.World.doing, Trainer.__init__, Trainer.train_steps, Trainer.evaluate
+    said, construct, step, test = dist.World.report_task, Trainer.__init__, Trainer.train_steps, Trainer.evaluate
 
     def doing(world: dist.World, what: str) -> None:
         nonlocal poisoned
@@ -95,7 +95,7 @@ def inject(fault: str, phase: str, arguments: list[str]) -> int:
         trainers.append(self)
         construct(self, *args, **kwargs)
 
-    dist.World.doing, Trainer.__init__ = doing, init
+    dist.World.report_task, Trainer.__init__ = doing, init
     Trainer.train_steps = lambda self, batches, *args, **kwargs: step(self, poison(batches), *args, **kwargs)
     Trainer.evaluate = lambda self, batches, *args, **kwargs: test(self, poison(batches), *args, **kwargs)
     return pretrain.main(arguments)

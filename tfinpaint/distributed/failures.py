@@ -37,14 +37,14 @@ def current_heartbeat() -> Heartbeat | None:
 def report_task(task: str) -> None:
     """Say what this rank does, such as "in epoch 1, step 3"; the other ranks report it should this one die."""
     if _heartbeat:
-        _heartbeat.doing(task)
+        _heartbeat.report_task(task)
         raise_if_rank_lost()
 
 
 def wait_for_ranks() -> None:
     """Come to a collective: wait until all ranks have, so that one that does not is found."""
     if _heartbeat:
-        _heartbeat.meet()
+        _heartbeat.wait_for_ranks()
         raise_if_rank_lost()
 
 

@@ -119,7 +119,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
-    def doing(self, what: str) -> None:
+    def report_task(self, what: str) -> None:
         """Say what this rank is at; it is what the others tell should it die. Every rank says the same things."""
         self._doing = what
         self.advance()
@@ -129,7 +129,7 @@ class Heartbeat:
         self._progress += 1
         self._signs += 1
 
-    def meet(self) -> None:
+    def wait_for_ranks(self) -> None:
         """Wait until every rank has come as far as this one; return early where one is lost.
 
         Every rank calls this before each collective. Horovod ends ranks that wait in a collective for long, whatever

@@ -183,7 +183,7 @@ def start_single_rank(settings: Distributed) -> None:
 def leave_ranks() -> None:
     """Say goodbye to the other ranks: this one has done its work."""
     if heartbeat := current_heartbeat():
-        heartbeat.doing("ending")
+        heartbeat.report_task("ending")
         _shut_down()  # waits for the others, and therefore while they are watched
         heartbeat.close()
 

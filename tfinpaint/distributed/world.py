@@ -49,18 +49,18 @@ class World:
         """True on the one rank that writes files and prints."""
         return self.rank == 0
 
-    def doing(self, what: str) -> None:
+    def report_task(self, what: str) -> None:
         """Say what this rank is at, such as "in epoch 1, step 3"; the other ranks tell it should this one die."""
         if self.size > 1:
             report_task(what)
 
-    def working(self) -> None:
+    def report_activity(self) -> None:
         """Give a sign of work within something of which other ranks may have less to do."""
         report_activity()
         if self.size > 1:
             raise_if_rank_lost()
 
-    def meet(self) -> None:
+    def wait_for_ranks(self) -> None:
         """Wait until every rank comes here: after work that one of them does alone, before a training step."""
         if self.size > 1:
             wait_for_ranks()
@@ -105,7 +105,7 @@ class World:
         """Mean over the ranks of a tensor, through which gradients flow: as `all_reduce_sum`, divided."""
         return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Average, name=name)
 
-    def broadcast(self, variables: Sequence[Any]) -> None:
+    def broadcast_variables(self, variables: Sequence[Any]) -> None:
         """Give every rank the values of rank 0, except seed-generator states: ranks keep their own randomness.
 
         Args:
@@ -120,10 +120,10 @@ class World:
             # Numbered, not named after the variables as broadcast_variables does: Keras numbers optimizers by how many
             # a process has made, and ranks that made different numbers would wait for each other for ever.
             @tf.function(autograph=False)
-            def run_on_rank0() -> list[Any]:
+            def receive() -> list[Any]:
                 return [self._hvd.broadcast(v, root_rank=0, name=f"variable_{n}") for n, v in enumerate(shared)]
 
-            for variable, value in zip(shared, run_on_rank0(), strict=True):
+            for variable, value in zip(shared, receive(), strict=True):
                 variable.assign(value)
 
     def average_variables(self, variables: Sequence[Any]) -> None:
@@ -153,7 +153,7 @@ class World:
         shape = self.all_gather(list(values.shape) if values is not None else None)[0]
         return self.sum_array(values if values is not None and self.is_rank0 else np.zeros(shape))
 
-    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+    def sum_values(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sum over the ranks of each named value; every rank must pass the same names."""
         names = sorted(values)
         return dict(zip(names, self.sum_array(np.array([values[n] for n in names])).tolist(), strict=True))

@@ -47,7 +47,7 @@ def score_baselines(run: Run, data: DataSet) -> BaselineScores:
     assert height
     assert width
     most = max(1, MOST_PIXELS // (height * width))
-    run.world.doing("computing the classical baselines")
+    run.world.report_task("computing the classical baselines")
     distance = -(-len(data) // most) | 1  # odd, so that two, four or eight ranks have equal shares of these images
     log.info(f"Computing classical inpainting baselines on {-(-len(data) // distance)} held-out images")
     names = affordable_baselines(height, width)

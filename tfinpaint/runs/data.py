@@ -158,7 +158,7 @@ def open_data(run: Run, task: Task, listing: Listing, targets: Listing | None = 
         _check_classes(listing, sides[0][0], training)
     count = len(sides[0][0])
     if run.config.data.preload:
-        world.doing(f"loading the images of {listing.root}")
+        world.report_task(f"loading the images of {listing.root}")
     opened = [Images.open(files, shard, chain, run.config.data.preload) for files, chain in sides]
     classes = f" in {len(listing.classes)} classes" if listing.classes and task.has_targets else ""
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
@@ -216,7 +216,7 @@ def _find_bad(
     bad: dict[int, tuple[str, str]] = {}
     prints = []
     for files, chain in sides:
-        run.world.doing(f"checking the images of {files.root}")
+        run.world.report_task(f"checking the images of {files.root}")
         if len(set(run.world.all_gather(files.paths.digest()))) > 1:
             raise UserError(f"{files.root}: the ranks see different files there; every host needs the same images")
         found = check_images_once(files, run.world.rank, shard.indices(len(files)), chain.decoding)

@@ -40,7 +40,7 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
     """
     folder, paths = run.config.data.test_output_path, data.images.listing.paths
     assert folder is not None
-    run.world.doing(f"writing predictions into {folder}")
+    run.world.report_task(f"writing predictions into {folder}")
     failure = None
     try:
         _write_share(run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == LOGARITHMS)
@@ -77,7 +77,7 @@ def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are
     indices = iter(shard.indices(len(listing)))
     try:
         for batch in data.evaluation_batches():
-            run.world.working()
+            run.world.report_activity()
             outputs = trainer.predict(batch["inputs"])
             for output in np.exp(outputs) if are_logarithms else outputs:
                 part.add(listing.paths[next(indices)], output)

@@ -183,7 +183,7 @@ class Saver:
             )
             header = self._header.model_copy(update={"epoch": epochs, "step": step})
             self._writer.write(folder, header, progress, state, self._run.config.checkpoints.keep)
-        world.meet()  # rank 0 may have waited for the disk
+        world.wait_for_ranks()  # rank 0 may have waited for the disk
 
     def _end(self, asked: ControlFlags, where: str) -> None:
         if not (asked.stop or asked.rejoin):

@@ -50,7 +50,7 @@ def train_run(
         StoppedError: a rank was told to stop.
     """
     config, first = run.config, run.world.is_rank0
-    run.world.doing("preparing to train")
+    run.world.report_task("preparing to train")
     so_far = restore_ranks(run, trainer, steps)
     if first:
         begin_run(run)
@@ -66,7 +66,7 @@ def train_run(
         steps_per_epoch=steps,
         end_in_steps=_end_in_steps(run, test_batches),
     )
-    run.world.working()
+    run.world.report_activity()
     stop = StopRequest()
     saver = Saver(run, trainer, data, metrics, steps=steps, classes=classes, stop=stop)
     observers: list[EpochEnd] = [

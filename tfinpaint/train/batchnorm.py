@@ -91,7 +91,7 @@ class StatisticsEstimator:
         together = _normalising_together(self._model, self._world) if self._synchronised else nullcontext()
         with together, _showing_batch_statistics(self._model, self._layers):
             for batch in self._batches:
-                self._world.working()
+                self._world.report_activity()
                 self._observe(batch["inputs"])
                 means, variances = self._read()
                 moments = np.concatenate([means, variances + means**2])

@@ -40,7 +40,7 @@ def fit(
         ask, pause: as `Trainer.train_steps` takes them; `pause` gets the epoch first.
         on_epoch_end: called in order on every rank after each epoch.
     """
-    trainer.world.meet()  # rank 0 has made its sample of pictures alone
+    trainer.world.wait_for_ranks()  # rank 0 has made its sample of pictures alone
     iterator = iter(train_batches)
     for epoch in range(first_epoch, num_epochs + 1):
         train = trainer.train_steps(
@@ -52,12 +52,12 @@ def fit(
             ask=ask,
             pause=functools.partial(pause, epoch) if pause else None,
         )
-        trainer.world.doing(f"in epoch {epoch}, estimating batch-norm statistics")
+        trainer.world.report_task(f"in epoch {epoch}, estimating batch-norm statistics")
         recalibrate()
         where = f"epoch {epoch}, evaluation"
         test = trainer.evaluate(test_batches, where=where) if test_batches is not None else None
-        trainer.world.doing(f"in epoch {epoch}, saving and drawing")
+        trainer.world.report_task(f"in epoch {epoch}, saving and drawing")
         for call in on_epoch_end:
-            trainer.world.working()
+            trainer.world.report_activity()
             call(epoch, train, test)
-        trainer.world.meet()  # rank 0 has drawn and waited for the disk alone
+        trainer.world.wait_for_ranks()  # rank 0 has drawn and waited for the disk alone

@@ -171,7 +171,7 @@ class Totals:
         several = self._steps > 1
         later = self._images - self._images_of_first if several else self._images
         began = self._after_first if several else self._begin
-        reduced = world.sum({**totals, "images": self._before.images + self._images, "later": later})
+        reduced = world.sum_values({**totals, "images": self._before.images + self._images, "later": later})
         return EpochResult(
             values=self._values({name: reduced[name] for name in names}, int(reduced["images"])),
             images=int(reduced["images"]),

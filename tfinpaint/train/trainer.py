@@ -104,7 +104,7 @@ class Trainer:
     def synchronise(self) -> None:
         """Start every rank from the weights and optimizer state of rank 0, each with randomness of its own."""
         state = self.optimizer.variables if self.optimizer is not None else []
-        self.world.broadcast(
+        self.world.broadcast_variables(
             [*self.model.variables, *state, *(self.adversarial_term.variables if self.adversarial_term else [])]
         )
         # Dropout draws from these: equal on all ranks, they would drop the same features of the ranks' n-th examples.
@@ -338,9 +338,9 @@ class Trainer:
         totals = Totals(self._shares, where, so_far)
         before: PendingStep | None = None
         for step in range(totals.steps + 1, steps + 1):
-            self.world.doing(f"in {where}, step {step}, reading images")
+            self.world.report_task(f"in {where}, step {step}, reading images")
             batch = next(batches)
-            self.world.doing(f"in {where}, step {step}")
+            self.world.report_task(f"in {where}, step {step}")
             self._ask(ask())
             sums = self._train_step(dict(batch))
             taken = PendingStep(step, batch, sums.pop(STOPPED), sums.pop(NONFINITE), sums.pop(ASKED))
@@ -418,9 +418,9 @@ class Trainer:
             UserError: the loss was not finite, on any rank.
         """
         totals = Totals(self._shares, where)
-        self.world.doing(f"in {where}")
+        self.world.report_task(f"in {where}")
         for batch in batches:
-            self.world.working()
+            self.world.report_activity()
             sums, outputs = self._test_step(dict(batch))
             totals.add(sums, len(batch["inputs"]))
             if on_batch:

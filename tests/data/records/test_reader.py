@@ -258,7 +258,7 @@ def open_shards(folder: Path) -> int:
     count = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # another thread has just closed it
-            count += os.readlink(f"/proc/self/fd/{name}").startswith(f"{folder}/images-")
+            count += str(Path(f"/proc/self/fd/{name}").readlink()).startswith(f"{folder}/images-")
     return count
 
 

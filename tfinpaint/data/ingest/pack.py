@@ -16,7 +16,7 @@ import numpy as np
 from tfinpaint.data.ingest import destination
 from tfinpaint.data.ingest.source import Source, open_source
 from tfinpaint.data.ingest.split import SIDES, check_empty_folders, split_classes
-from tfinpaint.data.ingest.summary import PackReport, Report, facts_of
+from tfinpaint.data.ingest.summary import Report, facts_of
 from tfinpaint.data.listing.excluded import ExcludedFiles
 from tfinpaint.data.listing.names import Names
 from tfinpaint.data.records import plan as records_plan
@@ -59,7 +59,7 @@ def prepare_records(
     return Report.of(dest, facts, lost)
 
 
-def pack(source: Path, dest: Path, *, skip_empty_classes: bool = False) -> PackReport:
+def pack(source: Path, dest: Path, *, skip_empty_classes: bool = False) -> Report:
     """Write all images of a folder or archive into one folder of records, under their paths in the source.
 
     Class folders are optional, and remain classes. An interrupted call is resumed as by `prepare_records`.
@@ -84,7 +84,7 @@ def pack(source: Path, dest: Path, *, skip_empty_classes: bool = False) -> PackR
     arguments = {"test_fraction": None, "seed": None, "skip_empty_classes": skip_empty_classes}
     dest, facts, lost = _write_records(source, dest, arguments, plan)
     bad, excluded = tuple(lost[""]), ExcludedFiles.from_json(facts["skipped"])
-    return PackReport(dest, facts["images"] - len(bad), excluded, bad, tuple(facts["notes"]))
+    return Report(dest, facts["images"] - len(bad), {}, excluded, bad, tuple(facts["notes"]))
 
 
 def verify(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,12 +82,12 @@ def open_source(path: Path, scratch: Path) -> Iterator[Source]:
 
 def _open_folder(path: Path, folder: Path, *, has_times: bool = True) -> Source:
     folders: list[str] = []
-    found: dict[str, ExcludedFiles] = {}
+    found: dict[str, ExcludedFiles] = defaultdict(ExcludedFiles)
 
     def on_folder(name: str, changed: int, hidden: int) -> None:
         folders.append(name[:-1])
         if hidden:
-            _excluded_in(found, name[:-1]).hidden += hidden
+            found[name[:-1]].hidden += hidden
 
     def read(name: str) -> bytes:
         status = (folder / name).stat()
@@ -105,7 +106,7 @@ def _open_folder(path: Path, folder: Path, *, has_times: bool = True) -> Source:
 
 
 def _from_archive(path: Path, archive: Archive) -> Source:
-    found: dict[str, ExcludedFiles] = {}
+    found: dict[str, ExcludedFiles] = defaultdict(ExcludedFiles)
     hidden: set[str] = set()
     names = []
     for name in archive.files:
@@ -114,7 +115,7 @@ def _from_archive(path: Path, archive: Archive) -> Source:
         else:
             names.append(name)
     for place in hidden:
-        _excluded_in(found, place.rpartition("/")[0]).hidden += 1
+        found[place.rpartition("/")[0]].hidden += 1
     images = _choose(names, lambda name: archive.read(name, HEAD_BYTES), found)
     folders = {folder for folder in archive.folders if folder != "." and not _hidden_part(folder)}
     for name in (*names, *folders):
@@ -129,10 +130,6 @@ def _hidden_part(path: str) -> str:
     return next(("/".join(parts[: place + 1]) for place, part in enumerate(parts) if is_hidden_or_system(part)), "")
 
 
-def _excluded_in(found: dict[str, ExcludedFiles], folder: str) -> ExcludedFiles:
-    return found.setdefault(folder, ExcludedFiles())
-
-
 def _choose(names: Iterable[str], read_head: Callable[[str], bytes], found: dict[str, ExcludedFiles]) -> Names:
     """Return the images among the names, and add the other files to `found`, by folder."""
 
@@ -142,7 +139,4 @@ def _choose(names: Iterable[str], read_head: Callable[[str], bytes], found: dict
         except READ_ERRORS as error:
             raise OSError(str(error)) from None
 
-    def exclude(name: str, reason: str) -> None:
-        _excluded_in(found, name.rpartition("/")[0]).add(name, reason)
-
-    return Names.of(choose_images(names, read, exclude))
+    return Names.of(choose_images(names, read, lambda name, reason: found[name.rpartition("/")[0]].add(name, reason)))

@@ -16,16 +16,18 @@ from tfinpaint.data.listing.walk import printable
 
 @dataclass(frozen=True)
 class Report:
-    """The result of `prepare`.
+    """The result of `prepare` or `pack`.
 
     Attributes:
-        counts: class -> number of images on each side, in the order of `SIDES`; mostly without validation.
+        images: number of all images.
+        counts: class -> number of images on each side, in the order of `SIDES`; {} for `pack`.
         excluded: the files that are not images of a class.
         bad: (path in the source, reason) of each image that cannot be read and is excluded.
         notes: other facts, a line each.
     """
 
     dest: Path
+    images: int
     counts: dict[str, tuple[int, ...]]
     excluded: ExcludedFiles
     bad: tuple[tuple[str, str], ...]
@@ -40,49 +42,34 @@ class Report:
             lost: side -> (path in the source, reason) of the images that became unreadable after the split.
         """
         sides = {side: Counter(counts) for side, counts in facts["sides"].items()}
-        for side, images in lost.items():
-            sides[side].subtract(class_of(path) for path, _ in images)
+        for side, pairs in lost.items():
+            sides[side].subtract(class_of(path) for path, _ in pairs)
         names = sorted({name for counts in sides.values() for name in counts})
         counts = {name: tuple(sides[side][name] for side in SIDES if side in sides) for name in names}
         bad = [(path, reason) for path, reason in facts["bad"]]
-        bad += [image for images in lost.values() for image in images]
-        return cls(dest, counts, ExcludedFiles.from_json(facts["skipped"]), tuple(bad), tuple(facts["notes"]))
+        bad += [pair for pairs in lost.values() for pair in pairs]
+        images = sum(sum(numbers) for numbers in counts.values())
+        return cls(dest, images, counts, ExcludedFiles.from_json(facts["skipped"]), tuple(bad), tuple(facts["notes"]))
 
     def lines(self) -> list[str]:
         """Return the report for the terminal."""
-        totals = [sum(column) for column in zip(*self.counts.values(), strict=True)]
-        sums = [f"{total} {side}" for total, side in zip(totals, SIDES, strict=False)]
-        images = f"{', '.join(sums[:-1])} and {sums[-1]} images in {len(self.counts)} classes"
-        table = [f"{name:>16}  {_columns(numbers)}" for name, numbers in self.counts.items()]
-        return _lines(self.dest, images, self.excluded, self.bad, [*self.notes, *table])
-
-
-@dataclass(frozen=True)
-class PackReport:
-    """The result of `pack`; the attributes are those of `Report`, but for the number of all images."""
-
-    dest: Path
-    images: int
-    excluded: ExcludedFiles
-    bad: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """Return the report for the terminal."""
-        return _lines(self.dest, f"{self.images} images", self.excluded, self.bad, self.notes)
+        images = f"{self.images} images"
+        if self.counts:
+            totals = [sum(column) for column in zip(*self.counts.values(), strict=True)]
+            sums = [f"{total} {side}" for total, side in zip(totals, SIDES, strict=False)]
+            images = f"{', '.join(sums[:-1])} and {sums[-1]} images in {len(self.counts)} classes"
+        excluded = f"; {self.excluded.summary()}" if self.excluded.summary() else ""
+        return [
+            *(f"Unreadable, excluded: {printable(path)}: {reason}" for path, reason in self.bad),
+            *self.notes,
+            *(f"{name:>16}  {_columns(numbers)}" for name, numbers in self.counts.items()),
+            f"{self.dest}: {images}, {len(self.bad)} unreadable{excluded}",
+        ]
 
 
 def _columns(numbers: Sequence[int]) -> str:
     widths = (6, 5, 5)
     return "  ".join(f"{number:{width}} {side}" for number, width, side in zip(numbers, widths, SIDES, strict=False))
-
-
-def _lines(
-    dest: Path, images: str, excluded: ExcludedFiles, bad: Sequence[tuple[str, str]], notes: Sequence[str]
-) -> list[str]:
-    unreadable = [f"Unreadable, excluded: {printable(path)}: {reason}" for path, reason in bad]
-    summary = f"; {excluded.summary()}" if excluded.summary() else ""
-    return [*unreadable, *notes, f"{dest}: {images}, {len(bad)} unreadable{summary}"]
 
 
 def facts_of(split: Split) -> dict[str, Any]:

@@ -12,27 +12,10 @@ from tfinpaint.system.activity import report_activity, reporting_activity
 from tfinpaint.system.paths import is_text
 
 # The usual suffixes of the formats that are decoded. Other files are images too if their first bytes say so.
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".apng",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jif",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".pjpeg",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
+IMAGE_SUFFIXES = frozenset({
+    ".apng", ".bmp", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".pjpeg", ".png", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp",
+})  # fmt: skip
 _SYSTEM_FILES = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
 )

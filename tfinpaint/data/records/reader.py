@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import zlib
 from bisect import bisect_right
@@ -176,13 +175,16 @@ def _read_header(root: Path) -> RecordsHeader:
             raise UserError(
                 f"{path}: {path.stat().st_size} bytes, more than {MAX_INDEX_BYTES}: not an index of records"
             )
-        text = path.read_bytes()
-        _refuse_newer(path, text)
-        header = RecordsHeader.model_validate_json(text)
+        header = RecordsHeader.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
+        if first["loc"] == ("version",) and isinstance(version := first["input"], int) and version > VERSION:
+            raise UserError(
+                f"{path}: was written by a newer tfinpaint (version {version} of the format; this one reads "
+                f"{VERSION}); update tfinpaint"
+            ) from None
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(
             f"{path}: not an index of records, version {VERSION} ({where + ': ' if where else ''}{first['msg']}); pack "
@@ -191,20 +193,6 @@ def _read_header(root: Path) -> RecordsHeader:
     if missing := {NAMES, NAME_STARTS, PLACES} - set(header.arrays):
         raise UserError(f"{path}: {sorted(missing)[0]} is not listed; pack the images again")
     return header
-
-
-def _refuse_newer(path: Path, index: bytes) -> None:
-    """Raise UserError for an index of a later version, which may have keys that are unknown here."""
-    try:
-        found = json.loads(index)
-    except (ValueError, RecursionError):  # the validation reports it
-        return
-    version = found.get("version") if isinstance(found, dict) and found.get("format") == FORMAT else None
-    if isinstance(version, int) and version > VERSION:
-        raise UserError(
-            f"{path}: was written by a newer tfinpaint (version {version} of the format; this one reads {VERSION}); "
-            "update tfinpaint"
-        )
 
 
 def _check_size(path: Path, expected: ArrayFile) -> None:

@@ -1,5 +1,7 @@
 """Masks: golden pixels, statelessness, exact areas, flat positions."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,6 +37,12 @@ def draw(section, examples=(0,), seed=0, epoch=0, **size):
     return masks.draw_mask(step, make_keys(examples, seed, epoch), **(SIZE | size)).numpy()
 
 
+@functools.cache
+def draw_many(name):
+    """The masks of 10,000 examples, drawn once for all tests."""
+    return draw(CASES[name][0], MANY)
+
+
 def as_rows(mask):
     return ["".join(".#"[int(value)] for value in row) for row in mask[..., 0]]
 
@@ -50,8 +58,8 @@ def test_every_kind_is_among_the_cases():
 
 @pytest.mark.parametrize("name", CASES)
 def test_values_shape_and_area(name):
-    section, least, most = CASES[name]
-    mask = draw(section, MANY)
+    _, least, most = CASES[name]
+    mask = draw_many(name)
     assert mask.shape == (10_000, 16, 24, 1)
     assert mask.dtype == np.float32
     assert np.isin(mask, (0, 1)).all()
@@ -205,7 +213,7 @@ def test_one_block_covers_the_expected_area():
 
 
 def test_area_of_a_region_is_uniform_in_its_limits():
-    area = draw({"random_region": {"area": [0.2, 0.3]}}, MANY).sum(axis=(1, 2, 3)).astype(int)
+    area = draw_many("region").sum(axis=(1, 2, 3)).astype(int)
     counts = np.bincount(area - 77)  # 0.2 * 384 = 76.8, 0.3 * 384 = 115.2
     assert len(counts) == 39
     assert chi_squared(counts) < 70.7  # 38 degrees of freedom, p = 0.001
@@ -261,7 +269,7 @@ def test_every_pixel_is_in_a_region_equally_often():
     # How often a pixel is erased in 10,000 masks is binomial, with the masks' own shares as probabilities. Neighbours
     # go together, so this is no chi-squared of 384 pixels; but each squared deviation is 1 on average all the same, and
     # of 384 normal ones none passes 4.7 with a probability of 0.999.
-    mask = draw({"random_region": {"area": [0.2, 0.3]}}, MANY)[..., 0]
+    mask = draw_many("region")[..., 0]
     share = mask.mean(axis=(1, 2))
     deviations = (mask.sum(axis=0) - share.sum()) / np.sqrt((share * (1 - share)).sum())
     assert np.abs(deviations).max() < 4.7
@@ -280,7 +288,7 @@ def test_regions_are_few_and_smooth():
 
 
 def test_every_cell_and_every_pair_of_cells_is_erased_equally_often():
-    cells = draw({"grid": {"size": 4, "ratio": 0.75}}, MANY)[:, ::4, ::4].reshape(-1, 24)
+    cells = draw_many("grid")[:, ::4, ::4].reshape(-1, 24)
     # 18 of 24: counts vary like binomial ones times 23 / 24, for their sum is fixed.
     deviations = (cells.sum(axis=0) - 7500) ** 2 / (10_000 * 0.75 * 0.25) * 23 / 24
     assert deviations.sum() < 49.7  # chi-squared, 23 degrees of freedom, p = 0.001

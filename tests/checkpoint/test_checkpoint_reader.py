@@ -1,5 +1,6 @@
 """The reader of checkpoints: each file is scanned once, and what is not as it should be is refused by name."""
 
+import functools
 import json
 
 import h5py
@@ -27,9 +28,12 @@ NETWORK = [
 ]  # fmt: skip
 
 
+source = functools.cache(lambda: trained(0))  # saved by several tests, changed by none
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("saved"), *trained(0))
+    return save(tmp_path_factory.mktemp("saved"), *source())
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_header_and_weights_come_from_one_scan_of_the_file(saved, scans):
         assert found.header == header()
         model, layers = found.model(), found.layer_weights()
     assert scans == ["model.weights.h5"]
-    for mine, theirs in zip(model.variables, trained(0)[0].variables, strict=True):
+    for mine, theirs in zip(model.variables, source()[0].variables, strict=True):
         assert np.array_equal(mine, theirs)
     assert np.array_equal(layers["conv1_conv"][0], model.get_layer("conv1_conv").kernel)
 
@@ -76,7 +80,7 @@ def test_a_network_of_its_own_is_built_from_the_same_scan(tmp_path, scans):
 
 
 def test_training_with_a_discriminator_is_restored_by_one_scan_of_each_file(tmp_path, scans):
-    state = contents(*trained(0), **adversarial_term(0))
+    state = contents(*source(), **adversarial_term(0))
     path = save_checkpoint(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, state, 1)
     restore_training(path, contents(*trained(1), **adversarial_term(1)))
     assert scans == ["model.weights.h5", "discriminator.weights.h5"]
@@ -95,14 +99,12 @@ def test_a_file_of_keras_is_scanned_once(tmp_path, scans, ending):
         pass
 
 
-def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path):
-    model, optimizer = trained(0)
-    path = save(tmp_path, model, optimizer)
+def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path, saved):
     alone = tmp_path / "somewhere.weights.h5"
-    alone.write_bytes((path / ENCODER_WEIGHTS).read_bytes())
+    alone.write_bytes((saved / ENCODER_WEIGHTS).read_bytes())
     assert read_header(alone).kind == "encoder"
     with pytest.raises(UserError, match="holds the weights of kind inpainter; expected: classifier"):
-        read_header(path, allowed=("classifier",))
+        read_header(saved, allowed=("classifier",))
     with pytest.raises(UserError, match=r"somewhere\.weights\.h5: holds the weights of kind encoder"):
         read_header(alone, allowed=("inpainter",))
 
@@ -136,7 +138,7 @@ def test_what_is_not_a_checkpoint_is_refused(tmp_path):
 
 
 def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
-    model, optimizer = trained(0)
+    model, optimizer = source()
     path = save(tmp_path, model, optimizer)
     with pytest.raises(UserError, match="cannot load the weights"):
         load_weights(path / MODEL_WEIGHTS, build_classifier(build_encoder("tiny", "before_add", 32, 32), 3))

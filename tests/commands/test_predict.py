@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageOps
 from tfinpaint import predict
 from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.header import Header, InputSpec, RankState, SavedProgress
-from tfinpaint.checkpoint.reader import read_header
+from tfinpaint.checkpoint.reader import read_header, weight_file
 from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data.images.decode import DecodeOptions, read_image
@@ -61,6 +61,22 @@ def run(tmp_path_factory) -> Path:
     for epoch in (2, 10):
         write_checkpoint(folder / "model_checkpoints", epoch)
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def networks_loaded_once():
+    """Load and trace each checkpoint once for all tests here; those in a process of their own do it again."""
+    loaded, load = {}, predict.load_network
+
+    def load_once(path: Path):
+        key = path, weight_file(path).stat().st_mtime_ns
+        if key not in loaded:
+            loaded[key] = load(path)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(predict, "load_network", load_once)
+        yield
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:

@@ -22,7 +22,7 @@ THREE = counted(["a", "b", "c"], [[0, 0, 3], [0, 1, 1], [1, 1, 4], [2, 0, 2], [2
 def drawn(monkeypatch, counts):
     """The matplotlib figure of these counts, and the values of its cells."""
     saved = []
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(confusion, "save_figure", lambda figure, path: saved.append(figure))
     draw_confusion(counts, "x")
     return saved[0], np.asarray(saved[0].axes[0].images[0].get_array())
 

@@ -190,14 +190,14 @@ def _report(
 def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
     from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES
     from tfinpaint.report import confusion as confusions
-    from tfinpaint.report.confusion import draw_confusion
+    from tfinpaint.report.confusion import draw_confusion, write_confusion_tables
     from tfinpaint.report.figures import attempt_figure
     from tfinpaint.report.html import Section
 
     path = folder / "confusion.png"
     with attempt_figure(path):
         draw_confusion(confusion, path)
-    confusions.write_tables(confusion, folder)
+    write_confusion_tables(confusion, folder)
     shown = confusions.MOST_CLASSES_SHOWN
     some = f"The {shown} classes of the lowest accuracy. " if len(confusion.classes) > shown else ""
     pairs = confusions.pairs_table(confusion)

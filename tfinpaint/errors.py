@@ -15,3 +15,8 @@ class StoppedError(Exception):
     def __init__(self, message: str, exit_code: int = 0) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 200 characters; the name of its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -22,7 +22,7 @@ from tfinpaint import compare
 from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.report import animation, confusion
 from tfinpaint.report.comparison import MOST_PICTURE_BYTES
-from tfinpaint.report.confusion import draw_confusion
+from tfinpaint.report.confusion import draw_confusion, write_confusion_tables
 from tfinpaint.report.figures import draw_curve, draw_grid
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.metrics_log import MetricsLog
@@ -60,7 +60,7 @@ def confusion_figure(folder: Path) -> None:
 
 def confusion_tables(folder: Path) -> None:
     counts = test_images()
-    confusion.write_tables(counts, folder)
+    write_confusion_tables(counts, folder)
     tables = confusion.pairs_table(counts), confusion.classes_table(counts, confusion.MOST_CLASSES_SHOWN)
     write_page(folder / "report.html", "Classification", [Section("x", table=table) for table in tables])
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS
 from tfinpaint.report import confusion, figures
-from tfinpaint.report.confusion import Confusion, draw_confusion
+from tfinpaint.report.confusion import Confusion, draw_confusion, write_confusion_tables
 
 
 def counted(classes, rows):
@@ -51,7 +51,7 @@ def test_the_tables_name_the_worst_first_and_no_more_than_asked():
 
 def test_the_files_hold_whole_names(tmp_path):
     names = ["猫" * 200, 'a "quoted", $x_1$\nname']
-    confusion.write_tables(counted(names, [[0, 1, 2], [1, 1, 1]]), tmp_path)
+    write_confusion_tables(counted(names, [[0, 1, 2], [1, 1, 1]]), tmp_path)
     with (tmp_path / CONFUSED_PAIRS).open(newline="") as file:
         assert list(csv.reader(file))[1] == [*names, "2", "1.0"]
     with (tmp_path / CLASS_TABLE).open(newline="") as file:

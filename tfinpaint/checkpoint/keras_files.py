@@ -15,7 +15,7 @@ import numpy as np
 from tfinpaint.checkpoint import keras2, keras3
 from tfinpaint.checkpoint.keras3 import ARCHIVE_ERRORS, StoredLayer
 from tfinpaint.checkpoint.transfer import LayerWeights
-from tfinpaint.errors import UserError
+from tfinpaint.errors import UserError, first_line
 from tfinpaint.models.layer_names import file_name
 
 DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, *ARCHIVE_ERRORS)
@@ -83,9 +83,8 @@ def explaining_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"{path}: damaged, or not a weight file of Keras ({reason}); copy it or save it again"
+            f"{path}: damaged, or not a weight file of Keras ({first_line(error)}); copy it or save it again"
         ) from None
 
 

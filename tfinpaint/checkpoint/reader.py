@@ -31,7 +31,7 @@ from tfinpaint.checkpoint.keras_files import DAMAGED, KerasFile, explaining_dama
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.checkpoint.store import FrozenOptimizer, TrainingState, optimizer_state
 from tfinpaint.checkpoint.transfer import LayerWeights, layer_weights
-from tfinpaint.errors import UserError
+from tfinpaint.errors import UserError, first_line
 from tfinpaint.layout import (
     DISCRIMINATOR_OPTIMIZER_STATE,
     DISCRIMINATOR_WEIGHTS,
@@ -98,8 +98,9 @@ class SavedModel:
             if not isinstance(network, dict):
                 raise TypeError("not a JSON object")
         except DAMAGED as error:
-            reason = _first_line(error)
-            raise UserError(f"{self.path}: its network is damaged ({reason}); copy the checkpoint again") from None
+            raise UserError(
+                f"{self.path}: its network is damaged ({first_line(error)}); copy the checkpoint again"
+            ) from None
         return network
 
 
@@ -241,7 +242,7 @@ def load_weights(file: Path, model: keras.Model) -> None:
         try:
             weights = stack.enter_context(open_hdf5(file))
         except DAMAGED as error:
-            raise _cannot_load(file, _first_line(error)) from None
+            raise _cannot_load(file, first_line(error)) from None
         _fill(model, file, weights)
 
 
@@ -256,15 +257,11 @@ def _fill(model: keras.Model, file: Path, weights: CheckedFile) -> None:
     try:
         model.load_weights(file)
     except DAMAGED as error:
-        raise _cannot_load(file, _first_line(error)) from None
+        raise _cannot_load(file, first_line(error)) from None
 
 
 def _cannot_load(file: Path, reason: str) -> UserError:
     return UserError(f"{file}: cannot load the weights: {reason}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _restore_optimizer(

@@ -6,8 +6,6 @@ gigabytes.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS
 from tfinpaint.report import figures
 from tfinpaint.report.figures import save_figure
-from tfinpaint.storage.atomic import write_text
+from tfinpaint.storage.atomic import write_csv
 
 MOST_NUMBERS = 20  # classes whose counts are written into the figure
 MOST_NAMED = 50  # classes whose names are shown in the figure
@@ -152,12 +150,7 @@ def classes_table(confusion: Confusion, most: int | None = None) -> list[list[An
     return [["number", "class", "test images", "right", "accuracy"], *rows]
 
 
-def write_tables(confusion: Confusion, folder: Path) -> None:
-    """Write CLASSES, every class, and PAIRS, the MOST_PAIRS_WRITTEN pairs confused most often, as CSV files."""
-    for name, table in (
-        (CLASS_TABLE, classes_table(confusion)),
-        (CONFUSED_PAIRS, pairs_table(confusion, MOST_PAIRS_WRITTEN)),
-    ):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(table)
-        write_text(folder / name, text.getvalue())
+def write_confusion_tables(confusion: Confusion, folder: Path) -> None:
+    """Write all classes, and the MOST_PAIRS_WRITTEN pairs that are confused most often, as CSV files."""
+    write_csv(folder / CLASS_TABLE, classes_table(confusion))
+    write_csv(folder / CONFUSED_PAIRS, pairs_table(confusion, MOST_PAIRS_WRITTEN))

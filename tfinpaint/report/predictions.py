@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections import Counter
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tfinpaint.layout import PREDICTIONS, PREDICTIONS_TABLE
-from tfinpaint.storage.atomic import atomic_file, write_text
+from tfinpaint.storage.atomic import atomic_file, write_csv
 from tfinpaint.storage.hdf5_output import HDF5Output, new_hdf5
 from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.activity import reporting_activity
@@ -138,13 +137,11 @@ def _part(folder: Path, rank: int) -> Path:
 
 
 def write_prediction_table(merged: Path, paths: Sequence[str], classes: Sequence[str]) -> None:
-    """Write predictions.csv beside the merged file: image, most probable class, its probability."""
+    """Write a CSV file beside the merged file, with the most probable class of each image and its probability."""
     lines = [("image", "class", "probability")]
     with h5py.File(merged, "r") as file:
         for path in reporting_activity(paths):
             probabilities = file[os.fsencode(path)][()]
             best = int(probabilities.argmax())
             lines.append((path, classes[best], f"{probabilities[best]:.6f}"))
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    write_text(merged.with_name(PREDICTIONS_TABLE), text.getvalue())
+    write_csv(merged.with_name(PREDICTIONS_TABLE), lines)

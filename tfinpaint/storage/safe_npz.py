@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike
 
-from tfinpaint.errors import UserError
+from tfinpaint.errors import UserError, first_line
 
 OVERHEAD_BYTES = 4096  # of each array beside its numbers: two zip headers with the name, and numpy's own
 # What zipfile raises for a damaged file, and numpy, which parses an array's header as a Python literal.
@@ -88,8 +88,7 @@ def read_whole_npz(path: Path) -> dict[str, np.ndarray]:
             if len(found) < len(members):
                 raise ValueError("two arrays of one name")
     except _DAMAGED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: damaged or not an .npz file ({reason}); copy it again") from None
+        raise UserError(f"{path}: damaged or not an .npz file ({first_line(error)}); copy it again") from None
     found.pop(_NO_ARRAY, None)
     return found
 

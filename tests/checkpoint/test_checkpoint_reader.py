@@ -79,9 +79,10 @@ def test_a_network_of_its_own_is_built_from_the_same_scan(tmp_path, scans):
     assert scans == ["model.weights.h5"]
 
 
-def test_training_with_a_discriminator_is_restored_by_one_scan_of_each_file(tmp_path, scans):
+def test_a_run_is_resumed_by_one_scan_of_each_file(tmp_path, scans):
     state = contents(*source(), **adversarial_term(0))
     path = save_checkpoint(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, state, 1)
+    assert read_header(path) == header(adversarial="RMSprop")
     restore_training(path, contents(*trained(1), **adversarial_term(1)))
     assert scans == ["model.weights.h5", "discriminator.weights.h5"]
 

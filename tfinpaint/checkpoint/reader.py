@@ -36,6 +36,7 @@ from tfinpaint.layout import (
     DISCRIMINATOR_OPTIMIZER_STATE,
     DISCRIMINATOR_WEIGHTS,
     ENCODER_WEIGHTS,
+    HEADER,
     MODEL_WEIGHTS,
     OPTIMIZER_STATE,
     PROGRESS,
@@ -145,15 +146,23 @@ def _open(path: Path, allowed: Sequence[Kind], stack: ExitStack) -> SavedModel |
         attributes = weights.root.attrs
         if ATTRIBUTE not in attributes and is_keras_file(weights.root):
             return KerasFile(path, weights.root, {})
-        refuse_newer_format(path, str(attributes[ATTRIBUTE]))
-        header = Header.model_validate_json(str(attributes[ATTRIBUTE]))
-    except DAMAGED:  # ValidationError is a ValueError
+        header = _parse_header(path, str(attributes[ATTRIBUTE]))
+    except DAMAGED:
         raise _not_a_checkpoint(path) from None
+    _check_header(path, header, NETWORK in weights.root, file.stat().st_size, allowed)
+    return SavedModel(path, header, weights)
+
+
+def _parse_header(path: Path, text: str) -> Header:
+    refuse_newer_format(path, text)
+    return Header.model_validate_json(text)  # ValidationError is a ValueError
+
+
+def _check_header(path: Path, header: Header, has_network: bool, file_bytes: int, allowed: Sequence[Kind]) -> None:
     if header.kind not in allowed:
         raise UserError(f"{path}: holds the weights of kind {header.kind}; expected: {' or '.join(allowed)}")
-    if wrong := find_contradiction(header, NETWORK in weights.root, file.stat().st_size):
+    if wrong := find_contradiction(header, has_network, file_bytes):
         raise UserError(f"{path}: inconsistent header: {wrong}; copy the checkpoint again")
-    return SavedModel(path, header, weights)
 
 
 def _not_a_checkpoint(path: Path) -> UserError:
@@ -165,9 +174,23 @@ def _not_a_checkpoint(path: Path) -> UserError:
 
 
 def read_header(path: Path, allowed: Sequence[Kind] = KINDS) -> Header:
-    """Return the header of a checkpoint folder or weight file; raise as `open_checkpoint` does."""
-    with open_checkpoint(path, allowed) as saved:
-        return saved.header
+    """Return the header of a checkpoint folder, from its checkpoint.json, or of a weight file.
+
+    Raises:
+        UserError: As for `open_checkpoint`.
+    """
+    file = path / HEADER
+    if not file.is_file():
+        with open_checkpoint(path, allowed) as saved:
+            return saved.header
+    try:
+        if file.stat().st_size > MOST_PROGRESS_BYTES:
+            raise _not_a_checkpoint(path)
+        header, file_bytes = _parse_header(path, file.read_text("utf-8")), weight_file(path).stat().st_size
+    except DAMAGED:
+        raise _not_a_checkpoint(path) from None
+    _check_header(path, header, header.network is not None, file_bytes, allowed)
+    return header
 
 
 def weight_file(path: Path) -> Path:

@@ -28,6 +28,7 @@ from tfinpaint.inpainting import photo_output
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
+from tfinpaint.storage import safe_hdf5
 
 SIZE = 32  # of the network
 
@@ -79,6 +80,19 @@ def networks_loaded_once():
         yield
 
 
+@pytest.fixture
+def scans(monkeypatch) -> list[str]:
+    """A list that gets the name of each HDF5 file that is scanned."""
+    found, scan = [], safe_hdf5._scan
+
+    def counted(file, *arguments):
+        found.append(Path(file.filename).name)
+        return scan(file, *arguments)
+
+    monkeypatch.setattr(safe_hdf5, "_scan", counted)
+    return found
+
+
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
     return pixels if channels > 1 else pixels[..., 0]
@@ -112,7 +126,7 @@ def pixels_of(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_a_photo_is_restored_beside_itself_by_the_newest_checkpoint(capsys, tmp_path, run):
+def test_a_photo_is_restored_beside_itself_by_the_newest_checkpoint(capsys, tmp_path, run, scans):
     photo = noise(SIZE, SIZE)
     Image.fromarray(photo).save(tmp_path / "my photo.bmp")
     hole = write_mask(tmp_path / "mask.png", SIZE, SIZE, (8, 12, 24, 20))
@@ -122,6 +136,7 @@ def test_a_photo_is_restored_beside_itself_by_the_newest_checkpoint(capsys, tmp_
         f"Using model_checkpoint_10, the newest of {run}\n"
         f"Restored 12.5 % of my photo.bmp (32 x 32) in 1 window: {output}\n"
     )
+    assert scans == ["model.weights.h5"]
     restored = pixels_of(output)
     assert np.array_equal(restored[~hole], photo[~hole])
     model = write_checkpoint(tmp_path / "same_weights", 10)
@@ -621,7 +636,7 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
     assert not (tmp_path / "photo_restored.png").exists()
 
 
-def test_an_evaluation_at_another_size_names_both_shapes(images, tmp_path):
+def test_an_evaluation_at_another_size_names_both_shapes_and_scans_the_file_once(images, tmp_path, scans):
     write_checkpoint(tmp_path / "saved", kind="classifier", classes=("cold", "warm"))
     config = write_config(tmp_path / "c.yaml", "classify", images, data__transforms=[{"resize": [64, 96]}])
     load = ("--set", f"checkpoints.load={tmp_path / 'saved'}", "--set", "data.input_path=null")
@@ -633,9 +648,11 @@ def test_an_evaluation_at_another_size_names_both_shapes(images, tmp_path):
     assert re.search(r"layer conv1_conv have the shapes \[\(7, 7, 3, .*, the model needs \[\(7, 7, 1, ", error)
     assert "images of 32 x 32 x 3, the data gives 32 x 32 x 1" in error
     equal = ("--set", "data.transforms.0.resize=[32, 32]")
+    scans.clear()
     assert "Transferred 33 layers by name; skipped 0" in commandline.succeed(
         "classify", "--config", config, *load, *equal
     )
+    assert scans == ["model.weights.h5"]
 
 
 def test_a_write_that_fails_leaves_the_old_output_and_nothing_else(capsys, tmp_path, run, monkeypatch):

@@ -14,7 +14,7 @@ from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.checkpoint.header import KINDS, Header, Kind
 from tfinpaint.checkpoint.keras_files import KerasFile
 from tfinpaint.checkpoint.model import network_digest, size_text
-from tfinpaint.checkpoint.reader import open_weights
+from tfinpaint.checkpoint.reader import open_weights, read_header
 from tfinpaint.checkpoint.transfer import LayerWeights, TransferPlan
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import head_layers
@@ -31,6 +31,8 @@ def trained_classes(run: Run) -> tuple[str, ...] | None:
 
     def read() -> list[str]:
         found = find_checkpoint(load, "checkpoints.load").path
+        if found.is_dir():
+            return list(read_header(found, allowed=("classifier",)).classes)
         with open_weights(found, allowed=("classifier",)) as saved:
             return [] if isinstance(saved, KerasFile) else list(saved.header.classes)
 

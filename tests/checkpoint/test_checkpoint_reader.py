@@ -114,16 +114,16 @@ def test_kinds_are_told_apart_also_of_a_file_on_its_own(tmp_path, saved):
 def test_a_newer_checkpoint_is_called_newer_and_one_without_a_number_loads(saved, more):
     found = json.loads(header().model_dump_json())
     assert found.pop("format") == FORMAT
-    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", json.dumps(found)))
+    path = changed(saved, lambda file: file.attrs.__setitem__("tfinpaint", json.dumps(found)))
     assert read_header(path) == header()
     newer = json.dumps(found | {"format": 7} | more)
-    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", newer))
+    path = changed(saved, lambda file: file.attrs.__setitem__("tfinpaint", newer))
     words = r"x\.weights\.h5: was written by a newer tfinpaint \(its format is 7, this one reads 1\); update tfinpaint"
     with pytest.raises(UserError, match=words):
         read_header(path)
     for number in (0, "7", None, [7]):
         text = json.dumps(found | {"format": number})
-        path = spoiled(saved, lambda file, text=text: file.attrs.__setitem__("tfinpaint", text))
+        path = changed(saved, lambda file, text=text: file.attrs.__setitem__("tfinpaint", text))
         with pytest.raises(UserError, match="not a checkpoint of tfinpaint"):
             read_header(path)
 
@@ -154,7 +154,7 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
             restore_training(path, contents(*trained(2)))
 
 
-def spoiled(path, change):
+def changed(path, change):
     """The weight file of a checkpoint on its own, changed."""
     alone = path.parent / "x.weights.h5"
     alone.write_bytes((path / MODEL_WEIGHTS).read_bytes())
@@ -182,14 +182,14 @@ def test_headers_that_cannot_be_true_are_refused_before_anything_is_built(saved,
     changes, expected = CONTRADICTIONS[case]
     text = json.dumps(header().model_dump(mode="json") | changes)
     with pytest.raises(UserError, match="inconsistent header: ") as raised:
-        read_header(spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", text)))
+        read_header(changed(saved, lambda file: file.attrs.__setitem__("tfinpaint", text)))
     assert expected in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_a_bottleneck_that_the_file_can_hold_is_allowed(saved):
     text = header(bottleneck="channelwise", kind="inpainter").model_dump_json()
-    path = spoiled(saved, lambda file: file.attrs.__setitem__("tfinpaint", text))
+    path = changed(saved, lambda file: file.attrs.__setitem__("tfinpaint", text))
     assert read_header(path).bottleneck == "channelwise"
 
 
@@ -201,17 +201,17 @@ def test_a_damaged_network_is_told(saved, text):
 
     with (
         pytest.raises(UserError, match=r"x\.weights\.h5: its network is damaged \("),
-        open_checkpoint(spoiled(saved, change)) as found,
+        open_checkpoint(changed(saved, change)) as found,
     ):
         found.model()
 
 
 def test_more_than_the_model_holds_is_not_read(saved):
     model, _ = trained(1)
-    path = spoiled(saved, lambda file: file.create_dataset("extra/vars/0", data=np.ones(2**22, np.float32)))
+    path = changed(saved, lambda file: file.create_dataset("extra/vars/0", data=np.ones(2**22, np.float32)))
     with pytest.raises(UserError, match=r"x\.weights\.h5: cannot load the weights: \d+ bytes in 107 arrays are more"):
         load_weights(path, model)
-    linked = spoiled(saved, lambda file: file.__setitem__("extra", h5py.ExternalLink("other.h5", "/")))
+    linked = changed(saved, lambda file: file.__setitem__("extra", h5py.ExternalLink("other.h5", "/")))
     with pytest.raises(UserError, match=r"x\.weights\.h5: /extra is a link"):
         load_weights(linked, model)
 

@@ -1,4 +1,4 @@
-"""Which checkpoint a path means, and what is said where there is none."""
+"""The checkpoint that a path refers to, and the message if there is none."""
 
 import json
 from pathlib import Path

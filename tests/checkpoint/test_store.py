@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, told apart by kind, exact."""
+"""Checkpoints are written whole or not at all, restored bit for bit, and deleted when newer ones replace them."""
 
 import dataclasses
 import json
@@ -143,7 +143,7 @@ def test_none_stays_that_is_further_than_the_one_saved(tmp_path):
     assert names == ["model_checkpoint_1", "model_checkpoint_1_step_5"]
 
 
-def test_a_run_goes_on_from_the_newest_that_is_intact(tmp_path):
+def test_a_run_is_resumed_from_the_newest_intact_checkpoint(tmp_path):
     model, optimizer = small()
     for step in (6, 10, 20, 24):
         save(tmp_path, model, optimizer, keep=None, epoch=step // 10, step=step)
@@ -179,13 +179,13 @@ def test_what_ranks_know_alone_is_read_as_it_is_written_today_and_as_it_was_befo
         {"seconds": None},
     ],
 )
-def test_records_of_strangers_are_numbers_of_two_phases(tmp_path, record):
+def test_records_of_other_forms_are_refused(tmp_path, record):
     good = {"phase": "test", "epoch": 2, "loss": 0.5, "seconds": 1, "images_per_second": 2.0}
     (tmp_path / store.PROGRESS).write_text(json.dumps({"records": [good]}))
     assert read_progress(tmp_path).records == (good,)
     lacking = {name: value for name, value in good.items() if name not in record}
-    for spoilt in [good | record] + ([lacking] if lacking != good else []):
-        (tmp_path / store.PROGRESS).write_text(json.dumps({"records": [good, spoilt]}))
+    for changed in [good | record] + ([lacking] if lacking != good else []):
+        (tmp_path / store.PROGRESS).write_text(json.dumps({"records": [good, changed]}))
         with pytest.raises(UserError, match=r"progress\.json: not the progress of a run"):
             read_progress(tmp_path)
 

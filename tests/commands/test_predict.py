@@ -412,7 +412,7 @@ def test_formats_without_transparency_say_so(capsys, tmp_path, run, ending, kind
     assert difference[8:][~hole[8:]].max() <= most
 
 
-def test_a_profile_of_another_colour_space_is_left_out(capsys, tmp_path, run):
+def test_a_profile_of_another_colour_space_is_dropped(capsys, tmp_path, run):
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[16:20] = b"CMYK"
     Image.fromarray(noise(40, 50)).convert("CMYK").save(tmp_path / "photo.jpg", icc_profile=bytes(profile))

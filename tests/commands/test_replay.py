@@ -12,7 +12,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.runs.nonfinite import NonfiniteKeeper, find_nonfinite_batches, load_nonfinite_batch
 
 # Black stays 0; white is divided until it is beyond float32.
-SPOILING = [{"normalize": {"mean": 0.0, "std": 1e-30}}, {"normalize": {"mean": 0.0, "std": 1e-10}}]
+OVERFLOWING = [{"normalize": {"mean": 0.0, "std": 1e-30}}, {"normalize": {"mean": 0.0, "std": 1e-10}}]
 
 
 def blacken(images):
@@ -25,8 +25,8 @@ def whiten(path):
 
 
 @pytest.mark.parametrize("task", ["pretrain", "classify"])
-def test_a_spoilt_batch_is_kept_and_its_image_is_found(images, tmp_path, task):
-    config = write_config(tmp_path / "c.yaml", task, images, num_epochs=1, data__input_transforms=SPOILING)
+def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, task):
+    config = write_config(tmp_path / "c.yaml", task, images, num_epochs=1, data__input_transforms=OVERFLOWING)
     blacken(images)
     white = images / "training" / "warm" / "003.png"
     whiten(white)
@@ -47,7 +47,7 @@ def test_a_spoilt_batch_is_kept_and_its_image_is_found(images, tmp_path, task):
     assert lines[6].startswith("gradients, from the output backwards: not finite in ")
     if task == "classify":
         return
-    # With a checkpoint its weights are taken, and the run starts anew without what was kept.
+    # With a checkpoint its weights are taken, and the run starts again without the saved batch.
     blacken(images)
     succeed(task, "--config", config, "--overwrite")
     assert not (folder / "nonfinite_batches").exists()
@@ -75,7 +75,7 @@ def test_a_batch_that_is_finite_with_these_weights_is_said_to_be(images, tmp_pat
     assert lines.splitlines()[-1].startswith("All values are finite with these weights")
 
 
-def test_what_is_no_run_or_no_kept_batch_is_refused(tmp_path):
+def test_other_folders_and_files_are_refused(tmp_path):
     assert f"{tmp_path}: not a run folder" in refuse("replay", "--workdir", tmp_path)
     with pytest.raises(UserError, match="no batch is kept there"):
         find_nonfinite_batches(tmp_path)

@@ -1,4 +1,4 @@
-"""Every measurement against numbers worked by hand and against scikit-image, on photographs."""
+"""Image metrics agree with values worked out by hand and with scikit-image, on photographs."""
 
 import functools
 

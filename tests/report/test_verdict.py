@@ -1,4 +1,4 @@
-"""What figures say in words: true whether pretraining helped, harmed, or cannot be told from chance."""
+"""The conclusions about finished runs are true: pretraining helped, did not help, or the difference may be chance."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def run(accuracy, images, *, scratch, **changes):
     return {"test_accuracy": accuracy, "test_images": images, "from_scratch": scratch, **common, **changes}
 
 
-def said(ours, theirs, images, **changes):
+def verdict(ours, theirs, images, **changes):
     return classifier_verdict([run(ours, images, scratch=False), run(theirs, images, scratch=True, **changes)])
 
 
@@ -45,11 +45,11 @@ def said(ours, theirs, images, **changes):
     ],
 )  # fmt: skip
 def test_the_sentence_is_true(ours, theirs, images, expected):
-    assert said(ours, theirs, images) == [expected]
+    assert verdict(ours, theirs, images) == [expected]
 
 
-def test_what_is_not_alike_is_said():
-    (sentence,) = said(0.9, 0.5, 200, epochs=30, trainable_parameters=50)
+def test_other_differences_are_named():
+    (sentence,) = verdict(0.9, 0.5, 200, epochs=30, trainable_parameters=50)
     assert sentence.endswith(
         "The runs were trained for different numbers of epochs: 12, from scratch 30. In the pretrained run 1,000 "
         "parameters were trained, from scratch 50."
@@ -80,7 +80,7 @@ def test_without_two_kinds_of_classifiers_nothing_is_claimed():
     assert "is unknown without a classifier trained from scratch" in sentence
 
 
-def test_restorations_are_held_against_the_baselines():
+def test_restorations_are_compared_with_the_baselines():
     def measured(**values):
         return {"measurements": {name: {"hole_psnr_db": value} for name, value in values.items()}}
 

@@ -1,4 +1,4 @@
-"""Commits: whole or not at all wherever the process ends, and damage is found."""
+"""Folders are whole or not at all wherever the process ends, and damage is found."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def endless(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "expected"),
     [
         (lambda c: (c / "b.bin").write_bytes(b"x" * 3000), "b.bin is not what was written"),
         (lambda c: (c / "b.bin").write_bytes(b"new" * 999), "b.bin has 2997 bytes, 3000 were written"),
@@ -53,10 +53,10 @@ def endless(path: Path) -> None:
         (lambda c: ((c / "b.bin").unlink(), (c / "b.bin").symlink_to("/dev/zero")), "b.bin cannot be read: it is a"),
     ],
 )
-def test_damage_is_found_and_named(tmp_path, spoil, said):
+def test_damage_is_found_and_named(tmp_path, damage, expected):
     final = write(tmp_path, "new")
-    spoil(final)
-    assert said in find_damage(final)
+    damage(final)
+    assert expected in find_damage(final)
     aside = set_aside(final)
     assert (aside.name, final.exists()) == ("one.damaged", False)
 

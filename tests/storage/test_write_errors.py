@@ -1,4 +1,4 @@
-"""Files of a run: whole or not at all, and an error that names the file and the remedy."""
+"""An error of writing names the file and says what to do."""
 
 import errno
 import os
@@ -30,6 +30,8 @@ def files_of_at_most(size):
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+
+
 WRITERS = {
     "text": lambda path: write_text(path, "x" * 100_000),
     "json": lambda path: write_json(path, ["x" * 1000] * 100),

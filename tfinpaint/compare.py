@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.cli import command as cli
-from tfinpaint.cli.command import run_command
+from tfinpaint.cli.command import make_parser, run_command
 from tfinpaint.errors import UserError
 
 MOST_SENTENCES = 10  # on the terminal; the report has all
@@ -58,7 +57,7 @@ def _shown(cell: Any) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = cli.make_parser("compare")
+        parser = make_parser("compare")
         parser.add_argument("runs", type=Path, nargs="+", help="run folders")
         parser.add_argument("--report", type=Path, default=Path("comparison.html"), help="page to write")
         parsed = parser.parse_args(arguments)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfinpaint.checkpoint.find import find_checkpoint
-from tfinpaint.cli import command as cli
-from tfinpaint.cli.command import run_command
+from tfinpaint.cli.command import make_parser, run_command
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
@@ -133,7 +132,7 @@ def load_network(path: Path) -> tuple[Header, Network]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = cli.make_parser("predict")
+        parser = make_parser("predict")
         parser.add_argument(
             "checkpoint",
             type=Path,

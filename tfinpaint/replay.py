@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
-from tfinpaint.cli import command as cli
-from tfinpaint.cli.command import run_command
+from tfinpaint.cli.command import make_parser, run_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.environment import launched_rank
@@ -169,7 +168,7 @@ def _first(names: Iterable[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = cli.make_parser("replay")
+        parser = make_parser("replay")
         parser.add_argument("--workdir", type=Path, required=True, help="run folder")
         parser.add_argument("--batch", type=Path, help="file of its folder nonfinite_batches; default: the last")
         parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or RUN/best; default: the newest")

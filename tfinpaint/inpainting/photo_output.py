@@ -31,13 +31,8 @@ _MODES = {  # format -> modes that it can hold
     "BMP": ("1", "L", "P", "RGB"),
 }
 _DEEP_MODES = {"PNG": ("L", "LA", "RGB", "RGBA"), "TIFF": ("L", "RGB", "RGBA")}  # the same with 16 bits per channel
-_SPACES = {
-    "RGB": b"RGB ",
-    "P": b"RGB ",
-    "L": b"GRAY",
-    "1": b"GRAY",
-    "CMYK": b"CMYK",
-}  # mode -> ICC's name of its colour space
+# mode -> ICC's name of its colour space
+_SPACES = {"RGB": b"RGB ", "P": b"RGB ", "L": b"GRAY", "1": b"GRAY", "CMYK": b"CMYK"}
 _PROFILE_SPACE = slice(16, 20)  # the bytes of a profile that name its colour space
 _SIGNATURE_BYTES = 33  # of a PNG file: signature and header, before all other chunks
 _INCH = 0.0254  # metres

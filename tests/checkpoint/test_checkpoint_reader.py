@@ -1,13 +1,12 @@
 """The reader of checkpoints: each file is scanned once, and what is not as it should be is refused by name."""
 
-import functools
 import json
 
 import h5py
 import keras
 import numpy as np
 import pytest
-from test_store import PROGRESS, RANKS, adversarial_term, contents, header, save, trained
+from test_store import PROGRESS, RANKS, adversarial_term, contents, header, save, source, trained
 
 from tfinpaint.checkpoint.header import FORMAT
 from tfinpaint.checkpoint.keras_files import KerasFile
@@ -26,9 +25,6 @@ NETWORK = [
     {"class_name": "InputLayer", "name": "image", "config": {"batch_input_shape": [None, 32, 32, 3]}, "inbound_nodes": []},
     {"class_name": "Conv2D", "name": "conv", "config": {"filters": 3, "kernel_size": 1}, "inbound_nodes": [[["image", 0, 0, {}]]]},
 ]  # fmt: skip
-
-
-source = functools.cache(lambda: trained(0))  # saved by several tests, changed by none
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +144,11 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"optimizer.npz: holds \d+ arrays, expected \d+|\d+ expected arrays take"):
         restore_training(path, contents(model, other))
     whole = (path / OPTIMIZER_STATE).read_bytes()
+    target = contents(*trained(2))
     for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
         (path / OPTIMIZER_STATE).write_bytes(damaged)
         with pytest.raises(UserError, match=r"optimizer\.npz: (damaged or not an \.npz file|\d+ bytes, but its)"):
-            restore_training(path, contents(*trained(2)))
+            restore_training(path, target)
 
 
 def changed(path, change):
@@ -207,7 +204,7 @@ def test_a_damaged_network_is_told(saved, text):
 
 
 def test_more_than_the_model_holds_is_not_read(saved):
-    model, _ = trained(1)
+    model, _ = source()
     path = changed(saved, lambda file: file.create_dataset("extra/vars/0", data=np.ones(2**22, np.float32)))
     with pytest.raises(UserError, match=r"x\.weights\.h5: cannot load the weights: \d+ bytes in 107 arrays are more"):
         load_weights(path, model)
@@ -220,7 +217,7 @@ def test_a_name_by_which_keras_would_take_the_file_for_an_archive_is_refused(sav
     other = saved.parent / "x.keras"
     other.write_bytes((saved / MODEL_WEIGHTS).read_bytes())
     with pytest.raises(UserError, match=r"expected a name that ends in \.weights\.h5"):
-        load_weights(other, trained(1)[0])
+        load_weights(other, source()[0])
 
 
 def test_the_maps_of_an_encoder_are_those_that_headers_are_checked_with():

@@ -70,7 +70,8 @@ def networks_loaded_once():
     loaded, load = {}, predict.load_network
 
     def load_once(path: Path):
-        key = path, weight_file(path).stat().st_mtime_ns
+        file = weight_file(path)
+        key = path, file.stat().st_mtime_ns if file.exists() else None
         if key not in loaded:
             loaded[key] = load(path)
         return loaded[key]
@@ -354,7 +355,7 @@ def test_a_palette_and_a_bilevel_photo_restore_with_what_they_have(capsys, tmp_p
     hole = write_mask(tmp_path / "mask.png", 70, 40, (50, 2, 60, 30))
     for name, words in (
         ("palette", "have the nearest of the 16 colours of the photo's palette"),
-        ("bilevel", "is black or white"),
+        ("bilevel", "are black or white"),
     ):
         assert words in succeed(capsys, run, tmp_path / f"{name}.png", tmp_path / "mask.png")
         before, after = pixels_of(tmp_path / f"{name}.png"), pixels_of(tmp_path / f"{name}_restored.png")

@@ -19,7 +19,7 @@ BEGIN, END = "<!-- configuration reference: made by scripts/config_reference.py 
 
 
 def reference() -> str:
-    """A Markdown table with a row per key; what several keys hold is told once, of a variant only what differs."""
+    """Return a Markdown table with a row per key; a section of several keys appears once, a variant with its differences."""
     rows = ["| key | values | default | meaning |", "|---|---|---|---|", *_rows(Config, "", set())]
     return "\n".join(rows)
 
@@ -32,7 +32,8 @@ def _rows(section: type[BaseModel], prefix: str, told: set[type[BaseModel]]) -> 
             continue
         inner = [t for t in _flat(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
         if not inner or field.description:
-            rows.append(f"| `{prefix}{name}` | {_values(field)} | {_default(field)} | {field.description or ''} |")
+            meaning = " ".join((field.description or "").split())
+            rows.append(f"| `{prefix}{name}` | {_values(field)} | {_default(field)} | {meaning} |")
         for model in inner:
             item = "[]." if "list" in str(field.annotation) else "."
             if model not in told:
@@ -55,7 +56,7 @@ def _is_union(annotation: object) -> bool:
 
 
 def _value(annotation: object) -> str:
-    """One kind of value in words; "" for null, which the default tells."""
+    """Return a kind of value in words; "" for null, which the description explains."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Annotated:
         return _value(arguments[0])
@@ -77,7 +78,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def updated(text: str) -> str:
-    """The page's text with its reference made anew."""
+    """Return the text of the page with a new reference."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n\n{reference()}\n\n{END}{tail}"

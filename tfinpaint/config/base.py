@@ -10,9 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 
 class Section(BaseModel):
-    """A mapping of the configuration: immutable, strictly typed, without unknown keys."""
+    """A mapping of the configuration: immutable, strictly typed, without unknown keys.
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    The text below a key describes it in docs/configuration.md.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 PathText = Annotated[Path, Strict(False)]  # written as text; `loader` makes it absolute

@@ -16,63 +16,50 @@ ActivationName = Literal["linear", "relu", "tanh", "sigmoid", "hard_sigmoid", "s
 class Adversarial(Section):
     """The joint loss of Context Encoders (section 3.2): a discriminator learns to tell restored regions from real."""
 
-    weight: float = Field(
-        0.001, gt=0, lt=1, description="Weight of the adversarial loss; the reconstruction loss has 1 - weight."
-    )
-    optimizer: DiscriminatorOptimizer = Field(
-        DiscriminatorOptimizer(),
-        description="Optimizer of the discriminator, with the keys of `optimizer`; its defaults that differ follow.",
-    )
+    weight: float = Field(0.001, gt=0, lt=1)
+    """Weight of the adversarial loss; the reconstruction loss has 1 - weight."""
+    optimizer: DiscriminatorOptimizer = DiscriminatorOptimizer()
+    """Optimizer of the discriminator, with the keys of `optimizer`; its defaults that differ follow."""
 
 
 class Perceptual(Section):
     """The distance of restored and original image in the features of a frozen encoder (Johnson et al., 1603.08155)."""
 
-    weight: float = Field(0.1, gt=0, description="Weight of the mean squared distance of the features.")
-    encoder: PathText = Field(
-        description="Weights of the encoder: a run folder (its newest checkpoint), `best` in a run folder, a "
-        "checkpoint folder, or `encoder.weights.h5`."
-    )
-    layer: str = Field("conv3_block4_out", description="Layer of the encoder whose outputs are compared.")
+    weight: float = Field(0.1, gt=0)
+    """Weight of the mean squared distance of the features."""
+    encoder: PathText
+    """Weights of the encoder: a run folder (its newest checkpoint), `best` in a run folder, a checkpoint folder, or
+    `encoder.weights.h5`."""
+    layer: str = "conv3_block4_out"
+    """Layer of the encoder whose outputs are compared."""
 
 
 class Loss(Section):
     """The training loss, and which pixels it scores."""
 
-    function: Annotated[LossName, any_case(LossName, l2="MSE")] | None = Field(
-        None,
-        description="Loss function. NLL: class labels or label maps. Dice, Jaccard, Focal: label maps, or images of 0 "
-        "and 1. BCE, MSE (also called L2), L1: images, or label maps if the network has one output channel. null: BCE "
-        "for `pretrain`, NLL for `classify`.",
-    )
-    source: Annotated[ActivationName, any_case(ActivationName)] | None = Field(
-        None,
-        description="Activation of the network's output, as rmldnn files state it; it must agree with the network. "
-        "null: taken from the network.",
-    )
-    weight: list[Annotated[float, Field(ge=0)]] | None = Field(
-        None, min_length=2, description="NLL: weight of each class, in the order of the class names; null: all 1."
-    )
-    target: Literal["patches", "image", "masked"] = Field(
-        "patches",
-        description="With a mask, what the output is compared with. patches: the erased regions on a black canvas, "
-        "all pixels scored (as in rmldnn). image: the whole image. masked: the whole image, erased pixels scored only.",
-    )
-    overlap: int = Field(
-        0,
-        ge=0,
-        description="Targets image and masked: width in pixels of the border around the hole that is scored "
-        "with `overlap_weight`.",
-    )
-    overlap_weight: float = Field(10.0, gt=0, description="Weight of the border pixels; pixels of the hole have 1.")
-    normalize_patches: int | None = Field(
-        None,
-        ge=1,
-        description="Targets image and masked, with MSE or L1: side in pixels of the cells of the target that are "
-        "normalised to mean 0 and variance 1 each. The output of the network is then linear. null: no normalisation.",
-    )
-    adversarial: Adversarial | None = Field(None, description="Joint loss with a discriminator; null: none.")
-    perceptual: Perceptual | None = Field(None, description="Loss in the features of a frozen encoder; null: none.")
+    function: Annotated[LossName, any_case(LossName, l2="MSE")] | None = None
+    """Loss function. NLL: class labels or label maps. Dice, Jaccard, Focal: label maps, or images of 0 and 1. BCE, MSE
+    (also called L2), L1: images, or label maps if the network has one output channel. null: BCE for `pretrain`, NLL
+    for `classify`."""
+    source: Annotated[ActivationName, any_case(ActivationName)] | None = None
+    """Activation of the network's output, as rmldnn files state it; it must agree with the network. null: taken from
+    the network."""
+    weight: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=2)
+    """NLL: weight of each class, in the order of the class names; null: all 1."""
+    target: Literal["patches", "image", "masked"] = "patches"
+    """With a mask, what the output is compared with. patches: the erased regions on a black canvas, all pixels scored
+    (as in rmldnn). image: the whole image. masked: the whole image, erased pixels scored only."""
+    overlap: int = Field(0, ge=0)
+    """Targets image and masked: width in pixels of the border around the hole that is scored with `overlap_weight`."""
+    overlap_weight: float = Field(10.0, gt=0)
+    """Weight of the border pixels; pixels of the hole have 1."""
+    normalize_patches: int | None = Field(None, ge=1)
+    """Targets image and masked, with MSE or L1: side in pixels of the cells of the target that are normalised to mean 0
+    and variance 1 each. The output of the network is then linear. null: no normalisation."""
+    adversarial: Adversarial | None = None
+    """Joint loss with a discriminator; null: none."""
+    perceptual: Perceptual | None = None
+    """Loss in the features of a frozen encoder; null: none."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Loss:

@@ -33,21 +33,23 @@ _PARAMETERS: dict[OptimizerName, tuple[str, ...]] = {
 class LrScheduler(Section):
     """A learning-rate schedule; each type has keys of its own."""
 
-    type: Annotated[ScheduleName, any_case(ScheduleName)] = Field(
-        description="Schedule. Step, MultiStep and Exponential multiply the learning rate by `gamma`; Warmup increases "
-        "it linearly; Cosine decreases it from `learning_rate` to 0 along half a cosine."
-    )
-    gamma: float | None = Field(None, gt=0, description="Step, MultiStep, Exponential: factor of each decay.")
-    step_size: int | None = Field(None, ge=1, description="Step: epochs between decays.")
-    milestones: list[Positive] | None = Field(
-        None, min_length=1, description="MultiStep: epochs after which to decay, in increasing order."
-    )
-    num_epochs: int | None = Field(None, ge=1, description="Warmup: epochs of linear increase to `learning_rate`.")
-    start_factor: float | None = Field(
-        None, gt=0, lt=1, description="Warmup: factor of `learning_rate` at the start of training."
-    )
-    warmup_epochs: float = Field(0.0, ge=0, description="Cosine: epochs of linear increase from 0 before the decay.")
-    verbose: bool = Field(False, description="Log the learning rate after each epoch.")
+    type: Annotated[ScheduleName, any_case(ScheduleName)]
+    """Schedule. Step, MultiStep and Exponential multiply the learning rate by `gamma`; Warmup increases it linearly;
+    Cosine decreases it from `learning_rate` to 0 along half a cosine."""
+    gamma: float | None = Field(None, gt=0)
+    """Step, MultiStep, Exponential: factor of each decay."""
+    step_size: int | None = Field(None, ge=1)
+    """Step: epochs between decays."""
+    milestones: list[Positive] | None = Field(None, min_length=1)
+    """MultiStep: epochs after which to decay, in increasing order."""
+    num_epochs: int | None = Field(None, ge=1)
+    """Warmup: epochs of linear increase to `learning_rate`."""
+    start_factor: float | None = Field(None, gt=0, lt=1)
+    """Warmup: factor of `learning_rate` at the start of training."""
+    warmup_epochs: float = Field(0.0, ge=0)
+    """Cosine: epochs of linear increase from 0 before the decay."""
+    verbose: bool = False
+    """Log the learning rate after each epoch."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> LrScheduler:
@@ -63,34 +65,38 @@ class LrScheduler(Section):
 class Optimizer(Section):
     """An optimizer with the update rule of torch.optim; each type uses some of the keys."""
 
-    type: Annotated[OptimizerName, any_case(OptimizerName)] = Field("Adam", description="Optimizer.")
-    learning_rate: float = Field(0.01, gt=0, description="Learning rate; with a schedule, its maximum.")
-    momentum: float = Field(0.0, ge=0, lt=1, description="SGD, LARS, RMSprop: momentum.")
-    dampening: float = Field(
-        0.0, ge=0, le=1, description="SGD, LARS: the momentum accumulates 1 - dampening times the gradient."
-    )
-    nesterov: bool = Field(False, description="SGD, LARS: use Nesterov momentum.")
-    eta: float = Field(1e-3, gt=0, description="LARS: trust coefficient.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Adam, AdamW, LAMB: decay rate of the first moment.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam, AdamW, LAMB: decay rate of the second moment.")
-    eps: float = Field(
-        1e-8, gt=0, description="Adam, AdamW, LAMB, RMSprop: added to the denominator for numerical stability."
-    )
-    amsgrad: bool = Field(False, description="Adam, AdamW, LAMB: use the largest second moment so far (AMSGrad).")
-    alpha: float = Field(0.99, ge=0, lt=1, description="RMSprop: decay rate of the squared gradient.")
-    centered: bool = Field(False, description="RMSprop: normalise the gradient by an estimate of its variance.")
-    lr_decay: float = Field(
-        0.0, ge=0, description="Adagrad: learning-rate decay; the rate is divided by 1 + step * lr_decay."
-    )
-    weight_decay: float = Field(
-        0.0, ge=0, description="Weight decay: L2 penalty added to the gradient, or, in AdamW and LAMB, decoupled."
-    )
-    clip_norm: float | None = Field(
-        None,
-        gt=0,
-        description="Maximum global norm of the gradients after averaging over the ranks; null: no clipping.",
-    )
-    lr_scheduler: LrScheduler | None = Field(None, description="Learning-rate schedule; null: constant learning rate.")
+    type: Annotated[OptimizerName, any_case(OptimizerName)] = "Adam"
+    """Optimizer."""
+    learning_rate: float = Field(0.01, gt=0)
+    """Learning rate; with a schedule, its maximum."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """SGD, LARS, RMSprop: momentum."""
+    dampening: float = Field(0.0, ge=0, le=1)
+    """SGD, LARS: the momentum accumulates 1 - dampening times the gradient."""
+    nesterov: bool = False
+    """SGD, LARS: use Nesterov momentum."""
+    eta: float = Field(0.001, gt=0)
+    """LARS: trust coefficient."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Adam, AdamW, LAMB: decay rate of the first moment."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Adam, AdamW, LAMB: decay rate of the second moment."""
+    eps: float = Field(1e-08, gt=0)
+    """Adam, AdamW, LAMB, RMSprop: added to the denominator for numerical stability."""
+    amsgrad: bool = False
+    """Adam, AdamW, LAMB: use the largest second moment so far (AMSGrad)."""
+    alpha: float = Field(0.99, ge=0, lt=1)
+    """RMSprop: decay rate of the squared gradient."""
+    centered: bool = False
+    """RMSprop: normalise the gradient by an estimate of its variance."""
+    lr_decay: float = Field(0.0, ge=0)
+    """Adagrad: learning-rate decay; the rate is divided by 1 + step * lr_decay."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Weight decay: L2 penalty added to the gradient, or, in AdamW and LAMB, decoupled."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Maximum global norm of the gradients after averaging over the ranks; null: no clipping."""
+    lr_scheduler: LrScheduler | None = None
+    """Learning-rate schedule; null: constant learning rate."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Optimizer:
@@ -103,5 +109,7 @@ class Optimizer(Section):
 class DiscriminatorOptimizer(Optimizer):
     """The optimizer of the discriminator, with the defaults of DCGAN (Radford et al., arXiv 1511.06434)."""
 
-    learning_rate: float = Field(2e-4, gt=0, description="Learning rate; with a schedule, its maximum.")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam, AdamW, LAMB: decay rate of the first moment.")
+    learning_rate: float = Field(0.0002, gt=0)
+    """Learning rate; with a schedule, its maximum."""
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """Adam, AdamW, LAMB: decay rate of the first moment."""

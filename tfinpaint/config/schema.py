@@ -26,49 +26,35 @@ class ConfigError(UserError):
 class Config(Section):
     """A configuration of `pretrain` or `classify`, with what follows from its keys."""
 
-    num_epochs: int = Field(1, ge=1, description="Epochs of the whole run, including those before a resume.")
-    steps_per_epoch: int | None = Field(
-        None, ge=1, description="Training steps per epoch; null: as many as the data set has full batches."
-    )
-    outfile: PathText | None = Field(
-        None, description="Text logs: X.txt writes X_train.txt and X_test.txt; null: none are written."
-    )
-    output_format: Literal["tfinpaint", "rmldnn"] = Field(
-        "tfinpaint",
-        description="Format of predictions and text logs. rmldnn (the default of a file with an outer "
-        "`neural_network`): predictions in output_1.h5 with channels first, and text logs without a heading, as the "
-        "scripts of rmldnn's tutorials read them.",
-    )
-    workdir: PathText | None = Field(
-        None, description="Run folder; null: FILE_run beside the configuration file FILE.yaml."
-    )
-    seed: int = Field(
-        0, ge=0, lt=2**31, description="Random seed of weights, image order, transforms, masks and label selection."
-    )
-    deterministic: bool = Field(
-        False,
-        description="Produce identical bytes in every run, resumed or not, on the same machine, software and number "
-        "of ranks; slower on GPUs.",
-    )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32",
-        description="Numerical precision. mixed_bfloat16, for GPUs: compute in bfloat16, keep weights and gradients in "
-        "float32. mixed_float16, for GPUs without bfloat16: compute in float16 with dynamic loss scaling.",
-    )
-    accumulate_steps: int = Field(
-        1,
-        ge=1,
-        description="Number of parts in which each rank computes its share of a batch one after another, to need less "
-        "memory; gradients are reduced and weights updated once per batch.",
-    )
-    jit_compile: bool | Literal["auto"] = Field(
-        "auto", description="Compile forward and backward pass with XLA; auto: on GPUs."
-    )
-    figures_interval: int = Field(5, ge=1, description="Epochs between figures. The last epoch always has figures.")
-    layers: PathText | list[dict[str, Any]] | None = Field(
-        None,
-        description="Network: a Keras JSON file, or a list of layers; null: the built-in network of section `model`.",
-    )
+    num_epochs: int = Field(1, ge=1)
+    """Epochs of the whole run, including those before a resume."""
+    steps_per_epoch: int | None = Field(None, ge=1)
+    """Training steps per epoch; null: as many as the data set has full batches."""
+    outfile: PathText | None = None
+    """Text logs: X.txt writes X_train.txt and X_test.txt; null: none are written."""
+    output_format: Literal["tfinpaint", "rmldnn"] = "tfinpaint"
+    """Format of predictions and text logs. rmldnn (the default of a file with an outer `neural_network`): predictions
+    in output_1.h5 with channels first, and text logs without a heading, as the scripts of rmldnn's tutorials read
+    them."""
+    workdir: PathText | None = None
+    """Run folder; null: FILE_run beside the configuration file FILE.yaml."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Random seed of weights, image order, transforms, masks and label selection."""
+    deterministic: bool = False
+    """Produce identical bytes in every run, resumed or not, on the same machine, software and number of ranks; slower
+    on GPUs."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Numerical precision. mixed_bfloat16, for GPUs: compute in bfloat16, keep weights and gradients in float32.
+    mixed_float16, for GPUs without bfloat16: compute in float16 with dynamic loss scaling."""
+    accumulate_steps: int = Field(1, ge=1)
+    """Number of parts in which each rank computes its share of a batch one after another, to need less memory;
+    gradients are reduced and weights updated once per batch."""
+    jit_compile: bool | Literal["auto"] = "auto"
+    """Compile forward and backward pass with XLA; auto: on GPUs."""
+    figures_interval: int = Field(5, ge=1)
+    """Epochs between figures. The last epoch always has figures."""
+    layers: PathText | list[dict[str, Any]] | None = None
+    """Network: a Keras JSON file, or a list of layers; null: the built-in network of section `model`."""
     checkpoints: Checkpoints = Checkpoints()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()

@@ -18,104 +18,77 @@ DEFAULT_MPIXELS = 200.0
 class Checkpoints(Section):
     """When checkpoints are written, how many are kept, and which one to start from."""
 
-    save: PathText | None = Field(Path(CHECKPOINTS), description="Folder for checkpoints; null: none are written.")
-    interval: int = Field(1, ge=1, description="Epochs between checkpoints. The last epoch is always saved.")
-    interval_steps: int | None = Field(
-        None, ge=1, description="Training steps between checkpoints, within an epoch too; null: no limit in steps."
-    )
-    interval_minutes: float | None = Field(
-        10.0, gt=0, description="Minutes between checkpoints, within an epoch too; null: no limit in time."
-    )
-    keep: int | None = Field(
-        2,
-        ge=1,
-        description="Number of newest checkpoints to keep, in addition to the one with the lowest loss on held-out "
-        "images; null: all.",
-    )
-    load: PathText | None = Field(
-        None,
-        description="Checkpoint to start from: a run folder (its newest checkpoint), `best` in a run folder (its "
-        "checkpoint with the lowest loss on held-out images), a checkpoint folder, a weight file, or a Keras file "
-        "(`.h5`, `.weights.h5`, `.keras`). null: random weights.",
-    )
+    save: PathText | None = Path(CHECKPOINTS)
+    """Folder for checkpoints; null: none are written."""
+    interval: int = Field(1, ge=1)
+    """Epochs between checkpoints. The last epoch is always saved."""
+    interval_steps: int | None = Field(None, ge=1)
+    """Training steps between checkpoints, within an epoch too; null: no limit in steps."""
+    interval_minutes: float | None = Field(10.0, gt=0)
+    """Minutes between checkpoints, within an epoch too; null: no limit in time."""
+    keep: int | None = Field(2, ge=1)
+    """Number of newest checkpoints to keep, besides the one with the lowest loss on held-out images; null: all."""
+    load: PathText | None = None
+    """Checkpoint to start from: a run folder (its newest checkpoint), `best` in a run folder (its checkpoint with the
+    lowest loss on held-out images), a checkpoint folder, a weight file, or a Keras file (`.h5`, `.weights.h5`,
+    `.keras`). null: random weights."""
 
 
 class Data(Section):
     """Which images are read, in which batches, and how they are transformed."""
 
-    type: Literal["images"] | None = Field(None, description="Shorthand for `input_type` and `target_type`.")
-    input_type: Literal["images"] = Field("images", description="Type of the inputs.")
-    target_type: Literal["images", "labels"] | None = Field(
-        None,
-        description="Type of the targets. labels: the class names are folder names. null: images for `pretrain`, "
-        "labels for `classify`.",
-    )
-    input_path: PathText | None = Field(
-        None, description="Folder of training images, read with its subfolders, or records; null: no training."
-    )
-    target_path: PathText | None = Field(
-        None,
-        description="Folder of target images, with the names of the inputs; null: the mask in `transforms` makes the "
-        "targets from the inputs.",
-    )
-    test_input_path: PathText | None = Field(
-        None, description="Folder of held-out images, records, or a single image file; null: no evaluation."
-    )
-    test_target_path: PathText | None = Field(
-        None,
-        description="Folder of target images for `test_input_path`; null: made by the mask, or without a mask "
-        "predictions only and no loss.",
-    )
-    test_output_path: PathText | None = Field(
-        None, description="Folder for the predictions of held-out images (PNG and HDF5); null: none are written."
-    )
-    batch_size: int = Field(
-        64, ge=1, description="Training images per step over all ranks; a multiple of the number of ranks."
-    )
-    test_batch_size: int = Field(
-        64, ge=1, description="Held-out images per evaluation step over all ranks; a multiple of the number of ranks."
-    )
-    batch_size_per_rank: bool = Field(
-        False,
-        description="`batch_size` and `test_batch_size` count the images of one rank, so batches grow with the number "
-        "of ranks.",
-    )
-    preload: bool = Field(False, description="Decode all images once and keep each rank's share in memory, as uint8.")
-    target_is_mask: bool = Field(
-        False,
-        description="Target images are label maps: one channel of integers, not scaled, resized to the nearest pixel.",
-    )
-    grayscale: bool = Field(False, description="Shorthand for `input_grayscale` and `target_grayscale`.")
-    input_grayscale: bool = Field(False, description="Read inputs as one channel.")
-    target_grayscale: bool = Field(False, description="Read targets as one channel.")
-    training_tag: str | None = Field(
-        None,
-        min_length=1,
-        description="Name of the folder that holds the class folders, anywhere below `input_path`; null: `input_path` "
-        "holds the class folders.",
-    )
-    testing_tag: str | None = Field(None, min_length=1, description="The same for `test_input_path`.")
-    label_fraction: float = Field(1.0, gt=0, le=1, description="Fraction of each class's training images to use.")
-    max_bad_images: int = Field(
-        0,
-        ge=0,
-        description="Number of unusable images to tolerate, found before or during training; one more ends the run.",
-    )
-    max_image_mpixels: float = Field(
-        DEFAULT_MPIXELS,
-        gt=0,
-        le=MAX_MPIXELS,
-        description="Maximum size of an image in millions of pixels; a larger one is unusable and is not decoded.",
-    )
-    transforms: list[Transform] = Field(
-        default_factory=list, description="Transforms of inputs and targets alike, in order; a mask must be the last."
-    )
-    input_transforms: list[Transform] = Field(
-        default_factory=list, description="Transforms of the inputs only, after `transforms`."
-    )
-    target_transforms: list[Transform] = Field(
-        default_factory=list, description="Transforms of the targets only, after `transforms`."
-    )
+    type: Literal["images"] | None = None
+    """Shorthand for `input_type` and `target_type`."""
+    input_type: Literal["images"] = "images"
+    """Type of the inputs."""
+    target_type: Literal["images", "labels"] | None = None
+    """Type of the targets. labels: the class names are folder names. null: images for `pretrain`, labels for
+    `classify`."""
+    input_path: PathText | None = None
+    """Folder of training images, read with its subfolders, or records; null: no training."""
+    target_path: PathText | None = None
+    """Folder of target images, with the names of the inputs; null: the mask in `transforms` makes the targets from the
+    inputs."""
+    test_input_path: PathText | None = None
+    """Folder of held-out images, records, or a single image file; null: no evaluation."""
+    test_target_path: PathText | None = None
+    """Folder of target images for `test_input_path`; null: made by the mask, or without a mask predictions only and no
+    loss."""
+    test_output_path: PathText | None = None
+    """Folder for the predictions of held-out images (PNG and HDF5); null: none are written."""
+    batch_size: int = Field(64, ge=1)
+    """Training images per step over all ranks; a multiple of the number of ranks."""
+    test_batch_size: int = Field(64, ge=1)
+    """Held-out images per evaluation step over all ranks; a multiple of the number of ranks."""
+    batch_size_per_rank: bool = False
+    """`batch_size` and `test_batch_size` count the images of one rank, so batches grow with the number of ranks."""
+    preload: bool = False
+    """Decode all images once and keep each rank's share in memory, as uint8."""
+    target_is_mask: bool = False
+    """Target images are label maps: one channel of integers, not scaled, resized to the nearest pixel."""
+    grayscale: bool = False
+    """Shorthand for `input_grayscale` and `target_grayscale`."""
+    input_grayscale: bool = False
+    """Read inputs as one channel."""
+    target_grayscale: bool = False
+    """Read targets as one channel."""
+    training_tag: str | None = Field(None, min_length=1)
+    """Name of the folder that holds the class folders, anywhere below `input_path`; null: `input_path` holds the class
+    folders."""
+    testing_tag: str | None = Field(None, min_length=1)
+    """The same for `test_input_path`."""
+    label_fraction: float = Field(1.0, gt=0, le=1)
+    """Fraction of each class's training images to use."""
+    max_bad_images: int = Field(0, ge=0)
+    """Number of unusable images to tolerate, found before or during training; one more ends the run."""
+    max_image_mpixels: float = Field(DEFAULT_MPIXELS, gt=0, le=MAX_MPIXELS)
+    """Maximum size of an image in millions of pixels; a larger one is unusable and is not decoded."""
+    transforms: list[Transform] = Field(default_factory=list)
+    """Transforms of inputs and targets alike, in order; a mask must be the last."""
+    input_transforms: list[Transform] = Field(default_factory=list)
+    """Transforms of the inputs only, after `transforms`."""
+    target_transforms: list[Transform] = Field(default_factory=list)
+    """Transforms of the targets only, after `transforms`."""
 
     @model_validator(mode="after")
     def _check_types(self) -> Data:
@@ -127,86 +100,48 @@ class Data(Section):
 class Model(Section):
     """The built-in network, and which layers are trained."""
 
-    encoder: Literal["resnet50", "tiny"] = Field(
-        "resnet50", description="Encoder. tiny: one block per stage and 1/16 of the filters, for tests."
-    )
-    encoder_output: Literal["before_add", "after_relu"] = Field(
-        "before_add",
-        description="Where the encoder ends: before its last addition (as in rmldnn) or after its last ReLU.",
-    )
-    bottleneck: Literal["channelwise"] | None = Field(
-        None,
-        description="Layer between encoder and decoder. channelwise: the channel-wise fully-connected layer of Context "
-        "Encoders. null: none.",
-    )
-    trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = Field(
-        None,
-        description="Layers to train: a preset, or a list of shell patterns of layer names. null: as the network file "
-        "in `layers` states, or all without one.",
-    )
-    batchnorm_batches: int = Field(
-        16,
-        ge=0,
-        description="Training batches from which batch-norm statistics are recalibrated: of trained layers before each "
-        "evaluation and checkpoint, of frozen layers once after a transfer. 0: use moving averages, or the transferred "
-        "statistics.",
-    )
+    encoder: Literal["resnet50", "tiny"] = "resnet50"
+    """Encoder. tiny: one block per stage and 1/16 of the filters, for tests."""
+    encoder_output: Literal["before_add", "after_relu"] = "before_add"
+    """Where the encoder ends: before its last addition (as in rmldnn) or after its last ReLU."""
+    bottleneck: Literal["channelwise"] | None = None
+    """Layer between encoder and decoder. channelwise: the channel-wise fully-connected layer of Context Encoders. null:
+    none."""
+    trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = None
+    """Layers to train: a preset, or a list of shell patterns of layer names. null: as the network file in `layers`
+    states, or all without one."""
+    batchnorm_batches: int = Field(16, ge=0)
+    """Training batches from which batch-norm statistics are recalibrated: of trained layers before each evaluation and
+    checkpoint, of frozen layers once after a transfer. 0: use moving averages, or the transferred statistics."""
 
 
 class Distributed(Section):
     """How ranks exchange gradients, and when they give up waiting for each other."""
 
-    lr_scaling: Literal["linear", "sqrt"] | None = Field(
-        None,
-        description="With `data.batch_size_per_rank`: multiply learning rates by the number of ranks (linear) or its "
-        "square root (sqrt); null: no scaling.",
-    )
-    lr_warmup_epochs: float = Field(
-        5.0, ge=0, description="With `lr_scaling`: epochs of linear increase to the scaled learning rate."
-    )
-    sync_batchnorm: bool = Field(
-        False, description="Trained batch norms use the statistics of the batch of all ranks (synchronised batch norm)."
-    )
-    gradient_groups: int | None = Field(
-        None,
-        ge=1,
-        description="Number of groups of neighbouring layers whose gradients are reduced together, each as soon as the "
-        "backward pass has computed them; null: each tensor separately, fused up to `fusion_threshold_mb`.",
-    )
-    compression: Literal["fp16"] | None = Field(
-        None,
-        description="fp16: gradients are sent as float16, with dynamic loss scaling; null: they are sent as float32.",
-    )
-    fusion_threshold_mb: int | None = Field(
-        None,
-        ge=0,
-        le=4096,
-        description="Size of Horovod's tensor-fusion buffer in MiB; null: 4 if ranks share cores, otherwise 64.",
-    )
-    cycle_time_ms: float | None = Field(
-        None,
-        gt=0,
-        le=1000,
-        description="Milliseconds between Horovod's reduction cycles; null: 5 if ranks share cores, otherwise 1.",
-    )
-    cache_capacity: int = Field(
-        1024, ge=0, le=2**20, description="Number of entries of Horovod's response cache; 0: no cache."
-    )
-    autotune: bool = Field(
-        False,
-        description="Let Horovod tune fusion and cycle time instead of using `fusion_threshold_mb`, `cycle_time_ms` "
-        "and `cache_capacity`; its log is `autotune.csv` in the run folder.",
-    )
-    timeline: bool = Field(
-        False,
-        description="Write Horovod's timeline to `timeline.json` in the run folder, for chrome://tracing or Perfetto.",
-    )
-    heartbeat_timeout_s: float = Field(
-        30.0, ge=1, le=86400, description="Seconds without a heartbeat from a rank after which all others stop."
-    )
-    stall_timeout_s: int = Field(
-        300,
-        ge=1,
-        le=86400,
-        description="Seconds to wait for a rank that makes no progress before all ranks stop.",
-    )
+    lr_scaling: Literal["linear", "sqrt"] | None = None
+    """With `data.batch_size_per_rank`: multiply learning rates by the number of ranks (linear) or its square root
+    (sqrt); null: no scaling."""
+    lr_warmup_epochs: float = Field(5.0, ge=0)
+    """With `lr_scaling`: epochs of linear increase to the scaled learning rate."""
+    sync_batchnorm: bool = False
+    """Trained batch norms use the statistics of the batch of all ranks (synchronised batch norm)."""
+    gradient_groups: int | None = Field(None, ge=1)
+    """Number of groups of neighbouring layers whose gradients are reduced together, each as soon as the backward pass
+    has computed them; null: each tensor separately, fused up to `fusion_threshold_mb`."""
+    compression: Literal["fp16"] | None = None
+    """fp16: gradients are sent as float16, with dynamic loss scaling; null: they are sent as float32."""
+    fusion_threshold_mb: int | None = Field(None, ge=0, le=4096)
+    """Size of Horovod's tensor-fusion buffer in MiB; null: 4 if ranks share cores, otherwise 64."""
+    cycle_time_ms: float | None = Field(None, gt=0, le=1000)
+    """Milliseconds between Horovod's reduction cycles; null: 5 if ranks share cores, otherwise 1."""
+    cache_capacity: int = Field(1024, ge=0, le=2**20)
+    """Number of entries of Horovod's response cache; 0: no cache."""
+    autotune: bool = False
+    """Let Horovod tune fusion and cycle time instead of using `fusion_threshold_mb`, `cycle_time_ms` and
+    `cache_capacity`; its log is `autotune.csv` in the run folder."""
+    timeline: bool = False
+    """Write Horovod's timeline to `timeline.json` in the run folder, for chrome://tracing or Perfetto."""
+    heartbeat_timeout_s: float = Field(30.0, ge=1, le=86400)
+    """Seconds without a heartbeat from a rank after which all others stop."""
+    stall_timeout_s: int = Field(300, ge=1, le=86400)
+    """Seconds to wait for a rank that makes no progress before all ranks stop."""

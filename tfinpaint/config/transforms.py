@@ -22,21 +22,19 @@ Fill = Literal["black", "mean", "noise"]
 class _Mask(Section):
     """The region that is erased from each image, and what the network receives in its place."""
 
-    fill: Fill = Field(
-        "black",
-        description="Values in the hole: black, the mean colour of the image's visible pixels, or noise uniform in "
-        "[0, 1).",
-    )
+    fill: Fill = "black"
+    """Values in the hole: black, the mean colour of the image's visible pixels, or noise uniform in [0, 1)."""
 
 
 class RandomPatches(_Mask):
     """Squares of one size at random positions, as in rmldnn."""
 
-    number: int | None = Field(None, ge=1, le=MAX_RECTANGLES, description="Number of squares, which may overlap.")
-    size: int = Field(ge=1, description="Side of a square in pixels.")
-    area: float | None = Field(
-        None, gt=0, le=0.75, description="Instead of `number`: fraction of the image up to which squares are added."
-    )
+    number: int | None = Field(None, ge=1, le=MAX_RECTANGLES)
+    """Number of squares, which may overlap."""
+    size: int = Field(ge=1)
+    """Side of a square in pixels."""
+    area: float | None = Field(None, gt=0, le=0.75)
+    """Instead of `number`: fraction of the image up to which squares are added."""
 
     @model_validator(mode="after")
     def _check_limit(self) -> RandomPatches:
@@ -48,25 +46,19 @@ class RandomPatches(_Mask):
 class Center(_Mask):
     """The centre of each image (Context Encoders, section 3.3, central region)."""
 
-    side: float = Field(0.5, gt=0, lt=1, description="Sides of the hole as a fraction of the image's height and width.")
+    side: float = Field(0.5, gt=0, lt=1)
+    """Sides of the hole as a fraction of the image's height and width."""
 
 
 class RandomBlock(_Mask):
     """Rectangles of random size at random positions (Context Encoders, section 3.3, random block)."""
 
-    side: ShareRange = Field(
-        [0.1, 0.3],
-        description="Range of a rectangle's sides, drawn per rectangle, as fractions of the image's height and width.",
-    )
-    number: int | None = Field(
-        None, ge=1, le=MAX_RECTANGLES, description="Instead of `area`: number of rectangles, which may overlap."
-    )
-    area: float | None = Field(
-        None,
-        gt=0,
-        le=0.75,
-        description="Fraction of the image up to which rectangles are added; null: 0.25, unless `number` is given.",
-    )
+    side: ShareRange = Field([0.1, 0.3])
+    """Range of a rectangle's sides, drawn per rectangle, as fractions of the image's height and width."""
+    number: int | None = Field(None, ge=1, le=MAX_RECTANGLES)
+    """Instead of `area`: number of rectangles, which may overlap."""
+    area: float | None = Field(None, gt=0, le=0.75)
+    """Fraction of the image up to which rectangles are added; null: 0.25, unless `number` is given."""
 
     @model_validator(mode="after")
     def _check_limit(self) -> RandomBlock:
@@ -84,9 +76,8 @@ class RandomBlock(_Mask):
 class RandomRegion(_Mask):
     """Free-form shapes, different for each image (Context Encoders, section 3.3, random region)."""
 
-    area: ShareRange = Field(
-        [0.2, 0.3], description="Range of the hole's area, drawn per image, as a fraction of the image."
-    )
+    area: ShareRange = Field([0.2, 0.3])
+    """Range of the hole's area, drawn per image, as a fraction of the image."""
 
     @model_validator(mode="after")
     def _check_area(self) -> RandomRegion:
@@ -97,10 +88,10 @@ class RandomRegion(_Mask):
 class Grid(_Mask):
     """Random cells of a grid (He et al., Masked Autoencoders, arXiv 2111.06377, section 3)."""
 
-    size: int = Field(16, ge=1, description="Side of a cell in pixels, a divisor of the image's height and width.")
-    ratio: float = Field(
-        0.75, gt=0, lt=1, description="Fraction of the cells to erase, the same number of cells in each image."
-    )
+    size: int = Field(16, ge=1)
+    """Side of a cell in pixels, a divisor of the image's height and width."""
+    ratio: float = Field(0.75, gt=0, lt=1)
+    """Fraction of the cells to erase, the same number of cells in each image."""
 
 
 def _check_range(name: str, limits: list[float]) -> None:
@@ -114,12 +105,10 @@ MASKS = ("random_patches", "center", "random_block", "random_region", "grid")
 class Normalize(Section):
     """(value - mean) / std, for all channels or for each."""
 
-    mean: PerChannel = Field(
-        0.0, description="Subtracted from the values, which are in [0, 1]; may be a list with one number per channel."
-    )
-    std: PerChannel = Field(
-        1.0, description="Divisor after the subtraction; may be a list with one number per channel."
-    )
+    mean: PerChannel = 0.0
+    """Subtracted from the values, which are in [0, 1]; may be a list with one number per channel."""
+    std: PerChannel = 1.0
+    """Divisor after the subtraction; may be a list with one number per channel."""
 
     @field_validator("std")
     @classmethod
@@ -138,31 +127,28 @@ ColorCode = Literal[
 class Transform(Section):
     """One step of a list of transforms: a mapping with exactly one key."""
 
-    resize: Size | None = Field(None, description="Resize to [width, height] in pixels; bilinear with anti-aliasing.")
-    center_crop: Size | None = Field(None, description="Crop [width, height] in pixels at the centre.")
-    jitter_crop: Share | None = Field(
-        None,
-        description="C: crop c * S / 2 pixels from each side, S being the image's extent and c uniform in [0, C) "
-        "per side.",
-    )
-    random_horizontal_flip: Share | None = Field(None, description="Probability of a horizontal flip.")
-    random_vertical_flip: Share | None = Field(None, description="Probability of a vertical flip.")
-    random_zoom: Share | None = Field(
-        None,
-        description="C: zoom in about the centre until c * S / 2 pixels are lost on each side, S being the image's "
-        "extent and c uniform in [0, C) per image.",
-    )
-    rotate: float | None = Field(
-        None, description="Rotate clockwise about the centre, in degrees; uncovered pixels become 0."
-    )
-    random_rotate: Annotated[float, Field(ge=0, le=180)] | None = Field(
-        None, description="A: rotate by an angle uniform in [-A, A], in degrees."
-    )
-    convert_color: ColorCode | None = Field(
-        None, description="Colour conversion, as OpenCV names it; all values stay in [0, 1], hue too."
-    )
+    resize: Size | None = None
+    """Resize to [width, height] in pixels; bilinear with anti-aliasing."""
+    center_crop: Size | None = None
+    """Crop [width, height] in pixels at the centre."""
+    jitter_crop: Share | None = None
+    """C: crop c * S / 2 pixels from each side, S being the image's extent and c uniform in [0, C) per side."""
+    random_horizontal_flip: Share | None = None
+    """Probability of a horizontal flip."""
+    random_vertical_flip: Share | None = None
+    """Probability of a vertical flip."""
+    random_zoom: Share | None = None
+    """C: zoom in about the centre until c * S / 2 pixels are lost on each side, S being the image's extent and c
+    uniform in [0, C) per image."""
+    rotate: float | None = None
+    """Rotate clockwise about the centre, in degrees; uncovered pixels become 0."""
+    random_rotate: Annotated[float, Field(ge=0, le=180)] | None = None
+    """A: rotate by an angle uniform in [-A, A], in degrees."""
+    convert_color: ColorCode | None = None
+    """Colour conversion, as OpenCV names it; all values stay in [0, 1], hue too."""
     normalize: Normalize | None = None
-    grayscale: Literal[True] | None = Field(None, description="Convert RGB to one channel (luma).")
+    grayscale: Literal[True] | None = None
+    """Convert RGB to one channel (luma)."""
     random_patches: RandomPatches | None = None
     center: Center | None = None
     random_block: RandomBlock | None = None

@@ -19,7 +19,7 @@ BEGIN, END = "<!-- configuration reference: made by scripts/config_reference.py 
 
 
 def reference() -> str:
-    """Return a Markdown table with a row per key; a section of several keys appears once, a variant with its differences."""
+    """Return a Markdown table with a row per key; a section appears once, a variant of it with its differences."""
     rows = ["| key | values | default | meaning |", "|---|---|---|---|", *_rows(Config, "", set())]
     return "\n".join(rows)
 

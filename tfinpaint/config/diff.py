@@ -9,25 +9,11 @@ from tfinpaint.config.schema import Config
 
 # Keys that a resumed run may change freely: where and when it writes, and what does not affect the results.
 _FREE = (
-    "workdir",
-    "outfile",
-    "output_format",
-    "figures_interval",
-    "checkpoints.save",
-    "checkpoints.interval",
-    "checkpoints.interval_steps",
-    "checkpoints.interval_minutes",
-    "checkpoints.keep",
-    "data.preload",
-    "data.max_bad_images",
-    "data.test_output_path",
-    "distributed.fusion_threshold_mb",
-    "distributed.cycle_time_ms",
-    "distributed.cache_capacity",
-    "distributed.autotune",
-    "distributed.timeline",
-    "distributed.heartbeat_timeout_s",
-    "distributed.stall_timeout_s",
+    *("workdir", "outfile", "output_format", "figures_interval"),
+    *(f"checkpoints.{key}" for key in ("save", "interval", "interval_steps", "interval_minutes", "keep")),
+    *(f"data.{key}" for key in ("preload", "max_bad_images", "test_output_path")),
+    *(f"distributed.{key}" for key in ("fusion_threshold_mb", "cycle_time_ms", "cache_capacity", "autotune")),
+    *(f"distributed.{key}" for key in ("timeline", "heartbeat_timeout_s", "stall_timeout_s")),
 )
 
 

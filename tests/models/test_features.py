@@ -53,7 +53,7 @@ def test_the_distance_by_hand():
     np.testing.assert_allclose(feature_distance(features, restored, originals), [0.0625])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.stress)])
 def test_the_gradient_flows_to_the_restored_images_and_not_to_the_originals(encoder, jit_compile):
     features = build_features(encoder, "conv4_block1_out")
 
@@ -83,7 +83,7 @@ def test_float32_under_mixed_precision():
     np.testing.assert_allclose(distance, squares.mean(axis=(1, 2, 3)), rtol=1e-5)
 
 
-def test_an_unknown_layer_is_refused_with_names_like_it(encoder):
+def test_an_unknown_layer_is_refused_with_similar_names(encoder):
     with pytest.raises(UserError, match=r"no layer 'conv3_block2_out'; the most similar names are conv3_block1_out, "):
         build_features(encoder, "conv3_block2_out")
     with pytest.raises(UserError, match=r"no layer 'conv5_block1_out'"):

@@ -1,4 +1,4 @@
-"""Networks from JSON: the seed's files, both Keras formats, lists of layers, and what is refused."""
+"""Networks from JSON: rmldnn's files, both Keras formats, lists of layers, and what is refused."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ from tfinpaint.models.keras_json.parse import _first_line, read_network
 from tfinpaint.models.layer_names import file_name, keras_name, renaming_note
 from tfinpaint.models.trainable import set_trainable
 
-SEED = SHARED / "data" / "seed"
+RMLDNN = SHARED / "data" / "seed"
 KERNEL = {"filters": 4, "kernel_size": [3, 3], "padding": "same"}
 
 
@@ -55,27 +55,27 @@ def refused(*listed, **config):
     return str(raised.value)
 
 
-# The seed's own files.
+# rmldnn's own files.
 
 
 @pytest.fixture(params=["feature_extract", "classifier"])
-def seed_file(request):
-    path = SEED / f"network_resnet50_{request.param}.json"
+def rmldnn_file(request):
+    path = RMLDNN / f"network_resnet50_{request.param}.json"
     if not path.exists():
         pytest.skip(f"{path.name} is not beside the project")
     return path
 
 
-def test_the_seeds_networks_are_what_the_tutorial_says(seed_file):
-    network = read_network(seed_file)
-    model = build_network(network, seed_file.name)
+def test_rmldnns_networks_are_what_the_tutorial_says(rmldnn_file):
+    network = read_network(rmldnn_file)
+    model = build_network(network, rmldnn_file.name)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     frozen = [each for each in model.layers if each.weights and not each.trainable]
     names = [each.name for each in model.layers]
-    assert names == [each["name"] for each in json.loads(seed_file.read_text())["config"]["layers"]]
+    assert names == [each["name"] for each in json.loads(rmldnn_file.read_text())["config"]["layers"]]
     assert names[:4] == ["input_1", "conv1_pad", "conv1", "bn_conv1"]
     assert "res5c_branch2c" in names
-    if "classifier" in seed_file.name:
+    if "classifier" in rmldnn_file.name:
         assert (model.count_params(), trainable, len(frozen)) == (23_849_864, 23_743_624, 53)
         assert all(isinstance(each, layers.BatchNormalization) for each in frozen)
         assert (names[-1], model.output_shape, output_activation(network)) == ("dense_1", (None, 8), "log_softmax")
@@ -326,7 +326,7 @@ def test_hard_sigmoid_is_that_of_the_keras_that_wrote_the_file(tmp_path):
         assert np.allclose(build_network(read_network(network["layers"]))(values), expected, atol=1e-6)
 
 
-# Names that Keras 3 does not take.
+# Names that Keras 3 does not accept.
 
 NAMES = ["conv1/conv", "conv1>2Fconv", "conv1%2Fconv", "conv1_conv", "a b", "ä", "c:0", "d~1", "/", "e%"]
 
@@ -485,11 +485,11 @@ def test_every_listed_activation_is_one_of_keras():
         ([image(), layer("ReLU", "r", "image", max_value=float("nan"))], "layers: contains a value that JSON cannot represent"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_the_layer(listed, expected):
+def test_what_is_wrong_is_reported_with_the_layer(listed, expected):
     assert expected in refused(*listed)
 
 
-def test_of_a_long_error_the_reason_is_told():
+def test_the_reason_is_taken_from_a_long_error():
     text = "Exception encountered when calling Conv2D.call().\n\n\x1b[1mNegative size\x1b[0m\n\nArguments received"
     assert _first_line(ValueError(text)) == "Negative size"
     assert _first_line(KeyError()) == "KeyError"

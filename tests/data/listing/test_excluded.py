@@ -81,7 +81,7 @@ def test_what_is_no_image_is_counted_by_ending_with_an_example(source, tmp_path,
     assert report.counts == {"a": (2, 1), "odd": (9, 1)}
     expected = (
         "8 files excluded: 2 .csv (@a/1.csv, ...), 2 .heic (HEIC is not supported; convert to JPEG) such as @a/1.heic, "
-        "1 without a suffix (@a/README), 1 .nef (camera raw is not supported; convert to JPEG) such as @a/raw.nef, "
+        "1 without an extension (@a/README), 1 .nef (camera raw is not supported; convert to JPEG) such as @a/raw.nef, "
         "1 .tga (TGA is not supported; convert to JPEG) such as @a/3.tga, 1 .txt (@notes.txt); "
         "4 hidden or system files ignored"
     )
@@ -118,7 +118,7 @@ def test_pipes_links_and_files_that_cannot_be_read_are_no_images_and_are_not_wai
     (source / "a" / "endless").symlink_to("/dev/zero")
     (source / "a" / "gone.x").symlink_to("nowhere")
     line = sources.list_images(source).excluded.summary()
-    assert "2 without a suffix (a/endless, ...)" in line
+    assert "2 without an extension (a/endless, ...)" in line
     assert "1 .x (cannot be read) such as a/gone.x" in line
 
 

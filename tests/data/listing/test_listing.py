@@ -90,7 +90,7 @@ def test_pairs_are_matched_by_name_in_the_inputs_order(tmp_path):
     (tmp_path / "y" / "b" / "001.gif").write_bytes(b"")
     assert pair_by_name(inputs, tmp_path / "y").paths[-1] == "b/001.png"  # the very same name comes first
     (tmp_path / "y" / "b" / "001.png").rename(tmp_path / "y" / "b" / "001.bmp")
-    with pytest.raises(UserError, match=r"(?s)1 names differ only in the suffix:.b/001.bmp and b/001.gif$"):
+    with pytest.raises(UserError, match=r"(?s)1 names differ only in the extension:.b/001.bmp and b/001.gif$"):
         pair_by_name(inputs, tmp_path / "y")
 
 

@@ -28,7 +28,7 @@ _BRANDS = {  # of ISO media files
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     b"crx ": "camera raw",
 }
-_SUFFIXES = {  # of formats whose first bytes are ambiguous; many raw photographs begin as TIFF files
+_BY_EXTENSION = {  # of formats whose first bytes are ambiguous; many raw photographs begin as TIFF files
     **dict.fromkeys((".heic", ".heif"), "HEIC"),
     **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2"), "camera raw"),
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
@@ -73,12 +73,12 @@ def image_format(head: bytes) -> str:
     return "" if _CANON_RAW.match(head) else _find_prefix(_IMAGES, head)
 
 
-def unsupported_format(head: bytes, suffix: str = "") -> str:
+def unsupported_format(head: bytes, extension: str = "") -> str:
     """Return the name of an image format that is not supported, such as "HEIC"; "" for all other files.
 
     Args:
         head: the first HEAD_BYTES bytes.
-        suffix: of the file's name, with its dot, in lower case; "": the first bytes alone decide.
+        extension: of the file's name, with its dot, in lower case; "": the first bytes alone decide.
     """
     if name := _find_prefix(_UNSUPPORTED, head):
         return name
@@ -88,7 +88,7 @@ def unsupported_format(head: bytes, suffix: str = "") -> str:
         return "camera raw"
     if head[128:132] == b"DICM":
         return "DICOM"
-    name, supported = _SUFFIXES.get(suffix, ""), image_format(head)
+    name, supported = _BY_EXTENSION.get(extension, ""), image_format(head)
     return name if not supported or (supported == "TIFF" and name == "camera raw") else ""
 
 

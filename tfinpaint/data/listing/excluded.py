@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tfinpaint.data.images.signatures import image_format, unsupported_format
-from tfinpaint.data.listing.walk import has_image_suffix, printable, suffix_of
+from tfinpaint.data.listing.walk import extension_of, has_image_extension, printable
 from tfinpaint.system.parallel import parallel_map_blocks
 
 MAX_KINDS = 50  # kinds of files that are counted separately
@@ -22,7 +22,7 @@ class ExcludedFiles:
     """The files of a folder that are not used.
 
     Attributes:
-        kinds: (suffix, reason, or "" for what is not an image) -> (count, first file).
+        kinds: (extension, reason, or "" for what is not an image) -> (count, first file).
         hidden: count of hidden files and folders, and of those that operating systems create.
     """
 
@@ -34,7 +34,7 @@ class ExcludedFiles:
 
     def add(self, path: str, reason: str = "", count: int = 1) -> None:
         """Count a file, or several of one kind, of which `path` is the first."""
-        kind = (suffix_of(path), reason)
+        kind = (extension_of(path), reason)
         if kind not in self.kinds and len(self.kinds) >= MAX_KINDS:
             kind = ("others", "")
         before, example = self.kinds.get(kind, (0, path))
@@ -49,8 +49,9 @@ class ExcludedFiles:
     def summary(self) -> str:
         """Return such as "2 files excluded: 1 .txt (notes.txt), 1 .csv (a/b.csv)"; "" where no file is excluded."""
         parts = []
-        for (suffix, reason), (count, example) in sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0])):
-            kind, first = f"{count} {printable(suffix) or 'without a suffix'}", printable(example)
+        ordered = sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0]))
+        for (extension, reason), (count, example) in ordered:
+            kind, first = f"{count} {printable(extension) or 'without an extension'}", printable(example)
             more = ", ..." if count > 1 else ""
             parts.append(f"{kind} ({reason}) such as {first}" if reason else f"{kind} ({first}{more})")
         files = f"{len(self)} file{'s' * (len(self) != 1)} excluded: {', '.join(parts)}" if parts else ""
@@ -65,7 +66,7 @@ class ExcludedFiles:
     def from_json(cls, text: str | bytes) -> ExcludedFiles:
         """Return the files that `to_json` was called with. Raises ValueError or TypeError for any other text."""
         hidden, kinds = json.loads(text)
-        return cls({(suffix, reason): (count, example) for suffix, reason, count, example in kinds}, hidden)
+        return cls({(extension, reason): (count, example) for extension, reason, count, example in kinds}, hidden)
 
 
 def choose_images(
@@ -73,7 +74,7 @@ def choose_images(
 ) -> Iterator[str]:
     """Yield the names of the images, in the given order.
 
-    A file with the suffix of an image is taken for one without opening it; of all others the first bytes decide.
+    A file with the extension of an image counts as one and is not opened; for all others the first bytes decide.
 
     Args:
         read_head: returns the first bytes of a file, called from several threads; raises OSError.
@@ -81,7 +82,7 @@ def choose_images(
     """
     left = iter(names)
     while block := list(islice(left, _BLOCK)):
-        unknown = [name for name in block if not has_image_suffix(name)]
+        unknown = [name for name in block if not has_image_extension(name)]
         found = parallel_map_blocks(lambda name: _exclusion_reason(name, read_head), unknown) if unknown else ()
         reasons = dict(zip(unknown, found, strict=True))
         for name in block:
@@ -98,7 +99,7 @@ def _exclusion_reason(name: str, read_head: Callable[[str], bytes]) -> str | Non
         head = read_head(name)
     except OSError:
         return UNREADABLE
-    if kind := unsupported_format(head, suffix_of(name)):
+    if kind := unsupported_format(head, extension_of(name)):
         return f"{kind} is not supported; convert to JPEG"
     return None if image_format(head) else ""
 

@@ -36,7 +36,7 @@ def list_pairs(
 
 
 def pair_by_name(inputs: Listing, root: Path) -> Listing:
-    """Return for each input the image below `root` with the same path except the suffix, in the inputs' order.
+    """Return for each input the image below `root` with the same path except the extension, in the inputs' order.
 
     An image file as `root` is the target of a single input, whatever its name.
 
@@ -60,12 +60,12 @@ def pair_by_name(inputs: Listing, root: Path) -> Listing:
     if missing:
         raise UserError(_with_names(f"{root}: no image of the same name for {len(missing)} of {inputs.root}", missing))
     if ambiguous:
-        raise UserError(_with_names(f"{root}: {len(ambiguous)} names differ only in the suffix", ambiguous))
+        raise UserError(_with_names(f"{root}: {len(ambiguous)} names differ only in the extension", ambiguous))
     return replace(targets, paths=targets.paths.select(chosen), labels=inputs.labels, classes=inputs.classes)
 
 
 def _find_targets(path: str, targets: Names, near: int) -> Sequence[int]:
-    """Return the place of a path in sorted paths or, if it is not there, of those that differ only in the suffix.
+    """Return the place of a path in sorted paths or, if it is not there, of those that differ only in the extension.
 
     Args:
         near: a guess of the place, which saves time.

@@ -11,25 +11,25 @@ from tfinpaint.errors import UserError
 from tfinpaint.system.activity import report_activity, reporting_activity
 from tfinpaint.system.paths import is_text
 
-# The usual suffixes of the formats that are decoded. Other files are images too if their first bytes say so.
-IMAGE_SUFFIXES = frozenset({
+# The usual extensions of the formats that are decoded. Other files are images too if their first bytes say so.
+IMAGE_EXTENSIONS = frozenset({
     ".apng", ".bmp", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".pjpeg", ".png", ".pnm", ".ppm",
     ".tif", ".tiff", ".webp",
 })  # fmt: skip
 _SYSTEM_FILES = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
 )
-_LONGEST_SUFFIX = 16  # characters, with the dot
+_LONGEST_EXTENSION = 16  # characters, with the dot
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 FolderId = tuple[int, int]  # device and inode: the same for a folder and for all links to it
 
 
-def suffix_of(path: str) -> str:
-    """Return the suffix of a file's name with its dot, in lower case; "" if it has none, or one that is too long."""
+def extension_of(path: str) -> str:
+    """Return the extension of a file's name with its dot, in lower case; "" if it has none, or one that is too long."""
     name = path[path.rfind("/") + 1 :]
     place = name.rfind(".")
-    return name[place:].lower() if place > 0 and len(name) - place <= _LONGEST_SUFFIX else ""
+    return name[place:].lower() if place > 0 and len(name) - place <= _LONGEST_EXTENSION else ""
 
 
 def printable(path: str) -> str:
@@ -37,9 +37,9 @@ def printable(path: str) -> str:
     return _CONTROL_CHARACTERS.sub("?", path)
 
 
-def has_image_suffix(path: str) -> bool:
+def has_image_extension(path: str) -> bool:
     """Return True for the name of an image in a supported format."""
-    return path[path.rfind(".") :].lower() in IMAGE_SUFFIXES
+    return path[path.rfind(".") :].lower() in IMAGE_EXTENSIONS
 
 
 def is_hidden_or_system(name: str) -> bool:

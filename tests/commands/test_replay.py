@@ -1,4 +1,4 @@
-"""A run that meets values that are not finite, and what `replay` says of the batch that it kept."""
+"""A run that meets NaN or Inf saves the batch, and `replay` finds where in the network they first occur."""
 
 from pathlib import Path
 
@@ -57,22 +57,15 @@ def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, tas
     assert lines[0].startswith("epoch 2, step ")
     assert "with the weights of model_checkpoint_1;" in lines[0]
     assert lines[1] == f"inputs: not finite in 1 of 8 images: {white}"
-
-
-def test_a_batch_that_is_finite_with_these_weights_is_said_to_be(images, tmp_path):
-    config = write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1)
-    succeed("pretrain", "--config", config)
-    folder = tmp_path / "run"
-    shape = (2, 32, 32, 3)
+    shape = (2, 32, 32, 3)  # and a batch that is finite with these weights
     arrays = {"inputs": np.zeros(shape, np.float32), "targets": np.zeros(shape, np.float32)}
-    (folder / "nonfinite_batches").mkdir()
     facts = {"images": np.array(["a", "b"]), "where": np.str_("epoch 1, step 2"), "loss": np.float64("nan")}
-    np.savez(folder / "nonfinite_batches" / "x.npz", **arrays, **facts, mask=np.ones((2, 32, 32, 1), np.float32))
-    lines = succeed("replay", "--workdir", folder, "--checkpoint", folder / "model_checkpoints" / "model_checkpoint_1")
-    assert lines.splitlines()[0] == (
-        "epoch 1, step 2: 2 images, with the weights of model_checkpoint_1; the run's loss was nan"
-    )
-    assert lines.splitlines()[-1].startswith("All values are finite with these weights")
+    np.savez(tmp_path / "x.npz", **arrays, **facts, mask=np.ones((2, 32, 32, 1), np.float32))
+    checkpoint = folder / "model_checkpoints" / "model_checkpoint_1"
+    found = succeed("replay", "--workdir", folder, "--batch", tmp_path / "x.npz", "--checkpoint", checkpoint)
+    first, *_, last = found.splitlines()
+    assert first == "epoch 1, step 2: 2 images, with the weights of model_checkpoint_1; the run's loss was nan"
+    assert last.startswith("All values are finite with these weights")
 
 
 def test_other_folders_and_files_are_refused(tmp_path):

@@ -21,7 +21,6 @@ from tfinpaint.storage.atomic import write_bytes
 log = logging.getLogger(__name__)
 
 DPI = 110
-MOST_POINTS = 2000  # of a line; a figure has fewer columns of pixels
 MOST_MARKED = 100  # points of a line with markers, which would hide a line of more points
 MOST_DRAWN = 1e100  # larger values are not drawn, because Matplotlib's arithmetic overflows
 MOST_SHOWN_SIDE = 256  # pixels of an image in a grid, which is drawn with about 180 pixels
@@ -67,10 +66,7 @@ def draw_curve(
     path: Path,
     baselines: Mapping[str, float] | None = None,
 ) -> None:
-    """Draw a metric over the epochs, for training and test.
-
-    With more than MOST_POINTS epochs, the minimum and the maximum of each of MOST_POINTS / 2 stretches are drawn.
-    Values that are not finite leave a gap.
+    """Draw a metric over the epochs, for training and test; values that are not finite leave a gap.
 
     Args:
         records: the records of metrics.jsonl.
@@ -81,10 +77,10 @@ def draw_curve(
     axes = figure.subplots()
     drawn = []
     for phase, line, marker in (("train", "-", "o"), ("test", "--", "s")):
-        epochs, values = _thinned(*metric_series(records, phase, name))
-        if len(epochs):
+        epochs, values = metric_series(records, phase, name)
+        if epochs:
             style = line + marker if len(epochs) <= MOST_MARKED else line
-            axes.plot(epochs, values, style, markersize=3, label=phase)
+            axes.plot(epochs, _drawable(values), style, markersize=3, label=phase)
             drawn += [epochs[0], epochs[-1]]
     for number, (baseline, value) in enumerate((baselines or {}).items()):
         if np.isfinite(value):
@@ -107,20 +103,6 @@ def _drawable(values: Sequence[float]) -> np.ndarray:
     drawable = np.array(values, np.float64)
     drawable[~(np.abs(drawable) < MOST_DRAWN)] = np.nan
     return drawable
-
-
-def _thinned(epochs: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return epochs and values of at most MOST_POINTS points that look the same; NaN for those that are not finite."""
-    x, y = np.asarray(epochs, np.int64), _drawable(values)
-    if len(x) <= MOST_POINTS:
-        return x, y
-    kept = []
-    for stretch in np.array_split(np.arange(len(x)), MOST_POINTS // 2):
-        if np.isfinite(y[stretch]).any():
-            kept += sorted({stretch[np.nanargmin(y[stretch])], stretch[np.nanargmax(y[stretch])]})
-        else:
-            kept.append(stretch[0])
-    return x[kept], y[kept]
 
 
 def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:

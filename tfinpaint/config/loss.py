@@ -14,12 +14,12 @@ ActivationName = Literal["linear", "relu", "tanh", "sigmoid", "hard_sigmoid", "s
 
 
 class Adversarial(Section):
-    """The joint loss of Context Encoders (section 3.2): a discriminator learns to tell restored regions from real."""
+    """The joint loss of Context Encoders (section 3.2): it adds the loss of a discriminator."""
 
     weight: float = Field(0.001, gt=0, lt=1)
     """Weight of the adversarial loss; the reconstruction loss has 1 - weight."""
     optimizer: DiscriminatorOptimizer = DiscriminatorOptimizer()
-    """Optimizer of the discriminator, with the keys of `optimizer`; its defaults that differ follow."""
+    """Optimizer of the discriminator, with the keys of `optimizer`. The defaults that differ are:"""
 
 
 class Perceptual(Section):
@@ -47,15 +47,15 @@ class Loss(Section):
     weight: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=2)
     """NLL: weight of each class, in the order of the class names; null: all 1."""
     target: Literal["patches", "image", "masked"] = "patches"
-    """With a mask, what the output is compared with. patches: the erased regions on a black canvas, all pixels scored
-    (as in rmldnn). image: the whole image. masked: the whole image, erased pixels scored only."""
+    """What the output is compared with if there is a mask. patches: the erased regions on a black canvas; all pixels
+    are scored, as in rmldnn. image: the whole image. masked: the whole image; only the erased pixels are scored."""
     overlap: int = Field(0, ge=0)
-    """Targets image and masked: width in pixels of the border around the hole that is scored with `overlap_weight`."""
+    """With target image or masked: width in pixels of the border of the hole that is scored with `overlap_weight`."""
     overlap_weight: float = Field(10.0, gt=0)
     """Weight of the border pixels; pixels of the hole have 1."""
     normalize_patches: int | None = Field(None, ge=1)
-    """Targets image and masked, with MSE or L1: side in pixels of the cells of the target that are normalised to mean 0
-    and variance 1 each. The output of the network is then linear. null: no normalisation."""
+    """With target image or masked, and MSE or L1: side in pixels of the cells of the target, each of them normalised to
+    mean 0 and variance 1; the network's output is then linear. null: no normalisation."""
     adversarial: Adversarial | None = None
     """Joint loss with a discriminator; null: none."""
     perceptual: Perceptual | None = None

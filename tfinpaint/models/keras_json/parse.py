@@ -87,23 +87,11 @@ def _read_document(path: Path) -> dict[str, Any]:
             "file with model.to_json() of Keras"
         )
     config = document.get("config")
-    if document["class_name"] == "Sequential":
-        config = _chain({"layers": config} if isinstance(config, list) else config)  # a list before Keras 2.2.3
+    if document["class_name"] == "Sequential" and isinstance(config, list):  # before Keras 2.2.3
+        config = {"layers": config}
     if not isinstance(config, dict):
         raise UserError(f"{path}: `config` must be an object that contains `layers`")
     return {**config, "keras2": str(document.get("keras_version", "")).startswith("2.")}
-
-
-def _chain(config: Any) -> Any:
-    """Return the config of a sequential model as a chain of layers that begins with its input."""
-    if not isinstance(config, dict):
-        return None
-    layers, shape = config.get("layers"), config.get("build_input_shape")
-    if isinstance(layers, list) and layers and shape is not None:
-        first = layers[0].get("config") if isinstance(layers[0], dict) else None
-        if not isinstance(first, dict) or all(first.get(key) is None for key in SHAPE_KEYS):
-            layers = [{"class_name": "InputLayer", "config": {"name": "input", "batch_input_shape": shape}}, *layers]
-    return {"name": config.get("name"), "layers": layers}
 
 
 def _refuse_constant(name: str) -> None:

@@ -26,7 +26,8 @@ class AsyncWriter:
     """A writer of checkpoints, one at a time, each in a thread, while training changes the weights."""
 
     def __init__(self, live: TrainingState, make_copy: Callable[[TrainingState], TrainingState]) -> None:
-        """
+        """Prepare to write; nothing is copied before the first `write`.
+
         Args:
             live: the models and optimizers that are trained.
             make_copy: returns other models of the same form, for the thread.

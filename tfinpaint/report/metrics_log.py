@@ -40,7 +40,8 @@ class MetricsLog:
         first_epoch: int = 1,
         records: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """
+        """Begin the log, or continue that of a resumed run.
+
         Args:
             workdir: the run folder.
             outfile: `X.txt` for the text files `X_train.txt` and `X_test.txt`; None for no text files.

@@ -27,12 +27,13 @@ def picture_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 class PredictionsPart:
-    """A writer of one rank's predictions: PNG files, and a part of the HDF5 file that `merge` puts together."""
+    """A writer of one rank's predictions: PNG files, and a part of the HDF5 file that `merge_predictions` puts together."""
 
     def __init__(
         self, folder: Path, rank: int, names: Mapping[str, str], *, classes: bool, channels_first: bool = False
     ) -> None:
-        """
+        """Create the part.
+
         Args:
             folder: the folder of predictions.
             rank: the number of this rank.

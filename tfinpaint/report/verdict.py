@@ -76,7 +76,7 @@ def _compared(pretrained: Sequence[Summary], scratch: Sequence[Summary]) -> str:
     us, them = (f"{share:.3f}{f' ({round(share * images)})' if few else ''}" for share in (ours, theirs))
     of = f"of {images} test images" if images else "of the test images"
     facts = f"{us} {of} are classified correctly, against {them} from scratch, with {_labels(pretrained[0])}."
-    probability = _by_chance(ours, theirs, images)
+    probability = _p_value(ours, theirs, images)
     if ours == theirs:
         sentence = f"Pretraining made no difference: {facts}"
     elif probability > SIGNIFICANCE:
@@ -102,8 +102,8 @@ def _differences(pretrained: Sequence[Summary], scratch: Sequence[Summary]) -> l
     return found
 
 
-def _by_chance(a: float, b: float, images: int) -> float:
-    """Return the two-sided p-value of a difference in accuracy, under equally good classifiers."""
+def _p_value(a: float, b: float, images: int) -> float:
+    """Return the two-sided p-value of a difference in accuracy, if the classifiers are equally good."""
     from scipy.stats import fisher_exact
 
     right = [round(share * images) for share in (a, b)]

@@ -27,7 +27,7 @@ def picture_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 class PredictionsPart:
-    """A writer of one rank's predictions: PNG files, and a part of the HDF5 file that `merge_predictions` puts together."""
+    """A writer of one rank's predictions: PNG files, and a part of the HDF5 file of `merge_predictions`."""
 
     def __init__(
         self, folder: Path, rank: int, names: Mapping[str, str], *, classes: bool, channels_first: bool = False

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tfinpaint.distributed import heartbeat
+from tfinpaint.distributed import heartbeat, peers
 from tfinpaint.distributed.heartbeat import EXIT_PEER_FAILED, Heartbeat, join_heartbeats
 from tfinpaint.system.activity import report_activity
 
@@ -84,8 +84,8 @@ def test_a_rank_that_dies_ends_all_others_by_name(exits, capsys, dead):
     ranks = joined(3)
     ranks[dead].report_task("in epoch 3, step 7")
     others = [rank for number, rank in enumerate(ranks) if number != dead]
-    watching = ranks[1 if dead == 0 else 0]
-    until(lambda: "epoch 3" in watching.where())
+    watching = others if dead == 0 else [ranks[0]]
+    until(lambda: all("epoch 3" in rank.where() for rank in watching))
     ranks[dead]._known.set()  # its thread ends
     ranks[dead]._thread.join(10)
     for peer in ranks[dead]._peers.values():  # what the end of the process does to its connections
@@ -94,7 +94,9 @@ def test_a_rank_that_dies_ends_all_others_by_name(exits, capsys, dead):
     until(lambda: exits == [EXIT_PEER_FAILED] * 2)
     said = capsys.readouterr().err.splitlines()
     for number in {0, 1, 2} - {dead}:
-        expected = f"error: rank {number} stops: rank {dead} ({HOST}) died in epoch 3, step 7, without a word"
+        expected = (
+            f"error: rank {number} stops: rank {dead} ({HOST}) died in epoch 3, step 7 without reporting an error"
+        )
         assert any(line.startswith(expected) for line in said), said
 
 
@@ -116,7 +118,7 @@ def mute(rank, gather):
     if rank == 0:
         return join_heartbeats(0, ["127.0.0.1"], gather, 0.5, 300.0)
     invitation = gather({})[0]
-    connection = heartbeat._connect(rank, **invitation)
+    connection = peers._connect(rank, **invitation)
     gather({"host": "elsewhere", "joined": True})
     return connection
 
@@ -127,9 +129,7 @@ def test_a_silent_rank_is_lost_after_the_timeout(exits, capsys):
     until(lambda: exits == [EXIT_PEER_FAILED])
     assert time.monotonic() - begin >= 0.5
     connection.close()
-    assert (
-        "rank 0 stops: rank 1 (elsewhere) has not been heard of for 0.5 s: it is stopped, or" in capsys.readouterr().err
-    )
+    assert "rank 0 stops: rank 1 (elsewhere) has not responded for 0.5 s: it is stopped, or" in capsys.readouterr().err
 
 
 def test_the_main_thread_that_asks_for_the_cause_ends_the_process_itself(exits, monkeypatch):
@@ -173,7 +173,7 @@ def test_strangers_are_not_let_in(exits):
             return join_heartbeats(0, ["127.0.0.1"], gather, 30.0, 300.0)
         invitation = gather({})[0]
         forged = {**invitation, "token": "0" * 32}
-        strangers = [heartbeat._connect(rank, **forged) for _ in range(2)]
+        strangers = [peers._connect(rank, **forged) for _ in range(2)]
         silent = [socket.create_connection(tuple(invitation["addresses"][0])) for _ in range(30)]
         for words in (
             b"GET / HTTP/1.1\r\n\r\n",
@@ -184,7 +184,7 @@ def test_strangers_are_not_let_in(exits):
         ):
             strangers.append(socket.create_connection(tuple(invitation["addresses"][0])))
             strangers[-1].sendall(words)
-        own = heartbeat._connect(rank, **invitation)
+        own = peers._connect(rank, **invitation)
         gather({"host": "h", "joined": True})
         return own, strangers + silent
 
@@ -194,7 +194,7 @@ def test_strangers_are_not_let_in(exits):
         stranger.settimeout(10)
         with contextlib.suppress(ConnectionResetError):  # closed before everything was read
             assert stranger.recv(1) == b""
-    assert own.recv(100).startswith(b'{"doing": "starting", "progress": 0, "idle_s": ')
+    assert own.recv(100).startswith(b'{"task": "starting", "progress": 0, "idle_s": ')
     assert first.where() == "rank 1 (h) is starting"
 
 
@@ -202,7 +202,7 @@ def test_an_endless_line_ends_the_connection(exits, capsys):
     def act(rank, gather):
         connection = mute(rank, gather)
         if rank:
-            connection.sendall(b"x" * 3 * heartbeat.LONGEST_LINE)
+            connection.sendall(b"x" * 3 * peers.LONGEST_LINE)
         return connection
 
     together(2, act)
@@ -220,7 +220,7 @@ def test_a_rank_that_keeps_the_others_waiting_is_found(exits, capsys, behind):
     until(lambda: exits == [EXIT_PEER_FAILED] * 3)
     said = capsys.readouterr().err
     for number in range(3):
-        cause = f"all wait for rank {behind} ({HOST}), in epoch 1, step 4, reading images, for 1 s"
+        cause = f"all ranks wait for rank {behind} ({HOST}), in epoch 1, step 4, reading images, for 1 s"
         assert f"error: rank {number} stops: {cause}" in said
 
 
@@ -291,7 +291,7 @@ def test_long_reasons_in_any_script_arrive(exits, capsys):
 
 
 def test_a_rank_that_cannot_connect_is_told(exits, caplog, monkeypatch):
-    monkeypatch.setattr(heartbeat, "_connect", lambda rank, **invitation: None)
+    monkeypatch.setattr(peers, "_connect", lambda rank, **invitation: None)
     first, _ = joined(2)
     assert "No heartbeats of rank 1" in caplog.text
     assert first.where() == ""
@@ -310,7 +310,7 @@ def test_in_an_elastic_run_the_heartbeats_break_what_others_wait_in_and_end_only
             rank.report_task("in epoch 1, step 4")
     until(lambda: sorted(broken) == [0, 1])
     assert ranks[0].lost
-    assert ranks[1].cause(0).startswith(f"all wait for rank 2 ({HOST})")  # its main thread goes on
+    assert ranks[1].cause(0).startswith(f"all ranks wait for rank 2 ({HOST})")  # its main thread goes on
     ranks[0].cause(0)
     until(lambda: exits == [EXIT_PEER_FAILED])
     for rank in ranks:

@@ -63,6 +63,6 @@ def test_a_rank_that_hangs_while_it_checks_images_is_found(images, tmp_path):
     done = launch_python("-c", SLOW, hanging, "--config", config, launcher="gloo")
     assert done.returncode != 0
     output = done.stdout + done.stderr
-    assert "all wait for rank 1" in output
+    assert "all ranks wait for rank 1" in output
     assert f"checking the images of {images / 'training'}, for {STALL_SECONDS} s" in output
     assert "tfinpaint/pretrain.py" not in output  # no traceback of ours; the launcher has its own

@@ -34,10 +34,10 @@ END_S = max(HEARTBEAT_TIMEOUT_S, 2 * STALL_TIMEOUT_S) + 20  # from the fault to 
 
 SAID = {  # by the survivors; where all end for the same reason, by whoever is first
     "kill": r"stops: rank {rank} \(\S+\) died in epoch 2",
-    "stop": r"stops: rank {rank} \(\S+\) has not been heard of for .* last seen in epoch 2",
+    "stop": r"stops: rank {rank} \(\S+\) has not responded for .* last seen in epoch 2",
     "exception": r"stops: rank {rank} \(\S+\) failed in epoch 2.*: RuntimeError: injected fault",
     "nan": r"(gradients|loss on the images|weights) of rank {rank} .*not finite",
-    "hang": r"stops: all wait for rank {rank} \(\S+\), in epoch 2",
+    "hang": r"stops: all ranks wait for rank {rank} \(\S+\), in epoch 2",
     "disk": r"(No space left on device|MiB are free)",
 }
 # Launchers that end the others at once may leave them no time to speak.

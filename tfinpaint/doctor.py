@@ -1,225 +1,79 @@
-"""Tell what this machine and installation are, and whether ranks find each other here under every launcher.
+"""Describe this machine and installation, and try whether ranks train together here under every launcher.
 
 usage: python -m tfinpaint.doctor
 
-Exits 0 where one process trains and, if Horovod is installed, several ranks do under every launcher that it was built
-for; otherwise 1, with a remedy for each problem. The lines can be pasted into a bug report.
+Exits with 0 if one process trains and, if Horovod is installed, several ranks do under every launcher that it was built
+for; otherwise with 1, and prints a remedy for each problem. The lines can be pasted into a bug report.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 
-from tfinpaint.cli import command as cli
-from tfinpaint.cli.command import run_command
+from tfinpaint.cli.command import make_parser, run_command
 from tfinpaint.distributed.environment import launched_rank, threads_per_rank, was_launched
 from tfinpaint.errors import UserError
-from tfinpaint.system import installation, startup
+from tfinpaint.system import diagnosis, installation
+from tfinpaint.system.diagnosis import Finding
 from tfinpaint.system.hardware import Machine, read_hardware
-from tfinpaint.system.installation import Imported
-from tfinpaint.system.subprocesses import failure_reason, find_program, run_bounded
-from tfinpaint.version import __version__
-
-CHECK_SECONDS = 180
-MEMORY_PER_RANK = 3 * 2**30  # the demo takes 2.2 GiB, with 32 images of 32 px per rank
 
 _LAUNCHER_VARIABLE = re.compile(r"(OMPI_COMM_WORLD|HOROVOD|PMIX?)_(LOCAL_)?(RANK|SIZE)|SLURM_(PROCID|STEP_NUM_TASKS)")
 
-# Variables by which users tune TensorFlow on purpose; they may change speed and the last digits of numbers.
-_RESPECTED = (
-    *("TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC", "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"),
-    *("XLA_FLAGS", "TF_XLA_FLAGS", "NVIDIA_TF32_OVERRIDE", "TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"),
-    *("CUDA_VISIBLE_DEVICES", "PYTHONPATH"),
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something to mend. Training works in spite of a mere note."""
-
-    what: str
-    remedy: str
-    is_note: bool = False
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way of starting ranks: what a user types before `python -m`, and the command that tries it on loopback."""
-
-    name: str
-    command: tuple[str, ...]
-
-
-def versions(imported: Imported) -> Iterator[tuple[str, str]]:
-    """Labels and values, as those of `facts`."""
-    yield "tfinpaint", __version__
-    yield "Python", f"{platform.python_version()}, {sys.executable}"
-    yield "TensorFlow", installation.version("tensorflow", "tensorflow-cpu") or "missing"
-    yield "Keras", installation.version("keras") or "missing"
-    horovod = installation.version("horovod")
-    parts = [f"{name} {'yes' if built else 'no'}" for name, built in imported.parts.items()]
-    yield "Horovod", ", ".join([horovod or "missing", *parts])
-    if horovod:
-        yield "Horovod's MPI", installation.mpi_of_horovod() or "cannot be told"
-    yield "mpirun", installation.mpirun() or "missing"
-
-
-def facts(here: Machine) -> Iterator[tuple[str, str]]:
-    yield "system", here.system
-    yield "processor", ", ".join([here.processor, *here.features])
-    where, speed = ("in hardware", "faster") if here.computes_in_bfloat16 else ("not in hardware", "slower")
-    yield "bfloat16", f"{where}; mixed_bfloat16 is likely {speed} than float32"
-    limit = "no limit" if here.core_limit is None else f"limited to the time of {here.core_limit:g}"
-    yield "cores", f"{here.cores}; for this process {here.allowed_cores}, {limit}"
-    limit = "no limit" if here.memory_limit is None else f"limited to {_size(here.memory_limit)}"
-    yield "memory", f"{_size(here.memory)}; {limit}; /dev/shm {_size(here.shared_memory)}"
-    gpus = (f"{gpu.name}, {gpu.memory / 1024:.0f} GiB, compute capability {gpu.capability}" for gpu in here.gpus)
-    yield "GPUs", "; ".join(gpus) or "none"
-    yield "launcher", launcher(os.environ)
-    yield "variables", " ".join(f"{name}={os.environ[name]}" for name in _RESPECTED if name in os.environ) or "none"
-    yield "ignored", "; ".join(ignored()) or "none"
-    ranks = sensible_ranks(here)
-    why = "one per GPU" if here.gpus else f"a core and {_size(MEMORY_PER_RANK)} of memory each"
-    yield "ranks here", f"up to {ranks} ({why}); {threads_per_rank(ranks)} thread(s) each where there are {ranks}"
-
-
-def ignored() -> Iterator[str]:
-    """Yield what the user has set for Keras and Matplotlib, which this program does not use."""
-    yield from (f"{name}={value}" for name, value in sorted(startup.overridden.items()))
-    path = startup.user_keras_file()
-    try:
-        values = json.loads(path.read_bytes())
-        ours = json.loads(startup.KERAS_FILE.read_bytes())
-        yield from (f"{key}: {value} in {path}" for key, value in values.items() if ours.get(key, value) != value)
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, AttributeError):  # of any kind: it is not read elsewhere
-        yield f"{path}, which is no Keras configuration"
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
-
 
 def launcher(variables: Mapping[str, str]) -> str:
-    """What the launcher of this process told it."""
-    told = sorted(name for name in variables if _LAUNCHER_VARIABLE.fullmatch(name))
-    return " ".join(f"{name}={variables[name]}" for name in told) or "none"
+    """Return the variables that the launcher of this process has set, or "none"."""
+    found = sorted(name for name in variables if _LAUNCHER_VARIABLE.fullmatch(name))
+    return " ".join(f"{name}={variables[name]}" for name in found) or "none"
 
 
-def sensible_ranks(here: Machine) -> int:
-    """One rank per GPU; without GPUs as many as find a core and memory."""
-    return len(here.gpus) or max(1, min(here.usable_cores, here.usable_memory // MEMORY_PER_RANK))
-
-
-def missing(imported: Imported) -> Iterator[Finding]:
-    """What of the installation keeps training from working."""
-    horovod = installation.version("horovod")
-    if not installation.version("tensorflow", "tensorflow-cpu"):
-        yield Finding("TensorFlow is not installed.", "scripts/setup, or: pip install -e .[cpu] (or .[gpu])")
-    elif imported.gpus is None:
-        yield Finding(f"TensorFlow cannot be imported: {imported.error}", "rm -r .venv, then scripts/setup")
-    elif horovod and not imported.parts:
-        yield Finding(
-            f"Horovod cannot be imported: {imported.error}",
-            "Build it for this TensorFlow: rm -r .venv, then scripts/setup",
-        )
-    elif not horovod:
-        yield Finding("Horovod is not installed: there is one rank only.", "scripts/setup builds it.", is_note=True)
-    if imported.parts.get("MPI") and not find_program("mpirun"):
-        yield Finding(
-            "Horovod was built with MPI, but there is no mpirun on the PATH.",
-            "Put the one it was built with there (source .venv/bin/activate, or the cluster's module).",
-        )
-    name = platform.node()
-    if imported.parts.get("Gloo") and not has_address(name):
-        yield Finding(
-            f"No address is found for this machine's own name, {name}: Gloo crashes on that.",
-            f"Add it to /etc/hosts: 127.0.0.1 {name}",
-        )
-
-
-def has_address(name: str) -> bool:
-    """Whether a host name resolves; asked in a process of its own, for a resolver may take minutes."""
-    question = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
-    return run_bounded([sys.executable, "-c", question, name], installation.QUESTION_SECONDS)[0] == 0
-
-
-def slow(here: Machine, imported: Imported) -> Iterator[Finding]:
-    """What lets training work, but slower than it could."""
-    if here.gpus and imported.gpus == 0:
-        yield Finding("TensorFlow does not see the GPUs.", "Install its GPU build: pip install -e .[gpu]", is_note=True)
-    if len(here.gpus) > 1 and imported.parts.get("NCCL") is False:
-        yield Finding(
-            "Horovod was built without NCCL: gradients go through the processors' memory.",
-            "Build it with HOROVOD_GPU_OPERATIONS=NCCL.", is_note=True,
-        )  # fmt: skip
-
-
-def ways(parts: Mapping[str, bool], ranks: int) -> Iterator[Way]:
-    """One process, and every launcher that Horovod was built for and that is installed."""
-    canary = (sys.executable, "-m", "tfinpaint.canary", "--ranks")
-    yield Way("one process", (*canary, "1"))
-    horovodrun, mpirun = find_program("horovodrun"), find_program("mpirun")
-    has_mpi = parts.get("MPI") and mpirun
-    for option, usable in (("--mpi", has_mpi), ("--gloo", parts.get("Gloo"))):
-        if horovodrun and usable:
-            options = (option, "--network-interfaces", "lo", "-np", str(ranks))
-            yield Way(f"horovodrun {option} -np {ranks}", (horovodrun, *options, *canary, str(ranks)))
-    if mpirun and has_mpi:
-        root = ("--allow-run-as-root",) if os.geteuid() == 0 else ()  # Open MPI refuses root otherwise
-        typed = (*root, "--oversubscribe", "-np", str(ranks))
-        command = (mpirun, *typed, "--mca", "btl_tcp_if_include", "lo", *canary, str(ranks))
-        yield Way(f"mpirun {' '.join(typed)}", command)
-
-
-def failure(way: Way) -> str | None:
-    """Run the canary: why it failed in one line, or None where the ranks train as one."""
-    try:
-        code, output = run_bounded(way.command, CHECK_SECONDS)
-    except OSError as error:
-        return f"cannot be started: {error.strerror}"
-    if code is None:
-        return f"not finished after {CHECK_SECONDS} s, ended"
-    return failure_reason(output) if code else None
+def ranks_here(machine: Machine) -> str:
+    """Return how many ranks are sensible on the machine, and why."""
+    ranks = diagnosis.sensible_ranks(machine)
+    memory = diagnosis.readable_size(diagnosis.MEMORY_PER_RANK)
+    why = "one per GPU" if machine.gpus else f"a core and {memory} of memory each"
+    return f"up to {ranks} ({why}); {threads_per_rank(ranks)} thread(s) each with {ranks}"
 
 
 def diagnose(console: Console, ranks: int) -> bool:
-    """Print all of it, each line as soon as it is known; True where nothing keeps training from working."""
+    """Print the diagnosis, each line as soon as it is known; return True if nothing keeps training from working.
+
+    Args:
+        ranks: how many to try under each launcher.
+    """
 
     def show(label: str, value: str, width: int = 15, style: str = "bold") -> None:
         console.print(f"[{style}]{escape(label):{width}}[/]{escape(value)}", soft_wrap=True)
 
-    here = read_hardware()
-    for label, value in facts(here):
+    machine = read_hardware()
+    for label, value in diagnosis.machine_facts(machine):
         show(label, value)
+    show("launcher", launcher(os.environ))
+    show("ranks here", ranks_here(machine))
     with console.status("importing TensorFlow and Horovod"):
         imported = installation.imported()
-    for label, value in versions(imported):
+    for label, value in diagnosis.installed_versions(imported):
         show(label, value)
-    findings = [*missing(imported), *slow(here, imported)]
-    tried = list(ways(imported.parts, ranks)) if imported.gpus is not None and not was_launched() else []
-    for way in tried:
+    findings = [*diagnosis.find_problems(imported), *diagnosis.find_slowdowns(machine, imported)]
+    can_start = imported.gpus is not None and not was_launched()
+    ways = list(diagnosis.ways_to_start(imported.parts, ranks)) if can_start else []
+    for way in ways:
         begin = time.monotonic()
         with console.status(way.name):
-            why = failure(way)
-        width = max(len(other.name) for other in tried) + 2
+            why = diagnosis.try_way(way)
+        width = max(len(other.name) for other in ways) + 2
         show(way.name, f"{why or 'works'} ({time.monotonic() - begin:.0f} s)", width, "red" if why else "green")
         if why:
-            findings.append(Finding(f"{way.name}: {why}", f"See all that it prints: {shlex.join(way.command)}"))
+            findings.append(Finding(f"{way.name}: {why}", f"See all of its output: {shlex.join(way.command)}"))
     if was_launched():
-        show("ranks", "not tried, as a launcher started this process: run the doctor without one")
+        show("ranks", "not tried, because a launcher started this process: run the doctor without one")
     for finding in findings:
         console.print(f"{'note' if finding.is_note else 'problem':8} {escape(finding.what)}", soft_wrap=True)
         console.print(f"         {escape(finding.remedy)}", soft_wrap=True)
@@ -227,15 +81,16 @@ def diagnose(console: Console, ranks: int) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 if nothing keeps training from working, 1 otherwise, 2 for a wrong option."""
     healthy = True
 
     def command() -> None:
         nonlocal healthy
-        parser = cli.make_parser("doctor")
+        parser = make_parser("doctor")
         parser.add_argument("--ranks", type=int, default=2, help="how many ranks to try (default 2)")
         parsed = parser.parse_args(arguments)
         if parsed.ranks < 2:
-            raise UserError(f"--ranks {parsed.ranks}: two or more, one process is tried anyway")
+            raise UserError(f"--ranks {parsed.ranks}: expected 2 or more; one process is tried in any case")
         if launched_rank() == 0:
             healthy = diagnose(Console(highlight=False), parsed.ranks)
 

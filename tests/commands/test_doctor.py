@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from tfinpaint import doctor
-from tfinpaint.system import installation
+from tfinpaint.system import diagnosis, installation
+from tfinpaint.system.diagnosis import Way, has_address, sensible_ranks, try_way
 from tfinpaint.system.hardware import Gpu, Machine
 from tfinpaint.system.installation import Imported
 
@@ -52,10 +53,12 @@ def diagnose(monkeypatch):
             installation, "mpirun", lambda: "mpirun (Open MPI) 5.0.11, /venv/bin/mpirun" if mpirun else None
         )
         monkeypatch.setattr(
-            doctor, "find_program", lambda program: f"/bin/{program}" if mpirun or program != "mpirun" else None
+            diagnosis, "find_program", lambda program: f"/bin/{program}" if mpirun or program != "mpirun" else None
         )
-        monkeypatch.setattr(doctor, "has_address", lambda name: address)
-        monkeypatch.setattr(doctor, "failure", lambda way: next((says[key] for key in says if key in way.name), None))
+        monkeypatch.setattr(diagnosis, "has_address", lambda name: address)
+        monkeypatch.setattr(
+            diagnosis, "try_way", lambda way: next((says[key] for key in says if key in way.name), None)
+        )
         output = io.StringIO()
         healthy = doctor.diagnose(Console(file=output, highlight=False), 2)
         return healthy, output.getvalue()
@@ -131,7 +134,7 @@ def test_horovod_with_mpi_wants_an_mpirun(diagnose):
 
 
 def test_gloo_wants_the_machines_own_name_to_resolve(diagnose, monkeypatch):
-    monkeypatch.setattr(doctor.platform, "node", lambda: "e5d901840d35")
+    monkeypatch.setattr(diagnosis.platform, "node", lambda: "e5d901840d35")
     healthy, output = diagnose(address=False)
     assert not healthy
     assert "         Add it to /etc/hosts: 127.0.0.1 e5d901840d35\n" in output
@@ -141,7 +144,7 @@ def test_gloo_wants_the_machines_own_name_to_resolve(diagnose, monkeypatch):
 
 @pytest.mark.parametrize(("name", "found"), [("localhost", True), ("127.0.0.1", True), ("no..such..name", False)])
 def test_a_host_name_has_an_address_or_not(name, found):
-    assert doctor.has_address(name) is found
+    assert has_address(name) is found
 
 
 def test_only_what_horovod_was_built_for_is_tried(diagnose):
@@ -157,7 +160,7 @@ def test_under_a_launcher_no_ranks_are_started(diagnose, monkeypatch):
     assert healthy
     assert tried(output) == []
     assert "launcher       OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=4\n" in output
-    assert "not tried, as a launcher started this process" in output
+    assert "not tried, because a launcher started this process" in output
 
 
 def test_what_makes_training_slow_is_a_note(diagnose):
@@ -181,18 +184,18 @@ def test_what_makes_training_slow_is_a_note(diagnose):
     ],
 )
 def test_ranks_need_a_core_and_memory_or_a_gpu(changes, ranks):
-    assert doctor.sensible_ranks(changed(HERE, **changes)) == ranks
+    assert sensible_ranks(changed(HERE, **changes)) == ranks
 
 
 def test_a_way_that_fails_or_hangs_is_told_in_a_line(monkeypatch):
-    def way(code: str) -> doctor.Way:
-        return doctor.Way("way", (sys.executable, "-c", code))
+    def way(code: str) -> Way:
+        return Way("way", (sys.executable, "-c", code))
 
-    assert doctor.failure(way("print('error: but all is well')")) is None
-    assert doctor.failure(way("import sys; sys.exit('rank 1: error: gone')")) == "rank 1: error: gone"
-    assert doctor.failure(doctor.Way("way", ("/no/such/launcher",))) == "cannot be started: No such file or directory"
-    monkeypatch.setattr(doctor, "CHECK_SECONDS", 0.2)
-    assert doctor.failure(way("import time; time.sleep(600)")) == "not finished after 0.2 s, ended"
+    assert try_way(way("print('error: but all is well')")) is None
+    assert try_way(way("import sys; sys.exit('rank 1: error: gone')")) == "rank 1: error: gone"
+    assert try_way(Way("way", ("/no/such/launcher",))) == "cannot be started: No such file or directory"
+    monkeypatch.setattr(diagnosis, "CHECK_SECONDS", 0.2)
+    assert try_way(way("import time; time.sleep(600)")) == "not finished after 0.2 s, ended"
 
 
 @pytest.mark.parametrize(("healthy", "code"), [(True, 0), (False, 1)])
@@ -203,7 +206,7 @@ def test_exit_code(monkeypatch, healthy, code):
 
 def test_one_rank_is_refused(capsys):
     assert doctor.main(["--ranks", "1"]) == 2
-    assert "error: --ranks 1: two or more" in capsys.readouterr().err
+    assert "error: --ranks 1: expected 2 or more" in capsys.readouterr().err
 
 
 def hidden(*packages: str) -> str:

@@ -10,9 +10,10 @@ import keras
 import pytest
 from conftest import ROOT, outcome, write_images, write_small
 
-from tfinpaint import classify, doctor
+from tfinpaint import classify
 from tfinpaint.errors import UserError
 from tfinpaint.system import startup
+from tfinpaint.system.diagnosis import ignored_settings
 
 HOSTILE_KERAS = {"floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"}
 
@@ -111,14 +112,14 @@ def test_the_doctor_names_what_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "overridden", {"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)})
     path = tmp_path / "keras.json"
     variables = ["KERAS_BACKEND=jax", f"KERAS_HOME={tmp_path}"]
-    assert list(doctor.ignored()) == variables
+    assert list(ignored_settings()) == variables
     path.write_text(json.dumps(HOSTILE_KERAS | {"floatx": "float32"}))
-    assert list(doctor.ignored())[2:] == [
+    assert list(ignored_settings())[2:] == [
         f"epsilon: 0.1 in {path}", f"backend: jax in {path}", f"image_data_format: channels_first in {path}",
     ]  # fmt: skip
     for contents in ("{", "[]", "\x00"):
         path.write_text(contents)
-        assert list(doctor.ignored())[2:] == [f"{path}, which is no Keras configuration"]
+        assert list(ignored_settings())[2:] == [f"{path}, which is not a Keras configuration"]
 
 
 @pytest.mark.parametrize("command", ["tfinpaint", "tfinpaint.doctor", "tfinpaint.pretrain"])

@@ -1,34 +1,22 @@
-"""Describe the machine and the installation, name what keeps training from working, and try each way of starting ranks."""
+"""Describe this machine and installation, find what keeps training from working, and try each way of starting ranks."""
 
 from __future__ import annotations
+
 import json
 import os
 import platform
-import re
-import shlex
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from rich.console import Console
-from rich.markup import escape
-from tfinpaint.cli import command as cli
-from tfinpaint.cli.command import run_command
-from tfinpaint.distributed.environment import launched_rank, threads_per_rank, was_launched
-from tfinpaint.errors import UserError
+
 from tfinpaint.system import installation, startup
-from tfinpaint.system.hardware import Machine, read_hardware
+from tfinpaint.system.hardware import Machine
 from tfinpaint.system.installation import Imported
 from tfinpaint.system.subprocesses import failure_reason, find_program, run_bounded
 from tfinpaint.version import __version__
-from tfinpaint.doctor import launcher
-
 
 CHECK_SECONDS = 180
-
-
 MEMORY_PER_RANK = 3 * 2**30  # the demo takes 2.2 GiB, with 32 images of 32 px per rank
-
 
 # Variables by which users tune TensorFlow on purpose; they may change speed and the last digits of numbers.
 _TUNING_VARIABLES = (
@@ -40,7 +28,7 @@ _TUNING_VARIABLES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to mend. Training works in spite of a mere note."""
+    """Something to repair. Training works in spite of a mere note."""
 
     what: str
     remedy: str
@@ -49,14 +37,36 @@ class Finding:
 
 @dataclass(frozen=True)
 class Way:
-    """A way of starting ranks: what a user types before `python -m`, and the command that tries it on loopback."""
+    """A way to start ranks.
+
+    Attributes:
+        name: what a user types before `python -m`.
+        command: the command that tries it, over the loopback interface.
+    """
 
     name: str
     command: tuple[str, ...]
 
 
+def machine_facts(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Yield (label, value) for each fact about the machine."""
+    yield "system", machine.system
+    yield "processor", ", ".join([machine.processor, *machine.features])
+    where, speed = ("in hardware", "faster") if machine.computes_in_bfloat16 else ("not in hardware", "slower")
+    yield "bfloat16", f"{where}; mixed_bfloat16 is likely {speed} than float32"
+    limit = "no limit" if machine.core_limit is None else f"limited to the time of {machine.core_limit:g}"
+    yield "cores", f"{machine.cores}; for this process {machine.allowed_cores}, {limit}"
+    limit = "no limit" if machine.memory_limit is None else f"limited to {readable_size(machine.memory_limit)}"
+    yield "memory", f"{readable_size(machine.memory)}; {limit}; /dev/shm {readable_size(machine.shared_memory)}"
+    gpus = (f"{gpu.name}, {gpu.memory / 1024:.0f} GiB, compute capability {gpu.capability}" for gpu in machine.gpus)
+    yield "GPUs", "; ".join(gpus) or "none"
+    tuned = (f"{name}={os.environ[name]}" for name in _TUNING_VARIABLES if name in os.environ)
+    yield "variables", " ".join(tuned) or "none"
+    yield "ignored", "; ".join(ignored_settings()) or "none"
+
+
 def installed_versions(imported: Imported) -> Iterator[tuple[str, str]]:
-    """Labels and values, as those of `facts`."""
+    """Yield (label, value) for each package and program that training needs."""
     yield "tfinpaint", __version__
     yield "Python", f"{platform.python_version()}, {sys.executable}"
     yield "TensorFlow", installation.version("tensorflow", "tensorflow-cpu") or "missing"
@@ -65,31 +75,12 @@ def installed_versions(imported: Imported) -> Iterator[tuple[str, str]]:
     parts = [f"{name} {'yes' if built else 'no'}" for name, built in imported.parts.items()]
     yield "Horovod", ", ".join([horovod or "missing", *parts])
     if horovod:
-        yield "Horovod's MPI", installation.mpi_of_horovod() or "cannot be told"
+        yield "Horovod's MPI", installation.mpi_of_horovod() or "unknown"
     yield "mpirun", installation.mpirun() or "missing"
 
 
-def machine_facts(here: Machine) -> Iterator[tuple[str, str]]:
-    yield "system", here.system
-    yield "processor", ", ".join([here.processor, *here.features])
-    where, speed = ("in hardware", "faster") if here.computes_in_bfloat16 else ("not in hardware", "slower")
-    yield "bfloat16", f"{where}; mixed_bfloat16 is likely {speed} than float32"
-    limit = "no limit" if here.core_limit is None else f"limited to the time of {here.core_limit:g}"
-    yield "cores", f"{here.cores}; for this process {here.allowed_cores}, {limit}"
-    limit = "no limit" if here.memory_limit is None else f"limited to {readable_size(here.memory_limit)}"
-    yield "memory", f"{readable_size(here.memory)}; {limit}; /dev/shm {readable_size(here.shared_memory)}"
-    gpus = (f"{gpu.name}, {gpu.memory / 1024:.0f} GiB, compute capability {gpu.capability}" for gpu in here.gpus)
-    yield "GPUs", "; ".join(gpus) or "none"
-    yield "launcher", launcher(os.environ)
-    yield "variables", " ".join(f"{name}={os.environ[name]}" for name in _TUNING_VARIABLES if name in os.environ) or "none"
-    yield "ignored", "; ".join(ignored_settings()) or "none"
-    ranks = sensible_ranks(here)
-    why = "one per GPU" if here.gpus else f"a core and {readable_size(MEMORY_PER_RANK)} of memory each"
-    yield "ranks here", f"up to {ranks} ({why}); {threads_per_rank(ranks)} thread(s) each where there are {ranks}"
-
-
 def ignored_settings() -> Iterator[str]:
-    """Yield what the user has set for Keras and Matplotlib, which this program does not use."""
+    """Yield the user's settings for Keras and Matplotlib that this program does not use."""
     yield from (f"{name}={value}" for name, value in sorted(startup.overridden.items()))
     path = startup.user_keras_file()
     try:
@@ -98,21 +89,22 @@ def ignored_settings() -> Iterator[str]:
         yield from (f"{key}: {value} in {path}" for key, value in values.items() if ours.get(key, value) != value)
     except FileNotFoundError:
         return
-    except (OSError, ValueError, AttributeError):  # of any kind: it is not read elsewhere
-        yield f"{path}, which is no Keras configuration"
+    except (OSError, ValueError, AttributeError):
+        yield f"{path}, which is not a Keras configuration"
 
 
 def readable_size(size: int) -> str:
+    """Return a number of bytes in GiB or MiB, such as "31.2 GiB"."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def sensible_ranks(here: Machine) -> int:
-    """One rank per GPU; without GPUs as many as find a core and memory."""
-    return len(here.gpus) or max(1, min(here.usable_cores, here.usable_memory // MEMORY_PER_RANK))
+def sensible_ranks(machine: Machine) -> int:
+    """Return one rank per GPU, or without GPUs as many as have a core and enough memory each."""
+    return len(machine.gpus) or max(1, min(machine.usable_cores, machine.usable_memory // MEMORY_PER_RANK))
 
 
 def find_problems(imported: Imported) -> Iterator[Finding]:
-    """What of the installation keeps training from working."""
+    """Yield what in the installation keeps training from working."""
     horovod = installation.version("horovod")
     if not installation.version("tensorflow", "tensorflow-cpu"):
         yield Finding("TensorFlow is not installed.", "scripts/setup, or: pip install -e .[cpu] (or .[gpu])")
@@ -133,22 +125,22 @@ def find_problems(imported: Imported) -> Iterator[Finding]:
     name = platform.node()
     if imported.parts.get("Gloo") and not has_address(name):
         yield Finding(
-            f"No address is found for this machine's own name, {name}: Gloo crashes on that.",
+            f"This machine's own name, {name}, has no address, and Gloo crashes without one.",
             f"Add it to /etc/hosts: 127.0.0.1 {name}",
         )
 
 
 def has_address(name: str) -> bool:
-    """Whether a host name resolves; asked in a process of its own, for a resolver may take minutes."""
+    """Return True if a host name resolves; a process of its own asks, because a resolver may take minutes."""
     question = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
     return run_bounded([sys.executable, "-c", question, name], installation.QUESTION_SECONDS)[0] == 0
 
 
-def find_slowdowns(here: Machine, imported: Imported) -> Iterator[Finding]:
-    """What lets training work, but slower than it could."""
-    if here.gpus and imported.gpus == 0:
+def find_slowdowns(machine: Machine, imported: Imported) -> Iterator[Finding]:
+    """Yield what makes training slower than it could be."""
+    if machine.gpus and imported.gpus == 0:
         yield Finding("TensorFlow does not see the GPUs.", "Install its GPU build: pip install -e .[gpu]", is_note=True)
-    if len(here.gpus) > 1 and imported.parts.get("NCCL") is False:
+    if len(machine.gpus) > 1 and imported.parts.get("NCCL") is False:
         yield Finding(
             "Horovod was built without NCCL: gradients go through the processors' memory.",
             "Build it with HOROVOD_GPU_OPERATIONS=NCCL.", is_note=True,
@@ -156,7 +148,11 @@ def find_slowdowns(here: Machine, imported: Imported) -> Iterator[Finding]:
 
 
 def ways_to_start(parts: Mapping[str, bool], ranks: int) -> Iterator[Way]:
-    """One process, and every launcher that Horovod was built for and that is installed."""
+    """Yield one process, and every launcher that Horovod was built for and that is installed.
+
+    Args:
+        parts: whether Horovod was built with `MPI` and `Gloo`.
+    """
     canary = (sys.executable, "-m", "tfinpaint.canary", "--ranks")
     yield Way("one process", (*canary, "1"))
     horovodrun, mpirun = find_program("horovodrun"), find_program("mpirun")
@@ -173,7 +169,7 @@ def ways_to_start(parts: Mapping[str, bool], ranks: int) -> Iterator[Way]:
 
 
 def try_way(way: Way) -> str | None:
-    """Run the canary: why it failed in one line, or None where the ranks train as one."""
+    """Run the canary; return why it failed in one line, or None if the ranks train as one."""
     try:
         code, output = run_bounded(way.command, CHECK_SECONDS)
     except OSError as error:

@@ -94,7 +94,7 @@ def test_ranks_that_do_not_come_are_not_waited_for_for_ever(launcher, monkeypatc
     wait_for_all_ranks()
     assert len(launcher.asked) == 1
     assert [rendezvous.os.environ[name] for name in rendezvous._PLACE] == ["0", "1", "0", "1", "0", "1"]
-    assert "Not all of 2 ranks have come" in caplog.text
+    assert "Not all of 2 ranks have joined" in caplog.text
     assert launcher.forgotten == ["/arrived/1"]  # or one that comes late would start with this one alone
 
 

@@ -125,7 +125,7 @@ def test_the_body_runs_again_and_goes_on_only_with_what_this_run_has_saved(optio
     assert seen == [(False, True), (False, True), (True, False)]
     assert "HOROVOD_TIMELINE" not in environments[1]
     assert (environments[2]["HOROVOD_CYCLE_TIME"], environments[2]["HOROVOD_RANK"]) == ("7", "0")
-    assert json.loads(environments[2][elastic.HISTORY])["happened"] == "Hosts have come or gone"
+    assert json.loads(environments[2][elastic.HISTORY])["happened"] == "Hosts were added or removed"
 
 
 def test_a_run_gives_up_where_it_gets_no_further(options, launcher):
@@ -144,14 +144,14 @@ def test_a_run_gives_up_where_it_gets_no_further(options, launcher):
 
 def test_a_process_without_a_place_ends_in_peace(options, launcher, monkeypatch, capsys):
     def dismiss():
-        raise rendezvous.DismissedError("The run goes on without this process")
+        raise rendezvous.DismissedError("The run continues without this process")
 
     def body(given, world):
         raise HostsChangedError
 
     monkeypatch.setattr(rendezvous, "ask_for_place", dismiss)
     assert launcher(body, options) == [{}]
-    assert "The run goes on without this process" in capsys.readouterr().out
+    assert "The run continues without this process" in capsys.readouterr().out
 
 
 def test_a_rank_that_joins_later_takes_the_history_of_the_others(options):
@@ -254,7 +254,7 @@ def test_broken_collectives_are_told_from_errors(monkeypatch):
     assert loss_to_survive(ValueError("Horovod has not been initialized; use hvd.init().")) == "rank 1 died"
     assert loss_to_survive(ValueError("Horovod")) is None
     assert loss_to_survive(UserError("Horovod cannot be imported")) is None
-    assert loss_to_survive(HostsChangedError()) == "Hosts have come or gone"
+    assert loss_to_survive(HostsChangedError()) == "Hosts were added or removed"
     lost.final = True
     assert loss_to_survive(RankLostError()) is None
     monkeypatch.setattr(failures, "_heartbeat", None)

@@ -1,4 +1,4 @@
-"""How a rank learns that another has failed, and how it tells the others that it fails itself."""
+"""Learn that another rank has failed, and tell the other ranks that this one fails."""
 
 from __future__ import annotations
 
@@ -7,83 +7,91 @@ import threading
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.heartbeat import Heartbeat
 
-BROKEN_SECONDS = 5.0  # within which the cause of a broken collective is known, if another rank's death is the cause
+BROKEN_SECONDS = 5.0  # within which the death of another rank is known, if it has broken a collective
 
 
 class RankLostError(Exception):
-    """Another rank has died or failed: this one's collectives are broken, or would never end."""
+    """Another rank has died or failed, so that this one's collectives are broken or would never end."""
 
 
 class HostsChangedError(Exception):
-    """Raised by all ranks of an elastic run at the same place, where nothing is lost if they start again."""
+    """Raised by all ranks of an elastic run at the same step, where nothing is lost if they start again."""
 
 
-hosts_changed = threading.Event()  # set on rank 0 once the launcher of an elastic run tells of a change
+hosts_changed = threading.Event()  # set on rank 0 once the launcher of an elastic run reports a change
 
 _heartbeat: Heartbeat | None = None  # the heartbeat of this process, once it has joined others
 
 
 def use_heartbeat(heartbeat: Heartbeat) -> None:
-    """Make a heartbeat that of this process: from now on the other ranks learn what happens to it."""
+    """Set the heartbeat of this process, by which the other ranks learn what happens to it."""
     global _heartbeat
     _heartbeat = heartbeat
 
 
 def current_heartbeat() -> Heartbeat | None:
-    """Return the heartbeat of this process; None where it has joined no other ranks."""
+    """Return the heartbeat of this process, or None if it has joined no other ranks."""
     return _heartbeat
 
 
 def report_task(task: str) -> None:
-    """Say what this rank does, such as "in epoch 1, step 3"; the other ranks report it should this one die."""
+    """Set what this rank does, such as "in epoch 1, step 3"; the other ranks report it if this one dies.
+
+    Raises:
+        RankLostError: another rank of an elastic run is lost.
+    """
     if _heartbeat:
         _heartbeat.report_task(task)
         raise_if_rank_lost()
 
 
 def wait_for_ranks() -> None:
-    """Come to a collective: wait until all ranks have, so that one that does not is found."""
+    """Wait, before a collective, until all ranks have reached it, so that a rank that does not is found.
+
+    Raises:
+        RankLostError: another rank of an elastic run is lost.
+    """
     if _heartbeat:
         _heartbeat.wait_for_ranks()
         raise_if_rank_lost()
 
 
 def raise_if_rank_lost() -> None:
-    """In an elastic run no other thread ends this process when a rank is lost: do not go on to what cannot end."""
+    """Raise RankLostError if a rank of an elastic run is lost: there the heartbeat thread does not end this process."""
     if _heartbeat and _heartbeat.lost and rendezvous.is_elastic():
         raise RankLostError
 
 
 def tell_failure(reason: str, *, final: bool = False) -> None:
-    """Let the other ranks know that this one ends, and why; they end too.
+    """Tell the other ranks that this one ends, and why; they end as well.
 
     Args:
-        final: those of an elastic run as well, since without this rank the same would happen to them.
+        final: True if an elastic run should end as well, because the same would happen to the other ranks.
     """
     if _heartbeat:
         _heartbeat.fail(reason, final=final)
 
 
 def failure_elsewhere(error: BaseException) -> str | None:
-    """Why a collective broke, where that is what the error says; None for any other error.
+    """Return why a collective broke if the error is of that kind, or None for any other error.
 
-    When a rank dies, the others' reductions fail with words about connections; what they mean is known a moment later.
+    When a rank dies, the reductions of the others fail with messages about connections; the cause is known soon after.
     """
     if _heartbeat is None or not _is_of_horovod(error):
         return None
     where = _heartbeat.where()
     if cause := _heartbeat.cause(BROKEN_SECONDS):
         return cause
-    words = next((line for line in str(error).splitlines() if "horovod" in line.lower()), type(error).__name__)
-    reason = f"a reduction over the ranks failed: {words.strip()}; {where}"
+    message = next((line for line in str(error).splitlines() if "horovod" in line.lower()), type(error).__name__)
+    reason = f"a reduction over the ranks failed: {message.strip()}; {where}"
     _heartbeat.fail(reason)
     return reason
 
 
 def loss_to_survive(error: BaseException) -> str | None:
-    """What has happened, where an elastic run goes on after this error; None where it should end."""
+    """Return what has happened if an elastic run continues after this error, or None if it should end."""
     if isinstance(error, HostsChangedError):
-        return "Hosts have come or gone"
+        return "Hosts were added or removed"
     if _heartbeat is None:
         return "A rank was lost while the ranks joined" if _is_of_horovod(error) else None
     cause = failure_elsewhere(error)

@@ -32,21 +32,20 @@ log = logging.getLogger(__name__)
 
 
 def join_ranks(settings: Distributed, folder: Path | None = None) -> World:
-    """Join the ranks that the launcher started; divide this host's cores and GPUs among its ranks.
+    """Join the ranks that the launcher has started; divide this host's cores and GPUs among its ranks.
 
-    Settings that the user has already made in the environment are left alone. Call it once, before TensorFlow runs
-    anything.
+    Settings that the user has made in the environment stay as they are. Call it once, before TensorFlow runs anything.
 
     Args:
-        folder: where rank 0 writes what `timeline` and `autotune` ask for.
+        folder: where rank 0 writes the files of `timeline` and `autotune`.
 
     Raises:
-        UserError: a launcher started several processes but Horovod cannot be imported, or does not see them all.
-        rendezvous.DismissedError: the launcher of an elastic run has no need of this process.
+        UserError: a launcher has started several processes but Horovod cannot be imported, or does not join them all.
+        rendezvous.DismissedError: the launcher of an elastic run does not need this process.
     """
     startup.settle_imported_keras()
     elastic = rendezvous.is_elastic()
-    if elastic:  # early: the launcher tells of a change once, and only those who listen
+    if elastic:  # early: the launcher reports a change only once, to processes that listen
         _listen_for_changes()
     size = launched_size()
     local_size = launched_local_size()
@@ -83,7 +82,7 @@ _shutting_down = threading.Lock()
 
 
 def _shut_down() -> None:
-    """End Horovod here, and with it what this and the other ranks wait for in it. Any thread may call this."""
+    """End Horovod in this process, which interrupts all collectives that wait for it. Any thread may call this."""
     import horovod.tensorflow as hvd
 
     with _shutting_down:
@@ -91,7 +90,7 @@ def _shut_down() -> None:
 
 
 def _listen_for_changes() -> None:
-    """Have the launcher of an elastic run tell this process of hosts that come or go; it tells rank 0 alone."""
+    """Have the launcher of an elastic run report to rank 0 when hosts are added or removed."""
     from horovod.runner.elastic.worker import WorkerNotificationManager
 
     class Listener:
@@ -104,38 +103,38 @@ def _listen_for_changes() -> None:
 
 
 def _horovod_environment(settings: Distributed, folder: Path | None, *, crowded: bool) -> dict[str, str]:
-    """The settings by the names under which Horovod and Open MPI read them when they start.
+    """Return the settings as environment variables, which Horovod and Open MPI read when they start.
 
     Args:
-        crowded: ranks share the cores of a host, so that what one of them burns is missing in another.
+        crowded: True if ranks share the cores of a host, so that a rank that waits busily slows down another.
     """
     found = {
-        # Its own check comes second: the heartbeats know more, and end the ranks where it only says so.
+        # The heartbeats come first: they know more, and they end the ranks.
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(max(2 * settings.stall_timeout_s, 120)),
     }
-    if not settings.autotune:  # it leaves alone what is set
-        # A large tensor that travels alone is not copied: where cores are short, worth more than fewer messages.
+    if not settings.autotune:  # autotuning changes only what is not set
+        # A large tensor that travels alone is not copied, which matters more than fewer messages if cores are scarce.
         fusion_mb = (4 if crowded else 64) if settings.fusion_threshold_mb is None else settings.fusion_threshold_mb
         found |= {
             "HOROVOD_FUSION_THRESHOLD": str(fusion_mb * 2**20),
             "HOROVOD_CYCLE_TIME": f"{settings.cycle_time_ms or (5 if crowded else 1):g}",
             "HOROVOD_CACHE_CAPACITY": str(settings.cache_capacity),
         }
-    if crowded:  # a rank that waits must not spin on the core that another rank computes on
+    if crowded:  # a waiting rank must not spin on the core on which another computes
         found["OMPI_MCA_mpi_yield_when_idle"] = "1"
     if settings.autotune:
         found["HOROVOD_AUTOTUNE"] = "1"
     files = {"HOROVOD_TIMELINE": TIMELINE} if settings.timeline else {}
     files |= {"HOROVOD_AUTOTUNE_LOG": AUTOTUNE_LOG} if settings.autotune else {}
     if folder:
-        # Every rank has to be told of a timeline, for which ranks exchange longer messages; rank 0 alone writes it.
+        # Every rank needs the setting of a timeline, for which ranks exchange longer messages; only rank 0 writes it.
         first = launched_rank() == 0
         found |= {name: str(_unused_path(folder, file)) if first else os.devnull for name, file in files.items()}
     return found
 
 
 def _unused_path(folder: Path, name: str) -> Path:
-    """A file of this name, numbered where there is one: Horovod writes over files, and makes no folders."""
+    """Return a path that does not exist yet, numbered if necessary: Horovod overwrites files and creates no folders."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,7 +147,7 @@ def _unused_path(folder: Path, name: str) -> Path:
 
 
 def _describe_ranks(world: World, hvd: Any, names: Sequence[str]) -> str:
-    """How the ranks work together, with what is in force whoever has set it."""
+    """Return a line that says how the ranks communicate, and which settings are in force."""
     controller = "MPI" if hvd.mpi_enabled() else "Gloo"
     here = "" if world.local_size == world.size else f", {world.local_size} of them on this host"
     settings = " ".join(f"{name}={os.environ[name]}" for name in names)
@@ -158,7 +157,7 @@ def _describe_ranks(world: World, hvd: Any, names: Sequence[str]) -> str:
 
 
 def _addresses(world: World) -> list[str]:
-    """IPv4 addresses at which ranks on other hosts reach this one; loopback where there are no other hosts."""
+    """Return the IPv4 addresses at which ranks on other hosts reach this one; loopback if there are no other hosts."""
     if world.local_size == world.size:
         return ["127.0.0.1"]
     import psutil
@@ -174,23 +173,23 @@ def _addresses(world: World) -> list[str]:
 
 
 def start_single_rank(settings: Distributed) -> None:
-    """As `start`, for a command that works in one process and joins no other, even where a launcher started it."""
+    """Set up a process as `join_ranks` does, for a command that works in one process even under a launcher."""
     startup.settle_imported_keras()
     if "tensorflow" not in sys.modules and not was_launched():
         join_ranks(settings)
 
 
 def leave_ranks() -> None:
-    """Say goodbye to the other ranks: this one has done its work."""
+    """Leave the other ranks: this one has done its work."""
     if heartbeat := current_heartbeat():
         heartbeat.report_task("ending")
-        _shut_down()  # waits for the others, and therefore while they are watched
+        _shut_down()  # waits for the others, so the heartbeats still watch them
         heartbeat.close()
 
 
 def _import_tensorflow() -> None:
-    """Import it without the notices that its C++ part writes to stderr whatever the log level; a failure is shown."""
-    with os.fdopen(os.memfd_create("notices"), "r+b") as notices:  # needs no folder for temporary files
+    """Import TensorFlow without the notices that its C++ part writes to stderr at any log level; a failure is shown."""
+    with os.fdopen(os.memfd_create("notices"), "r+b") as notices:  # /tmp may not be writable
         stderr = os.dup(2)
         os.dup2(notices.fileno(), 2)
         try:

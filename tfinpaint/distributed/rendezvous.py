@@ -1,8 +1,8 @@
-"""What the ranks of an elastic run ask of their launcher: who is part of it now, and as which rank.
+"""Ask the launcher of an elastic run which processes take part now, and as which ranks.
 
-`horovodrun --host-discovery-script` keeps an HTTP server for its ranks. Horovod's own `init` asks it too, and
-aborts the process, in C++, where it is no longer needed, or where another rank does not come. So the server is asked
-here, and Horovod started once all ranks are there. Imports no Horovod.
+`horovodrun --host-discovery-script` runs an HTTP server for its ranks. Horovod's own `init` asks it as well, and aborts
+the process, in C++, if it is no longer needed or if another rank does not come. Therefore this module asks the server,
+and Horovod is started once all ranks are there. It does not import Horovod.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 30.0
 WARN_SECONDS = 30.0
-ARRIVAL_SECONDS = 120.0  # for a process that was just started to import everything, be it from a slow file system
+ARRIVAL_SECONDS = 120.0  # for a new process to import everything, possibly from a slow file system
 POLL_SECONDS = 0.1
-# In the order of the launcher's answer; in the environment of each process as it was started.
+# In the order of the launcher's answer; the launcher also sets them for each process that it starts.
 _PLACE = (
     "HOROVOD_RANK",
     "HOROVOD_SIZE",
@@ -34,43 +34,43 @@ _PLACE = (
 
 
 class DismissedError(Exception):
-    """The run goes on without this process: its host was taken off the list, or has failed."""
+    """The run continues without this process: its host was removed from the list, or has failed."""
 
 
 def is_elastic() -> bool:
-    """True where the launcher that started this process replaces ranks while they run."""
+    """Return True if the launcher of this process replaces ranks while they run."""
     return os.environ.get("HOROVOD_ELASTIC") == "1" and "HOROVOD_GLOO_RENDEZVOUS_ADDR" in os.environ
 
 
 def wait_for_all_ranks() -> None:
-    """Wait until all ranks of the assignment in the environment are there; where they do not come, of a new one.
+    """Wait until all ranks of the assignment in the environment are there; if some do not come, ask for a new one.
 
     Raises:
-        DismissedError, UserError: as `ask_for_place`.
+        DismissedError, UserError: as `ask_for_place` raises them.
     """
     while not _all_are_here():
-        log.warning(f"Not all of {os.environ['HOROVOD_SIZE']} ranks have come within {ARRIVAL_SECONDS:g} s")
-        # One that comes later must not take this one for waiting still, and start Horovod for nobody.
+        log.warning(f"Not all of {os.environ['HOROVOD_SIZE']} ranks have joined within {ARRIVAL_SECONDS:g} s")
+        # A rank that comes later must not conclude that this one still waits, and start Horovod alone.
         _request("DELETE", f"/arrived/{os.environ['HOROVOD_RANK']}")
         os.environ.update(ask_for_place())
 
 
 def ask_for_place() -> dict[str, str]:
-    """Where this process stands from now on, as environment variables of a process that the launcher starts.
+    """Return this process's new rank and sizes, as environment variables of a process that the launcher starts.
 
-    The launcher answers once each rank that it knows of has asked, or ended.
+    The launcher answers once each rank that it knows of has asked, or has ended.
 
     Raises:
         DismissedError: there is no place for this process.
-        UserError: the launcher is gone.
+        UserError: the launcher does not answer.
     """
     rank, host = os.environ["HOROVOD_RANK"], os.environ["HOROVOD_HOSTNAME"]
     impatient = threading.Timer(
         WARN_SECONDS,
         log.warning,
         [
-            f"Rank {rank} waits for the launcher, which waits for a rank that neither runs on nor ends: it is stopped, "
-            "or its host cannot be reached. The run goes on once that process, or the ssh to its host, has ended"
+            f"Rank {rank} waits for the launcher, which waits for a rank that neither continues nor ends: it is "
+            "stopped, or its host cannot be reached. The run continues once that process, or the ssh to its host, ends"
         ],
     )
     impatient.start()
@@ -80,12 +80,12 @@ def ask_for_place() -> dict[str, str]:
         impatient.cancel()
     place = answer.decode().split(",")
     if int(place[0]) < 0:
-        raise DismissedError(f"The run goes on without this process, former rank {rank} on {host}")
+        raise DismissedError(f"The run continues without this process, formerly rank {rank} on {host}")
     return dict(zip(_PLACE, place, strict=True))
 
 
 def _all_are_here() -> bool:
-    """Tell the others that this rank has come, and wait for them; the launcher forgets it with the next assignment."""
+    """Register this rank, until the next assignment; return True once all ranks have registered."""
     _request("PUT", f"/arrived/{os.environ['HOROVOD_RANK']}")
     deadline = time.monotonic() + ARRIVAL_SECONDS
     for rank in range(int(os.environ["HOROVOD_SIZE"])):
@@ -97,10 +97,10 @@ def _all_are_here() -> bool:
 
 
 def _request(method: str, path: str, *, patient: bool = False) -> tuple[int, bytes]:
-    """(status, body) of the launcher's answer.
+    """Return the status and the body of the launcher's answer.
 
     Args:
-        patient: wait for it as long as the launcher and its host are there.
+        patient: wait as long as the launcher and its host exist.
     """
     host, port = os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"], int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)

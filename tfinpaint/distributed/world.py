@@ -1,8 +1,8 @@
-"""Keras 3 on Horovod: the only module that imports Horovod.
+"""The collectives over all ranks, by Horovod.
 
-Horovod's own Keras wrapper hooks methods that Keras 3 never calls: `fit` runs and the ranks drift apart in silence.
-Here the collectives are called outright, on plain `tf.Variable`s. Every method is the identity at world size 1, and
-Horovod need not be installed there. TensorFlow and Horovod are imported when a world is started, not before.
+Horovod's own wrapper for Keras overrides methods that Keras 3 never calls: `fit` runs, and the ranks silently diverge.
+Therefore this module calls the collectives directly, on plain `tf.Variable`s. With a single rank every method is the
+identity, and Horovod need not be installed. TensorFlow and Horovod are imported when the ranks join, not before.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class World:
-    """The ranks that train together, and the collectives over them. Made by `start`.
+    """The ranks that train together, and the collectives over them. `launch.join_ranks` returns it.
 
     Attributes:
-        rank, size: this process among all processes.
-        local_rank, local_size: this process among those on its host.
+        rank, size: number of this process, and of all processes.
+        local_rank, local_size: the same among the processes on this host.
         threads: cores that this process may use.
-        gradient_groups, compression: how gradients travel, as in the configuration.
+        gradient_groups, compression: how gradients are sent, as in the configuration.
     """
 
     def __init__(self, hvd: Any = None, settings: Distributed | None = None) -> None:
@@ -46,41 +46,41 @@ class World:
 
     @property
     def is_rank0(self) -> bool:
-        """True on the one rank that writes files and prints."""
+        """True on the only rank that writes files and prints."""
         return self.rank == 0
 
     def report_task(self, what: str) -> None:
-        """Say what this rank is at, such as "in epoch 1, step 3"; the other ranks tell it should this one die."""
+        """Set what this rank does, such as "in epoch 1, step 3"; the other ranks report it if this one dies."""
         if self.size > 1:
             report_task(what)
 
     def report_activity(self) -> None:
-        """Give a sign of work within something of which other ranks may have less to do."""
+        """Show that this rank still works, within a task that may take it longer than the other ranks."""
         report_activity()
         if self.size > 1:
             raise_if_rank_lost()
 
     def wait_for_ranks(self) -> None:
-        """Wait until every rank comes here: after work that one of them does alone, before a training step."""
+        """Wait until every rank has come here, for example after work that rank 0 does alone."""
         if self.size > 1:
             wait_for_ranks()
 
     def hosts_changed(self) -> bool:
-        """True on rank 0 alone, once the launcher of an elastic run has told it that hosts have come or gone."""
+        """Return True on rank 0 once the launcher of an elastic run has reported that hosts were added or removed."""
         return hosts_changed.is_set()
 
     def average_gradients(self, gradients: Sequence[Any]) -> list[Any]:
-        """Mean over the ranks of each dense float32 gradient. May be called inside a `tf.function`, not under XLA.
+        """Return the mean over the ranks of each dense float32 gradient; inside a `tf.function` too, but not under XLA.
 
         Args:
-            gradients: in the order of the layers, so that the last are ready first.
+            gradients: in the order of the layers; the last are computed first.
         """
         if self.size == 1:
             return list(gradients)
         import tensorflow as tf
 
         compressed = self.compression == "fp16"
-        # Divided before they travel: a sum of many float16 could overflow.
+        # Divided before they are sent, because a sum of many float16 values could overflow.
         sent = [tf.cast(g / self.size, tf.float16) for g in gradients] if compressed else list(gradients)
         received = self._reduce(sent, self._hvd.Sum if compressed else self._hvd.Average)
         return [tf.cast(g, tf.float32) for g in received] if compressed else received
@@ -94,19 +94,19 @@ class World:
         return [tensor for group in reduced for tensor in group]
 
     def all_reduce_sum(self, value: Any, name: str) -> Any:
-        """Sum over the ranks of a tensor. May be called inside a `tf.function`, not under XLA.
+        """Return the sum of a tensor over the ranks; inside a `tf.function` too, but not under XLA.
 
         Args:
-            name: the operation's, which no other operation in flight may have.
+            name: of the operation; unique among the operations that run at the same time.
         """
         return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Sum, name=name)
 
     def all_reduce_mean(self, value: Any, name: str) -> Any:
-        """Mean over the ranks of a tensor, through which gradients flow: as `all_reduce_sum`, divided."""
+        """Return the mean of a tensor over the ranks, through which gradients flow; otherwise as `all_reduce_sum`."""
         return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Average, name=name)
 
     def broadcast_variables(self, variables: Sequence[Any]) -> None:
-        """Give every rank the values of rank 0, except seed-generator states: ranks keep their own randomness.
+        """Set variables to the values of rank 0, except the states of seed generators: ranks keep their own randomness.
 
         Args:
             variables: Keras variables, in the same order on every rank.
@@ -117,8 +117,8 @@ class World:
             wait_for_ranks()
             shared = [v.value for v in variables if "seed_generator" not in v.path]
 
-            # Numbered, not named after the variables as broadcast_variables does: Keras numbers optimizers by how many
-            # a process has made, and ranks that made different numbers would wait for each other for ever.
+            # Numbered, not named after the variables as Horovod's own function does: Keras numbers optimizers by how
+            # many a process has made, and ranks that made different numbers would wait for each other forever.
             @tf.function(autograph=False)
             def receive() -> list[Any]:
                 return [self._hvd.broadcast(v, root_rank=0, name=f"variable_{n}") for n, v in enumerate(shared)]
@@ -127,7 +127,7 @@ class World:
                 variable.assign(value)
 
     def average_variables(self, variables: Sequence[Any]) -> None:
-        """Replace each floating-point Keras variable by its mean over the ranks (batch-norm statistics)."""
+        """Replace each floating-point Keras variable, such as a batch-norm statistic, by its mean over the ranks."""
         floats = [v for v in variables if v.dtype.startswith("float")]
         if self.size > 1 and floats:
             wait_for_ranks()
@@ -136,30 +136,30 @@ class World:
                 variable.assign(mean)
 
     def sum_array(self, values: np.ndarray) -> np.ndarray:
-        """Element-wise sum over the ranks, in float64."""
+        """Return the element-wise sum over the ranks, in float64."""
         if self.size == 1:
             return np.asarray(values, np.float64)
         wait_for_ranks()
         return self._hvd.allreduce(np.asarray(values, np.float64), op=self._hvd.Sum, name="sum").numpy()
 
     def all_gather_rows(self, values: np.ndarray) -> np.ndarray:
-        """float64 [ranks, ...]: the arrays of all ranks, of one shape, on every rank."""
+        """Return the arrays of all ranks, which have the same shape, as float64 [ranks, ...] on every rank."""
         rows = np.zeros((self.size, *values.shape))
         rows[self.rank] = values
         return self.sum_array(rows)
 
     def broadcast_array(self, values: np.ndarray | None) -> np.ndarray:
-        """float64: rank 0's array on every rank; what the others pass is not looked at."""
+        """Return rank 0's array in float64 on every rank; the arguments of the other ranks are ignored."""
         shape = self.all_gather(list(values.shape) if values is not None else None)[0]
         return self.sum_array(values if values is not None and self.is_rank0 else np.zeros(shape))
 
     def sum_values(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sum over the ranks of each named value; every rank must pass the same names."""
+        """Return the sum over the ranks of each named value; every rank must pass the same names."""
         names = sorted(values)
         return dict(zip(names, self.sum_array(np.array([values[n] for n in names])).tolist(), strict=True))
 
     def all_gather(self, value: Any) -> list[Any]:
-        """The JSON-able values of all ranks, in rank order, on every rank."""
+        """Return the JSON-able values of all ranks, in the order of ranks, on every rank."""
         if self.size == 1:
             return [value]
         wait_for_ranks()
@@ -170,7 +170,11 @@ class World:
         return [json.loads(received[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
 
     def run_on_rank0(self, make: Callable[[], Any]) -> Any:
-        """Call `make` on rank 0 alone and give its JSON-able result to all; a UserError there is raised on all."""
+        """Call `make` on rank 0 and return its JSON-able result on all ranks.
+
+        Raises:
+            UserError: `make` raised it on rank 0; it is raised on every rank.
+        """
         outcome: dict[str, Any] = {}
         if self.is_rank0:
             try:
@@ -184,7 +188,7 @@ class World:
 
 
 def group_by_size(items: Sequence[Any], sizes: Sequence[int], count: int) -> list[list[Any]]:
-    """Neighbouring items in at most `count` groups of about equal total size."""
+    """Divide a sequence into at most `count` groups of neighbours whose total sizes are about equal."""
     groups: list[list[Any]] = [[] for _ in range(count)]
     before, total = 0, sum(sizes)
     for item, size in zip(items, sizes, strict=True):

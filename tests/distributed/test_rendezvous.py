@@ -111,7 +111,7 @@ def test_a_place_is_waited_for_as_long_as_the_launcher_is_there(launcher, monkey
 def test_a_process_that_is_not_needed_learns_it(launcher, monkeypatch):
     place(monkeypatch, "1", "2", "0", "1", "1", "2")
     launcher.places = ["-1,-1,-1,-1,-1,-1"]
-    with pytest.raises(rendezvous.DismissedError, match="without this process, former rank 1 on node-a"):
+    with pytest.raises(rendezvous.DismissedError, match="without this process, formerly rank 1 on node-a"):
         rendezvous.ask_for_place()
 
 

@@ -14,7 +14,7 @@ from conftest import write_config
 from tfinpaint.cli.command import parse_options
 from tfinpaint.config.checks import fitting_ranks
 from tfinpaint.config.schema import Config, ConfigError
-from tfinpaint.distributed import failures, launch, rendezvous
+from tfinpaint.distributed import failures, rendezvous
 from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.failures import HostsChangedError, RankLostError, loss_to_survive
 from tfinpaint.errors import StoppedError, UserError
@@ -36,7 +36,7 @@ def launcher(monkeypatch):
     environments = [{}]
     monkeypatch.setattr(rendezvous, "is_elastic", lambda: True)
     monkeypatch.setattr(rendezvous, "ask_for_place", lambda: {"HOROVOD_RANK": "0"})
-    monkeypatch.setattr(launch, "join_ranks", lambda *_: dist.World())
+    monkeypatch.setattr(elastic, "join_ranks", lambda *_: dist.World())
 
     class Executed(BaseException):
         pass
@@ -189,7 +189,7 @@ def test_a_rank_that_is_told_to_stop_alone_leaves_and_the_others_go_on(monkeypat
                 os.kill(os.getpid(), number)
             saver = Saver.__new__(Saver)
             names = [signal.Signals(number).name if each else "" for each in told]
-            world = SimpleNamespace(gather=lambda own: names)
+            world = SimpleNamespace(all_gather=lambda own: names)
             saver._run = SimpleNamespace(world=world, config=Config(), kind="inpainter", folder=Path("run"))
             saver._stop, saver._writer = stop, None
             try:

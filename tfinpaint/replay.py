@@ -52,9 +52,9 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
     """
     config = _read_config(workdir)
     start_single_rank(config.distributed)
-    from tfinpaint.runs.nonfinite import find_nonfinite_batches, load_nonfinite_batch
+    from tfinpaint.runs.nonfinite import find_nonfinite_batch, load_nonfinite_batch
 
-    found = load_nonfinite_batch(batch or find_nonfinite_batches(workdir))
+    found = load_nonfinite_batch(batch or find_nonfinite_batch(workdir))
     trainer, name = _rebuild(config, weights)
     head = f"{found.where}: {len(found.images)} images, with {name}; the run's loss was {found.loss:g}"
     return [head, *_findings(trainer, found)]
@@ -75,33 +75,37 @@ def _rebuild(config: Config, checkpoint: Path | None) -> tuple[Trainer, str]:
     from tfinpaint.checkpoint.reader import load_discriminator, open_checkpoint
     from tfinpaint.models import trainable
     from tfinpaint.models.keras_json.parse import read_network
-    from tfinpaint.runs.build import make_trainer
     from tfinpaint.runs.run import Run
+    from tfinpaint.runs.trainer import make_trainer
     from tfinpaint.train.optimizers import build_optimizer
 
     keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
     kind: Kind = "classifier" if config.data.target_type == "labels" else "inpainter"
     network = read_network(config.layers) if config.layers is not None else None
-    run = Run(config, World(), kind, None, network)
+    run, world = Run(config, kind, network=network), World()
     if checkpoint is not None:
         checkpoint = find_checkpoint(checkpoint, "--checkpoint").path
     elif config.checkpoints.save:
         checkpoint = next(reversed(list_checkpoints(config.checkpoints.save)), None)
     if checkpoint is None:
-        model, steps, name = _initial_model(run), 1, "the weights that a run starts with (there is no checkpoint)"
+        model, steps, name = (
+            _initial_model(run, world),
+            1,
+            "the weights that a run starts with (there is no checkpoint)",
+        )
     else:
         with open_checkpoint(checkpoint, allowed=(kind,)) as saved:
             model, steps, name = saved.model(), saved.header.steps_per_epoch or 1, f"the weights of {checkpoint.name}"
     trainable.set_trainable(model, config.model.trainable)
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
-    trainer = make_trainer(run, model, optimizer, steps=steps, scored=True)
+    trainer = make_trainer(run, world, model, optimizer, steps=steps, scored=True)
     if checkpoint and trainer.adversarial_term:
         load_discriminator(checkpoint, trainer.adversarial_term.discriminator)
     return trainer, name
 
 
-def _initial_model(run: Run) -> keras.Model:
+def _initial_model(run: Run, world: World) -> keras.Model:
     """Build the model as the run began with it: random, or with the weights of `checkpoints.load`."""
     from tfinpaint.checkpoint.model import build_model
     from tfinpaint.data.listing.listing import list_class_folders
@@ -114,7 +118,7 @@ def _initial_model(run: Run) -> keras.Model:
         classes = list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
     model = build_model(describe_model(run, steps=0, classes=classes), run.network, run.network_name)
     if config.checkpoints.load:
-        load_by_name(run, config.checkpoints.load, model, classes=classes)
+        load_by_name(run, world, config.checkpoints.load, model, classes)
     return model
 
 

@@ -159,7 +159,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, pretrained
     config = write_config(tmp_path / "again" / "pretrain.yaml", "pretrain", images, **changes)
     succeed("pretrain", "--config", config, "--resume", "--set", "num_epochs=1")  # nothing there yet: starts
     output = succeed("pretrain", "--config", config, "--resume")
-    assert "Going on after epoch 1 of 2" in output
+    assert "Resuming from epoch 1 of 2" in output
     again = tmp_path / "again" / "run"
     ignored = ("seconds", "images_per_second")
     strip = lambda run: [{k: v for k, v in r.items() if k not in ignored} for r in records(run)]  # noqa: E731
@@ -172,7 +172,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, pretrained
 def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrained):
     config = tmp_path / "p" / "pretrain.yaml"
     before = (pretrained / "metrics.jsonl").read_bytes()
-    assert "already holds a run; add --resume to go on with it, --overwrite" in refuse("pretrain", "--config", config)
+    assert "already holds a run; add --resume to continue it, --overwrite" in refuse("pretrain", "--config", config)
     assert (pretrained / "metrics.jsonl").read_bytes() == before
     succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1")
     assert [path.name for path in list_checkpoints(pretrained / "model_checkpoints")] == ["model_checkpoint_1"]
@@ -261,7 +261,7 @@ def test_a_changed_configuration_is_listed_key_by_key_and_refused_unless_allowed
 def test_the_model_of_a_run_stays_whatever_is_allowed(images, tmp_path, pretrained):
     resume = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--resume", "--set", "num_epochs=3")
     other = ("--set", "optimizer.type=SGD", "--allow-change", "optimizer")
-    assert "--resume: optimizer was Adam and is now SGD; restore it, or start anew" in refuse(*resume, *other)
+    assert "--resume: optimizer was Adam and is now SGD; restore it, or start again" in refuse(*resume, *other)
 
 
 def test_other_training_images_are_refused_on_resume(images, tmp_path, pretrained):
@@ -273,7 +273,7 @@ def test_other_training_images_are_refused_on_resume(images, tmp_path, pretraine
 
 def test_resume_needs_no_configuration_but_something_to_resume(images, tmp_path, pretrained):
     output = succeed("pretrain", "--resume", "--workdir", pretrained, "--set", "num_epochs=3")
-    assert "Going on after epoch 2 of 3" in output
+    assert "Resuming from epoch 2 of 3" in output
     assert "--config FILE is missing" in refuse("pretrain", "--workdir", pretrained)
     error = refuse("pretrain", "--resume", "--workdir", tmp_path / "none")
     assert f"{tmp_path}/none: holds no run to go on with (config.resolved.yaml is not there); give --config" in error
@@ -343,7 +343,7 @@ def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, 
         output.count(f"Image became unreadable after the initial check; using a replacement: {gone}: truncated: ") == 1
     )
     assert f"{images / 'training'}: 23 images" in output
-    assert "1 images are unusable since they were checked, 1 were before, of at most 2" in output
+    assert "1 image failed during training (1 before; limit 2) and was replaced" in output
     lines = (tmp_path / "run" / "bad_images.txt").read_text().splitlines()
     assert [line.split("\t")[:2] for line in lines] == [
         ["checked", str(images / "training" / "cold" / "000.png")], ["epoch 1", str(gone)],
@@ -446,7 +446,7 @@ def test_files_of_others_are_neither_written_over_nor_removed(images, tmp_path):
     assert f"{tmp_path}/log_train.txt already holds a run; add" in refuse("classify", "--config", config)
     assert (mine.read_text(), (tmp_path / "log_train.txt").read_text()) == ("mine", "of another tool")
     output = succeed("classify", "--config", config, "--resume")
-    assert f"There is nothing to resume in {tmp_path}/run: starting anew" in output
+    assert f"There is nothing to resume in {tmp_path}/run: starting from the beginning" in output
     assert (tmp_path / "log_train.txt").read_text().startswith("# epoch loss accuracy")
     assert "is a file, not a folder" in refuse("classify", "--config", config, "--workdir", config)
 

@@ -165,7 +165,7 @@ def test_images_without_class_folders_are_only_predicted(classifier, tmp_path):
         "classify", "--config", classifier / "c.yaml", "--workdir", tmp_path / "run",
         *(word for change in changes for word in ("--set", change)),
     )  # fmt: skip
-    assert "no class folders, hence predictions only" in output
+    assert "no class folders, so only predictions are made" in output
     rows = list(csv.DictReader((tmp_path / "run" / "out" / "predictions.csv").open()))
     assert [row["class"] for row in rows] == ["warm"] * 3
     assert "test_accuracy" not in summary(tmp_path / "run")
@@ -208,7 +208,7 @@ def test_an_evaluation_destroys_no_training(classifier, tmp_path):
     assert "without data.input_path there is none" in refuse(*evaluate, "--resume")
     elsewhere = (*evaluate, "--workdir", tmp_path / "eval", "--set", f"checkpoints.save={checkpoints}")
     succeed(*elsewhere)
-    assert "is there already; add --overwrite" in refuse(*elsewhere)
+    assert "already exists; add --overwrite" in refuse(*elsewhere)
     succeed(*elsewhere, "--overwrite")
     assert sorted(path.name for path in checkpoints.iterdir()) == before
     assert summary(tmp_path / "eval")["epochs"] == 0

@@ -58,7 +58,7 @@ def test_the_joint_loss_is_reported_saved_and_resumed_exactly(capsys, images, tm
     parted = write_config(tmp_path / "parted" / "c.yaml", "pretrain", images, **JOINT)
     succeed(capsys, "--config", whole)
     succeed(capsys, "--config", parted, "--set", "num_epochs=1")
-    assert "Going on after epoch 1 of 2" in succeed(capsys, "--config", parted, "--resume")
+    assert "Resuming from epoch 1 of 2" in succeed(capsys, "--config", parted, "--resume")
     assert records(tmp_path / "parted" / "run") == records(tmp_path / "whole" / "run")
     for record in records(tmp_path / "whole" / "run"):
         joint = 0.99 * record["reconstruction_loss"] + 0.01 * record["adversarial_loss"]

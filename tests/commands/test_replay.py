@@ -9,7 +9,7 @@ from conftest import write_config
 from PIL import Image
 
 from tfinpaint.errors import UserError
-from tfinpaint.runs.nonfinite import NonfiniteKeeper, find_nonfinite_batches, load_nonfinite_batch
+from tfinpaint.runs.nonfinite import NonfiniteKeeper, find_nonfinite_batch, load_nonfinite_batch
 
 # Black stays 0; white is divided until it is beyond float32.
 OVERFLOWING = [{"normalize": {"mean": 0.0, "std": 1e-30}}, {"normalize": {"mean": 0.0, "std": 1e-10}}]
@@ -71,7 +71,7 @@ def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, tas
 def test_other_folders_and_files_are_refused(tmp_path):
     assert f"{tmp_path}: not a run folder" in refuse("replay", "--workdir", tmp_path)
     with pytest.raises(UserError, match="no batch is kept there"):
-        find_nonfinite_batches(tmp_path)
+        find_nonfinite_batch(tmp_path)
     for name, contents, words in (
         ("text", b"text", "damaged or not an .npz file"),
         ("none", None, "there is no such file"),
@@ -95,7 +95,7 @@ def test_one_batch_of_a_rank_is_kept(tmp_path, listing_of_one):
     assert sorted(path.name for path in (tmp_path / "nonfinite_batches").iterdir()) == [
         "epoch_1_step_1_rank_1.npz", "epoch_1_step_2_rank_0.npz",
     ]  # fmt: skip
-    assert find_nonfinite_batches(tmp_path).name == "epoch_1_step_2_rank_0.npz"
+    assert find_nonfinite_batch(tmp_path).name == "epoch_1_step_2_rank_0.npz"
     (tmp_path / "file").write_text("")
     assert NonfiniteKeeper(tmp_path / "file", 0, listing_of_one)(batch, 1.0, "epoch 1, step 1") is None
 

@@ -79,7 +79,7 @@ def test_images_that_go_bad_are_counted_over_the_ranks_and_listed_once(images, t
     whole = {n: (images / "training" / "cold" / f"{n:03}.png").read_bytes() for n in (4, 5)}
     done = launch_python("-c", CUT_AFTER_CHECK, "--config", config)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 images are unusable since they were checked, 0 were before, of at most 2" in done.stdout
+    assert "2 images failed during training (0 before; limit 2) and were replaced" in done.stdout
     lines = [line.split("\t") for line in (tmp_path / "run" / "bad_images.txt").read_text().splitlines()]
     assert [line[:2] for line in lines] == [["epoch 1", f"{images}/training/cold/{number:03}.png"] for number in (4, 5)]
     for number, contents in whole.items():
@@ -87,7 +87,7 @@ def test_images_that_go_bad_are_counted_over_the_ranks_and_listed_once(images, t
     # No rank alone has too many, but both together.
     done = launch_python("-c", CUT_AFTER_CHECK, "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
     assert done.returncode == 2
-    assert "2 images are unusable since they were checked, 0 were before; data.max_bad_images allows 1" in done.stderr
+    assert "2 images failed during training (0 before); data.max_bad_images allows 1" in done.stderr
 
 
 @pytest.mark.stress

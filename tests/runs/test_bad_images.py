@@ -44,7 +44,7 @@ def test_many_bad_images_are_all_listed_and_the_first_are_named(tmp_path, caplog
         bad_images.report_checked(World(), tmp_path, bad[:21], 20)
     first, *named, last = str(caught.value).replace("\t\n", "").splitlines()
     assert first == (
-        f"21 unusable images, data.max_bad_images allows 20; mend or remove them (listed in {tmp_path}/bad_images.txt):"
+        f"21 unusable images, data.max_bad_images allows 20; repair or remove them (listed in {tmp_path}/bad_images.txt):"
     )
     assert (len(named), last) == (20, "... and 1 more")
     assert len(listed(tmp_path)) == 21
@@ -66,8 +66,7 @@ def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
     failures.found[7] = ("/x/a", "truncated")
     watch(2, None, None)
     assert caplog.messages == [
-        "2 images are unusable since they were checked, 2 were before, of at most 5; others are in their places "
-        f"(listed in {tmp_path}/bad_images.txt)"
+        f"2 images failed during training (2 before; limit 5) and were replaced, listed in {tmp_path}/bad_images.txt"
     ]
     assert failures.before == 3  # the other rank's counts where this one reads
     failures.found[9] = ("/x/c", "truncated")
@@ -79,7 +78,7 @@ def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
     with pytest.raises(UserError) as caught:
         watch(4, None, None)
     assert str(caught.value).splitlines() == [
-        "4 images are unusable since they were checked, 2 were before; data.max_bad_images allows 5; mend or remove "
+        "4 images failed during training (2 before); data.max_bad_images allows 5; repair or remove "
         f"them (listed in {tmp_path}/bad_images.txt):",
         "/x/d: empty",
     ]

@@ -12,15 +12,15 @@ from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.failures import Failures
 from tfinpaint.data.ingest.pack import pack
 from tfinpaint.data.listing import listing as sources
-from tfinpaint.data.tasks import classification_task, inpainting_task
+from tfinpaint.data.tasks import Task, classification_task, inpainting_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.run import Run
 
 
-def run_of(config: Config) -> Run:
-    return Run(config, World(), "inpainter", None, None)
+def data_of(images: Images, task: Task, failures: Failures | None = None) -> DataSet:
+    return DataSet(images, None, task, 4, 4, 0, failures or Failures())
 
 
 CONFIG = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, {"center": {}}]}})
@@ -33,7 +33,7 @@ def test_a_sample_is_spread_and_repeats_no_image(tmp_path, images, shown):
     listing = sources.list_images(write_images(tmp_path, {"a": images}))
     task = inpainting_task(CONFIG, separate=False, augment=False)
     opened = Images.open(listing, RankShare(), task.images, preload=True)
-    sample = DataSet(run_of(CONFIG), opened, None, task).sample(6)["originals"].numpy()
+    sample = data_of(opened, task).sample(6)["originals"].numpy()
     assert np.array_equal(sample, opened.pixels.numpy()[shown] / np.float32(255))
 
 
@@ -44,8 +44,7 @@ def test_an_image_that_breaks_during_a_run_is_told_in_one_line(tmp_path, packed)
         pack(root, root := tmp_path / "r")
     listing = sources.list_images(root)
     task = inpainting_task(CONFIG, separate=False, augment=True)
-    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"batch_size": 4, "test_batch_size": 4})})
-    data = DataSet(run_of(config), Images.open(listing, RankShare(), task.images, preload=False), None, task)
+    data = data_of(Images.open(listing, RankShare(), task.images, preload=False), task)
     assert len(list(data.batches_from(0).take(3))) == 3
     assert len(list(data.evaluation_batches())) == 2
     file = root / ("images-00000-of-00001.tfrecord" if packed else "a/003.png")
@@ -71,8 +70,7 @@ def test_a_share_of_which_nothing_is_left_is_told_in_one_line(tmp_path):
     root = write_images(tmp_path / "x", {"a": 8})
     task = inpainting_task(CONFIG, separate=False, augment=True)
     images = Images.open(sources.list_images(root), RankShare(0, 2), task.images, preload=False)
-    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"batch_size": 4})})
-    data = DataSet(run_of(config), images, None, task, Failures(limit=100))
+    data = data_of(images, task, Failures(limit=100))
     for number in range(0, 8, 2):
         (root / "a" / f"{number:03}.png").write_bytes(b"")
     with pytest.raises(
@@ -85,7 +83,7 @@ def test_errors_of_other_kinds_are_not_hidden(tmp_path):
     listing = sources.list_images(write_images(tmp_path / "x", {"a": 8}))
     task = inpainting_task(CONFIG, separate=False, augment=True)
     broken = replace(task, prepare=lambda batch: {"x": tf.debugging.assert_less(batch["images"], -1.0)} and batch)
-    data = DataSet(run_of(CONFIG), Images.open(listing, RankShare(), task.images, preload=False), None, broken)
+    data = data_of(Images.open(listing, RankShare(), task.images, preload=False), broken)
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(data.evaluation_batches())
 
@@ -100,11 +98,13 @@ def test_a_class_that_loses_all_its_images_is_an_error_and_one_of_a_single_image
             "data": {"transforms": [{"resize": [8, 8]}], "max_bad_images": 2, "batch_size": 2, "target_type": "labels"},
         }
     )
-    run = Run(config, World(), "classifier", None, None)
+    run = Run(config, "classifier")
     task = classification_task(config, labels=True, augment=False)
-    with pytest.raises(UserError, match=r"x: no readable image is left in class b; mend them or remove it$"):
-        open_data(run, task, sources.list_class_folders(root), training=True)
+    with pytest.raises(
+        UserError, match=r"x: no readable image is left in class b; repair the images or remove the class$"
+    ):
+        open_data(run, World(), tmp_path, task, sources.list_class_folders(root), training=True)
     write_images(root, {"b": 1})
     caplog.set_level("INFO")
-    assert len(open_data(run, task, sources.list_class_folders(root), training=True)) == 5
-    assert f"{root}: a single image to learn from in class b, c" in caplog.messages
+    assert len(open_data(run, World(), tmp_path, task, sources.list_class_folders(root), training=True)) == 5
+    assert f"{root}: only one training image in class b, c" in caplog.messages

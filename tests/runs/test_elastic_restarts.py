@@ -20,7 +20,8 @@ from tfinpaint.distributed.failures import HostsChangedError, RankLostError, los
 from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.runs import elastic
 from tfinpaint.runs.elastic import FRUITLESS_RESTARTS, History, run_elastic
-from tfinpaint.runs.saving import Saver
+from tfinpaint.runs.run import Run
+from tfinpaint.runs.saving import end_run_if_asked
 from tfinpaint.runs.signals import StopRequest
 from tfinpaint.train.step import ControlFlags
 
@@ -156,7 +157,7 @@ def test_a_process_without_a_place_ends_in_peace(options, launcher, monkeypatch,
 
 def test_a_rank_that_joins_later_takes_the_history_of_the_others(options):
     save(options, 3)
-    newest = elastic.newest_commit(options.config)
+    newest = elastic.newest_checkpoint(options.config)
     others = vars(History(restarts=2, fruitless=1, first=None, newest="model_checkpoint_2 1", ranks=1))
     history = elastic.agree(History(), Ranks(others), options.config)
     assert history == History(restarts=2, fruitless=0, first=None, newest=newest, ranks=2)
@@ -187,13 +188,10 @@ def test_a_rank_that_is_told_to_stop_alone_leaves_and_the_others_go_on(monkeypat
         with stop.listening():
             if told[index]:
                 os.kill(os.getpid(), number)
-            saver = Saver.__new__(Saver)
             names = [signal.Signals(number).name if each else "" for each in told]
-            world = SimpleNamespace(all_gather=lambda own: names)
-            saver._run = SimpleNamespace(world=world, config=Config(), kind="inpainter", folder=Path("run"))
-            saver._stop, saver._writer = stop, None
+            world, run = SimpleNamespace(all_gather=lambda own: names), Run(Config(workdir=Path("run")), "inpainter")
             try:
-                saver._end(ControlFlags(stop=True), "in epoch 1, after step 2")
+                end_run_if_asked(ControlFlags(stop=True), "in epoch 1, after step 2", run, world, stop)
             except HostsChangedError:
                 os._exit(10)
             except StoppedError:

@@ -18,11 +18,12 @@ from conftest import outcome, tree, write_small, write_training_and_testing
 
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.errors import UserError
-from tfinpaint.runs import session, signals
+from tfinpaint.runs import signals
+from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.storage import atomic
 from tfinpaint.storage.atomic import write_folder
-from tfinpaint.train.trainer import Trainer
+from tfinpaint.train.step import TrainingStep
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +58,13 @@ def at_step(monkeypatch):
     ("number", "step", "stopped", "going_on"),
     [
         # The step after is the one in which all ranks are told, and the one after that when they know.
-        (signal.SIGTERM, 8, "in epoch 2, after step 4", "1, and 4 of the 6 steps of the next,"),
-        (signal.SIGUSR1, 5, "in epoch 1, after step 6", "0, and 6 of the 6 steps of the next,"),
+        (signal.SIGTERM, 8, "in epoch 2, after step 4", "1 of 4, step 4 of 6 in the next epoch"),
+        (signal.SIGUSR1, 5, "in epoch 1, after step 6", "0 of 4, step 6 of 6 in the next epoch"),
         # After the last one of an epoch it comes before the evaluation, which may take long.
-        (signal.SIGUSR1, 12, "in epoch 2, after step 6", "1, and 6 of the 6 steps of the next,"),
-        (signal.SIGTERM, "evaluation 2", "after epoch 2", "2"),
-        (signal.SIGHUP, 7, "in epoch 2, after step 3", "1, and 3 of the 6 steps of the next,"),
-        (signal.SIGINT, 9, "in epoch 2, after step 5", "1, and 5 of the 6 steps of the next,"),
+        (signal.SIGUSR1, 12, "in epoch 2, after step 6", "1 of 4, step 6 of 6 in the next epoch"),
+        (signal.SIGTERM, "evaluation 2", "after epoch 2", "2 of 4"),
+        (signal.SIGHUP, 7, "in epoch 2, after step 3", "1 of 4, step 3 of 6 in the next epoch"),
+        (signal.SIGINT, 9, "in epoch 2, after step 5", "1 of 4, step 5 of 6 in the next epoch"),
     ],
 )
 def test_a_run_that_is_told_to_stop_is_saved_there_and_goes_on_to_the_same_bytes(
@@ -92,7 +93,7 @@ def test_a_run_that_is_told_to_stop_is_saved_there_and_goes_on_to_the_same_bytes
     assert [signal.getsignal(each) for each in signals.SIGNALS] == handlers
     assert not (tmp_path / "run" / "summary.json").exists()  # a sign that the run is not at its end
     output = succeed("classify", "--resume", "--workdir", tmp_path / "run")
-    assert f"Going on after epoch {going_on} of 4" in output
+    assert f"Resuming from epoch {going_on} in " in output
     assert outcome(tmp_path / "run") == outcome(undisturbed / "run")
     assert (tmp_path / "run" / "summary.json").exists()
 
@@ -169,7 +170,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(undist
     run = damaged_copy(undisturbed, tmp_path, "model_checkpoint_4")
     output = succeed("classify", "--resume", "--workdir", run)
     assert "model_checkpoint_4 is damaged: model.weights.h5 is not what was written" in output
-    assert "Going on after epoch 3 of 4" in output
+    assert "Resuming from epoch 3 of 4" in output
     assert outcome(run) == outcome(undisturbed / "run")
     assert (run / "model_checkpoints" / "model_checkpoint_4.damaged").is_dir()  # it can still be looked at
 
@@ -215,7 +216,7 @@ def test_a_change_is_asked_about_once_and_counts_where_it_is_not_saved_yet(undis
     (run / "config.resolved.yaml").write_text("")  # what a power cut may leave of a file
     output = succeed("classify", *original, "--resume")
     assert "Changed since" not in output
-    assert "Going on after epoch 1, and 4 of the 6 steps" in output
+    assert "Resuming from epoch 1 of 4, step 4 of 6 in the next epoch" in output
     assert outcome(run) == outcome(undisturbed / "run")
 
 
@@ -227,7 +228,10 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_anew_unasked(undisturbe
     for remove in (lambda: shutil.rmtree(run / "model_checkpoints"), lambda: (run / "summary.json").unlink()):
         remove()  # with no result either, it might have been killed before its first checkpoint, but for the folder
         error = refuse("classify", "--resume", "--workdir", run)
-        assert f"{run} holds a run, and {run}/model_checkpoints none of its checkpoints; bring them back, or" in error
+        assert (
+            f"{run} holds a run, but {run}/model_checkpoints holds none of its checkpoints; bring them back, or"
+            in error
+        )
         assert (run / "metrics.jsonl").read_bytes() == before["metrics.jsonl"]
     (run / "model_checkpoints").mkdir()
     (run / "model_checkpoints" / ".lock").touch()
@@ -277,7 +281,7 @@ def test_fewer_steps_in_an_epoch_and_what_was_summed_up(undisturbed, tmp_path, a
     assert f"Stopped in {then}" in output
     # None of the checkpoints of longer epochs is taken for a later one.
     output = succeed("classify", "--resume", "--workdir", run, *larger)
-    assert f"Going on after epoch {int(then[6]) - 1}, and 2 of the 2 steps of the next, of 4" in output
+    assert f"Resuming from epoch {int(then[6]) - 1} of 4, step 2 of 2 in the next epoch" in output
     trained, expected = ([r for r in records(folder) if r["phase"] == "train"] for folder in (run, undisturbed / "run"))
     assert [record["epoch"] for record in trained] == [1, 2, 3, 4]
     if stopped == 12:
@@ -301,22 +305,22 @@ def test_a_run_made_shorter_ends_with_a_model_that_is_ready(undisturbed, tmp_pat
     flat = {"optimizer": {"type": "Adam", "learning_rate": 0.01}}
     run = stopped_after(16, tmp_path, undisturbed, at_step, **flat)
     output = succeed("classify", "--resume", "--workdir", run, "--set", "num_epochs=2")
-    assert "Going on after epoch 2 of 2" in output
+    assert "Resuming from epoch 2 of 2" in output
     assert json.loads((run / "summary.json").read_text())["test_loss"] == records(run)[-1]["loss"]
     output = succeed("classify", "--resume", "--workdir", run, "--set", "num_epochs=3")
-    assert "Going on after epoch 2, and 4 of the 6 steps of the next, of 3" in output
+    assert "Resuming from epoch 2 of 3, step 4 of 6 in the next epoch" in output
 
 
 def test_weights_that_are_not_finite_are_never_saved(undisturbed, tmp_path, monkeypatch):
-    update = Trainer._apply
+    update = TrainingStep._apply
 
     def spoil(self, gradients):
         update(self, gradients)
-        first = self.model.trainable_variables[0]
-        first.assign(tf.where(self.optimizer.iterations > 3, float("inf"), first.value))
+        first = self._model.trainable_variables[0]
+        first.assign(tf.where(self._optimizer.iterations > 3, float("inf"), first.value))
         return tf.no_op()
 
-    monkeypatch.setattr(Trainer, "_apply", spoil)
+    monkeypatch.setattr(TrainingStep, "_apply", spoil)
     config = write_small(tmp_path, undisturbed / "data", checkpoints={"interval_steps": 1})
     assert "the weights of rank 0 are not finite" in refuse("classify", "--config", config)
     assert list_checkpoints(tmp_path / "run" / "model_checkpoints")[-1].name == "model_checkpoint_0_step_3"
@@ -331,12 +335,12 @@ def test_what_goes_bad_keeps_its_number_wherever_the_run_is_cut(undisturbed, tmp
         config = write_small(folder, folder / "data")
         config.write_text(yaml.safe_dump(merged(yaml.safe_load(config.read_text()), {"data": {"max_bad_images": 4}})))
 
-        def begin_badly(run, begin=session.begin, training=training) -> None:
-            begin(run)
+        def begin_badly(self, resumed, bad, begin=RunFolder.begin, training=training) -> None:
+            begin(self, resumed, bad)
             (training / "warm" / "002.png").write_bytes(b"")  # after it was checked
 
         with pytest.MonkeyPatch.context() as patches:
-            patches.setattr(session, "begin", begin_badly)
+            patches.setattr(RunFolder, "begin", begin_badly)
             if cut:
                 at_step(cut - 2, lambda: os.kill(os.getpid(), signal.SIGTERM), patches)
             succeed("classify", "--config", config)
@@ -379,7 +383,7 @@ def test_layers_are_unfrozen_and_frozen_again_within_an_epoch(undisturbed, tmp_p
     head = {"trainable": ["dense*"], "batchnorm_batches": 0}
     run = stopped_after(10, tmp_path / "new", undisturbed, at_step, model=head)
     resume = ("classify", "--resume", "--workdir", run, "--set", "model.trainable=all")
-    assert "go on with the new values: --allow-change model.trainable" in refuse(*resume)
+    assert "resume with the new values: --allow-change model.trainable" in refuse(*resume)
     old = Path(shutil.copytree(run, tmp_path / "old" / "run"))
     rewrite_progress(old, "trained", "own_names")
     arguments = ("--set", "model.trainable=all", "--allow-change", "model.trainable")
@@ -388,7 +392,7 @@ def test_layers_are_unfrozen_and_frozen_again_within_an_epoch(undisturbed, tmp_p
     )
     output = succeed(*resume, "--allow-change", "model")
     assert kept in output
-    assert "Going on after epoch 1, and 4 of the 6 steps of the next, of 4" in output
+    assert "Resuming from epoch 1 of 4, step 4 of 6 in the next epoch" in output
     assert kept in succeed("classify", "--resume", "--workdir", old, *arguments)
     assert weights_of(old) == weights_of(run)  # the older checkpoint's order is that of its configuration
     before = weights_of(run)

@@ -156,16 +156,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_though_its_gradient_i
         assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
 
 
-def test_the_batch_of_the_spoilt_step_is_kept_and_named():
+def test_the_batch_of_the_nonfinite_step_is_kept_and_named():
     bad, kept = batch([[float("inf"), 0]], [[0]]), []
 
     def keep(batch, loss, where):
         kept.append((batch, loss, where))
-        return "/run/spoilt/x.npz"
+        return "/run/nonfinite_batches/x.npz"
 
     trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
     trainer.on_nonfinite = keep
-    with pytest.raises(UserError, match=r"Look into /run/spoilt/x\.npz with tfinpaint replay"):
+    with pytest.raises(UserError, match=r"Examine /run/nonfinite_batches/x\.npz with tfinpaint replay"):
         trainer.train_steps(iter([batch([[1, 0]], [[0]]), bad, batch([[1, 0]], [[0]])]), 3, where="epoch 4")
     assert [(b is bad, loss, where) for b, loss, where in kept] == [(True, float("inf"), "epoch 4, step 2")]
 
@@ -268,7 +268,7 @@ def test_estimated_statistics_are_those_of_all_batches_pooled(frozen):
     model = norm_model()
     other = model.get_layer("second").moving_mean
     other.assign([5.0, 6.0])
-    model.get_layer("first").moving_variance.assign([np.inf, np.nan, 1.0])  # a spoilt average must not stay
+    model.get_layer("first").moving_variance.assign([np.inf, np.nan, 1.0])  # a non-finite average must not stay
     first = model.get_layer("first")
     first.trainable = not frozen
     weights = [weight.numpy() for weight in model.get_layer("dense").weights]
@@ -439,27 +439,3 @@ def test_what_was_summed_up_of_another_loss_stays_where_it_is():
     )
     assert kept[0].names == ("weight", "reconstruction_loss", "error")
     assert kept[0].sums.sum(axis=0).tolist() == [3.0, 7.0, 1.0]
-
-
-def test_what_ranks_know_alone_comes_back_or_is_averaged():
-    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)])
-    trainer = Trainer(model, keras.optimizers.SGD(), squared, world=dist.World())
-    model.layers[0].moving_mean.assign([1.0, 2.0, 3.0])
-    own = trainer.own_state(statistics=True)
-    assert own.tolist()[:6] == [1, 2, 3, 1, 1, 1]
-    assert len(own) == 8  # and the two numbers of the dropout's seed
-    seed = model.layers[1].seed_generator.state.numpy().tolist()
-    trainer.restore_own_state(np.stack([own, own + 1]), trainer.own_names(statistics=True))  # of two ranks
-    assert model.layers[0].moving_mean.numpy().tolist() == [1.5, 2.5, 3.5]
-    assert model.layers[1].seed_generator.state.numpy().tolist() == seed
-    trainer.restore_own_state(own[None] + 2, trainer.own_names(statistics=True))
-    assert model.layers[0].moving_mean.numpy().tolist() == [3, 4, 5]
-    assert model.layers[1].seed_generator.state.numpy().tolist() == [value + 2 for value in seed]
-    assert trainer.own_state(statistics=False).tolist() == [value + 2 for value in seed]
-    trainer.restore_own_state(
-        np.array([seed], np.float64), trainer.own_names(statistics=False)
-    )  # without statistics, which stay as they are
-    assert model.layers[0].moving_mean.numpy().tolist() == [3, 4, 5]
-    assert model.layers[1].seed_generator.state.numpy().tolist() == seed
-    with pytest.raises(UserError, match="those of another model"):
-        trainer.restore_own_state(np.zeros((1, 3)), trainer.own_names(statistics=True))

@@ -1,7 +1,7 @@
-"""The bad images of a run: named on the terminal, listed whole in a file of the run folder, limited in number.
+"""The bad images of a run: named on the terminal, listed in a file of the run folder, limited in number.
 
-The file has a line for each: where it was found ("checked", or the epoch of training), the image and the reason, with
-tabs between them.
+The file has a line for each bad image: where it was found ("checked", or the epoch of training), the image and the
+reason, separated by tabs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def begin_bad_images(folder: Path, *, resumed: bool, checked: Sequence[BadImage]
     """Write the list of a run that begins, in place of those of earlier starts.
 
     Args:
-        resumed: what went bad during training is kept.
+        resumed: keep what went bad during training.
         checked: the images that were found to be bad before training.
     """
     path = folder / BAD_IMAGES
@@ -41,44 +41,38 @@ def begin_bad_images(folder: Path, *, resumed: bool, checked: Sequence[BadImage]
     (folder / REFUSED_BAD_IMAGES).unlink(missing_ok=True)
 
 
-def _gone_bad(folder: Path) -> list[str]:
-    """The images that are listed as gone bad during training."""
-    return [line.split("\t")[1] for line in _lines(folder / BAD_IMAGES) if not line.startswith(f"{_CHECKED}\t")]
-
-
 def report_checked(world: World, folder: Path, bad: Sequence[BadImage], limit: int) -> None:
-    """Name the images that were found to be bad before training; every rank calls this with those of all ranks.
+    """Log the images that were found to be bad before training; every rank calls this with those of all ranks.
 
-    The run's list is written by `begin`. Where they are too many they are listed at once, in a file of its own where
-    the folder holds a run already, whose list is still wanted.
+    `begin_bad_images` writes the list of the run. Too many images are listed at once instead, in a file of their own
+    where the folder holds a run already, whose list is still needed.
 
     Raises:
-        UserError: they are more than `data.max_bad_images`.
+        UserError: there are more than `data.max_bad_images`.
     """
     if not bad:
         return
-    lines = [f"{image}: {reason}" for image, reason in bad]
-    more = [f"... and {len(bad) - MOST_NAMED} more"] if len(bad) > MOST_NAMED else []
-    listed = f"listed in {folder / BAD_IMAGES}"
     if len(bad) > limit:
         path = folder / (REFUSED_BAD_IMAGES if (folder / RESOLVED_CONFIG).exists() else BAD_IMAGES)
-        listed = f"listed in {path}"
         if world.is_rank0:
             write_text(path, "".join(_as_lines(_CHECKED, bad)))
-        head = f"{len(bad)} unusable images, data.max_bad_images allows {limit}; mend or remove them ({listed}):"
-        raise UserError("\n".join([head, *lines[:MOST_NAMED], *more]))
-    for line in [*(f"Skipping unusable image {line}" for line in lines[:MOST_NAMED]), *more]:
+        head = (
+            f"{len(bad)} unusable images, data.max_bad_images allows {limit}; repair or remove them (listed in {path}):"
+        )
+        raise UserError("\n".join([head, *_name(bad)]))
+    for line in _name(bad, "Skipping unusable image "):
         log.warning(line)
-    log.warning(f"Skipped {len(bad)} unusable images of at most {limit}, {listed}")
+    log.warning(f"Skipped {len(bad)} unusable images of at most {limit}, listed in {folder / BAD_IMAGES}")
 
 
 class BadImageCounter:
-    """Counts over the ranks what goes bad during training; every rank calls it at the end of each epoch."""
+    """Counts the images that fail during training over the ranks; every rank calls it at the end of each epoch."""
 
     def __init__(self, world: World, folder: Path, failures: Failures, first_epoch: int = 1) -> None:
         """
         Args:
-            failures: of this rank, with the number of bad images of all ranks that were found before.
+            folder: of the run.
+            failures: those of this rank, with the number of bad images of all ranks that were found before.
             first_epoch: of this start of the run.
         """
         self._world, self._folder, self._failures = world, folder, failures
@@ -86,7 +80,7 @@ class BadImageCounter:
         self._epoch = first_epoch
 
     def __call__(self, epoch: int, *_: object) -> None:
-        """List what is new.
+        """List the images that have failed in this epoch.
 
         Raises:
             UserError: the bad images of all ranks, before and since, are more than `data.max_bad_images`.
@@ -100,30 +94,36 @@ class BadImageCounter:
         self._since += len(new)
         failures.before = self._checked + self._since - self._reported
         if self._world.is_rank0:
-            listed = set(_gone_bad(self._folder))  # by the training that is resumed
-            _append(self._folder, f"epoch {epoch}", [bad for bad in new if _plain(bad[0]) not in listed])
-        counts = f"{self._since} images are unusable since they were checked, {self._checked} were before"
-        listed_in = f"listed in {self._folder / BAD_IMAGES}"
+            self._list(new, epoch)
+        count, was = (
+            f"{self._since} image{'s' * (self._since != 1)} failed during training",
+            "was" if self._since == 1 else "were",
+        )
+        listed = f"listed in {self._folder / BAD_IMAGES}"
         if self._checked + self._since > limit:
-            lines = [f"{image}: {reason}" for image, reason in new[:MOST_NAMED]]
-            more = [f"... and {len(new) - MOST_NAMED} more"] if len(new) > MOST_NAMED else []
-            head = f"{counts}; data.max_bad_images allows {limit}; mend or remove them ({listed_in}):"
-            raise UserError("\n".join([head, *lines, *more]))
-        log.warning(f"{counts}, of at most {limit}; others are in their places ({listed_in})")
+            count = f"{count} ({self._checked} before); data.max_bad_images allows {limit}"
+            raise UserError("\n".join([f"{count}; repair or remove them ({listed}):", *_name(new)]))
+        log.warning(f"{count} ({self._checked} before; limit {limit}) and {was} replaced, {listed}")
 
     def close(self) -> None:
-        """List what this rank has found in an epoch that does not come to its end, as training ends for any reason."""
+        """List what this rank has found in an epoch that does not end, because training ends for any reason."""
         new = list(self._failures.found.values())[self._reported :]
-        with contextlib.suppress(OSError):  # of another host, which may not see the folder: there is an error to tell
-            listed = set(_gone_bad(self._folder))
-            if unlisted := [bad for bad in new if _plain(bad[0]) not in listed]:
-                _append(self._folder, f"epoch {self._epoch}", unlisted)
+        with contextlib.suppress(OSError):  # another host may not see the folder, and there is an error to report
+            self._list(new, self._epoch)
+
+    def _list(self, bad: Sequence[BadImage], epoch: int) -> None:
+        """Add to the file what is not there yet, as that of an earlier start of the run may be."""
+        path = self._folder / BAD_IMAGES
+        listed = {line.split("\t")[1] for line in _lines(path) if not line.startswith(f"{_CHECKED}\t")}
+        if new := [image for image in bad if _plain(image[0]) not in listed]:
+            with naming_file(path), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.writelines(_as_lines(f"epoch {epoch}", new))
 
 
-def _append(folder: Path, found: str, bad: Sequence[BadImage]) -> None:
-    path = folder / BAD_IMAGES
-    with naming_file(path), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-        file.writelines(_as_lines(found, bad))
+def _name(bad: Sequence[BadImage], prefix: str = "") -> list[str]:
+    """Return a line for each of the first bad images, and one about the others."""
+    more = [f"... and {len(bad) - MOST_NAMED} more"] if len(bad) > MOST_NAMED else []
+    return [*(f"{prefix}{image}: {reason}" for image, reason in bad[:MOST_NAMED]), *more]
 
 
 def _as_lines(found: str, bad: Sequence[BadImage]) -> list[str]:
@@ -131,7 +131,7 @@ def _as_lines(found: str, bad: Sequence[BadImage]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Without what would end a line or a column."""
+    """Return a text without what would end a line or a column."""
     return " ".join(text.splitlines()).replace("\t", " ")
 
 

@@ -1,10 +1,10 @@
-"""Elastic runs: training goes on with the ranks that are left when some are lost, and with those that come.
+"""Elastic runs: training continues with the ranks that are left when some are lost, and with those that join.
 
-Horovod's own elastic decorator swallows errors, and its state class does not work with Keras 3. Here the state that
-survives is what lies on disk, the run's newest checkpoint, and nothing else: when a rank is lost, or hosts have come or
-gone, every process that is left asks the launcher for a new rank and executes itself again in its place, to go on as
-with `--resume`. That costs the seconds of an import, as long as a new rank takes too. Within one process Horovod 0.28.1
-crashes when it starts a second time with its cycle time set, and TensorFlow keeps every training step ever traced.
+Horovod's own elastic decorator swallows errors, and its state class does not work with Keras 3. Here the only state
+that survives is the newest checkpoint on the disk: when a rank is lost, or hosts have come or gone, every process that
+is left asks the launcher for a new rank and executes itself again in its place, to continue as with `--resume`. That
+costs the seconds of an import, which a new rank takes too. Within one process Horovod 0.28.1 crashes when it starts a
+second time with its cycle time set, and TensorFlow keeps every training step ever traced.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ HISTORY = "TFINPAINT_ELASTIC_HISTORY"  # environment variable
 
 @dataclass(frozen=True)
 class History:
-    """What the ranks of a run know of it beyond the configuration; one that joins later takes it from the others.
+    """The restarts of an elastic run so far; a rank that joins later gets them from the others.
 
     Attributes:
-        restarts: how often the ranks have started again.
-        fruitless: how often since a checkpoint was written.
+        restarts: number of times that the ranks have started again.
+        fruitless: number of restarts since a checkpoint was written.
         first, newest: newest checkpoint when the run was launched, and when ranks last joined; None for none.
-        ranks: their number when they last joined.
-        happened: why they started again.
+        ranks: number of ranks when they last joined.
+        happened: reason of the last restart.
     """
 
     restarts: int = 0
@@ -54,19 +54,19 @@ class History:
 
 
 def run_elastic(body: Callable[[command.Options, dist.World], None], options: command.Options) -> None:
-    """Join the ranks and run a command's body; in an elastic run this process starts again as often as need be.
+    """Join the ranks and run a command's body; in an elastic run this process starts again as often as needed.
 
     Args:
-        body: called on every rank. What it has done counts as far as its checkpoints go.
+        body: called on every rank. What it has done is lost with a rank, except for its checkpoints.
 
     Raises:
-        UserError: the configuration does not suit an elastic run, or to start again does not help.
+        UserError: the configuration does not suit an elastic run, or starting again does not help.
     """
     settings, folder = options.config.distributed, options.config.workdir
     if not rendezvous.is_elastic():
         body(options, join_ranks(settings, folder))
         return
-    check(options.config)
+    check_elastic(options.config)
     environment = dict(os.environ)  # as the launcher made it, before Horovod's settings are added
     history = History(**json.loads(environment.pop(HISTORY, "{}")))
     try:
@@ -85,14 +85,14 @@ def run_elastic(body: Callable[[command.Options, dist.World], None], options: co
         _start_again(replace(history, restarts=history.restarts + 1, happened=happened), environment)
 
 
-def check(config: Config) -> None:
-    """What an elastic run needs, whatever the number of ranks.
+def check_elastic(config: Config) -> None:
+    """Check that a configuration suits an elastic run with any number of ranks.
 
     Raises:
-        ConfigError: the configuration lacks it.
+        ConfigError: it does not.
     """
     if config.data.input_path and config.checkpoints.save is None:
-        raise ConfigError("an elastic run goes on from its checkpoints: set checkpoints.save, the folder for them")
+        raise ConfigError("an elastic run resumes from its checkpoints: set checkpoints.save, the folder for them")
     if config.data.batch_size_per_rank:
         raise ConfigError(
             "an elastic run keeps its batch when the number of ranks changes: set data.batch_size_per_rank: false, and "
@@ -101,12 +101,12 @@ def check(config: Config) -> None:
 
 
 def agree(own: History, world: dist.World, config: Config) -> History:
-    """The history that all ranks go on with: that of those who have seen the most.
+    """Return the history that all ranks continue with: that of the ranks with the most restarts.
 
     Raises:
-        UserError: the batch cannot be shared by this many ranks, or the run does not get any further.
+        UserError: the batch cannot be shared by this many ranks, or the run does not make progress.
     """
-    newest = world.run_on_rank0(lambda: newest_commit(config))
+    newest = world.run_on_rank0(lambda: newest_checkpoint(config))
     past = History(**max(world.all_gather(asdict(own)), key=lambda history: history["restarts"]))
     fits = ", ".join(map(str, fitting_ranks(config)))
     change = f"{past.ranks} rank(s) are now {world.size}" if past.restarts else f"{world.size} rank(s)"
@@ -121,24 +121,24 @@ def agree(own: History, world: dist.World, config: Config) -> History:
     if fruitless > FRUITLESS_RESTARTS:
         raise UserError(
             f"started again {fruitless} times without a checkpoint between; the last time: {past.happened}. Look for "
-            "the cause, or save more often, then go on with --resume"
+            "the cause, or save more often, then continue with --resume"
         )
-    log.info(f"{change}: going on from {newest.split()[0] if newest else 'the beginning'}")
+    log.info(f"{change}: resuming from {newest.split()[0] if newest else 'the beginning'}")
     return replace(past, fruitless=fruitless, newest=newest, ranks=world.size)
 
 
 def options_after(history: History, options: command.Options) -> command.Options:
-    """The options with which the body runs, so that it goes on with its own run and no earlier one."""
+    """Return the options with which the body continues its own run, and no earlier one."""
     if history.restarts == 0:
         return options
     if options.resume or history.newest not in (None, history.first):
         return replace(options, resume=True, overwrite=False)
-    # Nothing has been saved yet: what lies there is what this run may replace, as it had found out when it started.
+    # Nothing has been saved yet: the folder holds what this run may replace, as was checked when it started.
     return replace(options, overwrite=True)
 
 
-def newest_commit(config: Config) -> str | None:
-    """The newest state that a run can go on from, as "name time": other than before once one has been written."""
+def newest_checkpoint(config: Config) -> str | None:
+    """Return the name and time of the newest checkpoint as text, which changes once one has been written."""
     saved = find.list_checkpoints(config.checkpoints.save) if config.checkpoints.save else []
     if not saved:
         return None
@@ -146,7 +146,7 @@ def newest_commit(config: Config) -> str | None:
 
 
 def _start_again(history: History, environment: Mapping[str, str]) -> None:
-    """Become the process that the launcher would start: for it, and for the terminal, still the same one."""
+    """Execute this program again with a new rank; for launcher and terminal it remains the same process."""
     leave_ranks()
     try:
         place = rendezvous.ask_for_place()
@@ -154,7 +154,7 @@ def _start_again(history: History, environment: Mapping[str, str]) -> None:
         log.warning(str(end))
         return
     sys.stdout.flush()
-    for number in os.listdir("/dev/fd"):  # Horovod's connections, by whose end other ranks notice, and the run's lock
+    for number in os.listdir("/dev/fd"):  # Horovod's connections, whose end other ranks notice, and the run's lock
         with contextlib.suppress(OSError):
             os.set_inheritable(int(number), int(number) <= 2)
     os.execve(  # noqa: S606 -- this program again, with its own arguments

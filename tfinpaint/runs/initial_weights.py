@@ -1,4 +1,4 @@
-"""The weights that a run starts from, where `checkpoints.load` names a file: read, compared with the model, copied."""
+"""The weights of `checkpoints.load`, copied into a model by layer name: transfer into a run that begins."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tfinpaint.checkpoint.keras_files import KerasFile
 from tfinpaint.checkpoint.model import network_digest, size_text
 from tfinpaint.checkpoint.reader import open_weights, read_header
 from tfinpaint.checkpoint.transfer import LayerWeights, TransferPlan
+from tfinpaint.config.schema import Config
+from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import head_layers
 from tfinpaint.runs.build import describe_model, encoder_of
@@ -24,9 +26,9 @@ from tfinpaint.runs.run import Run
 log = logging.getLogger(__name__)
 
 
-def trained_classes(run: Run) -> tuple[str, ...] | None:
-    """The class names of the classifier in `checkpoints.load`; None where the file does not tell."""
-    load = run.config.checkpoints.load
+def trained_classes(config: Config, world: World) -> tuple[str, ...] | None:
+    """Return the class names of the classifier in `checkpoints.load`; None where the file does not name them."""
+    load = config.checkpoints.load
     assert load is not None  # the configuration was checked
 
     def read() -> list[str]:
@@ -36,18 +38,22 @@ def trained_classes(run: Run) -> tuple[str, ...] | None:
         with open_weights(found, allowed=("classifier",)) as saved:
             return [] if isinstance(saved, KerasFile) else list(saved.header.classes)
 
-    return tuple(run.world.run_on_rank0(read)) or None
+    return tuple(world.run_on_rank0(read)) or None
 
 
-def load_by_name(run: Run, path: Path, model: keras.Model, *, classes: Sequence[str] = (), whole: bool = False) -> None:
+def load_by_name(
+    run: Run, world: World, path: Path, model: keras.Model, classes: Sequence[str] = (), *, whole: bool = False
+) -> tuple[str, ...]:
     """Fill the layers of `model` that the file also has, on rank 0; `Trainer.synchronise` gives them to the others.
 
-    A classifier takes the head of another one only where both have the same classes in the same order. What was
-    transferred is logged, and noted in `run.transferred`.
+    A classifier takes the head of another one only where both have the same classes in the same order.
 
     Args:
         classes: class names of `model`, where it is a classifier.
-        whole: every layer must be filled, from a model of the same form: it is to be used as it is.
+        whole: every layer must be filled, from a model of the same form, because the model is not trained any further.
+
+    Returns:
+        Lines about what was transferred, which are logged too.
 
     Raises:
         UserError: there is no such checkpoint, or its weights cannot be used.
@@ -60,7 +66,7 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, classes: Sequence[
         notes = [meant.note] if meant.note else []
         reason = _other_classes(source, found.name, classes) if run.kind == "classifier" else None
         if reason and whole:
-            notes.append(f"{reason}; its head is taken to be for: {', '.join(classes)}")
+            notes.append(f"{reason}; its head is used for the classes {', '.join(classes)}")
         withheld = dict.fromkeys(head_layers(model), reason) if reason and not whole else {}
         try:
             plan = transfer.plan_transfer(source.layers, model, withheld)
@@ -71,32 +77,24 @@ def load_by_name(run: Run, path: Path, model: keras.Model, *, classes: Sequence[
         transfer.copy_weights(plan, source.layers, model)
         return [*notes, f"Loading {source.kind} weights from {found}", *source.notes, *plan.report(found.name)]
 
-    lines = run.world.run_on_rank0(load)
+    lines = tuple(world.run_on_rank0(load))
     for line in lines:
         log.info(line)
-    run.transferred[:] = lines
-
-
-def origin_of(run: Run) -> str:
-    """Tell where the weights came from that a run began with, for its report."""
-    if run.transferred:
-        return "\n".join(run.transferred)
-    load = run.config.checkpoints.load
-    return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
+    return lines
 
 
 def _not_whole(run: Run, path: Path, plan: TransferPlan, trained: tuple[int, int, int] | None) -> str:
-    """Explain why a model cannot be evaluated with the weights of a file."""
+    """Return why a model cannot be evaluated with the weights of a file."""
     if not plan.mismatched:
-        return f"{path}: without training every layer's weights must be there; layer {plan.missing[0]} is not"
+        return f"{path}: layer {plan.missing[0]} is not there; without training every layer needs its weights"
     name, stored, wanted = plan.mismatched[0]
     reason = f"{path}: the weights of layer {name} have the shapes {stored}, the model needs {wanted}"
     if trained is None or trained == run.config.input_shape:
         return f"{reason}; without training every layer's weights must fit"
     return (
         f"{reason}: it was trained on images of {size_text(trained)}, the data gives "
-        f"{size_text(run.config.input_shape)} (height x width x channels); let data.transforms make images of "
-        "the first shape, or train at the second"
+        f"{size_text(run.config.input_shape)} (height x width x channels); resize to the first shape in "
+        "data.transforms, or train at the second"
     )
 
 
@@ -105,10 +103,10 @@ class _Source:
     """Weights to start from.
 
     Attributes:
-        kind: of the model that they are from, for messages.
-        layers: by layer name.
-        classes: of a classifier; () of a model without classes, None where the file does not tell.
-        image_shape: height, width and channels of the images that they were trained on; None where it does not tell.
+        kind: kind of the model that had them, for messages.
+        layers: the weights by layer name.
+        classes: class names of a classifier; () of a model without classes, None where the file does not name them.
+        image_shape: height, width and channels of the images that they were trained on; None where it is not recorded.
         notes: lines for the log.
     """
 
@@ -120,7 +118,7 @@ class _Source:
 
 
 def _other_classes(source: _Source, name: str, classes: Sequence[str]) -> str | None:
-    """Return why the head of a source is not one for these classes; None where it is, or where there is no head."""
+    """Return why the head of a source does not fit these classes; None where it fits, or where there is no head."""
     if source.classes is None:
         return f"{name} does not name the classes that it was trained on"
     if not source.classes or source.classes == tuple(classes):
@@ -131,7 +129,7 @@ def _other_classes(source: _Source, name: str, classes: Sequence[str]) -> str | 
 
 
 def _read_weights(run: Run, path: Path, model: keras.Model, whole: bool) -> _Source:
-    """Read the weights of a checkpoint of this project, or of a file that Keras itself has saved."""
+    """Read the weights of a checkpoint of this project, or of a file that Keras has saved."""
     allowed: tuple[Kind, ...] = ("inpainter", "encoder") if run.kind == "inpainter" else (*KINDS,)
     with open_weights(path, allowed) as saved:
         if isinstance(saved, KerasFile):
@@ -139,14 +137,13 @@ def _read_weights(run: Run, path: Path, model: keras.Model, whole: bool) -> _Sou
             return _Source("Keras", read.layers, None, None, read.notes)
         header = saved.header
         _check_same_model(run, path, header, whole)
-        return _Source(
-            header.kind, saved.layer_weights(), header.classes, (header.height, header.width, header.channels)
-        )
+        shape = (header.height, header.width, header.channels)
+        return _Source(header.kind, saved.layer_weights(), header.classes, shape)
 
 
 def _check_same_model(run: Run, path: Path, header: Header, whole: bool) -> None:
-    """Refuse a checkpoint whose encoder differs; if the whole model is wanted, also one of another form."""
-    # Of a whole model also what has no weights, or would lie between the layers of equal names.
+    """Raise UserError where the checkpoint has another encoder or, for a whole model, another form."""
+    # A whole model must also agree in what has no weights, or lies between the layers of equal names.
     form = {"encoder_output": "model.", "bottleneck": "model.", "output_activation": "with this loss the "}
     wanted = describe_model(run, steps=0)
     for name, where in {"encoder": "model.", **(form if whole else {})}.items():
@@ -154,4 +151,7 @@ def _check_same_model(run: Run, path: Path, header: Header, whole: bool) -> None
         if stored != configured and run.network is None and header.network is None:
             raise UserError(f"{path}: its {name} is {stored}, {where}{name} is {configured}")
     if whole and header.network != (network_digest(run.network) if run.network else None):
-        log.warning(f"{path} was trained with another network file: names and shapes fit, what lies between may not")
+        log.warning(
+            f"{path} was trained with another network file: its layers have the right names and shapes, but may be "
+            "connected in another way"
+        )

@@ -1,4 +1,4 @@
-"""The folders that a run writes into: one process's at a time, and left as they were where the run never begins."""
+"""Lock the folders that a run writes into, and leave them as they were where the run never begins."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tfinpaint.storage.atomic import make_folder
 
 
 class RunLock:
-    """Locks on the folders of a run, held until the end of a `with`, or of the process, however it ends.
+    """Locks on the folders of a run, held until the end of a `with` statement, or of the process, however it ends.
 
-    Where `begin` was not called by then, the folders and lock files that the claim has made are removed again.
+    Where `begin` was not called by then, the folders and lock files that were made are removed again.
     """
 
     def __init__(self) -> None:
@@ -33,18 +33,18 @@ class RunLock:
     ) -> None:
         made = [] if self._begun else self._made
         for path in reversed(made):
-            with contextlib.suppress(OSError):  # somebody has put files there
+            with contextlib.suppress(OSError):  # the folder is not empty any more
                 path.rmdir() if path.is_dir() else path.unlink()
         for lock in self._locks:
             lock.close()
         self._locks, self._made = [], []
 
     def take(self, folder: Path) -> None:
-        """Make a folder where there is none, and lock it.
+        """Lock a folder, which is made where it does not exist.
 
         Raises:
-            UserError: another process, or another run of this one, holds it.
-            OSError: it cannot be made or written.
+            UserError: another process, or another run of this one, holds the lock.
+            OSError: the folder cannot be made or written.
         """
         self._made += [each for each in reversed((folder, *folder.parents)) if not each.exists()]
         make_folder(folder)
@@ -61,10 +61,10 @@ class RunLock:
                 ) from None
             if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                 break
-            lock.close()  # a claim that has ended meanwhile has removed this file
+            lock.close()  # another process has removed this file meanwhile
         self._locks.append(lock)
         self._made += [path] if is_new else []
 
     def begin(self) -> None:
-        """Let everything stay: the run begins."""
+        """Keep what was made: the run begins."""
         self._begun = True

@@ -1,4 +1,4 @@
-"""The batches at which training was stopped because a loss or a gradient was not finite, kept to be looked into."""
+"""Keep the batch at which training stopped because a loss or a gradient was not finite, for `tfinpaint replay`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class NonfiniteBatch:
     """A batch of one rank that was kept.
 
     Attributes:
-        batch: its tensors by name, as the trainer was given them.
-        loss: this rank's loss.
+        batch: its tensors by name, as the trainer got them.
+        loss: the loss of this rank.
         where: epoch and step.
         images: the file of each example.
     """
@@ -41,10 +41,10 @@ class NonfiniteBatch:
 
 @dataclass(frozen=True)
 class NonfiniteKeeper:
-    """Keeps one batch of this rank, the last.
+    """Keeps the last non-finite batch of this rank.
 
     Attributes:
-        listing: what the examples' numbers are the numbers of.
+        listing: the training images, which the numbers of the examples refer to.
     """
 
     run_folder: Path
@@ -55,7 +55,7 @@ class NonfiniteKeeper:
         """Write `nonfinite_batches/epoch_E_step_S_rank_R.npz`, whole or not at all; only log a failure.
 
         Returns:
-            The file, None where there is none.
+            The file; None where it could not be written.
         """
         folder, ending = self.run_folder / NONFINITE_BATCHES, f"_rank_{self.rank}.npz"
         path = folder / f"{where.replace(', ', '_').replace(' ', '_')}{ending}"
@@ -75,10 +75,10 @@ class NonfiniteKeeper:
 
 
 def load_nonfinite_batch(path: Path) -> NonfiniteBatch:
-    """Read what a `Keeper` has written.
+    """Read a batch that a `NonfiniteKeeper` has written.
 
     Raises:
-        UserError: it is no such file, or damaged.
+        UserError: the file is not such a batch, or damaged.
     """
     arrays = read_whole_npz(path)
     try:
@@ -91,8 +91,8 @@ def load_nonfinite_batch(path: Path) -> NonfiniteBatch:
         raise UserError(f"{path}: not a batch that a run has kept: {error}") from None
 
 
-def find_nonfinite_batches(run_folder: Path) -> Path:
-    """The batch kept last.
+def find_nonfinite_batch(run_folder: Path) -> Path:
+    """Return the file of the batch that was kept last.
 
     Raises:
         UserError: there is none.
@@ -100,6 +100,7 @@ def find_nonfinite_batches(run_folder: Path) -> Path:
     kept = sorted((run_folder / NONFINITE_BATCHES).glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
     if not kept:
         raise UserError(
-            f"{run_folder / NONFINITE_BATCHES}: no batch is kept there; it takes a run that ended as not finite"
+            f"{run_folder / NONFINITE_BATCHES}: there is no batch; a run keeps one where it stops at "
+            "values that are not finite"
         )
     return kept[-1]

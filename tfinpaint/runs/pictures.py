@@ -1,4 +1,4 @@
-"""How well a run restores erased images: what formulas reach on the same holes, and pictures to perceptual_term by."""
+"""The pictures of a run: a grid of images, an animation of one of them, and curves of the metrics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.batch import Batch, tensors_of
+from tfinpaint.config.schema import Config
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRIC_LABELS
 from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
@@ -24,19 +25,17 @@ from tfinpaint.report.metrics_log import (
     pictures_by_epoch,
 )
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
-from tfinpaint.runs.run import Run
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-# image of 64 pixels and up to 6 s for one of 512
-MOST_SHOWN_PIXELS = 2**16  # of an image of which a figure shows the baselines: there it takes a second at most
+MOST_SHOWN_PIXELS = 2**16  # in an image for which figures show the baselines: they take a second at most
 CURVES = ("hole_psnr_db", "hole_ssim")
 
 
 def shown_baselines(originals: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
-    """Restore images for a figure: those of more than MOST_SHOWN_PIXELS at a reduced size, which the names tell.
+    """Restore images by the classical baselines for a figure; large images at a reduced size, as the headings say.
 
     Args:
         originals: float [images, height, width, channels], 0 to 1.
@@ -58,17 +57,21 @@ def shown_baselines(originals: np.ndarray, masks: np.ndarray) -> dict[str, np.nd
 
 @dataclass
 class Pictures:
-    """The pictures of a run, of a few images that stay the same. Rank 0 has them drawn.
+    """The pictures of a run, of the same few images from its beginning to its end. Rank 0 alone has one.
 
     Attributes:
-        sample: a batch of these images.
-        title: what they are.
+        folder: of the run.
+        sample: a batch of the images.
+        title: of the grid.
+        scored: what the baselines reach; None where no image metrics are computed.
     """
 
-    run: Run
+    config: Config
+    folder: Path
     trainer: Trainer
     sample: Batch
     title: str
+    scored: BaselineScores | None = None
     _arrays: dict[str, np.ndarray] = field(init=False)
     _baselines: dict[str, np.ndarray] = field(init=False, default_factory=dict)
     _animated: int = field(init=False, default=0)  # frames of the animation that was made last
@@ -80,38 +83,34 @@ class Pictures:
 
     @property
     def _restores(self) -> bool:
-        return self.run.config.measures_pixels
+        return self.config.measures_pixels
 
     def add_frame(self, epoch: int) -> None:
-        """Keep how the first image is restored after this epoch: erased, restored and original side by side."""
-        if not self._restores or not keeps_picture(epoch, self.run.config.num_epochs, animation.MOST_FRAMES):
+        """Keep a frame of the animation: the first image erased, as restored after this epoch, and as it was."""
+        if not self._restores or not keeps_picture(epoch, self.config.num_epochs, animation.MOST_FRAMES):
             return
         composite = self._composite(self.trainer.predict(self.sample["inputs"][:1]))
         original, mask = self._arrays["originals"][0], self._arrays["mask"][0]
         frame = np.concatenate([original * (1 - mask), composite[0], original], axis=1)
         animation.add_frame(self._folder / ANIMATION, epoch, frame)
 
-    def draw(self, metrics: MetricsLog, scored: BaselineScores | None) -> None:
-        """Draw the images, the curves and the animation anew.
-
-        Args:
-            scored: None where nothing was measured.
-        """
+    def draw(self, metrics: MetricsLog) -> None:
+        """Draw the images, the curves and the animation again."""
         epoch = metrics.records[-1]["epoch"] if metrics.records else 0
         path = self._folder / f"{RESTORATIONS}.png"
         with attempt_figure(path):
             self._draw_images(epoch, path, metrics)
-        self._animate(is_last=epoch >= self.run.config.num_epochs)
-        if not self.run.config.data.input_path:
+        self._animate(is_last=epoch >= self.config.num_epochs)
+        if not self.config.data.input_path:
             return  # an evaluation is a single point
-        self._curve(metrics, "loss", f"{self.run.config.loss.function} loss", None)
-        for name, label in SEGMENTATION.items() if self.run.config.data.target_is_mask else ():
-            self._curve(metrics, name, label, None)
-        for name in CURVES if scored else ():
-            self._curve(metrics, name, METRIC_LABELS[name], scored)
+        self._draw_curve(metrics, "loss", f"{self.config.loss.function} loss")
+        for name, label in SEGMENTATION.items() if self.config.data.target_is_mask else ():
+            self._draw_curve(metrics, name, label)
+        for name in CURVES if self.scored else ():
+            self._draw_curve(metrics, name, METRIC_LABELS[name], self.scored)
 
     def _animate(self, *, is_last: bool) -> None:
-        """Make the animation anew where it would have half as many frames more: it takes seconds to make."""
+        """Write the animation again once it has half as many frames more, because that takes seconds."""
         frames = len(pictures_by_epoch(self._folder / ANIMATION))
         if is_last or frames >= 1.5 * self._animated:
             self._animated = frames
@@ -120,16 +119,16 @@ class Pictures:
                 animation.write_animation(self._folder / ANIMATION, path)
 
     def _draw_images(self, epoch: int, path: Path, metrics: MetricsLog) -> None:
-        at_epoch = f", epoch {epoch}" if self.run.config.data.input_path else ""
+        at_epoch = f", epoch {epoch}" if self.config.data.input_path else ""
         draw_grid(self._columns(), f"{self.title}{at_epoch}", path)
-        config = self.run.config
-        number, total = (-(-epochs // config.figures_interval) for epochs in (epoch, config.num_epochs))
+        interval = self.config.figures_interval
+        number, total = (-(-epochs // interval) for epochs in (epoch, self.config.num_epochs))
         if keeps_picture(number, total, MOST_PICTURES):
             kept = epoch_picture(self._folder / RESTORATIONS, epoch)
             write_bytes(kept, path.read_bytes())
             metrics.add_picture(RESTORATIONS, kept, epoch)
 
-    def _curve(self, metrics: MetricsLog, name: str, label: str, scored: BaselineScores | None) -> None:
+    def _draw_curve(self, metrics: MetricsLog, name: str, label: str, scored: BaselineScores | None = None) -> None:
         levels = {baseline_label(each): values[name] for each, values in scored.scores.items()} if scored else None
         path = self._folder / f"{name}.png"
         with attempt_figure(path):
@@ -137,20 +136,20 @@ class Pictures:
 
     @property
     def _folder(self) -> Path:
-        return self.run.folder / FIGURES
+        return self.folder / FIGURES
 
     def _columns(self) -> dict[str, np.ndarray]:
-        """Name -> images, one for each example, of a grid."""
+        """Return the columns of the grid, heading -> images, one for each example."""
         arrays, outputs = self._arrays, self.trainer.predict(self.sample["inputs"])
         if self._restores:
             shown = {"original": arrays["originals"], "input": arrays["inputs"], "output": outputs}
             return {**shown, "composite": self._composite(outputs), **self._baselines}
-        if self.run.config.data.target_is_mask and outputs.shape[-1] > 1:
+        if self.config.data.target_is_mask and outputs.shape[-1] > 1:
             outputs = outputs.argmax(axis=-1)
         targets = {"target": arrays["targets"]} if "targets" in arrays else {}
         return {"input": arrays["inputs"], **targets, "output": outputs}
 
     def _composite(self, outputs: np.ndarray) -> np.ndarray:
-        """The originals with the outputs in their holes; for one image or for all."""
+        """Return the originals with the outputs in their holes, for the first images or all of them."""
         originals, mask = self._arrays["originals"][: len(outputs)], self._arrays["mask"][: len(outputs)]
         return np.where(mask > 0, outputs, originals)

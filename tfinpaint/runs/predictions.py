@@ -1,4 +1,4 @@
-"""Writing a model's outputs for every held-out image."""
+"""Write the outputs of a model for every held-out image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfinpaint.report.predictions import (
     merge_predictions,
     remove_prediction_parts,
     write_prediction_table,
-)
+)  # fmt: skip
 from tfinpaint.runs.build import output_activation
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.run import Run
@@ -26,44 +26,44 @@ from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-LOGARITHMS = "log_softmax"  # the activation whose outputs are logarithms of probabilities
-
 
 def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequence[str] = ()) -> None:
-    """Predict every image of `data` once, over all ranks, into `data.test_output_path`.
+    """Write the predictions of every image of `data` into `data.test_output_path`; every rank writes its share.
 
     Args:
-        classes: of a classifier, whose outputs are written as probabilities, with a table of the best.
+        classes: names of the classes of a classifier, whose outputs are written as probabilities, with a table of the
+            most probable classes.
 
     Raises:
         UserError: the folder cannot be written.
     """
     folder, paths = run.config.data.test_output_path, data.images.listing.paths
     assert folder is not None
-    run.world.report_task(f"writing predictions into {folder}")
+    world = trainer.world
+    world.report_task(f"writing predictions into {folder}")
     failure = None
     try:
-        _write_share(run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == LOGARITHMS)
+        _write_share(
+            run, trainer, data, folder, are_logarithms=bool(classes) and output_activation(run) == "log_softmax"
+        )
     except OSError as error:
-        failure = _in_words(error)
-    failures = [
-        each for each in run.world.all_gather(failure) if each
-    ]  # every part is there before they are put together
-    if run.world.is_rank0 and not failures:  # no rank waits for this: it may take longer than a collective may
+        failure = _message(error)
+    failures = [each for each in world.all_gather(failure) if each]  # all parts are there before they are merged
+    if world.is_rank0 and not failures:  # no rank waits for this: it may take longer than a collective may
         try:
             name = RMLDNN_PREDICTIONS if run.config.output_format == "rmldnn" else PREDICTIONS
-            merged = merge_predictions(folder, run.world.size, name, classes=classes)
+            merged = merge_predictions(folder, world.size, name, classes=classes)
             if classes:
                 write_prediction_table(merged, paths, classes)
         except OSError as error:
-            failures = [_in_words(error)]
+            failures = [_message(error)]
     if failures:
         remove_prediction_parts(folder)
         raise UserError(f"{folder}: the predictions cannot be written: {failures[0]}")
     log.info(f"Predictions of {len(data)} images: {display_path(folder)}")
 
 
-def _in_words(error: OSError) -> str:
+def _message(error: OSError) -> str:
     return f"{error.filename}: {explain_os_error(error)}" if error.filename else explain_os_error(error)
 
 
@@ -71,13 +71,13 @@ def _write_share(run: Run, trainer: Trainer, data: DataSet, folder: Path, *, are
     listing, shard = data.images.listing, data.images.share
     names = predictions.picture_names(listing.paths)
     part = PredictionsPart(
-        folder, run.world.rank, names, classes=run.config.data.target_is_mask,
+        folder, trainer.world.rank, names, classes=run.config.data.target_is_mask,
         channels_first=run.config.output_format == "rmldnn",
     )  # fmt: skip
     indices = iter(shard.indices(len(listing)))
     try:
         for batch in data.evaluation_batches():
-            run.world.report_activity()
+            trainer.world.report_activity()
             outputs = trainer.predict(batch["inputs"])
             for output in np.exp(outputs) if are_logarithms else outputs:
                 part.add(listing.paths[next(indices)], output)

@@ -1,4 +1,4 @@
-"""How far a run is: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Show how far a run is: a progress bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ COMPILING = "Compiling the training step (this can take a minute)..."
 
 
 class RunProgress:
-    """Shows the steps of a run, the loss and the time left. Silent where `enabled` is false.
+    """Shows the steps of a run, the loss and the time left; nothing where `enabled` is false.
 
-    Attributes:
-        first_step, num_epochs, steps_per_epoch: the run's extent; `first_step` steps were done before.
-        end_in_steps: of `TimeLeft`.
+    Args:
+        first_step: number of steps that were done before.
+        end_in_steps: as `TimeLeft` takes it.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class RunProgress:
             self._task = self._bar.add_task("", total=self._total, completed=first_step, left="")
 
     def begin(self) -> None:
-        """Say, before the first step, why nothing is seen yet."""
+        """Print, before the first step, why nothing is shown yet."""
         if self._enabled and self._done < self._total:
             self._print(COMPILING)
 
     def step(self, epoch: int, read_loss: ReadLoss) -> None:
-        """Note that a step is done; show the loss and the time left now and then."""
+        """Count a step; show the loss and the time left now and then."""
         if not self._enabled:
             return
         now = time.monotonic()
@@ -65,7 +65,7 @@ class RunProgress:
             self._print("  ".join([f"  {place}", f"loss {read_loss():.4f}", *self._left()]))
 
     def epoch_end(self, epoch: int, train: EpochResult, test: EpochResult | None) -> None:
-        """Show the figures of an epoch."""
+        """Print the results of an epoch."""
         if not self._enabled:
             return
         parts = [f"epoch {epoch}/{self._num_epochs}", *_figures("", train)]
@@ -79,7 +79,7 @@ class RunProgress:
             self._print("  ".join([*parts, *self._left()]))
 
     def close(self) -> None:
-        """Leave the bar as it is now and give the terminal back."""
+        """Leave the bar as it is and release the terminal."""
         if self._bar:
             self._bar.stop()
 
@@ -91,7 +91,7 @@ class RunProgress:
         self._bar.start()  # not before: there is nothing to show while the step is being compiled
 
     def _left(self) -> list[str]:
-        """The time left in words; none at the end, and as long as it is not known."""
+        """Return the time left as text, in a list that is empty at the end and as long as it is not known."""
         seconds = self._time_left.seconds(time.monotonic())
         return [] if seconds is None or self._done >= self._total else [f"{duration(seconds)} left"]
 
@@ -101,8 +101,8 @@ class RunProgress:
 
 
 def _make_bar() -> Progress | None:
-    """A bar, where standard output is a terminal that can show one."""
-    # mpirun gives rank 0 a pseudo-terminal and then prefixes every line: no place for a bar.
+    """Return a progress bar where standard output is a terminal that can show one."""
+    # mpirun gives rank 0 a pseudo-terminal and then prefixes every line, which destroys a bar.
     if not sys.stdout.isatty() or was_launched():
         return None
     console = Console(soft_wrap=True, highlight=False)  # long lines above the bar are broken by the terminal alone
@@ -115,7 +115,7 @@ def _make_bar() -> Progress | None:
 
 
 def _in_lines(parts: Sequence[str], width: int) -> list[str]:
-    """The parts in lines of at most `width` characters, where a part is not longer; all but the first are indented."""
+    """Join parts into lines of at most `width` characters, where no part is longer; indent all lines but the first."""
     lines = [parts[0]]
     for part in parts[1:]:
         if len(lines[-1]) + 2 + len(part) > width:
@@ -125,6 +125,6 @@ def _in_lines(parts: Sequence[str], width: int) -> list[str]:
 
 
 def _figures(prefix: str, result: EpochResult) -> list[str]:
-    """All but the many measurements, of which one is enough to follow a run by."""
+    """Return the results as text, with one of the image metrics: it is enough to follow a run."""
     hidden = set(METRICS) - {metrics.HEADLINE}
     return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]

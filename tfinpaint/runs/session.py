@@ -1,205 +1,273 @@
-"""Training or evaluating a run: what happens at the end of each epoch besides the fitting itself."""
+"""The skeleton that `pretrain` and `classify` share: model, weights, optimizer, then training or evaluation."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
+from tfinpaint.checkpoint.model import build_model
+from tfinpaint.distributed.world import World
 from tfinpaint.layout import FIGURES
+from tfinpaint.models.losses import PerExample
+from tfinpaint.models.trainable import set_trainable
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
-from tfinpaint.runs.data import Batches, DataSet
+from tfinpaint.runs.build import describe_model
+from tfinpaint.runs.data import Batches, DataSet, steps_per_epoch
+from tfinpaint.runs.folder import RunFolder
+from tfinpaint.runs.image_check import warn_of_copies
+from tfinpaint.runs.initial_weights import load_by_name
 from tfinpaint.runs.nonfinite import NonfiniteKeeper
+from tfinpaint.runs.predictions import write_predictions
 from tfinpaint.runs.progress import RunProgress
-from tfinpaint.runs.resume import restore_ranks
-from tfinpaint.runs.run import Run, begin_run
-from tfinpaint.runs.saving import Saver
+from tfinpaint.runs.resume import check_same_run, restore_ranks
+from tfinpaint.runs.run import Run
+from tfinpaint.runs.saving import SavedFacts, Saver
 from tfinpaint.runs.signals import StopRequest
-from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
+from tfinpaint.runs.trainer import make_trainer
+from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
 from tfinpaint.train.fit import EpochEnd, fit
+from tfinpaint.train.loss import Measure
+from tfinpaint.train.optimizers import build_optimizer
+from tfinpaint.train.rank_state import batchnorm_statistics
 from tfinpaint.train.totals import EpochResult
 from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
+Draw = Callable[[MetricsLog], None]  # draws the pictures of the run
+AddFrame = Callable[[int], None]  # keeps a frame of the animation after an epoch
 
-def train_run(
+
+@dataclass(frozen=True)
+class Session:
+    """One run in this process, ready to train or to evaluate.
+
+    Attributes:
+        training, held_out: the images; None where the configuration names none.
+        steps: of training, per epoch; 0 without training.
+        classes: names of the classes of a classifier.
+        transferred: what is reported of the weights that the run began with, line by line; () for random ones.
+    """
+
+    run: Run
+    folder: RunFolder
+    training: DataSet | None
+    held_out: DataSet | None
+    trainer: Trainer
+    steps: int
+    classes: tuple[str, ...]
+    transferred: tuple[str, ...]
+
+    @property
+    def world(self) -> World:
+        return self.trainer.world
+
+
+def build_run_model(run: Run, world: World, classes: tuple[str, ...] = ()) -> keras.Model:
+    """Build the model of a run with random weights; where it is trained, set what of it is."""
+    config = run.config
+    model = build_model(describe_model(run, steps=0, classes=classes), run.network, run.network_name)
+    if run.trains:
+        set_trainable(model, config.model.trainable)
+        if config.distributed.sync_batchnorm:
+            synchronise_batchnorm(model, world)
+    return model
+
+
+def begin_session(
     run: Run,
-    trainer: Trainer,
-    data: DataSet,
-    test_batches: Batches | None,
+    folder: RunFolder,
+    world: World,
+    model: keras.Model,
+    training: DataSet | None,
+    held_out: DataSet | None,
     *,
-    steps: int,
     classes: tuple[str, ...] = (),
-    draw: Callable[[MetricsLog], None],
-    add_frame: Callable[[int], None] | None = None,
-) -> MetricsLog:
-    """Fit, with metrics, pictures and progress at the epoch ends, and checkpoints whenever they are due.
+    metrics: Mapping[str, PerExample] | None = None,
+    measure: Measure | None = None,
+) -> Session:
+    """Fill a model with the weights that the run starts from, and make its trainer. Every rank calls this.
 
     Args:
-        test_batches: None for no evaluation.
-        steps: per epoch.
-        draw: makes the pictures of the run; called on rank 0 every `figures_interval` epochs and at the end.
-        add_frame: called with the number of every epoch, on rank 0, before `draw`.
+        metrics, measure: as `Trainer` takes them.
 
     Raises:
-        StoppedError: a rank was told to stop.
+        UserError: the weights cannot be used, or a resumed run has another model or other images than before.
     """
-    config, first = run.config, run.world.is_rank0
-    run.world.report_task("preparing to train")
-    so_far = restore_ranks(run, trainer, steps)
-    if first:
-        begin_run(run)
-    again = run.is_evaluated_again and test_batches is not None
-    metrics = MetricsLog(
-        run.folder, config.outfile, enabled=first, heading=config.output_format == "tfinpaint",
-        first_epoch=run.first_epoch, records=_records_before(run, again),
+    config = run.config
+    if training and held_out and training.check and held_out.check and held_out.has_targets and not run.resumed:
+        warn_of_copies(world, training.check, held_out.check)
+    steps = steps_per_epoch(run, training) if training else 0
+    transferred: tuple[str, ...] = ()
+    if run.resumed:
+        check_same_run(run, run.resumed, steps, training, classes)
+        transferred = run.resumed.progress.transferred
+    elif config.checkpoints.load:
+        transferred = load_by_name(run, world, config.checkpoints.load, model, classes, whole=training is None)
+    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling) if training else None
+    scored = held_out is not None and held_out.has_targets
+    trainer = make_trainer(run, world, model, optimizer, metrics, measure, steps=steps, scored=scored)
+    return Session(run, folder, training, held_out, trainer, steps, classes, transferred)
+
+
+def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None = None) -> MetricsLog:
+    """Train, or evaluate where there is nothing to train on; then write the predictions that are asked for.
+
+    Args:
+        draw: called every `figures_interval` epochs and at the end; needed on rank 0 alone.
+        add_frame: called on rank 0 after every epoch, before `draw`.
+
+    Raises:
+        StoppedError: a rank was asked to stop.
+    """
+    held_out, training = session.held_out, session.training
+    test_batches = held_out.evaluation_batches() if held_out and held_out.has_targets else None
+    if training:
+        metrics = _train(session, training, test_batches, draw, add_frame)
+    else:
+        _begin_folder(session)
+        metrics = _open_metrics(session)
+        if test_batches is not None:
+            _evaluate(session, test_batches, metrics, epoch=0)
+        if session.world.is_rank0 and draw:
+            with attempt_figure(session.folder.path / FIGURES):
+                draw(metrics)
+    if held_out and session.run.config.data.test_output_path:
+        write_predictions(session.run, session.trainer, held_out, session.classes)
+    return metrics
+
+
+def _begin_folder(session: Session) -> None:
+    if session.world.is_rank0:
+        checks = [data.check for data in (session.training, session.held_out) if data and data.check]
+        resumed = session.run.resumed
+        session.folder.begin(resumed.path if resumed else None, [bad for check in checks for bad in check.bad])
+
+
+def _open_metrics(session: Session, records: Sequence[Mapping[str, Any]] = ()) -> MetricsLog:
+    config = session.run.config
+    return MetricsLog(
+        session.folder.path, config.outfile, enabled=session.world.is_rank0,
+        heading=config.output_format == "tfinpaint", first_epoch=session.run.first_epoch, records=records,
     )  # fmt: skip
+
+
+def _train(
+    session: Session, data: DataSet, test_batches: Batches | None, draw: Draw | None, add_frame: AddFrame | None
+) -> MetricsLog:
+    """Fit, with metrics, pictures and progress at the ends of epochs, and checkpoints whenever they are due."""
+    run, trainer, world, steps = session.run, session.trainer, session.world, session.steps
+    world.report_task("preparing to train")
+    so_far = restore_ranks(run, run.resumed, trainer, steps) if run.resumed else None
+    _begin_folder(session)
+    again = run.is_evaluated_again and test_batches is not None
+    metrics = _open_metrics(session, _records_before(run, again))
+    first_step = run.first_step(steps)
     progress = RunProgress(
-        enabled=first,
-        first_step=run.first_step(steps),
-        num_epochs=config.num_epochs,
-        steps_per_epoch=steps,
+        enabled=world.is_rank0, first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
         end_in_steps=_end_in_steps(run, test_batches),
-    )
-    run.world.report_activity()
+    )  # fmt: skip
+    world.report_activity()
     stop = StopRequest()
-    saver = Saver(run, trainer, data, metrics, steps=steps, classes=classes, stop=stop)
+    header = describe_model(run, steps=steps, classes=session.classes)
+    saver = Saver(run, trainer, SavedFacts(header, data, session.transferred), metrics, stop)
+    counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
+    trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing)
     observers: list[EpochEnd] = [
+        *_epoch_log(run, trainer),
+        *([] if run.config.data.preload else [counter]),  # what is in memory stays readable
         progress.epoch_end,
-        _Record(run, metrics),
-        _Draw(run, lambda: draw(metrics), add_frame),
+        lambda epoch, train, test: _record(session, metrics, epoch, train, test),
+        lambda epoch, *_: _draw_epoch(session, epoch, metrics, draw, add_frame),
         saver.epoch_end,
     ]
-    watch = BadImageCounter(run.world, run.folder, data.failures, run.first_epoch)
-    if not config.data.preload:  # what is in memory stays good
-        observers.insert(0, watch)
-    trainer.on_nonfinite = NonfiniteKeeper(run.folder, run.world.rank, data.images.listing)
-    scheduler, optimizer = config.optimizer.lr_scheduler, trainer.optimizer
-    if scheduler and scheduler.verbose and optimizer:
-        observers.insert(0, lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}"))
-    with stop.listening(), contextlib.closing(progress), contextlib.closing(watch), contextlib.closing(saver):
+    with stop.listening(), contextlib.closing(progress), contextlib.closing(counter), contextlib.closing(saver):
         progress.begin()
         fit(
-            trainer,
-            data.batches_from(run.first_step(steps)),
-            test_batches,
-            first_epoch=run.first_epoch,
-            num_epochs=config.num_epochs,
-            steps_per_epoch=steps,
-            so_far=so_far,
-            recalibrate=_recalibration(run, trainer, data.batches_from, steps),
-            on_step=progress.step,
-            ask=saver.ask,
-            pause=saver.between_steps,
-            on_epoch_end=observers,
-        )
+            trainer, data.batches_from(first_step), test_batches,
+            first_epoch=run.first_epoch, num_epochs=run.config.num_epochs, steps_per_epoch=steps, so_far=so_far,
+            recalibrate=_recalibration(run, trainer, data, steps),
+            on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=observers,
+        )  # fmt: skip
         saver.finish()
     if run.resumed and again and test_batches is not None:
-        _evaluate(run, trainer, test_batches, metrics, run.resumed.header.epoch)
-        if first:
+        _evaluate(session, test_batches, metrics, run.resumed.header.epoch)
+        if world.is_rank0 and draw:
             draw(metrics)
     return metrics
 
 
 def _records_before(run: Run, again: bool) -> list[dict[str, Any]]:
-    """Return the metrics of the run so far, without those of the last evaluation where it is made again."""
+    """Return the metrics of the run so far, without those of the last evaluation where it is repeated."""
     if run.resumed is None:
         return []
-    left_out = ("test", run.resumed.header.epoch) if again else None
-    return [record for record in run.resumed.progress.records if (record["phase"], record["epoch"]) != left_out]
+    repeated = ("test", run.resumed.header.epoch) if again else None
+    return [record for record in run.resumed.progress.records if (record["phase"], record["epoch"]) != repeated]
 
 
 def _end_in_steps(run: Run, test_batches: Batches | None) -> float:
-    """What an epoch's end costs, in training steps: passes forward, of which a step is worth three."""
+    """Return the cost of the end of an epoch in training steps; one is worth three forward passes."""
     tested = test_batches.count * run.test_batch_size / run.batch_size if test_batches is not None else 0.0
     return (run.config.model.batchnorm_batches + tested) / 3
 
 
-def evaluate_run(
-    run: Run, trainer: Trainer, test_batches: Batches | None, *, draw: Callable[[MetricsLog], None]
-) -> MetricsLog:
-    """What `train` does where there is nothing to train on: score once, as epoch 0, and draw.
-
-    Args:
-        test_batches: None where there are no targets to score with.
-    """
-    first = run.world.is_rank0
-    if first:
-        begin_run(run)
-    heading = run.config.output_format == "tfinpaint"
-    metrics = MetricsLog(run.folder, run.config.outfile, enabled=first, heading=heading)
-    if test_batches is not None:
-        _evaluate(run, trainer, test_batches, metrics, 0)
-    if first:
-        with attempt_figure(run.folder / FIGURES):
-            draw(metrics)
-    return metrics
-
-
-def _evaluate(run: Run, trainer: Trainer, test_batches: Batches, metrics: MetricsLog, epoch: int) -> None:
-    """Score the model as it is, as that of an epoch; record and log the result."""
-    result = trainer.evaluate(test_batches)
-    _Record(run, metrics).add("test", epoch, result)
+def _evaluate(session: Session, test_batches: Batches, metrics: MetricsLog, epoch: int) -> None:
+    """Score the model as it is; record the result as that of an epoch, and log it."""
+    result = session.trainer.evaluate(test_batches)
+    _record(session, metrics, epoch, None, result)
     log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))
 
 
-def _recalibration(
-    run: Run, trainer: Trainer, batches_from: Callable[[int], Batches], steps: int
-) -> Callable[[], None]:
-    """How batch-norm statistics are made ready for inference at each epoch's end.
+def _recalibration(run: Run, trainer: Trainer, data: DataSet, steps: int) -> Callable[[], None]:
+    """Return what makes batch-norm statistics ready for inference at the end of each epoch.
 
-    Frozen batch-norms are settled here and now, after a transfer: the statistics that came with the weights are those
-    of erased images. No rank trains them with its own share of a batch, so they are those of any number of ranks.
+    After a transfer the statistics of frozen batch norms are recalibrated here and now, once: they came with the
+    weights, and are those of erased images. They are computed over the batches of all ranks, so that their number does
+    not matter.
     """
+    model, world = trainer.model, trainer.world
     count = min(run.config.model.batchnorm_batches, steps)
     if not count:
-        return trainer.average_statistics
-    sample = batches_from(0).take(count)
+        return lambda: world.average_variables(batchnorm_statistics(model))
+    sample = data.batches_from(0).take(count)
     if run.config.checkpoints.load and not run.resumed:
-        frozen = batchnorm_layers(trainer.model, trainable=False)
-        StatisticsEstimator(trainer.model, frozen, sample, run.world, synchronised=True).run()
-    return StatisticsEstimator(trainer.model, batchnorm_layers(trainer.model, trainable=True), sample, run.world).run
+        StatisticsEstimator(model, batchnorm_layers(model, trainable=False), sample, world, synchronised=True).run()
+    return StatisticsEstimator(model, batchnorm_layers(model, trainable=True), sample, world).run
 
 
-@dataclass
-class _Record:
-    run: Run
-    metrics: MetricsLog
-
-    def __call__(self, epoch: int, train: EpochResult, test: EpochResult | None) -> None:
-        for phase, result in (("train", train), ("test", test)):
-            if result:
-                self.add(phase, epoch, result)
-
-    def add(self, phase: str, epoch: int, result: EpochResult) -> None:
-        self.metrics.add(
-            {
-                "phase": phase,
-                "epoch": epoch,
-                **result.values,
-                "images_per_second": result.images_per_second,
-                "seconds": result.seconds,
-                "world_size": self.run.world.size,
-            }
-        )
+def _epoch_log(run: Run, trainer: Trainer) -> list[EpochEnd]:
+    """Return what logs the learning rate at the ends of epochs, where the schedule is verbose."""
+    scheduler, optimizer = run.config.optimizer.lr_scheduler, trainer.optimizer
+    if not (scheduler and scheduler.verbose and optimizer):
+        return []
+    return [lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}")]
 
 
-@dataclass
-class _Draw:
-    run: Run
-    draw: Callable[[], None]
-    add_frame: Callable[[int], None] | None
+def _record(
+    session: Session, metrics: MetricsLog, epoch: int, train: EpochResult | None, test: EpochResult | None
+) -> None:
+    """Add the results of an epoch to the metrics of the run."""
+    for phase, result in (("train", train), ("test", test)):
+        if result:
+            speed = {"images_per_second": result.images_per_second, "seconds": result.seconds}
+            metrics.add({"phase": phase, "epoch": epoch, **result.values, **speed, "world_size": session.run.ranks})
 
-    def __call__(self, epoch: int, train: EpochResult, test: EpochResult | None) -> None:
-        if not self.run.world.is_rank0:
-            return
-        with attempt_figure(self.run.folder / FIGURES):  # an epoch must not be lost for its pictures
-            if self.add_frame:
-                self.add_frame(epoch)
-            if epoch % self.run.config.figures_interval == 0 or epoch == self.run.config.num_epochs:
-                self.draw()
+
+def _draw_epoch(
+    session: Session, epoch: int, metrics: MetricsLog, draw: Draw | None, add_frame: AddFrame | None
+) -> None:
+    if not session.world.is_rank0:
+        return
+    config = session.run.config
+    with attempt_figure(session.folder.path / FIGURES):  # an epoch must not be lost because of its pictures
+        if add_frame:
+            add_frame(epoch)
+        if draw and (epoch % config.figures_interval == 0 or epoch == config.num_epochs):
+            draw(metrics)

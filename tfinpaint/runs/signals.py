@@ -1,4 +1,4 @@
-"""Being told to stop: what a scheduler sends before it takes the machine away."""
+"""Signals that ask a run to stop, such as those that a scheduler sends before it takes the machine away."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
 
 class StopRequest:
-    """Whether this process was told to stop.
+    """Whether this process was asked to stop.
 
     Attributes:
-        name: of the signal; "" where none has come.
+        name: name of the signal; "" where none has come.
     """
 
     def __init__(self) -> None:
@@ -30,15 +30,15 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Within it, the signals are taken note of instead of ending the process. In the main thread only.
+        """Record the signals within a `with` statement, instead of ending the process. Works in the main thread only.
 
         A signal that this process was started to ignore, such as SIGHUP by nohup, stays ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._note) for number in heeded}
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in handled}
         try:
             yield
         finally:
@@ -46,7 +46,7 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def obey(self) -> None:
-        """End this process by the signal that has come, if one has, as if it had not been listened for."""
+        """End this process by the signal that has come, if one has, as if it had not been recorded."""
         if self.name:
             log.warning(f"This process leaves the run, as {self.name} asked")
             sys.stdout.flush()
@@ -57,7 +57,7 @@ class StopRequest:
         if number == signal.SIGINT:
             if self.name:  # a user who cannot wait
                 raise KeyboardInterrupt
-            with contextlib.suppress(OSError):  # no print: this may have come in the middle of one
+            with contextlib.suppress(OSError):  # not print, in the middle of which the signal may have come
                 os.write(
                     2, b"\nInterrupted: the run stops after this step. Press Ctrl-C again to end it now, unsaved.\n"
                 )

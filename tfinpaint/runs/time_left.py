@@ -1,22 +1,22 @@
-"""How long a run still takes, from what its steps and the ends of its epochs have taken so far."""
+"""Estimate how long a run still takes from the time that its steps and the ends of its epochs have taken."""
 
 from __future__ import annotations
 
 import statistics
 from collections import deque
 
-RECENT_STEPS = 200  # the mean of as many: the first epoch's may be slower, as its images come from the disk
+RECENT_STEPS = 200  # in the mean: steps of the first epoch may be slower, as images come from the disk
 
 
 class TimeLeft:
-    """An estimate of the time that is left. The first step of this process, which is compiled, does not count in it."""
+    """An estimate of the time that is left. The first step of this process does not count, because it is compiled."""
 
     def __init__(self, *, first_step: int, num_epochs: int, steps_per_epoch: int, end_in_steps: float = 0.0) -> None:
         """
         Args:
-            first_step: steps that were done before.
-            end_in_steps: what comes at an epoch's end (statistics, evaluation), measured in training steps; of use as
-                long as no end has been timed.
+            first_step: number of steps that were done before.
+            end_in_steps: cost of the end of an epoch (batch-norm statistics, evaluation) in training steps, used as
+                long as none has been timed.
         """
         self._done, self._num_epochs, self._per_epoch = first_step, num_epochs, steps_per_epoch
         self._end_in_steps = end_in_steps
@@ -25,11 +25,11 @@ class TimeLeft:
         self._last: float | None = None  # when the newest step was done
 
     def step(self, now: float) -> None:
-        """Note that a step is done, at `now` seconds of a monotonic clock."""
+        """Record that a step was done at `now`, in seconds of a monotonic clock."""
         begins_epoch = self._per_epoch > 1 and self._done % self._per_epoch == 0
         if self._last is not None and not begins_epoch:
             self._steps.append(now - self._last)
-        elif self._last is not None and self._steps:  # the end of the epoch before lies between
+        elif self._last is not None and self._steps:  # the end of the previous epoch lies between
             self._ends.append(max(0.0, now - self._last - statistics.fmean(self._steps)))
         self._done, self._last = self._done + 1, now
 

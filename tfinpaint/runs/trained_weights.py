@@ -1,7 +1,7 @@
-"""Going on with a run that trains other weights than before, or whose optimizer keeps other numbers of each.
+"""Resume a run that trains other weights than before, or whose optimizer keeps other states of each weight.
 
-What is trained before and after keeps the optimizer's state; what is trained from now on begins with a new one, of
-zeros, and with a bias correction of its own; the state of what is frozen now is dropped.
+A weight that is trained before and after keeps the optimizer's state; one that is trained from now on begins with zeros
+and with a bias correction of its own; the state of one that is frozen now is dropped.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedBefore:
-    """What the run trained that wrote a checkpoint.
+    """What a run had trained when it saved a checkpoint.
 
     Attributes:
         weights: names of the trained weights, in the order of their states in the optimizer.
         own: names of the variables in `RankState.own`.
-        ages: for how many updates each weight had been trained; None where all had been from the first on.
+        ages: number of updates of each weight; None where all were trained from the first update on.
     """
 
     weights: tuple[str, ...]
@@ -41,31 +41,33 @@ class TrainedBefore:
 
 
 def trained_before_recorded(progress: SavedProgress) -> TrainedBefore | None:
-    """Return what a checkpoint tells; None for one of an older version, which does not."""
+    """Return what a checkpoint records; None for one of an older version, which does not record it."""
     if progress.trained is None or progress.own_names is None:
         return None
     return TrainedBefore(tuple(progress.trained), progress.own_names, progress.trained)
 
 
 def saved_slots(before: TrainedBefore, trainer: Trainer, config: Mapping[str, Any]) -> list[OptimizerSlot]:
-    """Return what the checkpoint's `optimizer.npz` holds, in its order.
+    """Return the slots of the checkpoint's `optimizer.npz`, in their order.
 
     Args:
         trainer: with a built optimizer.
-        config: the configuration of the run that wrote the checkpoint, as `config_file.as_values` gives it.
+        config: the configuration of the run that wrote the checkpoint, as `config.diff.as_values` gives it.
 
     Raises:
         UserError: the checkpoint names weights that the model does not have.
     """
     by_name = named_variables(trainer.model)
     if unknown := [name for name in before.weights if name not in by_name]:
-        raise UserError(f"--resume: the checkpoint has trained {unknown[0]}, which this model does not have")
+        raise UserError(
+            f"--resume: the checkpoint has the optimizer state of {unknown[0]}, which this model does not have"
+        )
     names = _state_names(config.get("optimizer"), Optimizer, trainer.optimizer)
     return _slots(trainer.optimizer, [by_name[name] for name in before.weights], names)
 
 
 def saved_discriminator_slots(trainer: Trainer, config: Mapping[str, Any]) -> list[OptimizerSlot] | None:
-    """Return the same of `discriminator_optimizer.npz`; None without a discriminator, which is always trained whole."""
+    """Return the slots of `discriminator_optimizer.npz`; None without a discriminator. It is always trained whole."""
     if trainer.adversarial_term is None:
         return None
     section: Any = config
@@ -77,15 +79,15 @@ def saved_discriminator_slots(trainer: Trainer, config: Mapping[str, Any]) -> li
 
 
 def _state_names(section: Any, kind: type[Optimizer], now: keras.Optimizer) -> Sequence[str]:
-    """Return the names of the numbers that an optimizer of this section keeps of each weight."""
+    """Return the names of the states that an optimizer of this section keeps of each weight."""
     try:
         return build_optimizer(kind.model_validate(section), 1, 1).state_names()
-    except ValidationError:  # of another version: nothing that was allowed to change can be told
+    except ValidationError:  # the section of another version: assume that nothing has changed
         return now.state_names()
 
 
 def _slots(optimizer: keras.Optimizer, weights: Sequence[keras.Variable], names: Sequence[str]) -> list[OptimizerSlot]:
-    """Return what was written of an optimizer that trained these weights and kept these numbers of each."""
+    """Return the slots of an optimizer that trained these weights and kept these states of each."""
     states = {id(weight): optimizer.states_of(weight) for weight in weights}
     of_weights = {id(state) for weight in optimizer.weights for state in optimizer.states_of(weight).values()}
     others = [OptimizerSlot.of(variable) for variable in optimizer_state(optimizer) if id(variable) not in of_weights]
@@ -94,11 +96,11 @@ def _slots(optimizer: keras.Optimizer, weights: Sequence[keras.Variable], names:
         for weight in weights
         for name in names
     ]
-    return [*others[:1], *slots, *others[1:]]  # the number of updates; states; those of the loss scale
+    return [*others[:1], *slots, *others[1:]]  # number of updates, states of the weights, states of the loss scale
 
 
 def take_over(before: TrainedBefore, trainer: Trainer) -> None:
-    """Tell the optimizer for how long each weight has been trained; log what has changed. Every rank calls this."""
+    """Set in the optimizer how many updates each weight has had; log what has changed. Every rank calls this."""
     optimizer, now = trainer.optimizer, names_in(trainer.model, trainer.model.trainable_variables)
     assert optimizer is not None
     done = int(optimizer.iterations)

@@ -1,8 +1,8 @@
-"""Batch-norm statistics of the whole data instead of a moving average that training has left behind.
+"""Recalibrate batch-norm statistics (PreciseBN), and synchronise batch norms over the ranks.
 
-The moving averages lag: they mix the activations of weights long gone, and in short runs of a deep network inference
-with them can be useless while training goes well. The remedy is that of Wu and Johnson, "Rethinking 'Batch' in
-BatchNorm" (arXiv 2105.07576, section 3, PreciseBN): fix the weights, run some training batches, pool their statistics.
+The moving averages of training lag: they mix the activations of earlier weights, and after short runs of a deep network
+inference with them can be useless although training went well. Wu and Johnson, "Rethinking 'Batch' in BatchNorm" (arXiv
+2105.07576, section 3, PreciseBN) fix the weights, run some training batches and pool their statistics.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Moments = Callable[[tf.Tensor, None], tuple[tf.Tensor, tf.Tensor]]
 
 
 def batchnorm_layers(model: keras.Model, *, trainable: bool) -> list[keras.layers.BatchNormalization]:
-    """The batch-norm layers that are trained, or those that are frozen."""
+    """Return the batch-norm layers that are trained, or those that are frozen."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     return [layer for layer in norms if layer.trainable == trainable]
 
 
 def synchronise_batchnorm(model: keras.Model, world: World) -> None:
-    """Let the batch norms of a model, where they are trained, see the batches of all ranks, which are equally large.
+    """Have the batch norms of a model normalise by the batches of all ranks, which must be equally large.
 
-    Not under XLA. Keras's own `synchronized` knows the replicas of a tf.distribute strategy alone. The layers stay what
-    they are, for Keras names the groups of a weight file after their class.
+    XLA cannot compile such a model. Keras's own `synchronized` only works with a tf.distribute strategy. The layers
+    keep their class, because Keras names the groups of a weight file after it.
     """
     for layer in _all_batchnorms(model):
         if isinstance(layer._moments, functools.partial):  # done already
@@ -45,10 +45,10 @@ def _all_batchnorms(model: keras.Model) -> list[keras.layers.BatchNormalization]
 def _moments_over_ranks(
     layer: keras.layers.BatchNormalization, own_moments: Moments, world: World, inputs: tf.Tensor, mask: None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and biased variance over the ranks' batches."""
+    """Return mean and biased variance over the batches of all ranks."""
     assert mask is None, "masked examples would count differently on every rank"
     mean, variance = own_moments(inputs, mask)
-    # Squares around a point near the mean, equal on all ranks: around 0 their difference would cancel in float32.
+    # Squares are taken around a point near the mean that is equal on all ranks: around 0 they would cancel in float32.
     origin = tf.cast(layer.moving_mean.value, mean.dtype)
     offset = mean - origin
     moments = tf.stack([offset, variance + tf.square(offset)])
@@ -59,8 +59,8 @@ def _moments_over_ranks(
 class StatisticsEstimator:
     """Sets the mean and variance of some batch-norm layers to those over given batches of all ranks.
 
-    With equal batch sizes the result is the exact mean and the exact (biased) variance of what these layers see, when
-    every layer before them normalises by its own batch: that of the rank, as in training, or that of all ranks.
+    With equal batch sizes the result is the exact mean and the exact (biased) variance of the layers' inputs when every
+    layer before them normalises by its own batch: that of the rank, as in training, or that of all ranks.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class StatisticsEstimator:
         """
         Args:
             layers: batch-norm layers of `model`, frozen or not.
-            batches: finite, {"inputs": ...}; equally many and equally large on every rank; read anew at each run.
+            batches: finitely many, equally many and equally large on every rank; they are iterated at each run.
             synchronised: while estimating, normalise by the batches of all ranks together, so that the result does not
-                depend on their number; at the price of a reduction for each batch norm and batch.
+                depend on the number of ranks; this costs a collective for each batch norm and batch.
         """
         self._model, self._layers, self._batches, self._world = model, list(layers), batches, world
         self._synchronised = synchronised and world.size > 1
         self._observe = tf.function(lambda inputs: self._model(inputs, training=True), autograph=False)
 
     def run(self) -> None:
-        """Estimate and set the statistics of these layers; nothing else about the model changes."""
+        """Estimate and set the statistics of these layers; nothing else in the model changes."""
         if not self._layers:
             return
         sums, count = np.zeros(0), 0
@@ -101,7 +101,7 @@ class StatisticsEstimator:
         self._write(mean, np.maximum(mean_of_squares - mean**2, 0.0))
 
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
-        """All layers' means and variances, each as one float64 vector."""
+        """Return the means and the variances of all layers, each as one float64 vector."""
         means = np.concatenate([layer.moving_mean.numpy() for layer in self._layers]).astype(np.float64)
         variances = np.concatenate([layer.moving_variance.numpy() for layer in self._layers]).astype(np.float64)
         return means, variances
@@ -115,7 +115,7 @@ class StatisticsEstimator:
 
 @contextmanager
 def _normalising_together(model: keras.Model, world: World) -> Iterator[None]:
-    """Within it, every batch norm of the model in training mode sees the batches of all ranks."""
+    """Normalise by the batches of all ranks within a `with` statement."""
     kept = [(layer, layer._moments) for layer in _all_batchnorms(model)]
     synchronise_batchnorm(model, world)
     try:
@@ -127,7 +127,7 @@ def _normalising_together(model: keras.Model, world: World) -> Iterator[None]:
 
 @contextmanager
 def _showing_batch_statistics(model: keras.Model, layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
-    """Within it, a training-mode call leaves each layer with the statistics of that batch alone.
+    """Within a `with` statement, have each call in training mode set the layers' statistics to those of its batch.
 
     The other batch norms of the model get their statistics back afterwards.
     """
@@ -138,7 +138,7 @@ def _showing_batch_statistics(model: keras.Model, layers: Sequence[keras.layers.
     try:
         for layer in layers:
             layer.momentum, layer.trainable = 0.0, True
-            layer.moving_mean.assign(tf.zeros_like(layer.moving_mean))  # 0 * inf would stay with it for ever
+            layer.moving_mean.assign(tf.zeros_like(layer.moving_mean))  # 0 * inf would stay nan
             layer.moving_variance.assign(tf.ones_like(layer.moving_variance))
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Train epoch after epoch, evaluating after each."""
+"""Train epoch after epoch, and evaluate after each."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def fit(
     pause: Callable[[int, int, ControlFlags, Callable[[], PartialEpoch]], None] | None = None,
     on_epoch_end: Sequence[EpochEnd] = (),
 ) -> None:
-    """Train from `first_epoch` to `num_epochs`, evaluating after each epoch.
+    """Train from `first_epoch` to `num_epochs`, and evaluate after each epoch. Every rank calls this.
 
     Args:
-        train_batches: endless, already placed after the last step that was done.
+        train_batches: endless; they begin after the last step that was done.
         test_batches: this rank's share of the held-out set, iterated once per epoch; None for no evaluation.
         so_far: the steps of `first_epoch` that were done before.
-        recalibrate: called after the last step of each epoch, before evaluation: makes the batch-norm statistics of all
-            ranks equal and fit for inference.
-        on_step: called with the epoch and a function that reads the loss.
-        ask, pause: as `Trainer.train_steps` takes them; `pause` gets the epoch first.
+        recalibrate: called after the last step of each epoch, before evaluation; makes the batch-norm statistics of
+            all ranks equal and ready for inference.
+        on_step: called after each step with the epoch and a function that reads the loss.
+        ask, pause: as `Trainer.train_steps` takes them, but `pause` gets the epoch first.
         on_epoch_end: called in order on every rank after each epoch.
     """
-    trainer.world.wait_for_ranks()  # rank 0 has made its sample of pictures alone
+    trainer.world.wait_for_ranks()  # rank 0 may have prepared its pictures alone
     iterator = iter(train_batches)
     for epoch in range(first_epoch, num_epochs + 1):
         train = trainer.train_steps(
@@ -52,7 +52,7 @@ def fit(
             ask=ask,
             pause=functools.partial(pause, epoch) if pause else None,
         )
-        trainer.world.report_task(f"in epoch {epoch}, estimating batch-norm statistics")
+        trainer.world.report_task(f"in epoch {epoch}, recalibrating batch-norm statistics")
         recalibrate()
         where = f"epoch {epoch}, evaluation"
         test = trainer.evaluate(test_batches, where=where) if test_batches is not None else None
@@ -60,4 +60,4 @@ def fit(
         for call in on_epoch_end:
             trainer.world.report_activity()
             call(epoch, train, test)
-        trainer.world.wait_for_ranks()  # rank 0 has drawn and waited for the disk alone
+        trainer.world.wait_for_ranks()  # rank 0 has drawn figures and waited for the disk alone

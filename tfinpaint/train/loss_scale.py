@@ -6,13 +6,13 @@ import keras
 import tensorflow as tf
 
 INITIAL = 2.0**15
-GROWTH_STEPS = 2000  # of finite gradients, after which the scale is doubled
+GROWTH_STEPS = 2000  # steps with finite gradients after which the scale is doubled
 
 
 class LossScale:
-    """The factor of the loss, halved where gradients overflow, doubled after a while where they do not.
+    """The factor of the loss: halved where gradients overflow, doubled after GROWTH_STEPS steps without an overflow.
 
-    Its state lies in the optimizer's variables, so that it is saved, restored and broadcast with them.
+    Its state is among the optimizer's variables, so that it is saved, restored and broadcast with them.
     """
 
     def __init__(self, optimizer: keras.Optimizer) -> None:
@@ -27,15 +27,15 @@ class LossScale:
 
     @property
     def value(self) -> tf.Tensor:
-        """float32 scalar, a power of two."""
+        """The factor, a power of two, as a float32 scalar."""
         return tf.convert_to_tensor(self._scale.value)
 
     def update(self, finite: tf.Tensor, unless: tf.Tensor) -> None:
-        """Take note of a step.
+        """Adapt the factor after a step.
 
         Args:
-            finite: bool scalar, equal on all ranks: the gradients of all ranks were finite.
-            unless: bool scalar: nothing changes any more.
+            finite: bool scalar, equal on all ranks: whether the gradients of all ranks were finite.
+            unless: bool scalar: whether training has stopped, so that nothing changes any more.
         """
         steps = tf.where(finite, self._finite_steps + 1, 0)
         grows = steps >= GROWTH_STEPS

@@ -1,10 +1,10 @@
-"""Optimizer sections of a configuration -> Keras optimizers that compute PyTorch's formulas.
+"""Keras optimizers that compute PyTorch's formulas, made from the sections of a configuration.
 
 The parameters have the meaning that they have in torch.optim. Keras's own optimizers of the same names differ from it:
 their momentum holds the learning rate (a schedule then acts late), their epsilons stand elsewhere (Adam: before the
-bias correction; Adagrad, RMSprop: inside the root), their weight decay is decoupled from the gradient everywhere,
-Adagrad starts from 0.1, and there is no dampening, no LARS. What does agree, plain SGD and LAMB without decay, falls
-out of the classes below. So only Keras's base class is used, without its own weight decay, clipping and averaging.
+bias correction; Adagrad, RMSprop: inside the root), their weight decay is always decoupled from the gradient, Adagrad
+starts from 0.1, and there is no dampening and no LARS. So only Keras's base class is used, without its own weight
+decay, clipping and averaging.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config.optimizer import Optimizer
-from tfinpaint.train.schedules import LrScaling, _Scaled, learning_rate
+from tfinpaint.train.schedules import LrScaling, ScaledSchedule, learning_rate
 
 ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no key for it
 
@@ -24,24 +24,24 @@ ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no k
 def build_optimizer(
     config: Optimizer, steps_per_epoch: int, num_epochs: int, scaling: LrScaling | None = None
 ) -> keras.Optimizer:
-    """A Keras optimizer whose schedule spans the whole run.
+    """Build the Keras optimizer of a configuration, whose schedule spans the whole run.
 
     Args:
-        steps_per_epoch, num_epochs: of the run; a schedule is counted in optimizer steps.
-        scaling: of the whole schedule; None: none.
+        steps_per_epoch, num_epochs: of the run; a schedule counts optimizer steps.
+        scaling: scaling of the whole schedule; None for none.
     """
     types = (SGD, Adagrad, Adam, AdamW, RMSprop, LARS, LAMB)
     chosen = next(each for each in types if each.__name__ == config.type)
     rate = learning_rate(config, steps_per_epoch, num_epochs)
     if scaling:
-        rate = _Scaled(rate, scaling.factor, round(scaling.warmup_epochs * steps_per_epoch))
+        rate = ScaledSchedule(rate, scaling.factor, round(scaling.warmup_epochs * steps_per_epoch))
     return chosen(config, rate)
 
 
 class _Optimizer(keras.optimizers.Optimizer):
-    """What all of them share: the section with the parameters, and the state of each weight.
+    """The base of all optimizers: the section with the parameters, and the state of each weight.
 
-    The state lies in `variables`, float32 as the weights are, so that it is saved, loaded and broadcast with them.
+    The state is among `variables`, float32 as the weights are, so that it is saved, loaded and broadcast with them.
     """
 
     def __init__(self, section: Optimizer, rate: float | keras.optimizers.schedules.LearningRateSchedule) -> None:
@@ -50,7 +50,7 @@ class _Optimizer(keras.optimizers.Optimizer):
         self._skipped: list[int] = []  # for each weight, the updates before it was trained
 
     def state_names(self) -> Sequence[str]:
-        """Names of the variables that each weight needs, of its shape, from 0."""
+        """Return the names of the state variables of each weight, which have its shape and start from 0."""
         raise NotImplementedError
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -63,7 +63,7 @@ class _Optimizer(keras.optimizers.Optimizer):
 
     @property
     def weights(self) -> list[keras.Variable]:
-        """What is trained, in the order of the states in `variables`."""
+        """The trained weights, in the order of their states in `variables`."""
         return list(self._trainable_variables)
 
     def states_of(self, weight: keras.Variable) -> dict[str, keras.Variable]:
@@ -72,15 +72,15 @@ class _Optimizer(keras.optimizers.Optimizer):
         return dict(zip(self.state_names(), self._states[places[0]], strict=True)) if places else {}
 
     def ages(self) -> list[int]:
-        """Return for how many updates each weight has been trained, in the order of `weights`."""
+        """Return the number of updates of each weight, in the order of `weights`."""
         return [int(self.iterations) - skipped for skipped in self._skipped]
 
     def set_ages(self, ages: Sequence[int]) -> None:
-        """Let each weight's averages be corrected as after so many updates of its own. Call it before the first one."""
+        """Set the number of updates of each weight, by which its averages are corrected, before the first update."""
         self._skipped = [int(self.iterations) - age for age in ages]
 
     def place(self, step: int) -> None:
-        """Count `step` updates as done, by which schedules go; the weights' ages stay. Call it before the first one."""
+        """Count `step` updates as done, by which schedules go; the ages stay. Call it before the first update."""
         ages = self.ages()
         self.iterations.assign(step)
         self.set_ages(ages)
@@ -89,12 +89,12 @@ class _Optimizer(keras.optimizers.Optimizer):
         return [state.value for state in self._states[self._get_variable_index(variable)]]
 
     def _gradient(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
-        """The gradient with the L2 term of the weight decay: "coupled", it passes through the rest of the formula."""
+        """Return the gradient plus the L2 term of the weight decay, which passes through the rest of the formula."""
         gradient = tf.cast(gradient, variable.dtype)
         return gradient + self.section.weight_decay * variable if self.section.weight_decay else gradient
 
     def _finished(self, variable: tf.Variable, dtype: tf.DType) -> tf.Tensor:
-        """The number of this weight's updates before this one."""
+        """Return the number of earlier updates of a weight."""
         return tf.cast(self.iterations.value - self._skipped[self._get_variable_index(variable)], dtype)
 
 
@@ -113,7 +113,7 @@ class SGD(_Optimizer):
         if not section.momentum:
             return direction
         (buffer,) = self._state(variable)
-        if section.dampening:  # not of the first direction, with which the buffer starts
+        if section.dampening:  # does not apply to the first direction, with which the buffer starts
             share = tf.where(self._finished(variable, tf.int64) > 0, 1.0 - section.dampening, 1.0)
             buffer.assign(section.momentum * buffer + tf.cast(share, direction.dtype) * direction)
         else:
@@ -124,7 +124,7 @@ class SGD(_Optimizer):
 class LARS(SGD):
     """SGD whose rate is scaled weight by weight (You, Gitman, Ginsburg, arXiv 1708.03888, Algorithm 1).
 
-    trust = eta |w| / (|g| + weight_decay |w|), and 1 where either norm is 0; the momentum holds rate trust (g +
+    trust = eta |w| / (|g| + weight_decay |w|), and 1 where either norm is 0. The momentum buffer holds rate trust (g +
     weight_decay w), so that a change of the rate acts on new gradients only.
     """
 
@@ -154,8 +154,8 @@ class Adagrad(_Optimizer):
 class RMSprop(_Optimizer):
     """torch.optim.RMSprop: v = alpha v + (1 - alpha) g^2; w -= rate g / (sqrt(v) + eps).
 
-    Centered, v less the square of the gradient's own average; with momentum, buf = momentum buf + g / (...); w -= rate
-    buf.
+    If centered, v is reduced by the square of the gradient's own average; with momentum, buf = momentum buf + g / (...)
+    and w -= rate buf.
     """
 
     def state_names(self) -> Sequence[str]:
@@ -177,18 +177,18 @@ class RMSprop(_Optimizer):
 
 
 class _Moments(_Optimizer):
-    """Adam's two moments, and amsgrad's: the largest second moment so far."""
+    """The base of optimizers with Adam's two moments, and with amsgrad's largest second moment so far."""
 
     def state_names(self) -> Sequence[str]:
         return ["m", "v", *(["largest_v"] if self.section.amsgrad else [])]
 
     def _corrections(self, variable: tf.Variable, beta1: float, beta2: float) -> tuple[tf.Tensor, tf.Tensor]:
-        """1 - beta1^t and sqrt(1 - beta2^t), t from 1. In float64: in float32, 1 - 0.999 keeps four digits."""
+        """Return 1 - beta1^t and sqrt(1 - beta2^t), t from 1, in float64: in float32, 1 - 0.999 keeps four digits."""
         t = self._finished(variable, tf.float64) + 1.0
         return 1.0 - tf.constant(beta1, tf.float64) ** t, tf.sqrt(1.0 - tf.constant(beta2, tf.float64) ** t)
 
     def _step(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
-        """m_hat / (sqrt(v_hat) + eps), where the hats mark bias-corrected moments."""
+        """Return m_hat / (sqrt(v_hat) + eps), where the hats mark bias-corrected moments."""
         section, state = self.section, self._state(variable)
         m = _smooth(state[0], gradient, section.beta1)
         v = _smooth(state[1], tf.square(gradient), section.beta2)
@@ -211,12 +211,12 @@ class Adam(_Moments):
             self._fused(gradient, variable, learning_rate)
 
     def _fused(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """The whole step in one kernel, that is, in one pass over memory instead of ten.
+        """Take the whole step in one kernel, that is, in one pass over memory instead of ten.
 
         The kernel computes w -= lr m / (sqrt(v) + epsilon), after correcting lr by powers of the betas. Let c =
         sqrt(1 - beta2^t): sqrt(v_hat) + eps = (sqrt(v) + eps c) / c, so its lr has to be rate c / (1 - beta1^t) and
-        its epsilon eps c. The powers are 0 here (no correction), because float32 would spoil those of the first steps.
-        The betas are rounded as the kernel's are: at t = 1, v is then exactly (1 - beta2) g^2.
+        its epsilon eps c. The powers are 0 here (no correction), because float32 is too coarse for the first steps. The
+        betas are rounded as the kernel's are: at t = 1, v is then exactly (1 - beta2) g^2.
         """
         section, dtype = self.section, variable.dtype
         m, v = self._state(variable)
@@ -248,7 +248,7 @@ class AdamW(Adam):
 class LAMB(_Moments):
     """Adam's step with the decoupled decay, scaled weight by weight (You et al., arXiv 1904.00962, Algorithm 2).
 
-    r = m_hat / (sqrt(v_hat) + eps) + weight_decay w; w -= rate |w| / |r| r, and without the ratio where a norm is 0.
+    r = m_hat / (sqrt(v_hat) + eps) + weight_decay w; w -= rate |w| / |r| r, without the ratio where a norm is 0.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
@@ -261,5 +261,5 @@ class LAMB(_Moments):
 
 
 def _smooth(average: tf.Variable, value: tf.Tensor, kept: float) -> tf.Tensor:
-    """Move an average: kept of itself, the rest of the value; returns what it now is."""
+    """Update and return a moving average: `kept` of itself, the rest of the value."""
     return average.assign(kept * average + (1.0 - kept) * value)

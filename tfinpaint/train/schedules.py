@@ -1,4 +1,4 @@
-"""Learning-rate schedules that count updates as PyTorch's do."""
+"""Learning-rate schedules that change at the same updates as PyTorch's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tfinpaint.config.optimizer import LrScheduler, Optimizer
 
 
 class LrScaling(NamedTuple):
-    """A learning rate that grows with the batch (Goyal et al., arXiv 1706.02677, sections 2.1 and 2.2).
+    """The scaling of a learning rate with the batch (Goyal et al., arXiv 1706.02677, sections 2.1 and 2.2).
 
     Attributes:
-        factor: by which the rates of the configuration are multiplied.
-        warmup_epochs: in which it rises to that from 1, in a straight line.
+        factor: multiplies the learning rates of the configuration.
+        warmup_epochs: number of epochs in which the factor rises linearly from 1.
     """
 
     factor: float
@@ -25,7 +25,7 @@ class LrScaling(NamedTuple):
 def learning_rate(
     config: Optimizer, steps_per_epoch: int, num_epochs: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """The rate of each step: constant without a scheduler.
+    """Return the learning rate of a configuration, a constant without a scheduler.
 
     Step, MultiStep and Exponential change between epochs only, as torch.optim.lr_scheduler does when it is stepped
     once an epoch. Warmup and Cosine change at every step.
@@ -37,7 +37,7 @@ def learning_rate(
         return _cosine(rate, round(scheduler.warmup_epochs * steps_per_epoch), num_epochs * steps_per_epoch)
     if scheduler.type == "Warmup":
         return _warmup(rate, scheduler, steps_per_epoch)
-    assert scheduler.gamma is not None  # the schema sees to what each type needs, here and below
+    assert scheduler.gamma is not None  # the schema has checked what each type needs, here and below
     if scheduler.type == "MultiStep":
         assert scheduler.milestones is not None
         # Keras keeps a value up to and including its boundary, so the boundary is the last step before the milestone.
@@ -50,7 +50,7 @@ def learning_rate(
 
 
 def _warmup(rate: float, scheduler: LrScheduler, steps_per_epoch: int) -> keras.optimizers.schedules.PolynomialDecay:
-    """A straight line from start_factor * rate to rate, then constant."""
+    """Return a schedule that rises linearly from start_factor * rate to rate, and then stays there."""
     assert scheduler.start_factor is not None
     assert scheduler.num_epochs is not None
     return keras.optimizers.schedules.PolynomialDecay(
@@ -59,7 +59,7 @@ def _warmup(rate: float, scheduler: LrScheduler, steps_per_epoch: int) -> keras.
 
 
 def _cosine(rate: float, warmup: int, steps: int) -> keras.optimizers.schedules.CosineDecay:
-    """A linear warm-up from 0 followed by half a cosine down to 0 (Loshchilov and Hutter, arXiv 1608.03983)."""
+    """Return a linear warm-up from 0 followed by half a cosine down to 0 (Loshchilov and Hutter, arXiv 1608.03983)."""
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else rate,
         decay_steps=max(1, steps - warmup),
@@ -68,8 +68,8 @@ def _cosine(rate: float, warmup: int, steps: int) -> keras.optimizers.schedules.
     )
 
 
-class _Scaled(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate times a factor that rises from 1 in the first steps."""
+class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate times a factor that rises from 1 in the first steps."""
 
     def __init__(
         self, rate: float | keras.optimizers.schedules.LearningRateSchedule, factor: float, warmup_steps: int

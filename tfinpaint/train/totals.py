@@ -1,4 +1,4 @@
-"""What an epoch has summed up: over its steps, then over the ranks.
+"""The sums of an epoch: over its steps, then over the ranks.
 
 The sums are exact: an epoch that is interrupted and resumed adds up to the same numbers, and so does any order.
 """
@@ -18,19 +18,19 @@ import tensorflow as tf
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 
-SUM_PARTS = 8  # float64 numbers for an exact sum; that of float32 numbers needs six: 277 bits, and some for their count
-MOST_PENDING = 256  # steps whose tensors are kept
+SUM_PARTS = 8  # float64 numbers for an exact sum; that of float32 numbers needs six (277 bits and some for their count)
+MOST_PENDING = 256  # steps whose tensors are kept before they are added up
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch of training or evaluation gave, over all ranks.
+    """The results of one epoch of training or evaluation, over all ranks.
 
     Attributes:
-        values: mean over the images of the loss (weighted as the objective says) and of each metric.
-        images: number of images seen.
+        values: means of the loss (weighted as the objective says) and of each metric over the images.
+        images: number of images.
         seconds: wall time.
-        images_per_second: over all ranks, without the first step (which compiles, or waits for the first batch).
+        images_per_second: of all ranks, without the first step, which compiles or waits for the first batch.
     """
 
     values: dict[str, float]
@@ -44,11 +44,11 @@ class PartialEpoch:
     """The steps done of an epoch, on this rank.
 
     Attributes:
-        names: of what was summed up.
-        sums: float64 [any number, names]: the exact sum over the first axis is that over the images of these steps.
-        steps: how many.
-        images: how many in these steps.
-        seconds: that they took.
+        names: names of the columns of `sums`.
+        sums: float64 [any number, names]; the exact sum over the first axis is that over the images of these steps.
+        steps: number of steps.
+        images: number of images in these steps.
+        seconds: wall time of these steps.
     """
 
     names: tuple[str, ...]
@@ -64,9 +64,9 @@ def empty_epoch() -> PartialEpoch:
 
 
 def exact_parts(values: Sequence[float]) -> list[float]:
-    """Return at most SUM_PARTS numbers with the exact sum of the values; one, where that is not finite.
+    """Return at most SUM_PARTS numbers with the exact sum of the values; a single one where that is not finite.
 
-    `math.fsum` rounds the exact sum once. What it has rounded away is the next number.
+    `math.fsum` rounds the exact sum once. The next number is what the one before has lost by rounding.
     """
     parts: list[float] = []
     try:
@@ -80,6 +80,7 @@ def exact_parts(values: Sequence[float]) -> list[float]:
 
 
 def name_ranks(ranks: Sequence[int]) -> str:
+    """Return "rank 1" or "ranks 1, 2"."""
     return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
 
 
@@ -87,9 +88,9 @@ class Totals:
     """Sums over one epoch on this rank, then over all ranks.
 
     Args:
-        shares: how much each part of the loss, by name, has in the whole.
-        where: what the sums are of, for messages.
-        so_far: what an earlier process has summed up.
+        shares: name of each part of the loss -> its factor in the whole.
+        where: name of the epoch, for messages.
+        so_far: the sums of an earlier process.
     """
 
     def __init__(self, shares: Mapping[str, float], where: str, so_far: PartialEpoch | None = None) -> None:
@@ -103,25 +104,26 @@ class Totals:
 
     @property
     def steps(self) -> int:
+        """Number of steps, those of an earlier process included."""
         return self._before.steps + self._steps
 
     def add(self, sums: dict[str, tf.Tensor], count: int) -> None:
-        """Add a step: its sums over its images, and their number."""
+        """Add the sums of a step over its images, and the number of images."""
         self._pending.append((sums, count))
         self._steps += 1
         self._images += count
         if self._steps == 1:
             self._after_first, self._images_of_first = time.perf_counter(), count
         if len(self._pending) > MOST_PENDING:
-            self._settle()
+            self._reduce_pending()
 
-    def _settle(self) -> None:
-        """Add up all steps but the last two, whose loss may still be asked for; the device may be at the last."""
+    def _reduce_pending(self) -> None:
+        """Add up all steps but the last two, whose loss may still be read; the device may be computing the last one."""
         done, self._pending = self._pending[:-2], self._pending[-2:]
         self._parts = self._added_up(sums for sums, _ in done)
 
     def _added_up(self, steps: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
-        """The exact sums of what is settled and of these steps."""
+        """Return the exact sums of what was added up before and of these steps."""
         values = {name: list(parts) for name, parts in self._parts.items()}
         for sums in steps:
             for name, value in sums.items():
@@ -129,14 +131,14 @@ class Totals:
         return {name: exact_parts(each) for name, each in values.items()}
 
     def _all(self) -> dict[str, list[float]]:
-        """The exact sums of all steps; those that the last step has come first."""
+        """Return the exact sums of all steps; the names that the last step has come first."""
         parts = self._added_up(sums for sums, _ in self._pending)
         last = self._pending[-1][0] if self._pending else {}
         return {name: parts[name] for name in [*last, *(name for name in parts if name not in last)]}
 
     def export(self) -> PartialEpoch:
-        """Return all that has been summed up, exactly; `sums` has SUM_PARTS rows."""
-        self._settle()
+        """Return the epoch so far; `sums` has SUM_PARTS rows."""
+        self._reduce_pending()
         parts = self._all()
         rows = np.zeros((SUM_PARTS, len(parts)))
         for column, each in enumerate(parts.values()):
@@ -145,6 +147,7 @@ class Totals:
         return PartialEpoch(tuple(parts), rows, self.steps, self._before.images + self._images, seconds)
 
     def last_loss(self) -> float:
+        """Return this rank's loss of the last step."""
         return self.loss_of(self.steps)
 
     def loss_of(self, step: int) -> float:
@@ -153,21 +156,23 @@ class Totals:
         return self._values({name: float(value) for name, value in sums.items()}, count)["loss"]
 
     def reduce(self, world: World) -> EpochResult:
-        """Add up over the ranks.
+        """Add up the sums of all ranks.
 
         Raises:
             UserError: the loss was not finite, on any rank.
         """
         parts = self._all()
-        known = len(self._pending[-1][0]) if self._pending else len(parts)  # what an earlier loss had is left out
+        known = len(self._pending[-1][0]) if self._pending else len(parts)  # parts of an earlier loss are dropped
         mine = {name: math.fsum(each) for name, each in islice(parts.items(), known)}
         finite = all(math.isfinite(mine.get(name, 0.0)) for name in self._shares)
         ranks = world.all_gather({"names": list(mine), "finite": finite})
-        if spoilt := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
-            raise UserError(f"{self._where}: the loss on the images of {name_ranks(spoilt)} is not finite (inf or nan)")
-        names = max((each["names"] for each in ranks), key=len)  # a rank without examples knows no names
+        if nonfinite := [rank for rank, each in enumerate(ranks) if not each["finite"]]:
+            raise UserError(
+                f"{self._where}: the loss on the images of {name_ranks(nonfinite)} is not finite (inf or nan)"
+            )
+        names = max((each["names"] for each in ranks), key=len)  # a rank without examples has no names
         totals = {name: mine.get(name, 0.0) for name in names}
-        end = time.perf_counter()  # after the sums were read: that waits for the last step
+        end = time.perf_counter()  # after reading the sums, which waits for the last step
         several = self._steps > 1
         later = self._images - self._images_of_first if several else self._images
         began = self._after_first if several else self._begin
@@ -180,7 +185,7 @@ class Totals:
         )
 
     def _values(self, sums: Mapping[str, float], images: int) -> dict[str, float]:
-        """The loss, its parts where it has several, and the means of all else."""
+        """Return the loss, its parts where it has several, and the means of everything else."""
         parts = {"reconstruction_loss": sums.get("reconstruction_loss", 0.0) / (sums.get("weight") or 1.0)}
         others = {name: value / max(images, 1) for name, value in sums.items() if name not in ("weight", *parts)}
         values = {**parts, **others}

@@ -1,0 +1,148 @@
+"""What only classification needs: its images with their classes, its confusion matrix and its report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfinpaint.batch import Batch
+from tfinpaint.data.listing.listing import has_class_folders, list_class_folders, list_images, take_fraction
+from tfinpaint.data.tasks import classification_task
+from tfinpaint.distributed.world import World
+from tfinpaint.errors import UserError
+from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES
+from tfinpaint.report.confusion import (
+    MOST_CLASSES_SHOWN,
+    Confusion,
+    classes_table,
+    draw_confusion,
+    pairs_table,
+    write_tables,
+)  # fmt: skip
+from tfinpaint.report.figures import attempt_figure, draw_curve
+from tfinpaint.report.html import Section
+from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.runs.data import DataSet, open_data
+from tfinpaint.runs.initial_weights import trained_classes
+from tfinpaint.runs.run import Run
+from tfinpaint.runs.session import Session
+from tfinpaint.runs.summary import write_report, write_summary
+from tfinpaint.system.paths import display_path
+
+log = logging.getLogger(__name__)
+
+
+def open_classified_images(run: Run, world: World, folder: Path) -> tuple[DataSet | None, DataSet | None]:
+    """Return the training images and the held-out images of the configuration, with the same classes in the same order.
+
+    Each is None where the configuration names none.
+
+    Raises:
+        UserError: the images cannot be used, or their classes are not known.
+    """
+    config, data = run.config, run.config.data
+    training = held_out = None
+    classes: Sequence[str] | None = None
+    if data.input_path:
+        listing = list_class_folders(data.input_path, tag=data.training_tag)
+        classes = listing.classes
+        listing = take_fraction(listing, data.label_fraction, config.seed)
+        task = classification_task(config, labels=True, augment=True)
+        training = open_data(run, world, folder, task, listing, training=True)
+    else:
+        classes = trained_classes(config, world)
+    if data.test_input_path:
+        labels = bool(data.testing_tag) or has_class_folders(data.test_input_path)
+        if labels:
+            listing = list_class_folders(data.test_input_path, classes, tag=data.testing_tag)
+        elif not classes:
+            raise UserError(f"{data.test_input_path}: no class folders, and checkpoints.load does not name the classes")
+        else:
+            listing = replace(list_images(data.test_input_path, single=True), classes=tuple(classes))
+            log.info(f"{display_path(data.test_input_path)}: no class folders, so only predictions are made")
+        task = classification_task(config, labels=labels, augment=False)
+        held_out = open_data(run, world, folder, task, listing, training=False)
+    return training, held_out
+
+
+def count_confusion(session: Session) -> Confusion | None:
+    """Count the held-out images of all ranks by true and predicted class; None where they have no labels."""
+    data = session.held_out
+    if data is None or not data.has_targets:
+        return None
+    own = []
+
+    def count(batch: Batch, outputs: tf.Tensor) -> None:
+        predicted = outputs.numpy().argmax(axis=1)
+        own.append(np.column_stack([batch["targets"].numpy(), predicted, np.ones_like(predicted)]))
+
+    session.trainer.evaluate(data.evaluation_batches(), on_batch=count)
+    shares = session.world.all_gather(Confusion.of(session.classes, own).pairs.tolist())
+    return Confusion.of(session.classes, [np.reshape(share, (-1, 3)) for share in shares])
+
+
+def draw_curves(session: Session, metrics: MetricsLog) -> None:
+    """Draw the curves of loss and accuracy."""
+    if not session.training:
+        return  # an evaluation is a single point
+    for name, label in (("loss", f"{session.run.config.loss.function} loss"), ("accuracy", "accuracy")):
+        path = session.folder.path / FIGURES / f"{name}.png"
+        with attempt_figure(path):
+            draw_curve(metrics.records, name, label, path)
+
+
+def report_classification(session: Session, metrics: MetricsLog, confusion: Confusion | None) -> None:
+    """Write summary, figures and report of a classification run, in this order. Rank 0 calls this.
+
+    Args:
+        confusion: None where no labelled images were tested.
+    """
+    config, figures = session.run.config, session.folder.path / FIGURES
+    last = {record["phase"]: record for record in metrics.records}
+    results: dict[str, Any] = {}
+    if "train" in last:
+        results = {"train_loss": last["train"]["loss"], "train_accuracy": last["train"]["accuracy"]}
+        labels = len(session.training) if session.training else 0
+        results |= {"label_fraction": config.data.label_fraction, "labels": labels}
+        results["from_scratch"] = config.checkpoints.load is None
+    if confusion:
+        results = {"test_accuracy": confusion.accuracy, "test_loss": last["test"]["loss"], **results}
+        results["test_images"] = confusion.images
+    results["loss_function"] = config.loss.function
+    summary = write_summary(session.run, session.folder, session.trainer.model, metrics, results)
+    sections = [
+        Section("Curves", figures=[figures / "accuracy.png", figures / "loss.png"]),
+        *(_confusion_sections(confusion, figures) if confusion else []),
+        Section("Transfer", text=_describe_start(session)),
+    ]
+    write_report(session.folder, "Classification", summary, sections)
+
+
+def _describe_start(session: Session) -> str:
+    """Tell where the weights came from that the run began with."""
+    if session.transferred:
+        return "\n".join(session.transferred)
+    load = session.run.config.checkpoints.load
+    return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
+
+
+def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
+    path = folder / "confusion.png"
+    with attempt_figure(path):
+        draw_confusion(confusion, path)
+    write_tables(confusion, folder)
+    pairs = pairs_table(confusion)
+    some = f"The {MOST_CLASSES_SHOWN} classes of the lowest accuracy. "
+    some = some if len(confusion.classes) > MOST_CLASSES_SHOWN else ""
+    table = classes_table(confusion, MOST_CLASSES_SHOWN)
+    return [
+        Section("Confusion matrix of the test images", figures=[path]),
+        Section("Most confused classes", table=pairs, text=f"More pairs: {FIGURES}/{CONFUSED_PAIRS}" if pairs else ""),
+        Section("Classes", table=table, text=f"{some}All classes: {FIGURES}/{CLASS_TABLE}"),
+    ]

@@ -1,0 +1,82 @@
+"""What only pretraining needs: its images with their targets, and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from tfinpaint.data.listing.pairing import list_pairs
+from tfinpaint.data.tasks import image_to_image_task, inpainting_task
+from tfinpaint.distributed.world import World
+from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
+from tfinpaint.report.html import Section
+from tfinpaint.report.metrics_log import SEGMENTATION, MetricsLog
+from tfinpaint.report.verdict import restoration_verdict
+from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures, metrics_table
+from tfinpaint.runs.build import check_output_shape
+from tfinpaint.runs.data import DataSet, open_data
+from tfinpaint.runs.pictures import CURVES
+from tfinpaint.runs.run import Run
+from tfinpaint.runs.session import Session
+from tfinpaint.runs.summary import write_report, write_summary
+
+
+def open_pretraining_images(
+    run: Run, world: World, folder: Path, model: keras.Model
+) -> tuple[DataSet | None, DataSet | None]:
+    """Return the training images and the held-out images of the configuration, each None where it names none.
+
+    Raises:
+        UserError: the images cannot be used, or the model makes images of another shape than the targets.
+    """
+    config, data, channels = run.config, run.config.data, model.output_shape[-1]
+    classes = channels if data.target_is_mask and channels > 1 else None
+
+    def open_side(inputs: Path | None, targets: Path | None, training: bool) -> DataSet | None:
+        if inputs is None:
+            return None
+        listing, partners = list_pairs(inputs, targets, has_mask=config.mask is not None, single=not training)
+        separate = partners is not None
+        if config.mask:
+            task = inpainting_task(config, separate=separate, augment=training)
+        else:
+            task = image_to_image_task(config, targets=separate, augment=training, classes=classes)
+        if task.has_targets:
+            check_output_shape(run, model)
+        return open_data(run, world, folder, task, listing, partners, training=training)
+
+    return (
+        open_side(data.input_path, data.target_path, True),
+        open_side(data.test_input_path, data.test_target_path, False),
+    )
+
+
+def report_pretraining(session: Session, metrics: MetricsLog, baselines: BaselineScores | None) -> None:
+    """Write summary and report of a pretraining run. Rank 0 calls this."""
+    config, folder = session.run.config, session.folder
+    last = {record["phase"]: record for record in metrics.records}
+    names = {"train": "pretrain_loss" if config.mask else "train_loss", "test": "test_loss"}
+    results = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
+    if baselines and "test" in last:
+        results |= baseline_figures(last["test"], baselines)
+    if config.data.target_is_mask and "test" in last:
+        results |= {"test_pixel_accuracy": last["test"]["accuracy"], "test_dice": last["test"]["dice"]}
+    test_images = len(session.held_out) if session.held_out else 0
+    if test_images:
+        results["test_images"] = test_images
+    results["loss_function"] = config.loss.function
+    summary = write_summary(session.run, folder, session.trainer.model, metrics, results)
+    sections = []
+    if "measurements" in summary:
+        note = (
+            f"{restoration_verdict(summary)}\nTest images: {test_images} for the network, "
+            f"{summary['baseline_images']} for the baselines."
+        )
+        sections.append(Section("Image metrics", table=metrics_table(summary["measurements"]), text=note))
+    figures = folder.path / FIGURES
+    sections += [
+        Section("Images", figures=[figures / f"{RESTORATIONS}.png", figures / f"{ANIMATION}.gif"]),
+        Section("Curves", figures=[figures / f"{name}.png" for name in ("loss", *SEGMENTATION, *CURVES)]),
+    ]
+    write_report(folder, "Pretraining by inpainting" if config.mask else "Image to image", summary, sections)

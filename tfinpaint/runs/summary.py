@@ -1,0 +1,62 @@
+"""What a run leaves at its end: summary.json and report.html."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfinpaint.checkpoint.find import BEST_BY, find_best
+from tfinpaint.layout import BEST, REPORT, RESOLVED_CONFIG, SUMMARY
+from tfinpaint.report.html import Section, summary_table, write_page
+from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.runs.folder import RunFolder
+from tfinpaint.runs.run import Run
+from tfinpaint.storage.atomic import write_json
+from tfinpaint.system.paths import display_path
+
+log = logging.getLogger(__name__)
+
+
+def write_summary(
+    run: Run, folder: RunFolder, model: keras.Model, metrics: MetricsLog, figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write and return summary.json: the given final figures, and those that every run has."""
+    rates = [record["images_per_second"] for record in metrics.records if record["phase"] == "train"]
+    summary = {
+        **figures,
+        **_best_checkpoint(folder),
+        "epochs": run.config.num_epochs if run.trains else 0,
+        "images_per_second": statistics.median(rates) if rates else None,
+        "seconds": sum(record["seconds"] for record in metrics.records),
+        "world_size": run.ranks,
+        "parameters": model.count_params(),
+        "trainable_parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+    }
+    write_json(folder.path / SUMMARY, summary)
+    return summary
+
+
+def _best_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """Return the entries of the summary about the best checkpoint, and log which it is; {} where none is known."""
+    best = find_best(folder.checkpoints) if folder.checkpoints else None
+    if best is None:
+        return {}
+    inside = best.path.is_relative_to(folder.path)  # then the entry stays true when the folder is moved
+    place = best.path.relative_to(folder.path) if inside else best.path
+    loss = "" if best.loss is None else f" ({best.loss:.4g})"
+    log.info(f"Best checkpoint: {best.path.name}, {BEST_BY}{loss}; {display_path(folder.path / BEST)} stands for it")
+    return {"best_checkpoint": str(place), "best_by": BEST_BY, "best_epoch": best.epoch, "best_test_loss": best.loss}
+
+
+def write_report(folder: RunFolder, title: str, summary: Mapping[str, Any], sections: Sequence[Section]) -> None:
+    """Write report.html: the summary, the given sections and the configuration."""
+    path = folder.path / REPORT
+    result = Section("Result", table=summary_table(summary))
+    configuration = Section("Configuration", text=(folder.path / RESOLVED_CONFIG).read_text("utf-8"))
+    write_page(path, title, [result, *sections, configuration])
+    log.info(f"Report: {display_path(path)}")

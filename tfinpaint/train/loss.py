@@ -1,0 +1,96 @@
+"""The loss of a batch: the reconstruction and the terms beside it, and the sums that are reported of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfinpaint.batch import Batch
+from tfinpaint.models.loss_terms import AdversarialTerm, PerceptualTerm
+from tfinpaint.models.losses import Objective, PerExample, of_targets
+
+Measure = Callable[[Batch, tf.Tensor], Mapping[str, tf.Tensor]]  # (batch, outputs) -> float32 [batch] by name
+
+RECONSTRUCTION = "reconstruction_loss"
+ZERO = of_targets(lambda targets, outputs: tf.zeros(tf.shape(outputs)[:1]))
+
+
+class LossShares(NamedTuple):
+    """The divisors and the factor of one rank's loss, float32 scalars.
+
+    Attributes:
+        weight: mean over the ranks of the summed weights of their examples, the divisor of the reconstruction.
+        images: number of images of this rank, the divisor of every other term.
+        scale: factor of the loss, and so of its gradients.
+    """
+
+    weight: tf.Tensor
+    images: tf.Tensor
+    scale: tf.Tensor
+
+
+class CombinedLoss:
+    """The reconstruction loss and the terms beside it, each with its share in the whole, and the metrics.
+
+    Attributes:
+        shares: name of each part of the loss -> its factor in the whole.
+    """
+
+    def __init__(
+        self,
+        objective: Objective | None,
+        metrics: Mapping[str, PerExample] | None,
+        adversarial_term: AdversarialTerm | None,
+        perceptual_term: PerceptualTerm | None,
+    ) -> None:
+        self._objective, self._metrics = objective or ZERO, dict(metrics or {})
+        self._terms = [term for term in (adversarial_term, perceptual_term) if term is not None]
+        self.shares = {RECONSTRUCTION: 1.0 - adversarial_term.weight if adversarial_term else 1.0}
+        if adversarial_term:
+            self.shares["adversarial_loss"] = adversarial_term.weight
+        if perceptual_term:
+            self.shares["perceptual_loss"] = perceptual_term.weight
+
+    @property
+    def is_weighted(self) -> bool:
+        """True where examples count differently in the reconstruction."""
+        return self._objective.weight is not None
+
+    def weights(self, batch: Batch) -> tf.Tensor:
+        """Return float32 [batch], the weight of each example in the reconstruction."""
+        if self._objective.weight is None:
+            return tf.ones(tf.shape(batch["inputs"])[:1])
+        return self._objective.weight(batch)
+
+    def by_example(self, batch: Batch, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return each part of the loss by name, float32 [batch]."""
+        losses = {RECONSTRUCTION: self._objective.per_example(batch, outputs)}
+        for term in self._terms:
+            losses |= term.losses(batch, outputs)
+        return losses
+
+    def total(
+        self, penalty: tf.Tensor, losses: Mapping[str, tf.Tensor], weights: tf.Tensor, shares: LossShares
+    ) -> tf.Tensor:
+        """Return the scalar that this rank minimises: averaged over the ranks, it is the loss of the global batch."""
+        total = penalty
+        for name, share in self.shares.items():
+            if name == RECONSTRUCTION:
+                total += share * tf.math.divide_no_nan(tf.reduce_sum(losses[name] * weights), shares.weight)
+            else:
+                total += share * tf.reduce_sum(losses[name]) / shares.images
+        return total
+
+    def sums(
+        self, batch: Batch, outputs: tf.Tensor, losses: Mapping[str, tf.Tensor], weights: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return sums over the examples: of the weights, of each part of the loss and of each metric."""
+        others = {name: values for name, values in losses.items() if name != RECONSTRUCTION}
+        others |= {name: score(batch["targets"], outputs) for name, score in self._metrics.items()}
+        return {
+            "weight": tf.reduce_sum(weights),
+            RECONSTRUCTION: tf.reduce_sum(losses[RECONSTRUCTION] * weights),
+            **{name: tf.reduce_sum(values) for name, values in others.items()},
+        }

@@ -354,7 +354,7 @@ def test_weights_that_differ_or_are_not_finite_are_told_by_rank():
     others = lambda mine: [mine, mine]  # noqa: E731
     trainer.check_replicas_equal()
     others = lambda mine: [mine, {**mine, "digest": "0" * 64}]  # noqa: E731
-    with pytest.raises(UserError, match="the ranks hold different weights: rank 2 not those of the others"):
+    with pytest.raises(UserError, match="the ranks hold different weights: those of rank 2 differ from the others"):
         trainer.check_replicas_equal()
     others = lambda mine: [{**mine, "finite": False}, mine]  # noqa: E731
     with pytest.raises(UserError, match=r"the weights of rank 1 are not finite \(inf or nan\)"):

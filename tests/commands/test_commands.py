@@ -14,15 +14,14 @@ from commandline import records, refuse, succeed, tfinpaint, weights
 from conftest import tree, write_config, write_images, write_training_and_testing
 
 from tfinpaint import classify, pretrain
-from tfinpaint.checkpoint import store
+from tfinpaint.checkpoint import async_writer, store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.store import save_checkpoint
 from tfinpaint.data.listing.check import CheckResult
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting.metrics import METRICS
-from tfinpaint.report import confusion, figures
 from tfinpaint.report.comparison import write_comparison
-from tfinpaint.runs import data
+from tfinpaint.runs import classification, image_check
 from tfinpaint.storage import atomic
 
 
@@ -88,7 +87,7 @@ def test_one_process_listens_nowhere(images, tmp_path, monkeypatch):
         found.append({each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN})
         return save(*arguments)
 
-    monkeypatch.setattr(store, "save_checkpoint", look_and_save)
+    monkeypatch.setattr(async_writer, "save_checkpoint", look_and_save)
     before = {each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN}
     succeed("pretrain", "--config", write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1))
     assert found == [before]
@@ -125,8 +124,8 @@ def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("too large")
 
-    for module, name in ((figures, "curve"), (confusion, "draw")):
-        monkeypatch.setattr(module, name, fail)
+    for name in ("draw_curve", "draw_confusion"):
+        monkeypatch.setattr(classification, name, fail)
     config = write_config(tmp_path / "c.yaml", "classify", images, data__test_output_path=str(tmp_path / "out"))
     output = succeed("classify", "--config", config)
     for name in ("loss", "accuracy", "confusion"):
@@ -327,14 +326,14 @@ def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, 
     """The same batches where such a run is cut: test_resume.py."""
     gone = images / "training" / "warm" / "003.png"
     (images / "training" / "cold" / "000.png").write_text("bad from the beginning")
-    whole, check = gone.read_bytes(), data.check_images_once
+    whole, check = gone.read_bytes(), image_check.check_images_once
 
     def check_then_break(*arguments):
         found = check(*arguments)
         gone.write_bytes(whole[:100])
         return found
 
-    monkeypatch.setattr("tfinpaint.runs.data.check_images_once", check_then_break)
+    monkeypatch.setattr("tfinpaint.runs.image_check.check_images_once", check_then_break)
     config = write_config(
         tmp_path / "c.yaml", "classify", images, data__preload=False, data__max_bad_images=2, num_epochs=1
     )
@@ -387,7 +386,7 @@ def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monk
     assert f"error: {where}: {damage}" in refuse("pretrain", "--config", config)
     # As where an earlier run has found the images readable: damage shows when it is come across.
     nothing_bad = CheckResult({}, [], np.zeros((0, 8), np.uint8))
-    monkeypatch.setattr("tfinpaint.runs.data.check_images_once", lambda *_: nothing_bad)
+    monkeypatch.setattr("tfinpaint.runs.image_check.check_images_once", lambda *_: nothing_bad)
     error = refuse("pretrain", "--config", config, "--overwrite")
     assert error.startswith(f"error: {where}: became unreadable after the initial check: {damage}")
     assert error.count("\n") == 1

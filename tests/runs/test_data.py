@@ -74,7 +74,8 @@ def test_a_share_of_which_nothing_is_left_is_told_in_one_line(tmp_path):
     for number in range(0, 8, 2):
         (root / "a" / f"{number:03}.png").write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"/00[0246].png: empty: 0 bytes \(bad images: 0 before, 4 now; .*; no readable image is left"
+        UserError,
+        match=r"/00[0246].png: became unreadable after the initial check: empty: 0 bytes \(bad images: 0 before, 4 now; .*; no readable image is left",
     ):
         list(data.batches_from(0).take(1))
 

@@ -40,9 +40,7 @@ def test_a_folder_is_held_until_the_claim_ends_and_no_longer(tmp_path):
         claim.take(tmp_path)
         with pytest.raises(UserError, match=f"{tmp_path}: another process is training there"):
             claim_it()
-        script = (
-            f"from pathlib import Path; from tfinpaint.runs.lock import Claim; Claim().take(Path({str(tmp_path)!r}))"
-        )
+        script = f"from pathlib import Path; from tfinpaint.runs.lock import RunLock; RunLock().take(Path({str(tmp_path)!r}))"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert "another process is training there" in done.stderr
         claim.begin()

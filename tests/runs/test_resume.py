@@ -16,6 +16,7 @@ import yaml
 from commandline import records, refuse, succeed, tfinpaint
 from conftest import outcome, tree, write_small, write_training_and_testing
 
+from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.errors import UserError
 from tfinpaint.runs import signals
@@ -131,7 +132,7 @@ def test_a_second_interrupt_ends_a_run_at_once_and_tells_what_is_saved(
 def test_checkpoints_are_due_by_steps_and_by_minutes(undisturbed, tmp_path, monkeypatch):
     made = []
     write = write_folder
-    monkeypatch.setattr(atomic, "write_folder", lambda final, files: (made.append(final.name), write(final, files)))
+    monkeypatch.setattr(store, "write_folder", lambda final, files: (made.append(final.name), write(final, files)))
     step, epoch = "model_checkpoint_{}_step_{}".format, "model_checkpoint_{}".format
     config = write_small(tmp_path, undisturbed / "data", num_epochs=2, checkpoints={"interval_steps": 4, "keep": 1})
     succeed("classify", "--config", config)
@@ -358,9 +359,7 @@ def merged(config, changes):
 
 def test_a_disk_that_fills_while_training_goes_on_ends_it_with_the_reason(undisturbed, tmp_path, monkeypatch):
     config = write_small(tmp_path, undisturbed / "data", checkpoints={"interval_steps": 2})
-    monkeypatch.setattr(
-        atomic, "write_folder", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(store, "write_folder", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert "model_checkpoint_0_step_2: the checkpoint could not be written: No space left" in refuse(
         "classify", "--config", config
     )

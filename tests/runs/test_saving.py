@@ -5,13 +5,12 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from tfinpaint.checkpoint import store
+from tfinpaint.checkpoint import async_writer
 from tfinpaint.checkpoint.async_writer import AsyncWriter
 from tfinpaint.checkpoint.header import Header, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState
 from tfinpaint.errors import UserError
 from tfinpaint.runs import saving
-from tfinpaint.storage import disk_space
 
 HEADER = Header(
     kind="classifier", epoch=1, step=10, encoder=None, encoder_output=None, height=8, width=8, batch_size=4, steps_per_epoch=10
@@ -29,7 +28,7 @@ def test_a_failure_of_the_thread_is_raised_once_and_without_another_save(tmp_pat
     def fail(*_):
         raise UserError("no space")
 
-    monkeypatch.setattr(store, "save_checkpoint", fail)
+    monkeypatch.setattr(async_writer, "save_checkpoint", fail)
     writer = AsyncWriter(live(), lambda contents: contents)
     writer.write(tmp_path, HEADER, SavedProgress(), None, 2)
     writer._thread.join(10)
@@ -42,7 +41,7 @@ def test_a_failure_of_the_thread_is_raised_once_and_without_another_save(tmp_pat
 def test_what_will_not_fit_is_told_before_training(tmp_path, monkeypatch, caplog, resumed, keep, sets):
     asked = []
     monkeypatch.setattr(
-        disk_space, "find_shortage", lambda folder, files, sets: asked.append((files, sets)) or "1 MiB is free"
+        saving, "find_shortage", lambda folder, files, sets: asked.append((files, sets)) or "1 MiB is free"
     )
     checkpoints = SimpleNamespace(save=tmp_path, keep=keep)
     run = SimpleNamespace(config=SimpleNamespace(checkpoints=checkpoints), resumed=resumed)

@@ -23,7 +23,7 @@ from tfinpaint.report.confusion import (
     classes_table,
     draw_confusion,
     pairs_table,
-    write_tables,
+    write_confusion_tables,
 )  # fmt: skip
 from tfinpaint.report.figures import attempt_figure, draw_curve
 from tfinpaint.report.html import Section
@@ -136,7 +136,7 @@ def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
     path = folder / "confusion.png"
     with attempt_figure(path):
         draw_confusion(confusion, path)
-    write_tables(confusion, folder)
+    write_confusion_tables(confusion, folder)
     pairs = pairs_table(confusion)
     some = f"The {MOST_CLASSES_SHOWN} classes of the lowest accuracy. "
     some = some if len(confusion.classes) > MOST_CLASSES_SHOWN else ""

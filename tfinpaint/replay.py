@@ -89,11 +89,8 @@ def _rebuild(config: Config, checkpoint: Path | None) -> tuple[Trainer, str]:
     elif config.checkpoints.save:
         checkpoint = next(reversed(list_checkpoints(config.checkpoints.save)), None)
     if checkpoint is None:
-        model, steps, name = (
-            _initial_model(run, world),
-            1,
-            "the weights that a run starts with (there is no checkpoint)",
-        )
+        model, steps = _initial_model(run, world), 1
+        name = "the weights that a run starts with (there is no checkpoint)"
     else:
         with open_checkpoint(checkpoint, allowed=(kind,)) as saved:
             model, steps, name = saved.model(), saved.header.steps_per_epoch or 1, f"the weights of {checkpoint.name}"

@@ -33,7 +33,7 @@ def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, tas
     folder = tmp_path / "run"
     error = refuse(task, "--config", config)
     (kept,) = (folder / "nonfinite_batches").iterdir()
-    assert f"Look into {kept} with tfinpaint replay." in error
+    assert f"Examine {kept} with tfinpaint replay." in error
     found = load_nonfinite_batch(kept)
     assert kept.name == f"{found.where.replace(', ', '_').replace(' ', '_')}_rank_0.npz"
     assert (len(found.images), found.images.count(str(white))) == (8, 1)
@@ -70,7 +70,7 @@ def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, tas
 
 def test_other_folders_and_files_are_refused(tmp_path):
     assert f"{tmp_path}: not a run folder" in refuse("replay", "--workdir", tmp_path)
-    with pytest.raises(UserError, match="no batch is kept there"):
+    with pytest.raises(UserError, match="there is no batch"):
         find_nonfinite_batch(tmp_path)
     for name, contents, words in (
         ("text", b"text", "damaged or not an .npz file"),

@@ -124,14 +124,14 @@ def test_jitter_crop_is_drawn_uniformly_below_its_limit():
     image = as_batch(np.arange(100 * 200).reshape(100, 200))
     sizes = [
         one({"jitter_crop": 0.5}, image, Keys(0, tf.constant(0, tf.int64), tf.constant([i], tf.int64)))
-        for i in range(200)
+        for i in range(60)
     ]
     heights, widths = (np.array([size.shape[axis] for size in sizes]) for axis in (1, 2))
     assert heights.min() >= 100 - 2 * 24
     assert widths.min() >= 200 - 2 * 49
     # Two sides lose 0.25 * extent / 2 on average: 25 rows (less the half pixel that floor leaves on each side), 50 columns.
-    assert abs(heights.mean() - (100 - 25 + 1)) < 1.5  # standard error 0.7
-    assert abs(widths.mean() - (200 - 50 + 1)) < 3
+    assert abs(heights.mean() - (100 - 25 + 1)) < 4  # standard error 1.3
+    assert abs(widths.mean() - (200 - 50 + 1)) < 8
     assert not np.array_equal(heights, widths // 2)
 
 

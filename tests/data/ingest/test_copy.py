@@ -109,14 +109,6 @@ def test_different_class_roots_are_refused_with_their_names(tmp_path):
         prepare(tmp_path / "source", tmp_path / "dest")
 
 
-def test_names_in_an_archive_cannot_lead_out_of_the_destination(tmp_path):
-    source = write_images(tmp_path / "source", {"a": 3, "b": 3})
-    archive = zipped(source, tmp_path / "x.zip", "../../outside/")
-    with pytest.raises(UserError, match=r"outside/\w/000\.png' points outside the folder"):
-        prepare(archive, tmp_path / "deep" / "dest")
-    assert not (tmp_path / "outside").exists()
-
-
 def packed(path, change):
     """A zip of two classes, with one member more, or changed."""
     with zipfile.ZipFile(zipped(write_images(path.parent / "source", {"a": 4, "b": 4}), path, "set/"), "a") as file:
@@ -137,6 +129,7 @@ def member(name="set/a/x.png", contents=b"x", mode=0, method=zipfile.ZIP_DEFLATE
 
 UNTRUSTED = {
     "absolute": (member("/etc/a/x.png"), "'/etc/a/x.png' points outside the folder"),
+    "climbing": (member("../../outside/a/x.png"), "outside/a/x.png' points outside the folder"),
     "climbing backslashes": (member("..\\..\\a\\x.png"), "points outside the folder"),
     "drive": (member("C:\\a\\x.png"), "points outside the folder"),
     "link": (member(mode=0o120777, contents=b"/etc/passwd"), "'set/a/x.png' is a link or a device"),
@@ -191,14 +184,16 @@ def test_pipes_and_devices_in_a_folder_are_no_images(tmp_path):
 
 
 def test_digits_are_the_1797_scans(tmp_path):
-    report = prepare(Path("digits"), tmp_path / "dest")
-    assert sum(map(sum, report.counts.values())) == 1797
-    assert sum(test for _, test in report.counts.values()) == 179
+    report = prepare(Path("digits"), tmp_path / "dest", test_fraction=0.5)
+    assert report.images == sum(map(sum, report.counts.values())) == 1797
+    assert sum(test for _, test in report.counts.values()) == 898
+    assert report.notes == ()  # digits of 8 x 8 pixels are very similar, and no two of them are the same
     # The first scan of scikit-learn's set is a zero whose first row is 0 0 5 13 9 1 0 0, of 16.
     first = next((tmp_path / "dest").rglob("0/0000.png"))
     assert np.asarray(Image.open(first))[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
 
 
+@pytest.mark.stress
 def test_natural_images_as_kaggle_packs_them(natural_images, tmp_path):
     report = prepare(natural_images, tmp_path / "dest")
     assert sum(map(sum, report.counts.values())) == 6899

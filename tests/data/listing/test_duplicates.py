@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,11 +97,6 @@ def test_blocks_do_not_matter(photos, monkeypatch):
         == find_duplicates(0 * test, 0 * known)
         == []
     )
-
-
-def test_no_alarm_among_the_digits(tmp_path):
-    """Handwritten digits of 8 x 8 pixels are very much alike, and no two of them are the same."""
-    assert prepare(Path("digits"), tmp_path / "dest", test_fraction=0.5).notes == ()
 
 
 @pytest.mark.stress

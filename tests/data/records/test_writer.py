@@ -31,8 +31,24 @@ def source(tmp_path) -> Path:
     return write_images(tmp_path / "source", {"a": 14, "b": 12})
 
 
+def interrupted(source: Path, dest: Path, image: int, call, monkeypatch) -> Path:
+    """Interrupt a call when it has an image in hand, and return the folder that it leaves."""
+    left, whole = iter(range(image)), writer._example
+
+    def example(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_example", example)
+        with pytest.raises(KeyboardInterrupt):
+            call(source, dest)
+    return dest.with_name(f".{dest.name}.partial")
+
+
 def killed(source: Path, dest: Path, image: int, call: str) -> Path:
-    """Pack in a process that kills itself when it has an image in hand; the folder that it leaves."""
+    """Pack in a process that kills itself when it has an image in hand, and return the folder that it leaves."""
     script = (
         "import os, signal, sys; from pathlib import Path\n"
         "from tfinpaint.data.ingest import pack; from tfinpaint.data.records import plan, writer\n"
@@ -80,6 +96,7 @@ def test_the_split_is_that_of_the_files(source, tmp_path):
     assert tree(tmp_path / "z") == tree(tmp_path / "r")
 
 
+@pytest.mark.stress
 def test_what_was_killed_goes_on_to_the_same_bytes(source, tmp_path, written):
     prepare_records(source, tmp_path / "whole")
     assert len(written) == 8  # 7 + 1
@@ -100,8 +117,8 @@ def test_what_was_killed_goes_on_to_the_same_bytes(source, tmp_path, written):
     assert not partial.exists()
 
 
-def test_what_was_begun_otherwise_is_refused_and_kept(source, tmp_path):
-    partial = killed(source, tmp_path / "dest", 9, "pack")
+def test_what_was_begun_otherwise_is_refused_and_kept(source, tmp_path, monkeypatch):
+    partial = interrupted(source, tmp_path / "dest", 9, pack_tree, monkeypatch)
     before = tree(partial)
     for start, message in (
         (lambda: prepare_records(source, tmp_path / "dest"), r"\(test_fraction was None and is 0\.1\)"),
@@ -188,6 +205,8 @@ def test_a_full_disk_is_told_and_what_was_finished_is_kept(source, tmp_path, wri
     written.clear()
     pack_tree(source, tmp_path / "dest")
     assert [name[-24:] for name in written] == [f"-{i:05}-of-00008.tfrecord" for i in range(2, 8)]
+    pack_tree(source, tmp_path / "whole")
+    assert tree(tmp_path / "dest") == tree(tmp_path / "whole")
 
 
 def test_an_image_that_changes_while_it_is_packed_is_told(source, tmp_path):

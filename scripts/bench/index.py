@@ -30,7 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from tfinpaint.data.images.decode import DecodeOptions
-from tfinpaint.data.listing import folder_cache, readable_cache, walk
+from tfinpaint.data.listing import check, folder_cache, walk
 from tfinpaint.data.listing import listing as sources
 from tfinpaint.data.listing.check import CheckResult, check_images_once
 from tfinpaint.data.listing.duplicates import fingerprint_width
@@ -79,10 +79,10 @@ def imagine(images: int, folders: int) -> None:
         return SETTLED_NS, [f"image_{image:08}.jpg" for image in range(first, min(first + share, images))], 0
 
     walk.read_folder = read_folder
-    walk.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]
+    sources.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]
     folder_cache._unchanged = lambda root, known: True
     sources.Listing.state = lambda listing, image: f"{image} {SETTLED_NS}"
-    readable_cache.check_images = lambda listing, indices, reading: CheckResult(
+    check.check_images = lambda listing, indices, reading: CheckResult(
         {}, [], np.ones((len(indices), fingerprint_width(len(listing))), np.uint8)
     )
 

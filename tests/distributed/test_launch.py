@@ -198,6 +198,7 @@ def can_make_namespaces() -> bool:
     )
 
 
+@pytest.mark.stress
 @pytest.mark.parallel
 @pytest.mark.skipif(not can_make_namespaces(), reason="two hosts need root, iproute2 and openssh-server")
 def test_ranks_on_two_hosts_train_as_one():

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from tfinpaint.data.listing.pairing import list_pairs
-from tfinpaint.data.tasks import image_to_image_task, inpainting_task
+from tfinpaint.data.tasks import pretraining_task
 from tfinpaint.distributed.world import World
 from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
 from tfinpaint.report.html import Section
@@ -37,11 +37,7 @@ def open_pretraining_images(
         if inputs is None:
             return None
         listing, partners = list_pairs(inputs, targets, has_mask=config.mask is not None, single=not training)
-        separate = partners is not None
-        if config.mask:
-            task = inpainting_task(config, separate=separate, augment=training)
-        else:
-            task = image_to_image_task(config, targets=separate, augment=training, classes=classes)
+        task = pretraining_task(config, separate=partners is not None, augment=training, classes=classes)
         if task.has_targets:
             check_output_shape(run, model)
         return open_data(run, world, folder, task, listing, partners, training=training)

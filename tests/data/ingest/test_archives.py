@@ -1,14 +1,15 @@
-"""Tar files and Windows zips as sources: the same result as a folder; and what is refused of them."""
+"""Zip and tar archives as sources: the same result as from a folder, and what is refused."""
 
 import gzip
 import io
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
-from conftest import tree, write_images
+from conftest import tree, write_images, zipped
 
 from tfinpaint.data.ingest import archives
 from tfinpaint.data.ingest.copy import prepare
@@ -93,7 +94,7 @@ def add(name="x/set/a/x.png", contents=b"x", **fields):
     return change
 
 
-UNTRUSTED = {
+UNTRUSTED_TAR = {
     "absolute": (add("/etc/a/x.png"), "'/etc/a/x.png' points outside the folder"),
     "climbing": (add("../../a/x.png"), "points outside the folder"),
     "climbing backslashes": (add("..\\a\\x.png"), "points outside the folder"),
@@ -109,16 +110,55 @@ UNTRUSTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", UNTRUSTED)
-def test_tar_files_that_no_one_makes_of_images_are_refused(source, tmp_path, case):
-    change, message = UNTRUSTED[case]
-    archive = tarred(source, tmp_path / "x.tar", "w", change)
+def changed_zip(source: Path, folder: Path, change=lambda file: None) -> Path:
+    """A zip of the source, with one member more, or changed."""
+    with zipfile.ZipFile(zipped(source, folder / "x.zip", "set/"), "a") as file:
+        change(file)
+    return folder / "x.zip"
+
+
+def member(name="set/a/x.png", contents=b"x", mode=0, method=zipfile.ZIP_DEFLATED, **fields):
+    def add(file):
+        info = zipfile.ZipInfo(name)
+        info.external_attr, info.compress_type = mode << 16, method
+        file.writestr(info, contents)
+        for key, value in fields.items():  # in the central directory alone
+            setattr(file.getinfo(name), key, value)
+
+    return add
+
+
+UNTRUSTED_ZIP = {
+    "absolute": (member("/etc/a/x.png"), "'/etc/a/x.png' points outside the folder"),
+    "climbing": (member("../../outside/a/x.png"), "outside/a/x.png' points outside the folder"),
+    "climbing backslashes": (member("..\\..\\a\\x.png"), "points outside the folder"),
+    "drive": (member("C:\\a\\x.png"), "points outside the folder"),
+    "link": (member(mode=0o120777, contents=b"/etc/passwd"), "'set/a/x.png' is a link or a device"),
+    "device": (member(mode=0o020666), "is a link or a device"),
+    "encrypted": (member(flag_bits=1), "is encrypted"),
+    "lzma": (member(method=zipfile.ZIP_LZMA), "has an unsupported compression"),
+    "control characters": (member("set/a/\x1b[2J.png"), r"'set/a/\x1b[2J.png' has control characters in its name"),
+    "twice by backslashes": (member("set\\a\\000.png"), "occurs twice"),
+    "twice": (member("set//a/000.png"), "'set//a/000.png' occurs twice"),
+    "bomb": (member(contents=bytes(2**27)), "bytes, more than 250 times its size"),
+    "absurd size": (member(file_size=2**62), "would expand to 46"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "case"), [("tar", case) for case in UNTRUSTED_TAR] + [("zip", case) for case in UNTRUSTED_ZIP]
+)
+def test_archives_that_nobody_makes_of_images_are_refused(source, tmp_path, kind, case):
+    change, message = {"tar": UNTRUSTED_TAR, "zip": UNTRUSTED_ZIP}[kind][case]
+    archive = (
+        tarred(source, tmp_path / "x.tar", "w", change) if kind == "tar" else changed_zip(source, tmp_path, change)
+    )
     with pytest.raises(UserError) as raised:
         prepare(archive, tmp_path / "dest")
     assert str(raised.value).startswith(f"{archive}: ")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+    assert list(tmp_path.iterdir()) == [archive]
 
 
 def test_bombs_take_no_memory_and_no_disk(source, tmp_path, monkeypatch):
@@ -163,3 +203,32 @@ def test_other_archives_are_named(tmp_path, contents, what):
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(b"a gzipped text"))
     with pytest.raises(UserError, match=r"x\.tar\.gz: is damaged or not a tar file"):
         prepare(tmp_path / "x.tar.gz", tmp_path / "dest")
+
+
+def test_a_member_is_unpacked_no_further_than_it_says(source, tmp_path):
+    contents = bytes(2**26)
+    archive = changed_zip(source, tmp_path, member(contents=contents, file_size=100, CRC=zlib.crc32(contents[:100])))
+    tracemalloc.start()
+    assert prepare(archive, tmp_path / "dest").bad == (("set/a/x.png", "not an image: nothing but zero bytes"),)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_damaged_directory_of_an_archive_is_told(source, tmp_path):
+    archive = changed_zip(source, tmp_path)
+    contents = archive.read_bytes()
+    archive.write_bytes(contents.replace(b"PK\1\2", b"PK\1\3", 1))
+    with pytest.raises(UserError, match=r"x\.zip: is damaged or not a zip file \("):
+        prepare(archive, tmp_path / "dest")
+
+
+def test_odd_names_and_damaged_members_in_an_archive(source, tmp_path):
+    archive = zipped(source, tmp_path / "x.zip", "./set//")
+    damaged = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as file:
+        start = file.getinfo("./set//b/003.png").header_offset + 60
+    damaged[start : start + 40] = bytes(40)
+    archive.write_bytes(damaged)
+    report = prepare(archive, tmp_path / "dest")
+    assert [path for path, _ in report.bad] == ["set/b/003.png"]
+    assert report.counts == {"a": (5, 1), "b": (3, 1)}

@@ -1,9 +1,7 @@
-"""Preparation: split, strays, bad files, archives, refusals; and the digits."""
+"""Preparation: the split, files that are excluded, bad images, refusals; and the digits."""
 
 import os
-import tracemalloc
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -109,70 +107,6 @@ def test_different_class_roots_are_refused_with_their_names(tmp_path):
         prepare(tmp_path / "source", tmp_path / "dest")
 
 
-def packed(path, change):
-    """A zip of two classes, with one member more, or changed."""
-    with zipfile.ZipFile(zipped(write_images(path.parent / "source", {"a": 4, "b": 4}), path, "set/"), "a") as file:
-        change(file)
-    return path
-
-
-def member(name="set/a/x.png", contents=b"x", mode=0, method=zipfile.ZIP_DEFLATED, **fields):
-    def add(file):
-        info = zipfile.ZipInfo(name)
-        info.external_attr, info.compress_type = mode << 16, method
-        file.writestr(info, contents)
-        for key, value in fields.items():  # in the central directory alone
-            setattr(file.getinfo(name), key, value)
-
-    return add
-
-
-UNTRUSTED = {
-    "absolute": (member("/etc/a/x.png"), "'/etc/a/x.png' points outside the folder"),
-    "climbing": (member("../../outside/a/x.png"), "outside/a/x.png' points outside the folder"),
-    "climbing backslashes": (member("..\\..\\a\\x.png"), "points outside the folder"),
-    "drive": (member("C:\\a\\x.png"), "points outside the folder"),
-    "link": (member(mode=0o120777, contents=b"/etc/passwd"), "'set/a/x.png' is a link or a device"),
-    "device": (member(mode=0o020666), "is a link or a device"),
-    "encrypted": (member(flag_bits=1), "is encrypted"),
-    "lzma": (member(method=zipfile.ZIP_LZMA), "has an unsupported compression"),
-    "control characters": (member("set/a/\x1b[2J.png"), r"'set/a/\x1b[2J.png' has control characters in its name"),
-    "twice by backslashes": (member("set\\a\\000.png"), "occurs twice"),
-    "twice": (member("set//a/000.png"), "'set//a/000.png' occurs twice"),
-    "bomb": (member(contents=bytes(2**27)), "bytes, more than 250 times its size"),
-    "absurd size": (member(file_size=2**62), "would expand to 46"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", UNTRUSTED)
-def test_archives_that_no_one_makes_of_images_are_refused(tmp_path, case):
-    change, expected = UNTRUSTED[case]
-    archive = packed(tmp_path / "x.zip", change)
-    with pytest.raises(UserError) as raised:
-        prepare(archive, tmp_path / "dest")
-    assert expected in str(raised.value)
-    assert str(raised.value).startswith(f"{archive}: ")
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / "dest").exists()
-
-
-def test_a_member_is_unpacked_no_further_than_it_says(tmp_path):
-    contents = bytes(2**26)
-    archive = packed(tmp_path / "x.zip", member(contents=contents, file_size=100, CRC=zlib.crc32(contents[:100])))
-    tracemalloc.start()
-    assert prepare(archive, tmp_path / "dest").bad == (("set/a/x.png", "not an image: nothing but zero bytes"),)
-    assert tracemalloc.get_traced_memory()[1] < 2**24
-    tracemalloc.stop()
-
-
-def test_a_damaged_directory_of_an_archive_is_told(tmp_path):
-    archive = packed(tmp_path / "x.zip", lambda file: None)
-    contents = archive.read_bytes()
-    archive.write_bytes(contents.replace(b"PK\1\2", b"PK\1\3", 1))
-    with pytest.raises(UserError, match=r"x\.zip: is damaged or not a zip file \("):
-        prepare(archive, tmp_path / "dest")
-
-
 def test_pipes_and_devices_in_a_folder_are_no_images(tmp_path):
     source = write_images(tmp_path / "source", {"a": 4, "b": 4})
     os.mkfifo(source / "a" / "pipe.png")
@@ -215,19 +149,6 @@ def test_an_image_beside_the_class_folders_is_skipped(tmp_path):
     (source / "cover.png").write_bytes((source / "a" / "000.png").read_bytes())
     excluded = prepare(tmp_path / "photos", tmp_path / "dest").excluded
     assert excluded.summary() == "1 file excluded: 1 .png (beside the class folders) such as set/cover.png"
-
-
-def test_odd_names_and_damaged_members_in_an_archive(tmp_path):
-    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
-    archive = zipped(source, tmp_path / "x.zip", "./set//")
-    damaged = bytearray(archive.read_bytes())
-    with zipfile.ZipFile(archive) as file:
-        start = file.getinfo("./set//b/003.png").header_offset + 60
-    damaged[start : start + 40] = bytes(40)
-    archive.write_bytes(damaged)
-    report = prepare(archive, tmp_path / "dest")
-    assert [path for path, _ in report.bad] == ["set/b/003.png"]
-    assert report.counts == {"a": (3, 1), "b": (2, 1)}
 
 
 def test_folders_reached_by_links_are_taken(tmp_path):

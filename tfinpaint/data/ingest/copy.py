@@ -33,7 +33,6 @@ def prepare(
     Raises:
         UserError: no such source, no class folders, an empty one, `dest` is in use, or it cannot be written.
     """
-    destination.check_test_fraction(test_fraction)
     dest = destination.check_destination(source, dest)
     partial = destination.partial_folder(dest)
     scratch = partial / destination.SCRATCH

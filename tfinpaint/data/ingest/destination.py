@@ -20,12 +20,6 @@ def check_destination(source: Path, dest: Path) -> Path:
     return dest
 
 
-def check_test_fraction(test_fraction: float) -> None:
-    """Raise UserError for a fraction that is not between 0 and 1."""
-    if not 0 < test_fraction < 1:
-        raise UserError(f"--test-fraction {test_fraction}: expected a number between 0 and 1, such as 0.1")
-
-
 def partial_folder(dest: Path) -> Path:
     """Return the folder in which everything is written before it gets the name of the destination."""
     return dest.with_name(f".{dest.name}.partial")

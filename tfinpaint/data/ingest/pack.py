@@ -41,7 +41,6 @@ def prepare_records(
     Raises:
         UserError: as `prepare`; or `dest` was begun with other arguments, or from a source that has changed since.
     """
-    destination.check_test_fraction(test_fraction)
 
     def plan(opened: Source) -> FolderPlans:
         check_record_names(opened.images)

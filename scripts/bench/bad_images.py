@@ -41,7 +41,7 @@ from PIL import Image
 from tfinpaint.config.schema import Config
 from tfinpaint.data.listing import listing
 from tfinpaint.data.tasks import inpainting_task
-from tfinpaint.distributed import world
+from tfinpaint.distributed.world import World
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.losses import build_objective
@@ -79,13 +79,13 @@ def make_run(folder: Path, images: int) -> Run:
         "batch_size": BATCH, "max_bad_images": images,
         "transforms": [{"resize": [64, 64]}, {"random_horizontal_flip": 0.5}, {"center": {}}],
     }  # fmt: skip
-    return Run(Config.model_validate({"data": data, "workdir": folder}), world.World(), "inpainter", None, None)
+    return Run(Config.model_validate({"data": data, "workdir": folder}), "inpainter")
 
 
 def make_trainer(run: Run) -> Trainer:
     model = build_inpainter(build_encoder("tiny", "before_add", 64, 64))
     objective = build_objective(run.config.loss.model_copy(update={"function": "BCE"}), "sigmoid", by_pixel=False)
-    return Trainer(model, keras.optimizers.Adam(1e-3), objective, world=run.world)
+    return Trainer(model, keras.optimizers.Adam(1e-3), objective, world=World())
 
 
 @dataclass
@@ -135,7 +135,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     steps = options.passes * (options.images // BATCH)
 
     def opened(kind: str) -> DataSet:
-        return open_data(run, recipe, listing.list_images(roots[kind]), training=True)
+        return open_data(run, World(), folder, recipe, listing.list_images(roots[kind]), training=True)
 
     speeds = {use: {kind: Speed() for kind in SETS} for use in ("input", "training")}
     counts: dict[str, set[int]] = {"checked": set(), "gone": set()}

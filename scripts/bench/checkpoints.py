@@ -30,6 +30,7 @@ from tfinpaint.distributed.world import World
 from tfinpaint.models.decoder import build_inpainter, encoder_part
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.losses import build_objective
+from tfinpaint.train.rank_state import rank_state
 from tfinpaint.train.trainer import Trainer
 
 CUT = "conv5_block3_3_bn"
@@ -51,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind="inpainter", epoch=0, step=1, encoder="resnet50", encoder_output="before_add",
         height=options.size, width=options.size, batch_size=options.batch, steps_per_epoch=10**6,
     )  # fmt: skip
-    ranks = RankState(trainer.own_state(statistics=False)[None], np.zeros((1, 1, 0)), np.zeros((1, 1), np.int64))
+    ranks = RankState(
+        rank_state(trainer.model, statistics=False)[None], np.zeros((1, 1, 0)), np.zeros((1, 1), np.int64)
+    )
     progress = SavedProgress(own=ranks.own.shape[1])
     trainer.train_steps(iter([batch] * 3), 3)
     times: dict[bool, list[float]] = {True: [], False: []}

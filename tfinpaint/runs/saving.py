@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from tfinpaint.checkpoint.async_writer import AsyncWriter
-from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
+from tfinpaint.checkpoint.header import RankState, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState
 from tfinpaint.cli.command import EXIT_INTERRUPTED, resume_command
 from tfinpaint.config.diff import as_values
@@ -25,7 +26,7 @@ from tfinpaint.distributed.failures import HostsChangedError
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.report.metrics_log import MetricsLog
-from tfinpaint.runs.build import encoder_of
+from tfinpaint.runs.build import describe_model, encoder_of
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.signals import StopRequest
@@ -34,46 +35,29 @@ from tfinpaint.storage.disk_space import find_shortage
 from tfinpaint.train.rank_state import rank_state, rank_state_names
 from tfinpaint.train.step import ControlFlags
 from tfinpaint.train.totals import SUM_PARTS, EpochResult, PartialEpoch, empty_epoch
-from tfinpaint.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from tfinpaint.runs.session import Session
 
 log = logging.getLogger(__name__)
 
 MOST_STATISTICS_BYTES = 64 * 2**20  # of the batch norms of all ranks; where they have more, those of rank 0 are saved
 
 
-@dataclass(frozen=True)
-class SavedFacts:
-    """What every checkpoint of a run records beside its state.
-
-    Attributes:
-        header: of the run before its first step.
-        data: the training images.
-        transferred: what is reported of the weights that the run began with.
-    """
-
-    header: Header
-    data: DataSet
-    transferred: Sequence[str]
-
-    def progress(self, run: Run, trainer: Trainer, metrics: MetricsLog, **others: object) -> SavedProgress:
-        """Return the progress of the run so far; `others` are the fields that only the caller knows."""
-        check = self.data.check
-        return SavedProgress(
-            records=tuple(metrics.records), config=as_values(run.config),
-            data=self.data.digest, images=len(self.data),
-            listed=check.listed if check else "", left_out=check.excluded if check else (),
-            sum_parts=SUM_PARTS, trained=trainer.trained(), transferred=tuple(self.transferred), **others,
-        )  # fmt: skip
-
-
 class Saver:
     """Saves a run between steps and after epochs, on every rank; rank 0 writes."""
 
-    def __init__(
-        self, run: Run, trainer: Trainer, facts: SavedFacts, metrics: MetricsLog, stop: StopRequest
-    ) -> None:  # fmt: skip
-        self._run, self._trainer, self._facts, self._metrics, self._stop = run, trainer, facts, metrics, stop
-        self._world, self._steps = trainer.world, facts.header.steps_per_epoch
+    def __init__(self, session: Session, data: DataSet, metrics: MetricsLog, stop: StopRequest) -> None:
+        """
+        Args:
+            data: the training images.
+            metrics: the metrics of the run so far.
+        """
+        run, trainer = session.run, session.trainer
+        self._run, self._trainer, self._world, self._data = run, trainer, trainer.world, data
+        self._metrics, self._stop, self._transferred = metrics, stop, session.transferred
+        self._header = describe_model(run, steps=session.steps, classes=session.classes)
+        self._steps = session.steps
         self._saved = run.first_step(self._steps)  # the step that the newest checkpoint holds
         self._began = time.monotonic()  # of the time to the next one
         self._best = run.resumed.progress.best_epoch if run.resumed else None
@@ -172,12 +156,16 @@ class Saver:
         state = RankState(own, world.all_gather_rows(so_far.sums), counts)
         self._saved, self._began = step, time.monotonic()
         if self._writer:
-            progress = self._facts.progress(
-                self._run, self._trainer, self._metrics, best_epoch=self._best,
+            check = self._data.check
+            progress = SavedProgress(
+                records=tuple(self._metrics.records), config=as_values(self._run.config), best_epoch=self._best,
+                data=self._data.digest, images=len(self._data),
+                listed=check.listed if check else "", left_out=check.excluded if check else (),
                 names=so_far.names, seconds=so_far.seconds, ranks=world.size,
                 own=own.shape[1], own_names=rank_state_names(model, statistics=statistics),
+                sum_parts=SUM_PARTS, trained=self._trainer.trained(), transferred=self._transferred,
             )  # fmt: skip
-            header = self._facts.header.model_copy(update={"epoch": epochs, "step": step})
+            header = self._header.model_copy(update={"epoch": epochs, "step": step})
             self._writer.write(checkpoints.save, header, progress, state, checkpoints.keep)
         world.wait_for_ranks()  # rank 0 may have waited for the disk
 

@@ -28,7 +28,7 @@ from tfinpaint.runs.predictions import write_predictions
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.runs.resume import check_same_run, restore_ranks
 from tfinpaint.runs.run import Run
-from tfinpaint.runs.saving import SavedFacts, Saver
+from tfinpaint.runs.saving import Saver
 from tfinpaint.runs.signals import StopRequest
 from tfinpaint.runs.trainer import make_trainer
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
@@ -176,8 +176,7 @@ def _train(
     )  # fmt: skip
     world.report_activity()
     stop = StopRequest()
-    header = describe_model(run, steps=steps, classes=session.classes)
-    saver = Saver(run, trainer, SavedFacts(header, data, session.transferred), metrics, stop)
+    saver = Saver(session, data, metrics, stop)
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
     trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing)
     observers: list[EpochEnd] = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from tfinpaint.cli.command import Options, explaining_interrupts, parse_options, run_command
 from tfinpaint.distributed.world import World
@@ -21,7 +22,7 @@ def classify(options: Options, world: World) -> None:
         draw_curves,
         open_classified_images,
         report_classification,
-    )  # fmt: skip
+    )
     from tfinpaint.runs.run import open_run
     from tfinpaint.runs.session import begin_session, build_run_model, run_session
 
@@ -34,7 +35,7 @@ def classify(options: Options, world: World) -> None:
         session = begin_session(
             run, folder, world, model, training, held_out, classes=classes, metrics={"accuracy": accuracy}
         )
-        metrics = run_session(session, lambda metrics: draw_curves(session, metrics))
+        metrics = run_session(session, partial(draw_curves, session) if world.is_rank0 else None)
         confusion = count_confusion(session)
         if world.is_rank0:
             report_classification(session, metrics, confusion)

@@ -24,7 +24,7 @@ from tfinpaint.report.confusion import (
     draw_confusion,
     pairs_table,
     write_confusion_tables,
-)  # fmt: skip
+)
 from tfinpaint.report.figures import attempt_figure, draw_curve
 from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog

@@ -163,9 +163,7 @@ def open_data(
         )
     failures = Failures(data.max_bad_images, before=len(check.excluded)) if training else Failures()
     partners = opened[1] if len(opened) > 1 else None
-    return DataSet(
-        opened[0], partners, task, run.batch_size, run.test_batch_size, run.config.seed, failures, check
-    )  # fmt: skip
+    return DataSet(opened[0], partners, task, run.batch_size, run.test_batch_size, run.config.seed, failures, check)
 
 
 def steps_per_epoch(run: Run, data: DataSet) -> int:

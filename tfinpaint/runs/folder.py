@@ -27,7 +27,7 @@ from tfinpaint.layout import (
     RESOLVED_CONFIG,
     SUMMARY,
     TENSORBOARD,
-)  # fmt: skip
+)
 from tfinpaint.report.metrics_log import outfile_of
 from tfinpaint.runs.bad_images import BadImage, begin_bad_images
 from tfinpaint.runs.lock import RunLock

@@ -16,7 +16,7 @@ from tfinpaint.report.predictions import (
     merge_predictions,
     remove_prediction_parts,
     write_prediction_table,
-)  # fmt: skip
+)
 from tfinpaint.runs.build import output_activation
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.run import Run

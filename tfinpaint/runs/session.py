@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,6 +21,16 @@ from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
 from tfinpaint.runs.build import describe_model
 from tfinpaint.runs.data import Batches, DataSet, steps_per_epoch
+from tfinpaint.runs.epoch_end import (
+    AddFrame,
+    Draw,
+    draw_epoch,
+    end_in_steps,
+    learning_rate_log,
+    make_recalibration,
+    record_results,
+    records_before,
+)
 from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.image_check import warn_of_copies
 from tfinpaint.runs.initial_weights import load_by_name
@@ -31,18 +42,13 @@ from tfinpaint.runs.run import Run
 from tfinpaint.runs.saving import Saver
 from tfinpaint.runs.signals import StopRequest
 from tfinpaint.runs.trainer import make_trainer
-from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
+from tfinpaint.train.batchnorm import synchronise_batchnorm
 from tfinpaint.train.fit import EpochEnd, fit
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.optimizers import build_optimizer
-from tfinpaint.train.rank_state import batchnorm_statistics
-from tfinpaint.train.totals import EpochResult
 from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-Draw = Callable[[MetricsLog], None]  # draws the pictures of the run
-AddFrame = Callable[[int], None]  # keeps a frame of the animation after an epoch
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,8 @@ def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None 
     """Train, or evaluate where there is nothing to train on; then write the predictions that are asked for.
 
     Args:
-        draw: called every `figures_interval` epochs and at the end; needed on rank 0 alone.
-        add_frame: called on rank 0 after every epoch, before `draw`.
+        draw: called every `figures_interval` epochs and at the end; None on other ranks than 0.
+        add_frame: called after every epoch, before `draw`; None on other ranks than 0.
 
     Raises:
         StoppedError: a rank was asked to stop.
@@ -136,7 +142,7 @@ def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None 
         metrics = _open_metrics(session)
         if test_batches is not None:
             _evaluate(session, test_batches, metrics, epoch=0)
-        if session.world.is_rank0 and draw:
+        if draw:
             with attempt_figure(session.folder.path / FIGURES):
                 draw(metrics)
     if held_out and session.run.config.data.test_output_path:
@@ -168,11 +174,11 @@ def _train(
     so_far = restore_ranks(run, run.resumed, trainer, steps) if run.resumed else None
     _begin_folder(session)
     again = run.is_evaluated_again and test_batches is not None
-    metrics = _open_metrics(session, _records_before(run, again))
+    metrics = _open_metrics(session, records_before(run, again))
     first_step = run.first_step(steps)
     progress = RunProgress(
         enabled=world.is_rank0, first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
-        end_in_steps=_end_in_steps(run, test_batches),
+        end_in_steps=end_in_steps(run, test_batches),
     )  # fmt: skip
     world.report_activity()
     stop = StopRequest()
@@ -180,11 +186,11 @@ def _train(
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
     trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing)
     observers: list[EpochEnd] = [
-        *_epoch_log(run, trainer),
+        *learning_rate_log(run, trainer),
         *([] if run.config.data.preload else [counter]),  # what is in memory stays readable
         progress.epoch_end,
-        lambda epoch, train, test: _record(session, metrics, epoch, train, test),
-        lambda epoch, *_: _draw_epoch(session, epoch, metrics, draw, add_frame),
+        partial(record_results, metrics, run.ranks),
+        partial(draw_epoch, run.config, session.folder.path, metrics, draw, add_frame),
         saver.epoch_end,
     ]
     with stop.listening(), contextlib.closing(progress), contextlib.closing(counter), contextlib.closing(saver):
@@ -192,81 +198,19 @@ def _train(
         fit(
             trainer, data.batches_from(first_step), test_batches,
             first_epoch=run.first_epoch, num_epochs=run.config.num_epochs, steps_per_epoch=steps, so_far=so_far,
-            recalibrate=_recalibration(run, trainer, data, steps),
+            recalibrate=make_recalibration(run, trainer, data, steps),
             on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=observers,
         )  # fmt: skip
         saver.finish()
     if run.resumed and again and test_batches is not None:
         _evaluate(session, test_batches, metrics, run.resumed.header.epoch)
-        if world.is_rank0 and draw:
+        if draw:
             draw(metrics)
     return metrics
-
-
-def _records_before(run: Run, again: bool) -> list[dict[str, Any]]:
-    """Return the metrics of the run so far, without those of the last evaluation where it is repeated."""
-    if run.resumed is None:
-        return []
-    repeated = ("test", run.resumed.header.epoch) if again else None
-    return [record for record in run.resumed.progress.records if (record["phase"], record["epoch"]) != repeated]
-
-
-def _end_in_steps(run: Run, test_batches: Batches | None) -> float:
-    """Return the cost of the end of an epoch in training steps; one is worth three forward passes."""
-    tested = test_batches.count * run.test_batch_size / run.batch_size if test_batches is not None else 0.0
-    return (run.config.model.batchnorm_batches + tested) / 3
 
 
 def _evaluate(session: Session, test_batches: Batches, metrics: MetricsLog, epoch: int) -> None:
     """Score the model as it is; record the result as that of an epoch, and log it."""
     result = session.trainer.evaluate(test_batches)
-    _record(session, metrics, epoch, None, result)
+    record_results(metrics, session.run.ranks, epoch, None, result)
     log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))
-
-
-def _recalibration(run: Run, trainer: Trainer, data: DataSet, steps: int) -> Callable[[], None]:
-    """Return what makes batch-norm statistics ready for inference at the end of each epoch.
-
-    After a transfer the statistics of frozen batch norms are recalibrated here and now, once: they came with the
-    weights, and are those of erased images. They are computed over the batches of all ranks, so that their number does
-    not matter.
-    """
-    model, world = trainer.model, trainer.world
-    count = min(run.config.model.batchnorm_batches, steps)
-    if not count:
-        return lambda: world.average_variables(batchnorm_statistics(model))
-    sample = data.batches_from(0).take(count)
-    if run.config.checkpoints.load and not run.resumed:
-        StatisticsEstimator(model, batchnorm_layers(model, trainable=False), sample, world, synchronised=True).run()
-    return StatisticsEstimator(model, batchnorm_layers(model, trainable=True), sample, world).run
-
-
-def _epoch_log(run: Run, trainer: Trainer) -> list[EpochEnd]:
-    """Return what logs the learning rate at the ends of epochs, where the schedule is verbose."""
-    scheduler, optimizer = run.config.optimizer.lr_scheduler, trainer.optimizer
-    if not (scheduler and scheduler.verbose and optimizer):
-        return []
-    return [lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}")]
-
-
-def _record(
-    session: Session, metrics: MetricsLog, epoch: int, train: EpochResult | None, test: EpochResult | None
-) -> None:
-    """Add the results of an epoch to the metrics of the run."""
-    for phase, result in (("train", train), ("test", test)):
-        if result:
-            speed = {"images_per_second": result.images_per_second, "seconds": result.seconds}
-            metrics.add({"phase": phase, "epoch": epoch, **result.values, **speed, "world_size": session.run.ranks})
-
-
-def _draw_epoch(
-    session: Session, epoch: int, metrics: MetricsLog, draw: Draw | None, add_frame: AddFrame | None
-) -> None:
-    if not session.world.is_rank0:
-        return
-    config = session.run.config
-    with attempt_figure(session.folder.path / FIGURES):  # an epoch must not be lost because of its pictures
-        if add_frame:
-            add_frame(epoch)
-        if draw and (epoch % config.figures_interval == 0 or epoch == config.num_epochs):
-            draw(metrics)

@@ -30,7 +30,7 @@ from tfinpaint.runs.trained_weights import (
     saved_slots,
     take_over,
     trained_before_recorded,
-)  # fmt: skip
+)
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.rank_state import rank_state_names

@@ -1,0 +1,97 @@
+"""What happens at the end of each epoch beside saving: batch-norm statistics, records, learning rate, pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tfinpaint.config.schema import Config
+from tfinpaint.layout import FIGURES
+from tfinpaint.report.figures import attempt_figure
+from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.runs.data import Batches, DataSet
+from tfinpaint.runs.run import Run
+from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
+from tfinpaint.train.fit import EpochEnd
+from tfinpaint.train.rank_state import batchnorm_statistics
+from tfinpaint.train.totals import EpochResult
+from tfinpaint.train.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+Draw = Callable[[MetricsLog], None]  # draws the pictures of the run
+AddFrame = Callable[[int], None]  # keeps a frame of the animation after an epoch
+
+
+def records_before(run: Run, again: bool) -> list[dict[str, Any]]:
+    """Return the metrics of the run so far, without those of the last evaluation where it is repeated."""
+    if run.resumed is None:
+        return []
+    repeated = ("test", run.resumed.header.epoch) if again else None
+    return [record for record in run.resumed.progress.records if (record["phase"], record["epoch"]) != repeated]
+
+
+def end_in_steps(run: Run, test_batches: Batches | None) -> float:
+    """Return the cost of the end of an epoch in training steps; one is worth three forward passes."""
+    tested = test_batches.count * run.test_batch_size / run.batch_size if test_batches is not None else 0.0
+    return (run.config.model.batchnorm_batches + tested) / 3
+
+
+def make_recalibration(run: Run, trainer: Trainer, data: DataSet, steps: int) -> Callable[[], None]:
+    """Return what makes batch-norm statistics ready for inference at the end of each epoch.
+
+    After a transfer the statistics of frozen batch norms are recalibrated here and now, once: they came with the
+    weights, and are those of erased images. They are computed over the batches of all ranks, so that their number does
+    not matter.
+    """
+    model, world = trainer.model, trainer.world
+    count = min(run.config.model.batchnorm_batches, steps)
+    if not count:
+        return lambda: world.average_variables(batchnorm_statistics(model))
+    sample = data.batches_from(0).take(count)
+    if run.config.checkpoints.load and not run.resumed:
+        StatisticsEstimator(model, batchnorm_layers(model, trainable=False), sample, world, synchronised=True).run()
+    return StatisticsEstimator(model, batchnorm_layers(model, trainable=True), sample, world).run
+
+
+def learning_rate_log(run: Run, trainer: Trainer) -> list[EpochEnd]:
+    """Return what logs the learning rate at the ends of epochs, where the schedule is verbose."""
+    scheduler, optimizer = run.config.optimizer.lr_scheduler, trainer.optimizer
+    if not (scheduler and scheduler.verbose and optimizer):
+        return []
+    return [lambda *_: log.info(f"Learning rate: {float(optimizer.learning_rate):.6g}")]
+
+
+def record_results(
+    metrics: MetricsLog, ranks: int, epoch: int, train: EpochResult | None, test: EpochResult | None
+) -> None:
+    """Add the results of an epoch to the metrics of the run."""
+    for phase, result in (("train", train), ("test", test)):
+        if result:
+            speed = {"images_per_second": result.images_per_second, "seconds": result.seconds}
+            metrics.add({"phase": phase, "epoch": epoch, **result.values, **speed, "world_size": ranks})
+
+
+def draw_epoch(
+    config: Config,
+    folder: Path,
+    metrics: MetricsLog,
+    draw: Draw | None,
+    add_frame: AddFrame | None,
+    epoch: int,
+    *_: object,
+) -> None:
+    """Add a frame to the animation after every epoch; draw the pictures when they are due.
+
+    Args:
+        draw, add_frame: as `run_session` takes them; None on other ranks than 0.
+    """
+    if not (draw or add_frame):
+        return
+    with attempt_figure(folder / FIGURES):  # an epoch must not be lost because of its pictures
+        if add_frame:
+            add_frame(epoch)
+        if draw and (epoch % config.figures_interval == 0 or epoch == config.num_epochs):
+            draw(metrics)

@@ -14,7 +14,6 @@ from conftest import write_config, write_images
 from network_files import conv, network
 from PIL import Image
 
-from tfinpaint.checkpoint import keras2
 from tfinpaint.config.loss import Loss
 from tfinpaint.models import losses
 from tfinpaint.models.keras_json.build import build_network
@@ -225,7 +224,7 @@ def test_weights_must_be_whole_where_nothing_is_trained(classifier, tmp_path):
     checkpoint = classifier / "run" / "model_checkpoints" / "model_checkpoint_6"
     other = network(tmp_path / "other.json", conv("conv9", 4, "relu"), *CLASSIFIER[1:])
     changes = [f"layers={other}", "data.input_path=null", f"checkpoints.load={checkpoint}"]
-    assert "without training every layer's weights must be there; layer conv9 is not" in refuse(
+    assert "layer conv9 is not there; without training every layer needs its weights" in refuse(
         "classify", "--config", classifier / "c.yaml", "--workdir", tmp_path / "run",
         *(word for change in changes for word in ("--set", change)),
     )  # fmt: skip
@@ -242,7 +241,6 @@ def test_a_keras_2_weight_file_is_loaded_by_name_with_a_report(classifier, tmp_p
             group.attrs["weight_names"] = [f"{layer}/{name}:0".encode() for name in ("kernel", "bias")]
             for name, value in zip(("kernel", "bias"), weights, strict=True):
                 group[f"{layer}/{name}:0"] = value
-    assert list(keras2.read_layers(tmp_path / "keras2.h5")) == ["conv1", "dense_1"]
     config = write_config(
         tmp_path / "c.yaml", "classify", classifier / "data", num_epochs=1, steps_per_epoch=1,
         layers=network(tmp_path / "net.json", conv("conv1", 4, "relu", trainable=False), *CLASSIFIER[1:]),

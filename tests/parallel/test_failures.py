@@ -101,4 +101,4 @@ def test_the_batch_of_the_rank_that_was_not_finite_is_kept_and_named(images, tmp
     (kept,) = (tmp_path / "run" / "nonfinite_batches").iterdir()
     assert kept.name.endswith("_rank_1.npz")
     assert "of rank 1 are not finite" in done.stderr
-    assert f"Look into {kept} with tfinpaint replay." in done.stderr
+    assert f"Examine {kept} with tfinpaint replay." in done.stderr

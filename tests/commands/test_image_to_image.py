@@ -282,7 +282,7 @@ def test_the_head_of_a_classifier_goes_to_the_same_classes_alone(classifier, tmp
     # Without training there is no other head: the order of the classes is taken on trust, and said.
     output = run("evaluated", f"checkpoints.load={plain}", "data.input_path=null")
     assert (
-        "plain.weights.h5 does not name the classes that it was trained on; its head is taken to be for: cold, warm"
+        "plain.weights.h5 does not name the classes that it was trained on; its head is used for the classes cold, warm"
         in output
     )
     assert "Transferred 3 layers by name" in output

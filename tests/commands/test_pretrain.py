@@ -160,7 +160,7 @@ def test_the_perceptual_loss_takes_an_encoder_of_an_earlier_run(capsys, images, 
         total = record["reconstruction_loss"] + 0.1 * record["perceptual_loss"]
         assert record["loss"] == pytest.approx(total, rel=1e-12)
     assert all(np.array_equal(before[key], value) for key, value in arrays(encoder / "encoder.weights.h5").items())
-    for layer, message in (("conv9", "no layer 'conv9'; the nearest"), (None, "no such checkpoint")):
+    for layer, message in (("conv9", "no layer 'conv9'; the most similar"), (None, "no such checkpoint")):
         wrong = f"loss.perceptual.layer={layer}" if layer else "loss.perceptual.encoder=/no/such"
         again = ["--config", str(config), "--workdir", str(tmp_path / "third"), "--set", wrong]
         assert pretrain.main(again) == 2

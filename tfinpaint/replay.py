@@ -6,30 +6,16 @@ usage: python -m tfinpaint.replay --workdir runs/demo/pretrain [--batch FILE] [-
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
 from tfinpaint.cli.command import make_parser, run_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
-from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import RESOLVED_CONFIG
-
-if TYPE_CHECKING:
-    import keras
-
-    from tfinpaint.runs.nonfinite import NonfiniteBatch
-    from tfinpaint.runs.run import Run
-    from tfinpaint.train.trainer import Trainer
-
-MOST_NAMED = 5
 
 
 def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]:
@@ -52,12 +38,13 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
     """
     config = _read_config(workdir)
     start_single_rank(config.distributed)
+    from tfinpaint.runs.examine import find_nonfinite, rebuild_trainer
     from tfinpaint.runs.nonfinite import find_nonfinite_batch, load_nonfinite_batch
 
     found = load_nonfinite_batch(batch or find_nonfinite_batch(workdir))
-    trainer, name = _rebuild(config, weights)
+    trainer, name = rebuild_trainer(config, weights)
     head = f"{found.where}: {len(found.images)} images, with {name}; the run's loss was {found.loss:g}"
-    return [head, *_findings(trainer, found)]
+    return [head, *find_nonfinite(trainer, found)]
 
 
 def _read_config(workdir: Path) -> Config:
@@ -65,106 +52,6 @@ def _read_config(workdir: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{workdir}: not a run folder; expected {path.name} in it")
     return load_config(path, workdir=workdir)
-
-
-def _rebuild(config: Config, checkpoint: Path | None) -> tuple[Trainer, str]:
-    """Return the run's trainer, and what its weights are."""
-    import keras
-
-    from tfinpaint.checkpoint.header import Kind
-    from tfinpaint.checkpoint.reader import load_discriminator, open_checkpoint
-    from tfinpaint.models import trainable
-    from tfinpaint.models.keras_json.parse import read_network
-    from tfinpaint.runs.run import Run
-    from tfinpaint.runs.trainer import make_trainer
-    from tfinpaint.train.optimizers import build_optimizer
-
-    keras.config.set_dtype_policy(config.precision)
-    keras.utils.set_random_seed(config.seed)
-    kind: Kind = "classifier" if config.data.target_type == "labels" else "inpainter"
-    network = read_network(config.layers) if config.layers is not None else None
-    run, world = Run(config, kind, network=network), World()
-    if checkpoint is not None:
-        checkpoint = find_checkpoint(checkpoint, "--checkpoint").path
-    elif config.checkpoints.save:
-        checkpoint = next(reversed(list_checkpoints(config.checkpoints.save)), None)
-    if checkpoint is None:
-        model, steps = _initial_model(run, world), 1
-        name = "the weights that a run starts with (there is no checkpoint)"
-    else:
-        with open_checkpoint(checkpoint, allowed=(kind,)) as saved:
-            model, steps, name = saved.model(), saved.header.steps_per_epoch or 1, f"the weights of {checkpoint.name}"
-    trainable.set_trainable(model, config.model.trainable)
-    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
-    trainer = make_trainer(run, world, model, optimizer, steps=steps, scored=True)
-    if checkpoint and trainer.adversarial_term:
-        load_discriminator(checkpoint, trainer.adversarial_term.discriminator)
-    return trainer, name
-
-
-def _initial_model(run: Run, world: World) -> keras.Model:
-    """Build the model as the run began with it: random, or with the weights of `checkpoints.load`."""
-    from tfinpaint.checkpoint.model import build_model
-    from tfinpaint.data.listing.listing import list_class_folders
-    from tfinpaint.runs.build import describe_model
-    from tfinpaint.runs.initial_weights import load_by_name
-
-    config = run.config
-    classes: tuple[str, ...] = ()
-    if run.kind == "classifier" and config.data.input_path:
-        classes = list_class_folders(config.data.input_path, tag=config.data.training_tag).classes
-    model = build_model(describe_model(run, steps=0, classes=classes), run.network, run.network_name)
-    if config.checkpoints.load:
-        load_by_name(run, world, config.checkpoints.load, model, classes)
-    return model
-
-
-def _findings(trainer: Trainer, kept: NonfiniteBatch) -> list[str]:
-    import keras
-
-    from tfinpaint.models.layer_names import file_name
-
-    values, gradients = trainer.examine(kept.batch)
-    given = {name: kept.batch[name] for name in ("inputs", "targets")}
-    lines = [_by_example(name, array, kept.images) for name, array in (given | values).items()]
-    layers = [layer for layer in trainer.model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    probe = keras.Model(trainer.model.input, [layer.output for layer in layers])
-    outputs = probe(kept.batch["inputs"], training=True)
-    lines.append(
-        _by_name("outputs of layers", {file_name(layer.name): out for layer, out in zip(layers, outputs, strict=True)})
-    )
-    # The backward pass begins at the output: the first non-finite gradients are those of the last layers.
-    backward = {file_name(path): gradients[path] for path in reversed(gradients)}
-    lines.append(_by_name("gradients, from the output backwards", backward))
-    if all(line.endswith(": finite") for line in lines):
-        lines.append(
-            "All values are finite with these weights: the weights diverged after this checkpoint; "
-            "lower the learning rate"
-        )
-    return lines
-
-
-def _by_example(name: str, array: np.ndarray, images: Sequence[str]) -> str:
-    """Return a line about an array whose first axis counts the examples."""
-    bad = [image for image, values in zip(images, np.asarray(array), strict=True) if not _is_finite(values)]
-    if not bad:
-        return f"{name}: finite"
-    return f"{name}: not finite in {len(bad)} of {len(images)} images: {_first(bad)}"
-
-
-def _by_name(what: str, arrays: Mapping[str, np.ndarray]) -> str:
-    bad = [name for name, values in arrays.items() if not _is_finite(values)]
-    return f"{what}: not finite in {len(bad)} of {len(arrays)}, first: {_first(bad)}" if bad else f"{what}: finite"
-
-
-def _is_finite(values: np.ndarray) -> bool:
-    return bool(np.isfinite(np.asarray(values, np.float64)).all())
-
-
-def _first(names: Iterable[str]) -> str:
-    named = list(names)
-    more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-    return ", ".join([*named[:MOST_NAMED], *more])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

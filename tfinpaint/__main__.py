@@ -6,11 +6,11 @@ import difflib
 import importlib
 import sys
 
-from tfinpaint.cli import command as cli
+from tfinpaint.cli.arguments import PURPOSES
 from tfinpaint.system import streams
 from tfinpaint.version import __version__
 
-# What other programs call them.
+# Names of similar commands of other programs.
 _OTHER_NAMES = {
     "train": "pretrain",
     "fit": "pretrain",
@@ -21,8 +21,9 @@ _OTHER_NAMES = {
 
 
 def main() -> int:
+    """Run the command that the first argument names, and return its exit code."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
-    if command in cli.PURPOSES:
+    if command in PURPOSES:
         return importlib.import_module(f"tfinpaint.{command}").main(sys.argv[2:])
     streams.make_lenient()
     if command in ("--version", "-V", "version"):
@@ -31,9 +32,9 @@ def main() -> int:
     if command and command not in ("-h", "--help", "help"):
         print(f"error: {_unknown(command)}", file=sys.stderr)
         return 2
-    listed = "\n".join(f"  {name:10}{purpose}" for name, purpose in cli.PURPOSES.items())
+    listed = "\n".join(f"  {name:10}{purpose}" for name, purpose in PURPOSES.items())
     print(
-        f"usage: tfinpaint COMMAND [options]\n\n{listed}\n\nEach takes --help. tfinpaint --version tells the version."
+        f"usage: tfinpaint COMMAND [options]\n\n{listed}\n\nEach takes --help. tfinpaint --version prints the version."
     )
     return 0 if command else 2
 
@@ -41,11 +42,11 @@ def main() -> int:
 def _unknown(command: str) -> str:
     if command.startswith("-") and (near := difflib.get_close_matches(command, ("--version", "--help"), n=1)):
         return f"there is no option {command}; did you mean tfinpaint {near[0]}?"
-    near = difflib.get_close_matches(command.lower(), [*cli.PURPOSES, *_OTHER_NAMES], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(command.lower(), [*PURPOSES, *_OTHER_NAMES], n=1, cutoff=0.6)
     if near:
         return f"there is no command {command}; did you mean tfinpaint {_OTHER_NAMES.get(near[0], near[0])}?"
     what = "no command in front of it" if command.startswith("-") or "." in command else "no such command"
-    return f"{command}: {what}; there are {', '.join(cli.PURPOSES)}, each as `tfinpaint COMMAND --help`"
+    return f"{command}: {what}; there are {', '.join(PURPOSES)}, each as `tfinpaint COMMAND --help`"
 
 
 if __name__ == "__main__":

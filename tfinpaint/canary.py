@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfinpaint.batch import Batch
-from tfinpaint.cli import command as cli
+from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed import world as dist
@@ -124,7 +124,7 @@ def _error_of_first(world: dist.World) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = cli.make_parser("canary")
+        parser = make_parser("canary")
         parser.add_argument("--ranks", type=int, help="fail unless there are this many ranks")
         parsed = parser.parse_args(arguments)
         world = join_ranks(Distributed())

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.cli.command import make_parser, run_command
+from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.command import run_command
 from tfinpaint.errors import UserError
 
 MOST_SENTENCES = 10  # on the terminal; the report has all

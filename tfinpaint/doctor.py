@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from tfinpaint.cli.command import make_parser, run_command
+from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.command import run_command
 from tfinpaint.distributed.environment import launched_rank, threads_per_rank, was_launched
 from tfinpaint.errors import UserError
 from tfinpaint.system import diagnosis, installation

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfinpaint.checkpoint.find import find_checkpoint
-from tfinpaint.cli.command import make_parser, run_command
+from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.command import run_command
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.cli.command import make_parser, run_command
+from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.command import run_command
 from tfinpaint.config.sections import Distributed
 from tfinpaint.data.ingest.copy import prepare
 from tfinpaint.data.ingest.pack import pack, prepare_records, verify

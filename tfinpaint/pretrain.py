@@ -11,7 +11,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from tfinpaint.cli.command import Options, explaining_interrupts, parse_options, run_command
+from tfinpaint.cli.command import run_command
+from tfinpaint.cli.options import Options, explaining_interrupts, parse_options
 from tfinpaint.distributed.world import World
 from tfinpaint.runs.elastic import run_elastic
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfinpaint.cli.arguments import add_config_options, load_checked, parse_arguments
-from tfinpaint.cli.command import make_parser, run_command
+from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments
+from tfinpaint.cli.command import run_command
+from tfinpaint.cli.options import load_checked
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.cli.command import make_parser, run_command
+from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.command import run_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.environment import launched_rank

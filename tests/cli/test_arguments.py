@@ -89,9 +89,12 @@ def test_what_is_no_argument_is_told_with_its_remedy(arguments, expected):
         (["prepare"], "the following arguments are required: source"),
         (
             ["canary", "--ranks", "two"],
-            "argument --ranks: invalid int value: 'two'; `tfinpaint canary --help` tells what there is",
+            "argument --ranks: invalid int value: 'two'; `tfinpaint canary --help` lists the options",
         ),
-        (["classify", "--workdir"], "argument --workdir: expected one argument; `tfinpaint classify --help` tells"),
+        (
+            ["classify", "--workdir"],
+            "argument --workdir: expected one argument; `tfinpaint classify --help` lists the options",
+        ),
         (["pretrain"], "--config FILE is missing, such as --config configs/demo/pretrain.yaml"),
         (["preview"], "--config FILE is missing, such as --config configs/demo/pretrain.yaml"),
     ],

@@ -275,8 +275,8 @@ def test_resume_needs_no_configuration_but_something_to_resume(images, tmp_path,
     assert "Resuming from epoch 2 of 3" in output
     assert "--config FILE is missing" in refuse("pretrain", "--workdir", pretrained)
     error = refuse("pretrain", "--resume", "--workdir", tmp_path / "none")
-    assert f"{tmp_path}/none: holds no run to go on with (config.resolved.yaml is not there); give --config" in error
-    assert "--allow-change is for --resume" in refuse(
+    assert f"{tmp_path}/none: holds no run to resume (config.resolved.yaml is missing); give --config" in error
+    assert "--allow-change needs --resume" in refuse(
         "pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--allow-change", "seed"
     )
 
@@ -454,7 +454,7 @@ def test_files_of_others_are_neither_written_over_nor_removed(images, tmp_path):
 def test_the_seed_tools_other_applications_are_refused(app):
     error = refuse("pretrain", f"--app={app}", "--config", "none.json")
     assert error == (
-        f"error: --app={app} is an application of the seed tool that is not supported; there are inpainting and image to "
+        f"error: --app={app} is an application of rmldnn that is not supported; supported are inpainting and image to "
         "image (tfinpaint.pretrain) and classification (tfinpaint.classify)\n"
     )
 

@@ -3,7 +3,7 @@
 import pytest
 from conftest import write_config
 
-from tfinpaint.cli.arguments import load_checked
+from tfinpaint.cli.options import load_checked
 from tfinpaint.config.checks import check_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import ConfigError
@@ -124,7 +124,7 @@ def test_masks_that_do_not_fit_the_images_are_refused(images, tmp_path, steps, m
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        ("run/model_checkpoints", r"lies in checkpoints.save, where this run deletes what is old"),
+        ("run/model_checkpoints", r"lies in checkpoints.save, where this run deletes old checkpoints"),
         ("x", r"loss.perceptual.encoder: no such checkpoint: .*/x"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT, SHARED
 
-from tfinpaint.cli.arguments import load_checked
+from tfinpaint.cli.options import load_checked
 from tfinpaint.config import rmldnn
 from tfinpaint.config.loader import _Loader, dump_config, load_config
 from tfinpaint.config.schema import ConfigError

@@ -139,6 +139,7 @@ def test_class_weights_and_predictions_of_two_ranks_are_those_of_one(images, tmp
     assert (tmp_path / "evaluated" / "predictions" / "predictions.csv").read_text().count("\n") == 2
 
 
+@pytest.mark.stress
 def test_every_option_at_once_resumes_and_transfers(images, tmp_path, gloo):
     changes = {
         "num_epochs": 2,

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import write_config
 
-from tfinpaint.cli.command import parse_options
+from tfinpaint.cli.options import parse_options
 from tfinpaint.config.checks import fitting_ranks
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.distributed import failures, rendezvous

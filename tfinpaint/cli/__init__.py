@@ -1,1 +1,1 @@
-"""What all commands share: options, logging, and how a failure ends the process on every rank."""
+"""What all commands share: arguments and options, logging, and how a failure ends the process on every rank."""

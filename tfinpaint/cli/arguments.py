@@ -1,4 +1,4 @@
-"""Reading a command line and the configuration that it names, with words for what is none of a command's arguments."""
+"""Read the arguments of a command, and say what was probably meant by those that it does not have."""
 
 from __future__ import annotations
 
@@ -9,32 +9,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tfinpaint.checkpoint.find import find_checkpoint
-from tfinpaint.config.checks import Command, check_command
 from tfinpaint.config.explanations import SUFFIXES
-from tfinpaint.config.loader import load_config
-from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.config.schema import ConfigError
 from tfinpaint.config.suggestions import suggest_option
-from tfinpaint.config.transforms import Transform
 from tfinpaint.errors import UserError
-from tfinpaint.models.keras_json.parse import input_size, read_network
 
 log = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, told like every other error of a command."""
+    """A parser that raises its errors as a UserError of one line, like every other error of a command."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise a UserError with what is wrong, and where the options are listed."""
+        """Raise a UserError that says what is wrong and how to list the options."""
         _, unknown, rest = message.partition("unrecognized arguments: ")
         if unknown and rest.startswith("-"):
             raise UserError(_unknown_option(self, rest.split()[0], rest.split()[1:]))
-        raise UserError(f"{message}; `{self.prog} --help` tells what there is")
+        raise UserError(f"{message}; `{self.prog} --help` lists the options")
 
 
 def add_config_options(parser: argparse.ArgumentParser, config_help: str) -> None:
-    """Add --config and --set, which `parse` completes."""
+    """Add --config and --set, which `parse_arguments` reads."""
     parser.add_argument("--config", help=config_help)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -45,13 +40,13 @@ def add_config_options(parser: argparse.ArgumentParser, config_help: str) -> Non
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments of a command that takes a configuration.
 
-    The file may also be given without --config, or apart from it as in `--config= ./config.json`.
+    The file may also be given without --config, or behind a blank as in `--config= ./config.json`.
 
     Returns:
-        What the parser found; `config` is a Path or None.
+        The parsed arguments; `config` is a Path or None.
 
     Raises:
-        UserError: an option or an argument that the command does not have; the line says what was probably meant.
+        UserError: the command does not have an option or an argument; the message says what was probably meant.
     """
     parsed, rest = parser.parse_known_args(arguments)
     options = [each for each in rest if each.startswith("-") and each != "-"]
@@ -70,10 +65,10 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
 
 
 def _unknown_option(parser: argparse.ArgumentParser, given: str, after: Sequence[str]) -> str:
-    """What to say of an option that there is not: a misspelt one, or a key of the configuration.
+    """Return the message for an unknown option, which may be misspelt or a key of the configuration.
 
     Args:
-        after: the arguments behind it that the parser did not take, of which the first may be its value.
+        after: the unknown arguments behind it, the first of which may be its value.
     """
     name, equals, value = given.partition("=")
     known = [option for action in parser._actions for option in action.option_strings]
@@ -88,7 +83,7 @@ def _unknown_option(parser: argparse.ArgumentParser, given: str, after: Sequence
 
 
 def _check_overrides(overrides: Sequence[str], words: Sequence[str]) -> None:
-    """Refuse `--set KEY VALUE` and `--set KEY = VALUE`, where the value is a word of its own."""
+    """Refuse `--set KEY VALUE` and `--set KEY = VALUE`, whose values are separate arguments."""
     for override in overrides:
         key, _, value = override.partition("=")
         following = [word for word in words if not word.endswith(SUFFIXES)]
@@ -106,75 +101,20 @@ def _unknown_word(word: str, has_config: bool) -> str:
     return f"{word}: unexpected; a single file is the configuration, as after --config"
 
 
-def load_checked(
-    path: Path,
-    overrides: Sequence[str],
-    task: Command,
-    ranks: int,
-    workdir: Path | None = None,
-    *,
-    resumes: bool = False,
-) -> Config:
-    """Read a configuration and refuse what cannot work for a task on this many ranks.
-
-    Where no step gives the images a size, the network file's input does.
-
-    Args:
-        resumes: as `check_named_checkpoints` takes it.
-
-    Raises:
-        UserError: the configuration cannot be used; with the file's name.
-    """
-    config = load_config(path, overrides, workdir)
-    try:
-        config = check_command(_sized_by_network(config), task, ranks)
-        check_named_checkpoints(config, resumes=resumes)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return config
+# The description of each command in `--help`; `python -OO` drops the docstrings of modules.
+PURPOSES = {
+    "prepare": "Split a folder or archive of class folders into training/ and testing/, or pack images into records.",
+    "preview": "Show what the network will see, before any training: original, mask, input and target.",
+    "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
+    "predict": "Restore a photo where a mask is white, with a model that `tfinpaint pretrain` has trained.",
+    "classify": "Train a classifier on images in class folders, from a pretrained encoder or from scratch.",
+    "compare": "Compare finished runs: a table on the terminal and one report of all of them.",
+    "replay": "Find where in the network values are not finite, for the batch at which a run stopped because of them.",
+    "canary": "Train a two-layer model on different data per rank and check that the ranks end with the same weights.",
+    "doctor": "Describe the machine and what is installed, and try whether ranks train together under every launcher.",
+}
 
 
-def check_named_checkpoints(config: Config, *, resumes: bool = False) -> None:
-    """Refuse a configuration that names checkpoints which are not there, or which the run itself would delete.
-
-    Args:
-        resumes: the run continues from its own checkpoints; `checkpoints.load` is then not looked for.
-
-    Raises:
-        ConfigError: one line that names the key, the path and what to do.
-    """
-    load, perceptual, save = config.checkpoints.load, config.loss.perceptual, config.checkpoints.save
-    if load and not (resumes and config.data.input_path):
-        try:
-            find_checkpoint(load, "checkpoints.load")
-        except UserError as error:
-            instead = ", or --set checkpoints.load=null to train from scratch" if config.data.input_path else ""
-            raise ConfigError(f"{error}; name another, run pretrain first{instead}") from None
-    if perceptual is None:
-        return
-    try:
-        encoder = find_checkpoint(perceptual.encoder, "loss.perceptual.encoder").path
-    except UserError as error:
-        raise ConfigError(f"{error}; name another, or --set loss.perceptual=null to train without it") from None
-    if save and encoder.is_relative_to(save):
-        raise ConfigError(
-            f"loss.perceptual.encoder: {encoder} lies in checkpoints.save, where this run deletes what is old; use "
-            "another --workdir"
-        )
-
-
-def _sized_by_network(config: Config) -> Config:
-    """Add a resize to the network's input where the steps leave images of many sizes, as rmldnn files may."""
-    steps, layers = config.data.transforms, config.layers
-    if layers is None or config.input_shape[0] is not None or (isinstance(layers, Path) and not layers.is_file()):
-        return config
-    size = input_size(read_network(layers))
-    if size is None or any(step.kind == "jitter_crop" for step in config.data.input_transforms):
-        return config
-    height, width = size
-    crops = [place for place, step in enumerate(steps, start=1) if step.kind == "jitter_crop"]
-    place = max(crops, default=0)
-    resize = Transform.model_validate({"resize": [width, height]})
-    log.info(f"data.transforms sets no size: images are resized to {width} x {height} pixels, the network's input")
-    data = config.data.model_copy(update={"transforms": [*steps[:place], resize, *steps[place:]]})
-    return config.model_copy(update={"data": data})
+def make_parser(command: str) -> Parser:
+    """Return a parser without options whose help describes the command."""
+    return Parser(prog=f"tfinpaint {command}", description=PURPOSES[command])

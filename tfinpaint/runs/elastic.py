@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 
 from tfinpaint.checkpoint import find
 from tfinpaint.cli import command
+from tfinpaint.cli.options import Options
 from tfinpaint.config.checks import check_ranks, fitting_ranks
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.distributed import rendezvous
@@ -53,7 +54,7 @@ class History:
     happened: str = ""
 
 
-def run_elastic(body: Callable[[command.Options, dist.World], None], options: command.Options) -> None:
+def run_elastic(body: Callable[[Options, dist.World], None], options: Options) -> None:
     """Join the ranks and run a command's body; in an elastic run this process starts again as often as needed.
 
     Args:
@@ -127,7 +128,7 @@ def agree(own: History, world: dist.World, config: Config) -> History:
     return replace(past, fruitless=fruitless, newest=newest, ranks=world.size)
 
 
-def options_after(history: History, options: command.Options) -> command.Options:
+def options_after(history: History, options: Options) -> Options:
     """Return the options with which the body continues its own run, and no earlier one."""
     if history.restarts == 0:
         return options

@@ -13,7 +13,7 @@ from tfinpaint.checkpoint.find import epoch_and_step, find_checkpoint, list_chec
 from tfinpaint.checkpoint.header import Kind
 from tfinpaint.checkpoint.reader import read_header, read_progress
 from tfinpaint.checkpoint.store import find_newest_intact
-from tfinpaint.cli.command import Options
+from tfinpaint.cli.options import Options
 from tfinpaint.config.diff import as_values, differences, has_key
 from tfinpaint.config.loader import dump_config, read_values
 from tfinpaint.config.schema import Config

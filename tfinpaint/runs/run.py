@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfinpaint.checkpoint.header import Header, Kind, SavedProgress
-from tfinpaint.cli.command import Options
+from tfinpaint.cli.options import Options
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.models.keras_json.parse import read_network

@@ -19,7 +19,8 @@ import numpy as np
 from tfinpaint.checkpoint.async_writer import AsyncWriter
 from tfinpaint.checkpoint.header import RankState, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState
-from tfinpaint.cli.command import EXIT_INTERRUPTED, resume_command
+from tfinpaint.cli.command import EXIT_INTERRUPTED
+from tfinpaint.cli.options import resume_command
 from tfinpaint.config.diff import as_values
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.failures import HostsChangedError

@@ -1,0 +1,176 @@
+"""Read the options of a command together with the configuration that they name, and check both."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
+from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments
+from tfinpaint.config.checks import Command, check_command
+from tfinpaint.config.loader import load_config
+from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.config.transforms import Transform
+from tfinpaint.distributed import rendezvous
+from tfinpaint.distributed.environment import launched_size
+from tfinpaint.errors import UserError
+from tfinpaint.layout import RESOLVED_CONFIG
+from tfinpaint.models.keras_json.parse import input_size, read_network
+from tfinpaint.system.paths import display_path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `pretrain` and `classify`, with its configuration read and checked."""
+
+    config: Config
+    resume: bool
+    overwrite: bool
+    allowed_changes: tuple[str, ...] = ()
+    task: Command = "pretrain"
+
+
+def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
+    """Read the command line and the configuration, before anything slow is imported.
+
+    Raises:
+        UserError: the configuration cannot be used.
+    """
+    parser = make_parser(task)
+    add_config_options(parser, "YAML or JSON file; optional with --resume --workdir FOLDER")
+    parser.add_argument("--app", help=argparse.SUPPRESS)  # an option of rmldnn
+    parser.add_argument("--workdir", type=Path, help="run folder; overrides the configuration's workdir")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume",
+        action="store_true",
+        help="resume from the run folder's newest checkpoint, or start if there is none",
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="start from scratch in a run folder that holds a run"
+    )
+    parser.add_argument(
+        "--allow-change", action="append", default=[], metavar="KEY", dest="allowed_changes",
+        help="with --resume: allow a key of the configuration, or a whole section, to differ; may be repeated",
+    )  # fmt: skip
+    parsed = parse_arguments(parser, arguments)
+    if parsed.app:
+        raise UserError(
+            f"--app={parsed.app} is an application of rmldnn that is not supported; supported are inpainting and "
+            "image to image (tfinpaint.pretrain) and classification (tfinpaint.classify)"
+        )
+    path = parsed.config
+    if path is None:
+        if not (parsed.resume and parsed.workdir):
+            raise UserError(f"--config FILE is missing, such as --config configs/demo/{task}.yaml")
+        path = parsed.workdir / RESOLVED_CONFIG
+        if not path.exists():
+            raise UserError(f"{parsed.workdir}: holds no run to resume ({path.name} is missing); give --config FILE")
+    if parsed.allowed_changes and not parsed.resume:
+        raise UserError("--allow-change needs --resume")
+    ranks = 1 if rendezvous.is_elastic() else launched_size()  # an elastic run checks each number of ranks that it has
+    config = load_checked(path, parsed.overrides, task, ranks, parsed.workdir, resumes=parsed.resume)
+    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes), task)
+
+
+def resume_command(task: Command, workdir: Path) -> str:
+    """Return the command that resumes a run; with a launcher, it follows the launcher's options."""
+    return f"tfinpaint {task} --resume --workdir {shlex.quote(display_path(workdir))}"
+
+
+@contextlib.contextmanager
+def explaining_interrupts(options: Options) -> Iterator[None]:
+    """Add to an interrupt what of the run is saved, and how to resume it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_saved_so_far(options)) from None
+
+
+def _saved_so_far(options: Options) -> str:
+    workdir, saved = options.config.workdir, options.config.checkpoints.save
+    newest = next(reversed(list_checkpoints(saved)), None) if saved else None
+    if newest is None or workdir is None:
+        return "nothing has been saved yet"
+    return f"the newest checkpoint is {display_path(newest)}; resume with: {resume_command(options.task, workdir)}"
+
+
+def load_checked(
+    path: Path,
+    overrides: Sequence[str],
+    task: Command,
+    ranks: int,
+    workdir: Path | None = None,
+    *,
+    resumes: bool = False,
+) -> Config:
+    """Read a configuration and check it for a task on this many ranks.
+
+    If no transform resizes the images, they are resized to the input of the network file.
+
+    Args:
+        resumes: True if the run resumes from its own checkpoints.
+
+    Raises:
+        UserError: the configuration cannot be used; the message names the file.
+    """
+    config = load_config(path, overrides, workdir)
+    try:
+        config = check_command(_sized_by_network(config), task, ranks)
+        check_named_checkpoints(config, resumes=resumes)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config
+
+
+def check_named_checkpoints(config: Config, *, resumes: bool = False) -> None:
+    """Refuse a configuration that names checkpoints which do not exist, or which the run itself would delete.
+
+    Args:
+        resumes: True if the run resumes from its own checkpoints; `checkpoints.load` need not exist then.
+
+    Raises:
+        ConfigError: one line that names the key, the path and what to do.
+    """
+    load, perceptual, save = config.checkpoints.load, config.loss.perceptual, config.checkpoints.save
+    if load and not (resumes and config.data.input_path):
+        try:
+            find_checkpoint(load, "checkpoints.load")
+        except UserError as error:
+            instead = ", or --set checkpoints.load=null to train from scratch" if config.data.input_path else ""
+            raise ConfigError(f"{error}; name another, run pretrain first{instead}") from None
+    if perceptual is None:
+        return
+    try:
+        encoder = find_checkpoint(perceptual.encoder, "loss.perceptual.encoder").path
+    except UserError as error:
+        raise ConfigError(f"{error}; name another, or --set loss.perceptual=null to train without it") from None
+    if save and encoder.is_relative_to(save):
+        raise ConfigError(
+            f"loss.perceptual.encoder: {encoder} lies in checkpoints.save, where this run deletes old checkpoints; "
+            "use another --workdir"
+        )
+
+
+def _sized_by_network(config: Config) -> Config:
+    """Add a resize to the network's input if the transforms leave images of many sizes, as rmldnn files may."""
+    steps, layers = config.data.transforms, config.layers
+    if layers is None or config.input_shape[0] is not None or (isinstance(layers, Path) and not layers.is_file()):
+        return config
+    size = input_size(read_network(layers))
+    if size is None or any(step.kind == "jitter_crop" for step in config.data.input_transforms):
+        return config
+    height, width = size
+    crops = [place for place, step in enumerate(steps, start=1) if step.kind == "jitter_crop"]
+    place = max(crops, default=0)
+    resize = Transform.model_validate({"resize": [width, height]})
+    log.info(f"data.transforms sets no size: images are resized to {width} x {height} pixels, the network's input")
+    data = config.data.model_copy(update={"transforms": [*steps[:place], resize, *steps[place:]]})
+    return config.model_copy(update={"data": data})

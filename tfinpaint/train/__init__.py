@@ -1,1 +1,1 @@
-"""Runs: the loop over steps and epochs (loop.py knows no files and no configurations), and all that goes with one."""
+"""Training and evaluation of a model by all ranks together. No module here opens a file."""

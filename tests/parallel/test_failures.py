@@ -34,10 +34,10 @@ ONE_FILE_LESS = """
 import sys
 from tfinpaint import pretrain
 from tfinpaint.distributed.environment import launched_rank
-from tfinpaint.runs import data
+from tfinpaint.data.listing import pairing
 
-whole = data.list_images
-data.list_images = lambda *given, **named: whole(*given, **named).select(range(18 - launched_rank()))
+whole = pairing.list_images
+pairing.list_images = lambda *given, **named: whole(*given, **named).select(range(18 - launched_rank()))
 sys.exit(pretrain.main(sys.argv[1:]))
 """
 
@@ -56,18 +56,18 @@ CUT_AFTER_CHECK = """
 import sys
 from pathlib import Path
 from tfinpaint import pretrain
-from tfinpaint.runs import data
+from tfinpaint.runs import image_check
 
-check = data.check_images_once
+check = image_check.check_images_once
 
-def check_then_cut(listing, shard, *rest):
-    found = check(listing, shard, *rest)
+def check_then_cut(listing, rank, *rest):
+    found = check(listing, rank, *rest)
     if "training" in str(listing.root):
-        path = Path(listing.place(4 + shard))
+        path = Path(listing.place(4 + rank))
         path.write_bytes(path.read_bytes()[:100])
     return found
 
-data.check_images_once = check_then_cut
+image_check.check_images_once = check_then_cut
 sys.exit(pretrain.main(sys.argv[1:]))
 """
 

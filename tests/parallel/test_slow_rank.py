@@ -37,8 +37,8 @@ sys.exit(pretrain.main(sys.argv[2:]))
 @pytest.mark.stress
 def test_a_rank_that_works_longer_than_the_others_may_wait_is_no_hang(images, tmp_path):
     one_of_all = {
-        "data.listing.listing:look_at_image": 1.5,
-        "data.listing.listing:read_image": 1.5,
+        "data.listing.check:inspect_image": 1.5,
+        "data.examples:read_image": 1.5,
         "data.listing.walk:read_folder": 2.5,
         "inpainting.classical:BASELINES.nearest": 2.5,
         "train.batchnorm:StatisticsEstimator._read": 2.5,
@@ -59,7 +59,7 @@ def test_a_rank_that_works_longer_than_the_others_may_wait_is_no_hang(images, tm
 def test_a_rank_that_hangs_while_it_checks_images_is_found(images, tmp_path):
     changes = {"distributed": {"stall_timeout_s": STALL_SECONDS}}
     config = write_config(tmp_path / "c.yaml", "pretrain", images, **changes)
-    hanging = json.dumps({"1": {"data.listing.listing:look_at_image": 3600}})
+    hanging = json.dumps({"1": {"data.listing.check:inspect_image": 3600}})
     done = launch_python("-c", SLOW, hanging, "--config", config, launcher="gloo")
     assert done.returncode != 0
     output = done.stdout + done.stderr

@@ -2,8 +2,8 @@
 
 usage: horovodrun -np 2 python -m tfinpaint.canary
 
-Exits 0 and prints one line when every collective gives the right numbers, gradients are really averaged and the
-weights are equal to the last byte.
+Exits with 0 and prints one line if every collective returns the right numbers, gradients are averaged, and the weights
+are equal to the last byte.
 """
 
 import sys
@@ -39,7 +39,7 @@ def check(world: dist.World) -> str:
         if found != expected:
             raise UserError(f"canary: {name} over {world.size} rank(s) gave {found}, expected {expected}")
 
-    keras.utils.set_random_seed(world.rank)  # different initial weights: the broadcast has to mend them
+    keras.utils.set_random_seed(world.rank)  # different initial weights, which the broadcast must make equal
     model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
     trainer = Trainer(
         model,
@@ -59,10 +59,10 @@ def check(world: dist.World) -> str:
 
 
 def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
-    """Call every collective, with values that differ by rank: its name, what it gave and what it has to give.
+    """Call every collective with values that differ by rank; yield its name, its result and the expected result.
 
-    All are multiples of a half, or sums that are exact in any order; only averages, which Horovod forms by a product
-    with 1 / ranks, are rounded.
+    All results are multiples of a half, or sums that are exact in any order; only averages, which Horovod computes by a
+    product with 1 / ranks, are rounded.
     """
     import keras
     import tensorflow as tf

@@ -1,6 +1,6 @@
-"""Signs of work of this process, so that the heartbeats (`watch`) tell a rank that takes long from one that hangs.
+"""Count signs of work of this process, by which `distributed.heartbeat` distinguishes a slow rank from one that hangs.
 
-Whatever may take minutes calls `sign` for each thing done: a file, an image, a batch, a block of bytes. Threads may.
+Code that may run for minutes calls `report_activity` for each file, image, batch or block of bytes; any thread may.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ _signs = 0
 
 
 def report_activity() -> None:
-    """Count one more thing done."""
+    """Count one more sign of work."""
     global _signs
-    _signs += 1  # an increment that two threads make at the same moment may be lost: one of them is enough
+    _signs += 1  # if two threads increment it at the same moment, one increment may be lost, which does no harm
 
 
 def activity_count() -> int:
-    """Return how many things were done; only whether it has grown means something."""
+    """Return the number of signs so far; it is only meaningful whether it has grown."""
     return _signs
 
 
 def reporting_activity(items: Iterable[Item]) -> Iterator[Item]:
-    """Return the items as they come, with a sign for each."""
+    """Yield the items, and report activity for each."""
     for item in items:
         report_activity()
         yield item

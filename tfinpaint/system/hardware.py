@@ -1,4 +1,4 @@
-"""What the operating system tells about this machine: processor, cores, memory, GPUs. Needs no TensorFlow."""
+"""Read what the operating system reports about this machine: processor, cores, memory, GPUs. Needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Instructions that decide how fast TensorFlow computes on a CPU, as Linux names them.
+# Instruction sets that decide how fast TensorFlow computes on a CPU, as Linux names them.
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 _BFLOAT16_FEATURES = {"AVX512_BF16", "AMX_BF16"}
-_BFLOAT16_CAPABILITY = 8.0  # NVIDIA's compute capability from which on tensor cores take bfloat16
+_BFLOAT16_CAPABILITY = 8.0  # lowest compute capability of NVIDIA GPUs whose tensor cores take bfloat16
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """Memory sizes are in bytes. The limits are those of the control group (a container, a batch job), or None.
+    """The hardware of this machine. Sizes are in bytes; limits are those of the control group (a container), or None.
 
     Attributes:
-        cores: of the whole machine.
-        allowed_cores: those this process is bound to.
+        cores: number of the whole machine.
+        allowed_cores: number of cores to which this process is bound.
         core_limit: processor time per second, in cores.
-        features: of `AVX2`, `AVX512F`, `AVX512_BF16`, `AMX_BF16`, those that the processor has.
+        features: which of `AVX2`, `AVX512F`, `AVX512_BF16`, `AMX_BF16` the processor has.
     """
 
     system: str
@@ -48,22 +48,24 @@ class Machine:
 
     @property
     def usable_cores(self) -> int:
+        """Number of cores that this process may use all the time, at least 1."""
         return max(1, int(min(self.allowed_cores, self.core_limit or self.allowed_cores)))
 
     @property
     def usable_memory(self) -> int:
+        """Memory that this process may use, in bytes."""
         return min(self.memory, self.memory_limit or self.memory)
 
     @property
     def computes_in_bfloat16(self) -> bool:
-        """Whether the hardware multiplies bfloat16 by itself: all its GPUs, or the processor where there is none."""
+        """True if the hardware multiplies bfloat16: all GPUs, or the processor if there are none."""
         if self.gpus:
             return all(gpu.capability >= _BFLOAT16_CAPABILITY for gpu in self.gpus)
         return not _BFLOAT16_FEATURES.isdisjoint(self.features)
 
 
 def read_hardware(root: Path = Path("/")) -> Machine:
-    """Read /proc, /sys and /etc under `root`; what is not there counts as absent or 0."""
+    """Read /proc, /sys and /etc below `root`; what is missing counts as absent or 0."""
     processor = _fields(root / "proc/cpuinfo", ":")
     flags = processor.get("flags", "").split()
     memory = int(_fields(root / "proc/meminfo", ":").get("MemTotal", "0").split()[0]) * 1024
@@ -83,7 +85,7 @@ def read_hardware(root: Path = Path("/")) -> Machine:
 
 
 def parse_gpus(table: str) -> tuple[Gpu, ...]:
-    """The GPUs in what `nvidia-smi --query-gpu=name,memory.total,compute_cap --format=csv,noheader,nounits` prints."""
+    """Return the GPUs in the output of `nvidia-smi --query-gpu=name,memory.total,compute_cap --format=csv,noheader`."""
     gpus = []
     for line in table.splitlines():
         try:
@@ -103,13 +105,13 @@ def _nvidia_smi() -> str:
 
 
 def core_limit(root: Path = Path("/")) -> float | None:
-    """Processor time per second, in cores, that the control group allows (a container, a batch job); None: all."""
+    """Return the processor time per second, in cores, that the control group allows, or None if it sets no limit."""
     return min(_core_limits(root), default=None)
 
 
 def _core_limits(root: Path) -> Iterator[float]:
     for group in _control_groups(root, "cpu"):
-        # cgroup v2 has one file, `max 100000` where nothing is limited; v1 has two, with -1.
+        # cgroup v2 has one file, with `max 100000` for no limit; v1 has two, with -1 for no limit.
         values = _text(group / "cpu.max") or f"{_text(group / 'cpu.cfs_quota_us')} {_text(group / 'cpu.cfs_period_us')}"
         numbers = [int(value) for value in values.split() if value.isdigit()]
         if len(numbers) == 2:
@@ -124,7 +126,7 @@ def _memory_limits(root: Path) -> Iterator[int]:
 
 
 def _control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's control group and of those above it, any of which may set a limit."""
+    """Yield the folders of this process's control group and of its parents, any of which may set a limit."""
     top = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -132,7 +134,7 @@ def _control_groups(root: Path, controller: str) -> Iterator[Path]:
             continue
         mount = top / controller if controllers else top
         group = mount / path.lstrip("/")
-        # Inside a container the path may be the host's; then only the mount itself exists, and is the container's.
+        # Inside a container the path may be that of the host; then only the mount exists, and it is the container's.
         yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount) and folder.is_dir())
 
 
@@ -149,7 +151,7 @@ def _size(folder: Path) -> int:
 
 
 def _fields(path: Path, separator: str) -> dict[str, str]:
-    """`NAME separator VALUE` lines; of a name that comes again, as for each core, the first value."""
+    """Return name -> value of the lines `NAME separator VALUE`; the first value if a name is repeated."""
     found: dict[str, str] = {}
     for line in _text(path).splitlines():
         name, _, value = line.partition(separator)

@@ -1,4 +1,4 @@
-"""Which TensorFlow, Horovod and MPI are installed, and whether they can be imported. Imports none of them here."""
+"""Find which TensorFlow, Horovod and MPI are installed, and whether they can be imported, without importing them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of importing TensorFlow, and Horovod after it.
+    """The result of importing TensorFlow, and Horovod after it.
 
     Attributes:
-        gpus: how many GPUs TensorFlow sees; None where it cannot be imported.
-        parts: whether Horovod was built with `MPI`, `Gloo`, `NCCL`; empty where it cannot be imported.
-        error: of the import that failed.
+        gpus: how many GPUs TensorFlow sees; None if it cannot be imported.
+        parts: whether Horovod was built with `MPI`, `Gloo`, `NCCL`; empty if it cannot be imported.
+        error: message of the import that failed.
     """
 
     gpus: int | None = None
@@ -48,7 +48,7 @@ class Imported:
 
 
 def version(*packages: str) -> str | None:
-    """The version of the first of these packages that is installed; behind it the name, unless it is the first's."""
+    """Return the version of the first of these packages that is installed, and its name unless it is the first one."""
     for package in packages:
         with suppress(metadata.PackageNotFoundError):
             return metadata.version(package) + (f" ({package})" if package != packages[0] else "")
@@ -60,12 +60,12 @@ def imported() -> Imported:
     _, output = run_bounded([sys.executable, "-c", _IMPORTS], IMPORT_SECONDS)
     try:
         return Imported(**json.loads(output.strip().splitlines()[-1]))
-    except (IndexError, TypeError, ValueError):  # the process ended before it could tell
+    except (IndexError, TypeError, ValueError):  # the process ended before it could report
         return Imported(error=failure_reason(output))
 
 
 def mpirun() -> str | None:
-    """Version and path of the mpirun that would be used."""
+    """Return the version and the path of the mpirun that would be used, or None if there is none."""
     path = find_program("mpirun")
     if not path:
         return None
@@ -77,7 +77,7 @@ def mpirun() -> str | None:
 
 
 def mpi_of_horovod() -> str | None:
-    """The MPI library that Horovod is linked to, as the dynamic linker finds it; None where that cannot be told."""
+    """Return the MPI library that Horovod is linked to, as the dynamic linker finds it, or None if that is unknown."""
     package = util.find_spec("horovod")
     for folder in (package and package.submodule_search_locations) or []:
         for library in Path(folder, "tensorflow").glob("mpi_lib*.so"):
@@ -87,6 +87,6 @@ def mpi_of_horovod() -> str | None:
 
 
 def linked_mpi(listing: str) -> str | None:
-    """The path of libmpi in what `ldd` lists, `not found` where the linker misses it, None where it is not listed."""
+    """Return the path of libmpi in the output of `ldd`, "not found" if it is missing, or None if it is not listed."""
     found = re.search(r"libmpi\.so\S* => (not found|\S+)", listing)
     return os.path.normpath(found[1]) if found else None

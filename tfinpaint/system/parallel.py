@@ -1,4 +1,4 @@
-"""The same function for many items on all cores, in order, with few of them in memory."""
+"""Apply a function to many items on all cores, in order, with few results in memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from tfinpaint.system.activity import report_activity
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BLOCK = 1024  # items of little work that a thread is given at once
-AHEAD = 8  # items a thread that have been begun and whose results are not used yet
+BLOCK = 1024  # items of little work that a thread gets at once
+AHEAD = 8  # items per thread that are begun before their results are used
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """As `map`, for functions that release the interpreter: Pillow, hashlib, zlib and the file system do."""
+    """Apply a function to all items as `map` does, in threads.
+
+    It helps functions that release the interpreter, as those of Pillow, hashlib, zlib and the file system do.
+    """
     threads = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(threads) as pool:
         left = iter(items)
@@ -31,7 +34,7 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> I
 
 
 def parallel_map_blocks(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """As `in_threads`, for functions that take microseconds, such as a look at a file's size."""
+    """Apply a function as `parallel_map` does, if it takes only microseconds, such as reading the size of a file."""
 
     def of_block(first: int) -> list[Result]:
         return [function(item) for item in items[first : first + BLOCK]]

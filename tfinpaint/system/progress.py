@@ -1,4 +1,4 @@
-"""How long work with files is going to take, told in a line now and then."""
+"""Log how long work with files will take, a line now and then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERVAL_SECONDS = 15.0
 
 
 def log_progress(items: Iterable[Item], total: int, doing: str) -> Iterator[Item]:
-    """The items as they come. Work of more than some seconds is told: "Doing: 17 of 99, 3 min 5 s left".
+    """Yield the items; log the progress of long work every 15 seconds, as in "Doing: 17 of 99, 3 min 5 s left".
 
     Args:
         total: how many items there will be, at least 1.
@@ -30,7 +30,7 @@ def log_progress(items: Iterable[Item], total: int, doing: str) -> Iterator[Item
 
 
 def duration(seconds: float) -> str:
-    """Such as "1 h 2 min"."""
+    """Return a duration such as "1 h 2 min"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

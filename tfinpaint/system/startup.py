@@ -1,6 +1,6 @@
-"""Make a process ready before anything else is imported. The package calls `prepare` when it is imported.
+"""Prepare a process before anything else is imported. The package calls `prepare_process` when it is imported.
 
-Hence every process has the same settings, whatever command it runs: a rank, a child process, a test.
+Therefore every process has the same settings, whatever it runs: a rank, a child process, a test.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfinpaint.system.paths import display_path
 ROOT = Path(__file__).parents[2]
 KERAS_FILE = Path(__file__).parent / "keras_home" / "keras.json"
 
-# What Keras reads when it is imported. Its folder holds a keras.json of ours, in place of the user's ~/.keras.
+# Variables that Keras reads when it is imported. KERAS_HOME holds a keras.json of ours, instead of the user's ~/.keras.
 _KERAS = {
     "KERAS_HOME": str(KERAS_FILE.parent),
     "KERAS_BACKEND": "tensorflow",
@@ -29,14 +29,14 @@ _KERAS = {
 # five times as long for the same training step (ResNet50 and decoder, 32 px, AVX2).
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
-# The packages that all commands import, by their modules. The doctor tells which of the others are missing.
+# The modules of the packages that all commands import. The doctor reports which of the other packages are missing.
 _NEEDED = ("numpy", "PIL", "pydantic", "yaml", "rich", "h5py")
 
-overridden: dict[str, str] = {}  # variables of the user's that this process does not use, and their values
+overridden: dict[str, str] = {}  # the user's variables that this process ignores, and their values
 
 
 def prepare_process() -> None:
-    """Open the standard streams, set what TensorFlow, Keras and Matplotlib read, look for what all commands need.
+    """Open the standard streams, set what TensorFlow, Keras and Matplotlib read, and check that packages are installed.
 
     Raises:
         SystemExit: something is missing and a command was started; it prints one line.
@@ -54,7 +54,7 @@ def prepare_process() -> None:
 
 
 def what_is_missing() -> str:
-    """Tell why no command can run here, and what to do; "" where all can."""
+    """Return why no command can run here and what to do, or "" if commands can run."""
     if sys.platform != "linux":
         return f"tfinpaint runs on Linux, and this is {sys.platform}; use a container (docs/docker.md) or WSL 2"
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -62,7 +62,7 @@ def what_is_missing() -> str:
 
 
 def open_standard_streams() -> None:
-    """Open /dev/null in place of the standard streams that this process was started without.
+    """Open /dev/null for each standard stream that this process was started without.
 
     Otherwise the next file that is opened, a checkpoint for example, takes the stream's number, and every library that
     prints would write into it.
@@ -76,13 +76,13 @@ def open_standard_streams() -> None:
 
 
 def isolate_keras(environment: MutableMapping[str, str]) -> dict[str, str]:
-    """Set what Keras reads: the user's variables and keras.json could change numbers, or keep it from starting.
+    """Set what Keras reads, since the user's variables and keras.json could change numbers or keep Keras from starting.
 
     Args:
         environment: variables; changed in place.
 
     Returns:
-        The variables that the user had set otherwise, and their values.
+        The variables that the user had set to other values, and these values.
     """
     before = {name: value for name, value in environment.items() if name.startswith("KERAS_") or name in _KERAS}
     for name in before:
@@ -92,9 +92,9 @@ def isolate_keras(environment: MutableMapping[str, str]) -> dict[str, str]:
 
 
 def drop_backend(environment: MutableMapping[str, str]) -> dict[str, str]:
-    """Remove MPLBACKEND, which no figure here needs, unless it names a module that is installed, such as a notebook's.
+    """Remove MPLBACKEND, which no figure here needs, unless it names an installed module, such as that of a notebook.
 
-    Matplotlib cannot be imported where the backend is unknown, and neither can Keras then.
+    With an unknown backend neither Matplotlib nor Keras can be imported.
 
     Args:
         environment: variables; changed in place.
@@ -120,7 +120,7 @@ def settle_imported_keras() -> None:
     """Give a Keras that was imported before this package the same settings.
 
     Raises:
-        UserError: it runs on another backend than TensorFlow.
+        UserError: Keras runs on another backend than TensorFlow.
     """
     keras = sys.modules.get("keras")
     if keras is None:
@@ -136,7 +136,7 @@ def settle_imported_keras() -> None:
 
 
 def how_to_install() -> str:
-    """Tell, in words that follow a semicolon, how the packages become importable."""
+    """Return how to make the packages importable, as the end of a message."""
     activate, setup = ROOT / ".venv" / "bin" / "activate", ROOT / "scripts" / "setup"
     if activate.exists() and Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
         return f"activate the virtual environment: source {shlex.quote(display_path(activate))}"

@@ -1,4 +1,4 @@
-"""Standard output and error that nobody needs to read: a reader that goes away, or a full disk, ends no command."""
+"""Keep commands running when nobody reads their output, or when it cannot be written because the disk is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-# The reader has gone, or the terminal has been closed: nobody is there to be told.
+# The reader has gone, or the terminal has been closed.
 _NOBODY_READS = {errno.EPIPE, errno.EIO, errno.ENXIO, errno.ECONNRESET}
 
 
@@ -18,9 +18,9 @@ class LenientStream(io.TextIOWrapper):
     """A standard stream that drops what cannot be written, from the first failure on.
 
     Attributes:
-        failure: why the stream could not be written, such as "No space left on device"; "" where all is well, or where
-            its reader has gone away.
-        replaced: the stream in whose place this one is; it would close the buffer of both if it were collected.
+        failure: why the stream could not be written, such as "No space left on device"; "" without a failure, or if its
+            reader has gone.
+        replaced: the original stream, kept because it would close the shared buffer if it were collected.
     """
 
     failure = ""
@@ -40,13 +40,13 @@ class LenientStream(io.TextIOWrapper):
             self._drop(error)
 
     def _drop(self, error: OSError) -> None:
-        if isinstance(error, BlockingIOError):  # somebody who has the same pipe has made it non-blocking
+        if isinstance(error, BlockingIOError):  # another process with the same pipe has made it non-blocking
             os.set_blocking(self.fileno(), True)
             self.flush()
             return
         if error.errno not in _NOBODY_READS:
             self.failure = error.strerror or str(error)
-        # What is still in a buffer, or comes from a library in C, goes there too. So the last flush succeeds.
+        # What is still in a buffer, or comes from a C library, is discarded too, so that the last flush succeeds.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
@@ -55,19 +55,19 @@ class LenientStream(io.TextIOWrapper):
 
 
 def make_lenient() -> None:
-    """Let nothing that this process prints end it. Streams that others have put in place are left alone."""
+    """Let no failure to print end this process. Streams that others have replaced stay as they are."""
     sys.stdout, sys.stderr = _lenient(sys.stdout), _lenient(sys.stderr)
 
 
 def _lenient(stream: TextIO) -> TextIO:
-    if type(stream) is not io.TextIOWrapper:  # a notebook's, a test's, or lenient already
+    if type(stream) is not io.TextIOWrapper:  # of a notebook or a test, or lenient already
         return stream
     with contextlib.suppress(OSError):  # the new stream meets the same error again
         stream.flush()
     lenient = LenientStream(
         stream.buffer,
         encoding=stream.encoding,
-        errors="backslashreplace",  # names of files need not be text
+        errors="backslashreplace",  # the name of a file need not be valid text
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
@@ -76,12 +76,12 @@ def _lenient(stream: TextIO) -> TextIO:
 
 
 def failure_of_output() -> str:
-    """Return why standard output could not be written; "" where it could, or where its reader has gone away."""
+    """Return why standard output could not be written; "" without a failure, or if its reader has gone."""
     return getattr(sys.stdout, "failure", "")
 
 
 class CurrentStdout(logging.StreamHandler):
-    """A log handler that writes to what `sys.stdout` is at each record, such as a progress bar's stand-in."""
+    """A log handler that looks up `sys.stdout` for each record, since a progress bar may replace it meanwhile."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

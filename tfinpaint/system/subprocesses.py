@@ -1,4 +1,4 @@
-"""Run a command in bounded time, end all that it started, and find the line that says why it failed."""
+"""Run a command in bounded time, end all processes that it has started, and find the line that says why it failed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 GRACE_SECONDS = 10  # for a launcher to end its ranks
-OUTPUT_LIMIT = 1_000_000  # bytes of a command's output that are looked at
+OUTPUT_LIMIT = 1_000_000  # bytes of a command's output that are read
 
 _RANK_PREFIX = re.compile(r"\[[\d,]+\]<stderr>: ?")
-# Rulers, and what TensorFlow's C++ part tells whenever it is imported.
+# Horizontal lines, and the notices of TensorFlow's C++ part.
 _NOISE = re.compile(r"-+|WARNING: All log messages before absl.*|[IW]\d{4} .*|To enable the following instructions.*")
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment, in which this tfinpaint is imported, and programs beside Python are found last."""
+    """Return the environment in which this tfinpaint is imported, and programs beside Python are found last."""
     package = str(Path(__file__).parents[2])
     return os.environ | {
         "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]),
@@ -32,7 +32,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def find_program(program: str) -> str | None:
-    """The path of a program on the PATH, or else beside this Python."""
+    """Return the path of a program on the PATH or beside this Python, or None if there is none."""
     return shutil.which(program, path=clean_environment()["PATH"])
 
 
@@ -40,7 +40,7 @@ def run_bounded(command: Sequence[str], seconds: float) -> tuple[int | None, str
     """Run a command without input.
 
     Returns:
-        Its exit code, or None where it was ended because `seconds` had passed; what it printed.
+        Its exit code, or None if it was ended after `seconds`; and its output.
 
     Raises:
         OSError: it cannot be started.
@@ -63,7 +63,7 @@ def run_bounded(command: Sequence[str], seconds: float) -> tuple[int | None, str
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process and its group; mpirun, which horovodrun starts, is given time to end ranks in other groups."""
+    """End a process and its group; mpirun, which horovodrun starts, gets time to end ranks in other groups."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
@@ -75,7 +75,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _is_group(process: subprocess.Popen) -> bool:
-    """Whether any process of its group is left; a process that has ended and is waited for here is not."""
+    """Return True if any process of the group still runs; a process that has ended is waited for first."""
     process.poll()
     try:
         os.killpg(process.pid, 0)
@@ -85,9 +85,9 @@ def _is_group(process: subprocess.Popen) -> bool:
 
 
 def failure_reason(output: str) -> str:
-    """The line of a failed command's output that says why: the first error, else the first that says anything.
+    """Return the line of a failed command's output that says why: the first error, or else the first line.
 
-    What the ranks say counts before what their launcher says of them.
+    Lines of the ranks count before those of their launcher.
     """
     told = [line for line in output.splitlines() if _RANK_PREFIX.match(line)] or output.splitlines()
     lines = [_RANK_PREFIX.sub("", line).strip() for line in told]

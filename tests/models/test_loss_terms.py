@@ -360,7 +360,7 @@ class Recorder(dist.World):
         super().__init__()
         self.sent, self.gathered = [], []
 
-    def broadcast(self, variables):
+    def broadcast_variables(self, variables):
         self.sent += variables
 
     def all_gather(self, value):

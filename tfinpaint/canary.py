@@ -16,14 +16,14 @@ from tfinpaint.batch import Batch
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.config.sections import Distributed
-from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.launch import join_ranks
+from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 
 STEPS = 5
 
 
-def check(world: dist.World) -> str:
+def check(world: World) -> str:
     """Run the check on every rank.
 
     Raises:
@@ -58,7 +58,7 @@ def check(world: dist.World) -> str:
     return f"canary: {world.size} rank(s), gradients averaged, weights equal to the last byte, every collective right"
 
 
-def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
+def collectives(world: World) -> Iterator[tuple[str, Any, Any]]:
     """Call every collective with values that differ by rank; yield its name, its result and the expected result.
 
     All results are multiples of a half, or sums that are exact in any order; only averages, which Horovod computes by a
@@ -93,25 +93,19 @@ def collectives(world: dist.World) -> Iterator[tuple[str, Any, Any]]:
     tiny = 2.0**-40  # beside 1, lost in float32
     summed = world.sum_array(np.array([world.rank, 1.0 + tiny])).tolist()
     yield "sum_array", summed, [total, world.size + world.size * tiny]
-    yield (
-        "all_gather_rows",
-        world.all_gather_rows(np.array([world.rank, 0.1])).tolist(),
-        [[rank, 0.1] for rank in ranks],
-    )
+    rows = world.all_gather_rows(np.array([world.rank, 0.1])).tolist()
+    yield "all_gather_rows", rows, [[rank, 0.1] for rank in ranks]
     yield "sum_values", world.sum_values({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
 
-    yield (
-        "all_gather",
-        world.all_gather({"rank": world.rank, "text": "é" * world.rank}),
-        [{"rank": rank, "text": "é" * rank} for rank in ranks],
-    )
+    gathered = world.all_gather({"rank": world.rank, "text": "é" * world.rank})
+    yield "all_gather", gathered, [{"rank": rank, "text": "é" * rank} for rank in ranks]
     own = np.array([[0.1, world.rank]]) if world.is_rank0 else None
     yield "broadcast_array", world.broadcast_array(own).tolist(), [[0.1, 0.0]]
     yield "run_on_rank0", world.run_on_rank0(lambda: [world.rank, "first"]), [0, "first"]
     yield "run_on_rank0's error", _error_of_first(world), "told by rank 0"
 
 
-def _error_of_first(world: dist.World) -> str:
+def _error_of_first(world: World) -> str:
     def fail() -> None:
         raise UserError(f"told by rank {world.rank}")
 

@@ -3,7 +3,7 @@
 usage: python scripts/scaling/measure_scaling_inputs.py docs/scaling.json [--rounds 3]
 
 Trains the context encoder (43 M parameters, 64 px, 16 images a rank, one thread a rank) on 1, 2 and 4 ranks in turns,
-each round anew: steps with Horovod beside the same steps without it, so that what the ranks cost each other as
+each round again: steps with Horovod beside the same steps without it, so that what the ranks cost each other as
 neighbours is told from what their communication costs. Between two ranks it also times all-reduces of 4 B to 64 MB.
 Others' programs on the machine spoil such figures. So a step counts for the processor time that the ranks had in it,
 on the processors that they can use, where that is less than the clock says; and the medians written are those of the

@@ -201,7 +201,7 @@ def draw(path: Path, picture: Path) -> None:
 
 
 def updated(text: str, made: str) -> str:
-    """The page's text with its tables made anew."""
+    """Return the text of the page with its tables replaced."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n\n{made}\n\n{END}{tail}"

@@ -231,11 +231,11 @@ def _check_mask(config: Config) -> None:
             "name the folder of label maps in data.target_path"
         )
     height, width, _ = shape_after(data.transforms, 3)
-    if height and width and (problem := _misfit(mask, height, width)):
+    if height and width and (problem := _mask_problem(mask, height, width)):
         raise ConfigError(f"data.transforms: {mask.kind}.{problem}")
 
 
-def _misfit(mask: Transform, height: int, width: int) -> str | None:
+def _mask_problem(mask: Transform, height: int, width: int) -> str | None:
     """Return why a mask cannot be drawn, or would erase nothing or everything, in images of this size."""
     pixels, image = height * width, f"the image, {width} x {height}"
     if patches := mask.random_patches:

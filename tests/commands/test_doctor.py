@@ -223,6 +223,7 @@ def hidden(*packages: str) -> str:
     )
 
 
+@pytest.mark.stress
 def test_a_python_without_horovod():
     done = subprocess.run(
         [sys.executable, "-c", hidden("horovod")], capture_output=True, text=True, timeout=TIMEOUT_SECONDS

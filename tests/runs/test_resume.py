@@ -26,6 +26,8 @@ from tfinpaint.storage import atomic
 from tfinpaint.storage.atomic import write_folder
 from tfinpaint.train.step import TrainingStep
 
+STRESS = pytest.mark.stress
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
@@ -64,7 +66,9 @@ def at_step(monkeypatch):
         # After the last one of an epoch it comes before the evaluation, which may take long.
         (signal.SIGUSR1, 12, "in epoch 2, after step 6", "1 of 4, step 6 of 6 in the next epoch"),
         (signal.SIGTERM, "evaluation 2", "after epoch 2", "2 of 4"),
-        (signal.SIGHUP, 7, "in epoch 2, after step 3", "1 of 4, step 3 of 6 in the next epoch"),
+        pytest.param(
+            signal.SIGHUP, 7, "in epoch 2, after step 3", "1 of 4, step 3 of 6 in the next epoch", marks=STRESS
+        ),
         (signal.SIGINT, 9, "in epoch 2, after step 5", "1 of 4, step 5 of 6 in the next epoch"),
     ],
 )
@@ -240,7 +244,9 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_anew_unasked(undisturbe
     assert outcome(run) == outcome(undisturbed / "run")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--overwrite"], ["--resume"]])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param([], marks=STRESS), pytest.param(["--overwrite"], marks=STRESS), ["--resume"]]
+)
 def test_nobody_touches_the_checkpoints_of_a_run_under_way(undisturbed, tmp_path, at_step, arguments):
     config, errors = write_small(tmp_path, undisturbed / "data"), []
     folder = f"checkpoints.save={tmp_path / 'run' / 'model_checkpoints'}"

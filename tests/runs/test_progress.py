@@ -90,12 +90,13 @@ def test_a_bar_on_terminals_that_can_show_one_alone(monkeypatch, variable, value
 # Epochs of 0.04 s, with a log line after each, as of a checkpoint; {path} is longer than a line of the terminal.
 ON_A_TERMINAL = """
 import logging, sys, time
-from tfinpaint import cli, streams
-from tfinpaint.train import progress
-from tfinpaint.train.loop import Result
+from tfinpaint.cli.command import log_to_stdout
+from tfinpaint.system import streams
+from tfinpaint.runs import progress
+from tfinpaint.train.totals import EpochResult
 from conftest import ROOT
 streams.make_lenient()
-cli.log_to_stdout(0)
+log_to_stdout(0)
 progress.BAR_INTERVAL_SECONDS = 0.0
 values = {"loss": 0.5, "accuracy": 0.25}
 shown = progress.RunProgress(enabled=True, first_step=0, num_epochs=3, steps_per_epoch=4)
@@ -107,7 +108,7 @@ for epoch in (1, 2, 3):
     for step in range(4):
         time.sleep(0.01)
         shown.step(epoch, lambda: 1 / epoch)
-    shown.epoch_end(epoch, Result(values, 8, 1.0, 208.2), Result(values, 8, 1.0, 208.2))
+    shown.epoch_end(epoch, EpochResult(values, 8, 1.0, 208.2), EpochResult(values, 8, 1.0, 208.2))
     logging.getLogger("tfinpaint").info("Saved " + "/folder" * 20 + "/model_checkpoint_%d", epoch)
 shown.close()
 """

@@ -185,7 +185,7 @@ def test_with_no_intact_checkpoint_nothing_is_started_anew_unasked(undisturbed, 
     run = damaged_copy(undisturbed, tmp_path, *names)
     error = refuse("classify", "--resume", "--workdir", run)
     assert "no intact checkpoint is left to resume from: " in error
-    assert "start anew with --overwrite" in error
+    assert "start again with --overwrite" in error
     assert [path.name for path in list_checkpoints(run / "model_checkpoints")] == names
     for name in names:  # not even their headers can be read
         os.truncate(run / "model_checkpoints" / name / "model.weights.h5", 100)

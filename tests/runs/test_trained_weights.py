@@ -15,6 +15,7 @@ from tfinpaint.models import losses
 from tfinpaint.models.trainable import named_variables
 from tfinpaint.runs.trained_weights import TrainedBefore, saved_slots, take_over, trained_before_recorded
 from tfinpaint.train.optimizers import build_optimizer
+from tfinpaint.train.rank_state import rank_state_names
 from tfinpaint.train.trainer import Trainer
 
 RATE = {"learning_rate": 0.1}
@@ -69,7 +70,9 @@ def states(trainer: Trainer, name: str) -> dict[str, np.ndarray]:
 def save(trainer: Trainer, folder, section: Optimizer):
     ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
     config = {"optimizer": section.model_dump(mode="json")}
-    progress = SavedProgress(trained=trainer.trained(), own_names=trainer.own_names(statistics=True), config=config)
+    progress = SavedProgress(
+        trained=trainer.trained(), own_names=rank_state_names(trainer.model, statistics=True), config=config
+    )
     return save_checkpoint(folder, HEADER, progress, ranks, TrainingState(trainer.model, trainer.optimizer, None), 1)
 
 
@@ -158,6 +161,8 @@ def test_an_optimizer_that_keeps_other_numbers_takes_over_those_it_can(tmp_path,
 
 
 def test_weights_that_the_model_does_not_have_are_told():
-    with pytest.raises(UserError, match="the checkpoint has trained tail/kernel, which this model does not have"):
+    with pytest.raises(
+        UserError, match="the checkpoint has the optimizer state of tail/kernel, which this model does not have"
+    ):
         saved_slots(TrainedBefore(("head/kernel", "tail/kernel"), (), None), make(SECTIONS[0], "head"), {})
     assert trained_before_recorded(SavedProgress()) is None  # of an older version

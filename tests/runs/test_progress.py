@@ -94,7 +94,6 @@ from tfinpaint.cli.command import log_to_stdout
 from tfinpaint.system import streams
 from tfinpaint.runs import progress
 from tfinpaint.train.totals import EpochResult
-from conftest import ROOT
 streams.make_lenient()
 log_to_stdout(0)
 progress.BAR_INTERVAL_SECONDS = 0.0

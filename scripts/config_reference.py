@@ -4,9 +4,12 @@ usage: python scripts/config_reference.py
 """
 
 import json
+import sys
 import types
 import typing
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the schema beside this file, whatever is installed
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo

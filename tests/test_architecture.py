@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from tfinpaint.cli.arguments import PURPOSES
+
 PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 COMMANDS = ["pretrain", "classify", "prepare", "preview", "predict", "compare", "replay", "canary", "doctor"]
@@ -54,6 +56,12 @@ def test_imports_go_down_only():
             if ROW[parts[1]] <= ROW[here]:
                 wrong.append(f"{name} imports {module}")
     assert wrong == []
+
+
+def test_every_command_is_known_to_the_console_and_stands_in_the_readme():
+    readme = (PACKAGE.parent / "README.md").read_text()
+    assert set(PURPOSES) == set(COMMANDS)
+    assert [name for name in COMMANDS if f"`{name}" not in readme] == []
 
 
 def test_horovod_is_imported_in_one_room():

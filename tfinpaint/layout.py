@@ -1,4 +1,4 @@
-"""The names of the files and folders of a run and of a checkpoint. No other module writes one of them down."""
+"""The names of the files and folders of a run and of a checkpoint, written down here alone (manifest.json: storage)."""
 
 from __future__ import annotations
 

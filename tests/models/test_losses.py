@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfinpaint.config.loss import Loss
+from tfinpaint.config.loss import PIXEL_LOSSES, Loss
 from tfinpaint.errors import UserError
 from tfinpaint.models import losses
 from tfinpaint.models.losses import build_objective
@@ -297,7 +297,7 @@ def test_weighted_pixels_worked_by_hand(name, expected, jit_compile):
     assert np.allclose(rounded, expected, atol=0.01)
 
 
-@pytest.mark.parametrize("name", ["BCE", "MSE", "L1"])
+@pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_weighted_pixels_of_a_batch_have_one_mean(generator, name):
     # The examples count from 0 to 60: a mean of their means would be another.
     targets, weights = generator.random((4, 3, 5, 3)), generator.choice([0, 1, 10], (4, 3, 5, 1))
@@ -322,7 +322,7 @@ def test_weighted_pixels_of_a_batch_have_one_mean(generator, name):
     assert np.allclose(objective.per_example(equal, outputs), plain(batch, outputs), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["BCE", "MSE", "L1"])
+@pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_pixels_that_do_not_count_have_no_gradient(name):
     objective = build_objective(Loss(function=name), "sigmoid", by_pixel=True)
     outputs = tf.concat([RESTORED[:2], [[[[0.0, 1.0], [1.0, 0.0]]]]], axis=0)  # as wrong and as right as can be
@@ -333,3 +333,7 @@ def test_pixels_that_do_not_count_have_no_gradient(name):
     assert float(loss[2]) == 0
     assert np.array_equal(gradient != 0, np.broadcast_to(PIXELS["weights"].numpy() > 0, gradient.shape))
     assert np.isfinite(gradient).all()
+
+
+def test_the_configuration_allows_what_can_score_single_pixels():
+    assert set(losses.LOSS_OF_PIXELS) == set(PIXEL_LOSSES)

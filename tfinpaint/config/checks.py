@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tfinpaint.config.loss import Loss
+from tfinpaint.config.loss import PIXEL_LOSSES, Loss
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import MASKS, MAX_RECTANGLES, Shape, Transform, shape_after
 
@@ -282,8 +282,9 @@ def _check_loss(config: Config) -> None:
             )
         return
     height, width = (side or 0 for side in config.target_shape[:2])
-    if config.weighs_pixels and (data.target_is_mask or loss.function not in ("BCE", "MSE", "L1")):
-        raise ConfigError("loss.target masked and loss.overlap need target images and loss.function BCE, MSE or L1")
+    if config.weighs_pixels and (data.target_is_mask or loss.function not in PIXEL_LOSSES):
+        functions = f"{', '.join(PIXEL_LOSSES[:-1])} or {PIXEL_LOSSES[-1]}"
+        raise ConfigError(f"loss.target masked and loss.overlap need target images and loss.function {functions}")
     if config.weighs_pixels and not all(step.changes_values for step in data.target_transforms):
         raise ConfigError("loss.target masked and loss.overlap need target_transforms that move no pixels")
     if loss.normalize_patches and data.target_is_mask:

@@ -10,6 +10,7 @@ from tfinpaint.config.base import PathText, Section, any_case
 from tfinpaint.config.optimizer import DiscriminatorOptimizer
 
 LossName = Literal["BCE", "MSE", "L1", "NLL", "Dice", "Jaccard", "Focal"]
+PIXEL_LOSSES = ("BCE", "MSE", "L1")  # those that can score single pixels, as `target: masked` and `overlap` need
 ActivationName = Literal["linear", "relu", "tanh", "sigmoid", "hard_sigmoid", "softmax", "log_softmax"]
 
 

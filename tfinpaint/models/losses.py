@@ -60,8 +60,9 @@ def build_objective(section: Loss, output_activation: str, *, by_pixel: bool = F
     if name in ("BCE", "Dice", "Jaccard", "Focal"):
         _require_probabilities(name, output_activation)
     if by_pixel:
-        loss_of_pixels = {"BCE": _bce_by_pixel, "MSE": _mse_by_pixel, "L1": _l1_by_pixel}[name]
-        return Objective(functools.partial(_weighted_by_pixel, loss_of_pixels), lambda batch: _sum(batch["weights"]))
+        return Objective(
+            functools.partial(_weighted_by_pixel, LOSS_OF_PIXELS[name]), lambda batch: _sum(batch["weights"])
+        )
     if name == "Focal":
         classes: dict[str, PerExample] = {"log_softmax": focal_of_log_probabilities, "softmax": focal_of_probabilities}
         return of_targets(classes.get(output_activation, focal))
@@ -274,6 +275,9 @@ def _cross_entropy_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor
 def _focal_of_classes(by_pixel: tf.Tensor) -> tf.Tensor:
     """Return the focal loss from -log(p_t); expm1 keeps the precision of 1 - p_t if p_t is close to 1."""
     return _mean(tf.square(tf.math.expm1(-by_pixel)) * by_pixel)
+
+
+LOSS_OF_PIXELS = {"BCE": _bce_by_pixel, "MSE": _mse_by_pixel, "L1": _l1_by_pixel}
 
 
 def _weighted_by_pixel(loss: PerExample, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:

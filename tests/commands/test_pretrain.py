@@ -53,6 +53,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.stress
 def test_the_joint_loss_is_reported_saved_and_resumed_exactly(capsys, images, tmp_path):
     whole = write_config(tmp_path / "whole" / "c.yaml", "pretrain", images, **JOINT)
     parted = write_config(tmp_path / "parted" / "c.yaml", "pretrain", images, **JOINT)
@@ -109,6 +110,7 @@ def test_baselines_and_network_are_measured_on_the_same_holes(capsys, images, tm
     assert "data:image/gif;base64," in page
 
 
+@pytest.mark.stress
 def test_a_trained_network_beats_the_mean_colour_of_what_it_sees(capsys, images, tmp_path):
     # Every image is one colour, but for noise: a network that has learnt anything paints that colour.
     changes = {"num_epochs": 40, "figures_interval": 40, "loss": {"function": "L2", "target": "image", "overlap": 1}}

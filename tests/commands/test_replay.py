@@ -24,7 +24,7 @@ def whiten(path):
     Image.new("RGB", (20, 24), (255, 255, 255)).save(path)
 
 
-@pytest.mark.parametrize("task", ["pretrain", "classify"])
+@pytest.mark.parametrize("task", [pytest.param("pretrain", marks=pytest.mark.stress), "classify"])
 def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, task):
     config = write_config(tmp_path / "c.yaml", task, images, num_epochs=1, data__input_transforms=OVERFLOWING)
     blacken(images)

@@ -233,6 +233,7 @@ def test_a_sequential_file_of_every_keras_is_a_chain(tmp_path):
     forms = {
         "keras 2 with an input layer": {"name": "s", "layers": chain_of(entry)},
         "the shape in its first layer": {"name": "s", "layers": inside},
+        "its shape apart": {"name": "s", "layers": chain_of(), "build_input_shape": [None, 8, 8, 3]},
         "a list, before Keras 2.2.3": chain_of(entry),
     }
     for config in forms.values():

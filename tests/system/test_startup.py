@@ -18,6 +18,7 @@ from tfinpaint.system.diagnosis import ignored_settings
 HOSTILE_KERAS = {"floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"}
 
 
+@pytest.mark.stress
 def test_numbers_are_the_same_whatever_the_environment_says(tmp_path):
     """One run in this process, one in a process with hostile settings, no docstrings and no standard streams."""
     for part, seed in (("training", 0), ("testing", 1)):

@@ -99,7 +99,7 @@ class SavedProgress(BaseModel):
 
     Attributes:
         records: the records of its metrics, as in `report.metrics_log.MetricsLog`.
-        config: its configuration, as `config.loader.as_values` returns it; empty if it is unknown.
+        config: its configuration, as `config.diff.as_values` returns it; empty if it is unknown.
         best_epoch: the saved epoch with the lowest loss on held-out images; None without any.
         data: digest of the names of the training images, in their order.
         images: number of training images.

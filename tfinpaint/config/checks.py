@@ -20,7 +20,7 @@ _PRETRAIN_LOSS = ("target", "overlap", "normalize_patches", "adversarial", "perc
 def check_command(config: Config, command: Command, ranks: int) -> Config:
     """Check that a configuration can work for a command on this number of ranks.
 
-    `cli.arguments` checks the checkpoints that it names.
+    `cli.options` checks the checkpoints that it names.
 
     Returns:
         The configuration, with the command's defaults for `data.target_type` and `loss.function`.

@@ -123,7 +123,7 @@ def merge_predictions(folder: Path, ranks: int, name: str = PREDICTIONS, *, clas
 
 def remove_prediction_parts(folder: Path) -> None:
     """Delete the parts of all ranks, including those that a run with more ranks may have left."""
-    for part in folder.glob(f".{PREDICTIONS}.*"):
+    for part in (*folder.glob(f".{PREDICTIONS}.*"), folder / f".{RMLDNN_PREDICTIONS}.partial"):
         part.unlink(missing_ok=True)
 
 

@@ -56,6 +56,7 @@ class Saver:
         """
         run, trainer = session.run, session.trainer
         self._run, self._trainer, self._world, self._data = run, trainer, trainer.world, data
+        self._digest = data.digest  # a second for a million images
         self._metrics, self._stop, self._transferred = metrics, stop, session.transferred
         self._header = describe_model(run, steps=session.steps, classes=session.classes)
         self._steps = session.steps
@@ -160,7 +161,7 @@ class Saver:
             check = self._data.check
             progress = SavedProgress(
                 records=tuple(self._metrics.records), config=as_values(self._run.config), best_epoch=self._best,
-                data=self._data.digest, images=len(self._data),
+                data=self._digest, images=len(self._data),
                 listed=check.listed if check else "", left_out=check.excluded if check else (),
                 names=so_far.names, seconds=so_far.seconds, ranks=world.size,
                 own=own.shape[1], own_names=rank_state_names(model, statistics=statistics),

@@ -60,7 +60,10 @@ def machine_facts(machine: Machine) -> Iterator[tuple[str, str]]:
     yield "memory", f"{readable_size(machine.memory)}; {limit}; /dev/shm {readable_size(machine.shared_memory)}"
     gpus = (f"{gpu.name}, {gpu.memory / 1024:.0f} GiB, compute capability {gpu.capability}" for gpu in machine.gpus)
     yield "GPUs", "; ".join(gpus) or "none"
-    tuned = (f"{name}={os.environ[name]}" for name in _TUNING_VARIABLES if name in os.environ)
+    set_by_user = {name for name in _TUNING_VARIABLES if name in os.environ} - {
+        name for name, value in startup.DEFAULTS.items() if os.environ.get(name) == value
+    }
+    tuned = (f"{name}={os.environ[name]}" for name in _TUNING_VARIABLES if name in set_by_user)
     yield "variables", " ".join(tuned) or "none"
     yield "ignored", "; ".join(ignored_settings()) or "none"
 

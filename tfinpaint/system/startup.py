@@ -27,7 +27,7 @@ _KERAS = {
 }
 # TensorFlow turns oneDNN's kernels on by itself only on the newest processors; on others its own kernels take up to
 # five times as long for the same training step (ResNet50 and decoder, 32 px, AVX2).
-_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 
 # The modules of the packages that all commands import. The doctor reports which of the other packages are missing.
 _NEEDED = ("numpy", "PIL", "pydantic", "yaml", "rich", "h5py")
@@ -43,7 +43,8 @@ def prepare_process() -> None:
         ImportError: something is missing and the package is used as a library.
     """
     open_standard_streams()
-    os.environ.setdefault(_ONEDNN, "1")
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
     overridden.update(isolate_keras(os.environ) | drop_backend(os.environ))
     if not (problem := what_is_missing()):
         return

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MOST_EXPANSION = 250  # of a whole archive: deflate reaches 1032, photographs have 1, scans of text 20
 _ALWAYS_ALLOWED = 64 * 2**20  # bytes that any archive may expand to
 _ZIP_ENCRYPTED = 0x1  # bit of a member's general purpose flags (APPNOTE.TXT, section 4.4.4)
+_LOCAL_HEADER_BYTES = 30  # of a zip member, in front of its name (APPNOTE, section 4.3.7)
 _MOST_HEADER_BYTES = 2**20  # of a tar member; the header of a long name has a few hundred
 _ALWAYS_ALLOWED_MEMBERS, _LEAST_MEMBER_BYTES = 2**16, 64  # members of any tar file; its bytes per member of larger ones
 _BLOCK = 2**20
@@ -104,9 +105,7 @@ def _open_zip(path: Path, archive: zipfile.ZipFile) -> Archive:
             folders.append(name)
         else:
             members[name] = info
-    total = sum(info.file_size for info in members.values())
-    if total > _most_bytes(path):
-        raise _too_large(path, f"{total} bytes")
+    _check_extent(path, list(members.values()))
 
     def read(name: str, most: int | None) -> bytes:
         size = members[name].file_size
@@ -117,6 +116,19 @@ def _open_zip(path: Path, archive: zipfile.ZipFile) -> Archive:
             return file.read(size if most is None else min(size, most))
 
     return Archive(sorted(members), folders, read, lambda name: (members[name].file_size, members[name].CRC))
+
+
+def _check_extent(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse bombs, which hold the same bytes many times: packed, or by members that overlap."""
+    total = sum(info.file_size for info in members)
+    if total > _most_bytes(path):
+        raise _too_large(path, f"{total} bytes")
+    end, previous = 0, ""
+    for info in sorted(members, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            names = f"{ascii(previous)[:200]} and {ascii(info.filename)[:200]}"
+            raise UserError(f"{path}: {names} overlap; copy the archive again")
+        end, previous = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size, info.filename
 
 
 def _find_zip_fault(info: zipfile.ZipInfo) -> str | None:

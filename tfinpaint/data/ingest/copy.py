@@ -8,7 +8,7 @@ from pathlib import Path
 from tfinpaint.data.images.decode import is_resource_shortage
 from tfinpaint.data.ingest import destination
 from tfinpaint.data.ingest.source import READ_ERRORS, Source, open_source
-from tfinpaint.data.ingest.split import split_classes
+from tfinpaint.data.ingest.split import check_test_fraction, split_classes
 from tfinpaint.data.ingest.summary import Report, facts_of
 from tfinpaint.errors import UserError
 from tfinpaint.storage.write_errors import explain_os_error
@@ -33,6 +33,7 @@ def prepare(
     Raises:
         UserError: no such source, no class folders, an empty one, `dest` is in use, or it cannot be written.
     """
+    check_test_fraction(test_fraction)
     dest = destination.check_destination(source, dest)
     partial = destination.partial_folder(dest)
     scratch = partial / destination.SCRATCH

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfinpaint.data.ingest import destination
 from tfinpaint.data.ingest.source import Source, open_source
-from tfinpaint.data.ingest.split import SIDES, check_empty_folders, split_classes
+from tfinpaint.data.ingest.split import SIDES, check_empty_folders, check_test_fraction, split_classes
 from tfinpaint.data.ingest.summary import Report, facts_of
 from tfinpaint.data.listing.excluded import ExcludedFiles
 from tfinpaint.data.listing.names import Names
@@ -41,6 +41,7 @@ def prepare_records(
     Raises:
         UserError: as `prepare`; or `dest` was begun with other arguments, or from a source that has changed since.
     """
+    check_test_fraction(test_fraction)
 
     def plan(opened: Source) -> FolderPlans:
         check_record_names(opened.images)

@@ -43,6 +43,12 @@ class Split:
     notes: tuple[str, ...]
 
 
+def check_test_fraction(test_fraction: float) -> None:
+    """Raise UserError unless the fraction is between 0 and 1."""
+    if not 0 < test_fraction < 1:
+        raise UserError(f"--test-fraction {test_fraction}: expected a number between 0 and 1, such as 0.1")
+
+
 def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty_classes: bool = False) -> Split:
     """Split each class alike, depending only on the seed and the contents of the files.
 
@@ -53,11 +59,8 @@ def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty
         skip_empty_classes: exclude class folders without a usable image, which are errors otherwise.
 
     Raises:
-        UserError: `test_fraction` is not between 0 and 1; there are no class folders or just one, they are at several
-            places, or a class is empty.
+        UserError: There are no class folders or just one, they are at several places, or a class is empty.
     """
-    if not 0 < test_fraction < 1:
-        raise UserError(f"--test-fraction {test_fraction}: expected a number between 0 and 1, such as 0.1")
     roots, notes = find_roots(source)
     found = {side: [path for path in source.images if root_of(path) == root] for side, root in roots.items()}
     check_class_names(source.path, {class_of(path) for paths in found.values() for path in paths})

@@ -91,6 +91,12 @@ def _read_document(path: Path) -> dict[str, Any]:
         config = {"layers": config}
     if not isinstance(config, dict):
         raise UserError(f"{path}: `config` must be an object that contains `layers`")
+    shape, layers = config.get("build_input_shape"), config.get("layers")
+    if document["class_name"] == "Sequential" and shape is not None and isinstance(layers, list) and layers:
+        first = layers[0].get("config") if isinstance(layers[0], dict) else None
+        if not (isinstance(first, dict) and any(first.get(key) is not None for key in SHAPE_KEYS)):
+            entry = {"class_name": "InputLayer", "config": {"name": "input", "batch_input_shape": shape}}
+            config = {**config, "layers": [entry, *layers]}  # some versions of Keras 2 state the input only here
     return {**config, "keras2": str(document.get("keras_version", "")).startswith("2.")}
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tfinpaint.layout import PREDICTIONS, PREDICTIONS_TABLE
+from tfinpaint.layout import PREDICTIONS, PREDICTIONS_TABLE, RMLDNN_PREDICTIONS
 from tfinpaint.storage.atomic import atomic_file, write_csv
 from tfinpaint.storage.hdf5_output import HDF5Output, new_hdf5
 from tfinpaint.storage.write_errors import naming_file

@@ -69,7 +69,7 @@ def test_without_frames_there_is_no_animation(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_resumed_run_drops_the_frames_it_makes_anew(tmp_path):
+def test_a_resumed_run_drops_the_frames_it_makes_again(tmp_path):
     folder = tmp_path / "figures" / "frames"
     add_frames(folder, [5, 10, 15])
     MetricsLog(tmp_path, None, enabled=True, first_epoch=10)

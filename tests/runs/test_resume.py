@@ -180,7 +180,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(undist
     assert (run / "model_checkpoints" / "model_checkpoint_4.damaged").is_dir()  # it can still be looked at
 
 
-def test_with_no_intact_checkpoint_nothing_is_started_anew_unasked(undisturbed, tmp_path):
+def test_with_no_intact_checkpoint_nothing_is_started_again_unasked(undisturbed, tmp_path):
     names = [path.name for path in list_checkpoints(undisturbed / "run" / "model_checkpoints")]
     run = damaged_copy(undisturbed, tmp_path, *names)
     error = refuse("classify", "--resume", "--workdir", run)
@@ -225,7 +225,7 @@ def test_a_change_is_asked_about_once_and_counts_where_it_is_not_saved_yet(undis
     assert outcome(run) == outcome(undisturbed / "run")
 
 
-def test_a_run_whose_checkpoints_are_gone_is_not_started_anew_unasked(undisturbed, tmp_path):
+def test_a_run_whose_checkpoints_are_gone_is_not_started_again_unasked(undisturbed, tmp_path):
     run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
     (run / "model_checkpoints" / ".lock").unlink()  # a copy may lack what is hidden
     assert "nothing is left to train" in succeed("classify", "--resume", "--workdir", run)

@@ -122,13 +122,13 @@ def test_freezing_drops_a_state_and_keeps_those_around_it(tmp_path, section):
     for trainer in (both, body):
         apply(trainer, 2)
     assert np.array_equal(values(body)["body/kernel"], values(both)["body/kernel"])
-    again = go_on(save(body, tmp_path, section), make(section, "body", "head"))  # the head begins anew
+    again = go_on(save(body, tmp_path, section), make(section, "body", "head"))  # the head begins from the start
     assert again.trained() == {"body/kernel": 3, "body/bias": 3, "head/kernel": 0, "head/bias": 0}
     assert np.array_equal(values(again)["head/kernel"], values(body)["head/kernel"])
     assert not any(value.any() for value in states(again, "head/kernel").values())
 
 
-def test_ages_stay_where_steps_are_counted_anew(tmp_path):
+def test_ages_stay_where_steps_are_counted_again(tmp_path):
     section = SECTIONS[5]
     head = make(section, "head")
     for seed in range(3):

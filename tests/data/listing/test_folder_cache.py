@@ -147,7 +147,7 @@ def test_two_folders_do_not_share_an_index(tmp_path, cached):
     assert folder_cache.list_folder(tmp_path / "link").images == ["y.png"]
 
 
-def test_damaged_caches_are_made_anew(tmp_path, cached, walks):
+def test_damaged_caches_are_made_again(tmp_path, cached, walks):
     root = make_files(tmp_path / "x", *NAMES)
     settle(root)
     folder_cache.list_folder(root)

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tfinpaint.models.transposed import Conv2DTranspose
+
 DECODER_FILTERS = (512, 256, 128, 64)  # of the hidden layers; the last layer has the channels of the image
 
 
@@ -34,11 +36,9 @@ def build_inpainter(
         x = ChannelwiseDense(name="bottleneck_channelwise")(x)
         x = layers.Conv2D(maps, 1, activation="relu", name="bottleneck_conv")(x)
     for number, filters in enumerate(DECODER_FILTERS, start=1):
-        x = layers.Conv2DTranspose(
-            filters, 4, strides=2, padding="same", activation="relu", name=f"decoder_layer_{number}"
-        )(x)
+        x = Conv2DTranspose(filters, 4, strides=2, padding="same", activation="relu", name=f"decoder_layer_{number}")(x)
     number = len(DECODER_FILTERS) + 1
-    x = layers.Conv2DTranspose(channels, 4, strides=2, padding="same", name=f"decoder_layer_{number}")(x)
+    x = Conv2DTranspose(channels, 4, strides=2, padding="same", name=f"decoder_layer_{number}")(x)
     x = layers.Activation(activation, dtype="float32", name="decoder_output")(x)
     return keras.Model(encoder.input, x, name="inpainter")
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.distributed.world import World
 from tfinpaint.models.loss_terms import AdversarialTerm
+from tfinpaint.train.bias_gradients import sum_bias_gradients_in_float32
 from tfinpaint.train.loss import CombinedLoss, LossShares
 from tfinpaint.train.loss_scale import LossScale
 
@@ -70,6 +71,7 @@ class TrainingStep:
         clip_norm: float | None,
         scale_loss: bool,
     ) -> None:
+        sum_bias_gradients_in_float32()
         self._model, self._optimizer, self._adversarial_term = model, optimizer, adversarial_term
         self._loss, self._world = loss, world
         self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm

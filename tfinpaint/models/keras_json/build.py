@@ -25,6 +25,7 @@ from tfinpaint.models.keras_json.parse import (
     canonical,
 )
 from tfinpaint.models.layer_names import keras_name
+from tfinpaint.models.transposed import Conv2DTranspose
 
 MERGES = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
 LAYERS = {
@@ -32,13 +33,13 @@ LAYERS = {
     for name in (
         *("InputLayer", "Dense", "Flatten", "Permute", "Reshape", "Rescaling", *MERGES),
         *("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout2D"),
-        *("Conv2D", "Conv2DTranspose", "SeparableConv2D", "DepthwiseConv2D"),
+        *("Conv2D", "SeparableConv2D", "DepthwiseConv2D"),
         *("BatchNormalization", "LayerNormalization"),
         *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"),
         *("ZeroPadding2D", "Cropping2D", "UpSampling2D", "MaxPooling2D", "AveragePooling2D"),
         *("GlobalAveragePooling2D", "GlobalMaxPooling2D"),
     )
-}
+} | {"Conv2DTranspose": Conv2DTranspose}
 ACTIVATIONS = (
     *("elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "log_softmax", "mish", "relu", "relu6"),
     *("selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh"),

@@ -56,6 +56,7 @@ def write_config(path: Path, task: str, data: Path, **changes: object) -> Path:
     config: dict = {
         "workdir": str(path.parent / "run"),
         "num_epochs": 2,
+        "precision": "float32",
         "data": {
             "input_path": str(data / "training"),
             "test_input_path": str(data / "testing"),
@@ -101,6 +102,7 @@ def write_small(folder: Path, data: Path, **changes: object) -> Path:
         "workdir": str(folder / "run"),
         "num_epochs": 4,
         "deterministic": True,
+        "precision": "float32",
         "figures_interval": 100,
         "data": {
             "input_path": str(data / "training"),

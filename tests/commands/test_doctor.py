@@ -83,7 +83,7 @@ def test_a_healthy_machine(diagnose):
     assert "problem" not in output
     assert "note" not in output
     assert "Horovod        0.28.1, MPI yes, Gloo yes, NCCL no\n" in output
-    assert "bfloat16       not in hardware; mixed_bfloat16 is likely slower than float32\n" in output
+    assert "bfloat16       not in hardware; precision: auto means float32\n" in output
     assert "memory         32.0 GiB; no limit; /dev/shm 64 MiB\n" in output
     assert "\x1b" not in output  # no colours in a file
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 BATCH, SIDE, LEARNING_RATE = 24, 32, 0.1
 LEFT_OUT = {  # weights, by the end of their path, whose difference says nothing about the ranks
     "sync_batchnorm": "_conv/bias",  # the batch norm behind it subtracts it again
-    "mixed_bfloat16": "/bias",  # TensorFlow adds up its gradient, on CPUs, in bfloat16: no sum grows beyond 256 addends
 }
 CASES: dict[str, dict] = {
     "plain": {},

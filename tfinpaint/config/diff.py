@@ -44,6 +44,8 @@ def differences(before: Mapping[str, Any], config: Config) -> dict[str, tuple[An
     """
     free = {*_FREE, *(() if _has_cosine(config) else ("num_epochs",))}
     then, now = flat_values(before), flat_values(as_values(config))
+    if config.precision == "auto":  # a resumed run keeps its precision
+        free.add("precision")
     keys = [key for key in {**now, **then} if key not in free]
     return {key: (then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)}
 

@@ -192,12 +192,12 @@ def _read_text(path: Path) -> str:
 
 
 def _from_rmldnn(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the section `neural_network` of an rmldnn file, with rmldnn's output format and current key names."""
+    """Return the section `neural_network` of an rmldnn file, with rmldnn's defaults and current key names."""
     data = section.get("data")
     if isinstance(data, dict) and "test_tag" in data and "testing_tag" not in data:
         data = {"testing_tag" if key == "test_tag" else key: value for key, value in data.items()}
         section = {**section, "data": data}
-    return {"output_format": "rmldnn", **section}
+    return {"output_format": "rmldnn", "precision": "float32", **section}
 
 
 def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path, seen: set[int]) -> None:

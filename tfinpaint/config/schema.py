@@ -43,9 +43,12 @@ class Config(Section):
     deterministic: bool = False
     """Produce identical bytes in every run, resumed or not, on the same machine, software and number of ranks; slower
     on GPUs."""
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Numerical precision. mixed_bfloat16, for GPUs: compute in bfloat16, keep weights and gradients in float32.
-    mixed_float16, for GPUs without bfloat16: compute in float16 with dynamic loss scaling."""
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    """Numerical precision. mixed_bfloat16: compute in bfloat16, keep weights and gradients in float32. mixed_float16,
+    for GPUs without bfloat16: compute in float16 with dynamic loss scaling. auto: mixed_bfloat16 for training where
+    the hardware of all ranks computes in bfloat16 (processors with AVX512_BF16 or AMX_BF16, GPUs of compute capability
+    8.0 and more), else float32; the log says which and why, and a resumed run keeps its precision. A file with an outer
+    `neural_network` has float32 as its default."""
     accumulate_steps: int = Field(1, ge=1)
     """Number of parts in which each rank computes its share of a batch one after another, to need less memory;
     gradients are reduced and weights updated once per batch."""

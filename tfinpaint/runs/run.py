@@ -20,6 +20,7 @@ from tfinpaint.distributed.world import World
 from tfinpaint.models.keras_json.parse import read_network
 from tfinpaint.models.layer_names import renaming_note
 from tfinpaint.runs.folder import RunFolder
+from tfinpaint.runs.precision import settle_precision
 from tfinpaint.system.paths import display_path
 from tfinpaint.train.schedules import LrScaling
 
@@ -127,6 +128,7 @@ def open_run(options: Options, world: World, kind: Kind) -> Iterator[tuple[Run, 
     policy = keras.config.dtype_policy()
     with RunFolder(config) as folder:
         found = world.run_on_rank0(lambda: folder.open(kind, options))
+        folder.config = config = settle_precision(config, world, found["progress"]["config"] if found else None)
         keras.config.set_dtype_policy(config.precision)
         keras.utils.set_random_seed(config.seed)
         if config.deterministic:

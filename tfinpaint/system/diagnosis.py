@@ -52,8 +52,8 @@ def machine_facts(machine: Machine) -> Iterator[tuple[str, str]]:
     """Yield (label, value) for each fact about the machine."""
     yield "system", machine.system
     yield "processor", ", ".join([machine.processor, *machine.features])
-    where, speed = ("in hardware", "faster") if machine.computes_in_bfloat16 else ("not in hardware", "slower")
-    yield "bfloat16", f"{where}; mixed_bfloat16 is likely {speed} than float32"
+    where, auto = ("in", "mixed_bfloat16") if machine.computes_in_bfloat16 else ("not in", "float32")
+    yield "bfloat16", f"{where} hardware; precision: auto means {auto}"
     limit = "no limit" if machine.core_limit is None else f"limited to the time of {machine.core_limit:g}"
     yield "cores", f"{machine.cores}; for this process {machine.allowed_cores}, {limit}"
     limit = "no limit" if machine.memory_limit is None else f"limited to {readable_size(machine.memory_limit)}"

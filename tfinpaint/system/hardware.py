@@ -11,8 +11,8 @@ from pathlib import Path
 
 # Instruction sets that decide how fast TensorFlow computes on a CPU, as Linux names them.
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-_BFLOAT16_FEATURES = {"AVX512_BF16", "AMX_BF16"}
-_BFLOAT16_CAPABILITY = 8.0  # lowest compute capability of NVIDIA GPUs whose tensor cores take bfloat16
+BFLOAT16_FEATURES = {"AVX512_BF16", "AMX_BF16"}
+BFLOAT16_CAPABILITY = 8.0  # lowest compute capability of NVIDIA GPUs whose tensor cores take bfloat16
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,19 @@ class Machine:
     def computes_in_bfloat16(self) -> bool:
         """True if the hardware multiplies bfloat16: all GPUs, or the processor if there are none."""
         if self.gpus:
-            return all(gpu.capability >= _BFLOAT16_CAPABILITY for gpu in self.gpus)
-        return not _BFLOAT16_FEATURES.isdisjoint(self.features)
+            return all(gpu.capability >= BFLOAT16_CAPABILITY for gpu in self.gpus)
+        return not BFLOAT16_FEATURES.isdisjoint(self.features)
 
 
 def read_hardware(root: Path = Path("/")) -> Machine:
     """Read /proc, /sys and /etc below `root`; what is missing counts as absent or 0."""
     processor = _fields(root / "proc/cpuinfo", ":")
-    flags = processor.get("flags", "").split()
     memory = int(_fields(root / "proc/meminfo", ":").get("MemTotal", "0").split()[0]) * 1024
     limits = [limit for limit in _memory_limits(root) if limit < memory]
     return Machine(
         system=f"{_system(root)}, Linux {platform.release()}, {' '.join(platform.libc_ver())}",
         processor=processor.get("model name", platform.machine()),
-        features=tuple(name.upper() for name in _FEATURES if name in flags),
+        features=processor_features(root),
         cores=os.cpu_count() or 1,
         allowed_cores=len(os.sched_getaffinity(0)),
         core_limit=core_limit(root),
@@ -82,6 +81,12 @@ def read_hardware(root: Path = Path("/")) -> Machine:
         shared_memory=_size(root / "dev/shm"),
         gpus=parse_gpus(_nvidia_smi()),
     )
+
+
+def processor_features(root: Path = Path("/")) -> tuple[str, ...]:
+    """Return which of `AVX2`, `AVX512F`, `AVX512_BF16`, `AMX_BF16` the processor has."""
+    flags = _fields(root / "proc/cpuinfo", ":").get("flags", "").split()
+    return tuple(name.upper() for name in _FEATURES if name in flags)
 
 
 def parse_gpus(table: str) -> tuple[Gpu, ...]:

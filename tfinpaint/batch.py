@@ -12,7 +12,7 @@ class ImageBatch(TypedDict, total=False):
     """The tensors of one rank's share of a batch before a task makes inputs and targets of them.
 
     Attributes:
-        images: float32 [batch, height, width, channels], values 0 to 1.
+        images: float32 [batch, height, width, channels], values 0 to 1; or the features that were computed from them.
         targets: as `images`, or int32 [batch, height, width] for label maps; only where targets are files of their own.
         labels: int32 [batch]: the class of each image.
         examples: int64 [batch]: the place of each image in the listing; random numbers are functions of it.
@@ -32,6 +32,7 @@ class Batch(TypedDict, total=False):
     Attributes:
         inputs: float32 [batch, height, width, channels], values 0 to 1 unless a transform normalises them; what the
             network sees, erased where `mask` is 1.
+        features: [batch, ...], in place of `inputs`: what the frozen layers of the network have made of them.
         targets: what the outputs are compared with: images, float32 [batch, height, width, channels]; label maps, int32
             [batch, height, width]; or classes, int32 [batch].
         originals: float32, shaped as `inputs`: the images before they were erased.
@@ -41,11 +42,17 @@ class Batch(TypedDict, total=False):
     """
 
     inputs: tf.Tensor
+    features: tf.Tensor
     targets: tf.Tensor
     originals: tf.Tensor
     mask: tf.Tensor
     weights: tf.Tensor
     examples: tf.Tensor
+
+
+def input_of(batch: Batch) -> tf.Tensor:
+    """Return the features of a batch where it has them, otherwise its inputs."""
+    return batch["features"] if "features" in batch else batch["inputs"]
 
 
 def tensors_of(batch: Batch) -> dict[str, tf.Tensor]:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfinpaint.batch import input_of
 from tfinpaint.distributed.world import World
 
 Moments = Callable[[tf.Tensor, None], tuple[tf.Tensor, tf.Tensor]]
@@ -92,7 +93,7 @@ class StatisticsEstimator:
         with together, _showing_batch_statistics(self._model, self._layers):
             for batch in self._batches:
                 self._world.report_activity()
-                self._observe(batch["inputs"])
+                self._observe(input_of(batch))
                 means, variances = self._read()
                 moments = np.concatenate([means, variances + means**2])
                 sums = moments if count == 0 else sums + moments

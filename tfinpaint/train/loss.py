@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfinpaint.batch import Batch
+from tfinpaint.batch import Batch, input_of
 from tfinpaint.models.loss_terms import AdversarialTerm, PerceptualTerm
 from tfinpaint.models.losses import Objective, PerExample, of_targets
 
@@ -61,7 +61,7 @@ class CombinedLoss:
     def weights(self, batch: Batch) -> tf.Tensor:
         """Return float32 [batch], the weight of each example in the reconstruction."""
         if self._objective.weight is None:
-            return tf.ones(tf.shape(batch["inputs"])[:1])
+            return tf.ones(tf.shape(input_of(batch))[:1])
         return self._objective.weight(batch)
 
     def by_example(self, batch: Batch, outputs: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.distributed.world import World
+from tfinpaint.models.frozen import DividedModel
 from tfinpaint.models.loss_terms import AdversarialTerm
 from tfinpaint.train.bias_gradients import sum_bias_gradients_in_float32
 from tfinpaint.train.loss import CombinedLoss, LossShares
@@ -60,7 +61,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: keras.Model,
+        parts: DividedModel,
         optimizer: keras.Optimizer | None,
         loss: CombinedLoss,
         adversarial_term: AdversarialTerm | None,
@@ -72,13 +73,13 @@ class TrainingStep:
         scale_loss: bool,
     ) -> None:
         sum_bias_gradients_in_float32()
-        self._model, self._optimizer, self._adversarial_term = model, optimizer, adversarial_term
+        self._parts, self._optimizer, self._adversarial_term = parts, optimizer, adversarial_term
         self._loss, self._world = loss, world
         self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm
         if adversarial_term:
             adversarial_term.optimizer.build(adversarial_term.discriminator.trainable_variables)
         if optimizer is not None:
-            optimizer.build(model.trainable_variables)
+            optimizer.build(parts.whole.trainable_variables)
         self._loss_scale = LossScale(optimizer) if optimizer is not None and scale_loss else None
         self.flags = tf.Variable(tf.zeros(len(ControlFlags._fields)), trainable=False)
         with tf.device("CPU:0"):
@@ -93,15 +94,16 @@ class TrainingStep:
 
     def gradients(self, batch: Batch, shares: LossShares) -> tuple[Sums, list[tf.Tensor]]:
         """Return sums over these examples, and what they add to the gradients of the model and the discriminator."""
+        inputs = self._parts.inputs_of_trained(batch)
         with tf.GradientTape(persistent=self._adversarial_term is not None) as tape:
-            outputs = self._model(batch["inputs"], training=True)
+            outputs = self._parts.trained(inputs, training=True)
             losses, weights = self._loss.by_example(batch, outputs), self._loss.weights(batch)
             part = tf.cast(tf.shape(weights)[0], tf.float32) / shares.images
-            penalty = part * sum(self._model.losses)  # of the regularizers in a network file
+            penalty = part * sum(self._parts.trained.losses)  # of the regularizers in a network file
             total = shares.scale * self._loss.total(penalty, losses, weights, shares)
             if self._adversarial_term:
                 discriminator_loss = shares.scale * tf.reduce_sum(losses["discriminator_loss"]) / shares.images
-        gradients = tape.gradient(total, self._model.trainable_variables)
+        gradients = tape.gradient(total, self._parts.whole.trainable_variables)
         if self._adversarial_term:
             variables = self._adversarial_term.discriminator.trainable_variables
             gradients += tape.gradient(discriminator_loss, variables)
@@ -164,7 +166,7 @@ class TrainingStep:
 
     def _forward_state(self) -> list[keras.Variable]:
         """Return what the forward pass changes: batch-norm statistics and the states of seed generators."""
-        models = [self._model, *([self._adversarial_term.discriminator] if self._adversarial_term else [])]
+        models = [self._parts.trained, *([self._adversarial_term.discriminator] if self._adversarial_term else [])]
         return [variable for model in models for variable in model.non_trainable_variables]
 
     def _find_nonfinite(self, sums: Mapping[str, tf.Tensor], gradients: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -175,7 +177,7 @@ class TrainingStep:
 
     def _apply(self, gradients: list[tf.Tensor]) -> tf.Operation:
         """Update the weights of model and discriminator by their averaged gradients."""
-        variables, term = self._model.trainable_variables, self._adversarial_term
+        variables, term = self._parts.whole.trainable_variables, self._adversarial_term
         own, others = gradients[: len(variables)], gradients[len(variables) :]
         assert self._optimizer is not None
         self._optimizer.apply(self._clip(own, self._clip_norm, "model_norm"), variables)

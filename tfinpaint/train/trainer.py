@@ -11,9 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.batch import Batch
+from tfinpaint.batch import Batch, input_of
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
+from tfinpaint.models.frozen import DividedModel, divide
 from tfinpaint.models.loss_terms import AdversarialTerm, PerceptualTerm
 from tfinpaint.models.losses import Objective, PerExample
 from tfinpaint.models.trainable import names_in
@@ -43,6 +44,7 @@ class Trainer:
     The loss is the mean over the global batch, weighted where the objective has weights.
 
     Attributes:
+        parts: the model, divided behind the frozen layers that it begins with.
         on_nonfinite: keeps this rank's batch of the step that has stopped training; None to keep none.
     """
 
@@ -76,16 +78,18 @@ class Trainer:
             scale_loss: scale the loss dynamically, for gradients that are float16 in the backward pass or when sent.
         """
         self.model, self.optimizer, self.adversarial_term, self.world = model, optimizer, adversarial_term, world
+        self.parts = divide(model) if optimizer is not None else DividedModel(model, None, model)
         self.on_nonfinite: OnNonfinite | None = None
         self._loss, self._measure = CombinedLoss(objective, metrics, adversarial_term, perceptual_term), measure
         self._step = TrainingStep(
-            model, optimizer, self._loss, adversarial_term, world, jit_compile=jit_compile,
+            self.parts, optimizer, self._loss, adversarial_term, world, jit_compile=jit_compile,
             accumulate_steps=accumulate_steps, clip_norm=clip_norm, scale_loss=scale_loss,
         )  # fmt: skip
         self._sent = self._pending = ControlFlags()  # what the next step asks for; what was asked for and not read yet
         function = functools.partial(tf.function, reduce_retracing=True, autograph=False)
         self._test_step = function(self._test)
         self._predict_step = function(lambda inputs: self.model(inputs, training=False))
+        self._features_step = function(lambda inputs: self.parts.inputs_of_trained({"inputs": inputs}))
 
     @property
     def _models(self) -> list[keras.Model]:
@@ -140,7 +144,7 @@ class Trainer:
             raise UserError(f"the ranks hold different weights: those of {name_ranks(others)} differ from the others")
 
     def _test(self, batch: Batch) -> tuple[Sums, tf.Tensor]:
-        outputs = self.model(batch["inputs"], training=False)
+        outputs = self.parts.trained(self.parts.inputs_of_trained(batch), training=False)
         measured = self._measure(batch, outputs) if self._measure else {}
         losses, weights = self._loss.by_example(batch, outputs), self._loss.weights(batch)
         sums = {name: tf.reduce_sum(values) for name, values in measured.items()}
@@ -161,6 +165,10 @@ class Trainer:
         named = {variable.path: g.numpy() for variable, g in zip(variables, gradients, strict=True)}
         values = {"outputs": outputs, **self._loss.by_example(batch, outputs)}
         return {name: tensor.numpy() for name, tensor in values.items()}, named
+
+    def features(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return what the frozen layers make of a batch: the features that the trained part takes."""
+        return self._features_step(inputs)
 
     def predict(self, inputs: tf.Tensor) -> np.ndarray:
         """Return the model's outputs for a batch, in inference mode."""
@@ -200,7 +208,7 @@ class Trainer:
             self.world.report_task(f"in {where}, step {step}")
             self._send_flags(ask())
             sums, status = self._step(batch)
-            totals.add(sums, len(batch["inputs"]))
+            totals.add(sums, len(input_of(batch)))
             if on_step:
                 on_step(totals.last_loss)
             # The status is read one step late, so that no device waits for it.
@@ -278,7 +286,7 @@ class Trainer:
         for batch in batches:
             self.world.report_activity()
             sums, outputs = self._test_step(dict(batch))
-            totals.add(sums, len(batch["inputs"]))
+            totals.add(sums, len(input_of(batch)))
             if on_batch:
                 on_batch(batch, outputs)
         return totals.reduce(self.world)

@@ -1,0 +1,85 @@
+"""Divide a model behind the frozen layers at its beginning, which need no gradients and give fixed outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from tfinpaint.batch import Batch, input_of
+
+
+@dataclass(frozen=True)
+class DividedModel:
+    """A model as two models that share its variables: its frozen layers, and all layers behind them.
+
+    Attributes:
+        whole: the model itself.
+        frozen: from images to features; None where the model does not begin with frozen layers.
+        trained: from features to the model's outputs; the model itself where `frozen` is None.
+        last_frozen: name of the layer whose outputs are the features; "" where `frozen` is None.
+    """
+
+    whole: keras.Model
+    frozen: keras.Model | None
+    trained: keras.Model
+    last_frozen: str = ""
+
+    def inputs_of_trained(self, batch: Batch) -> tf.Tensor:
+        """Return what the trained part takes of a batch: its features, which are computed unless the batch has them.
+
+        Call it outside of a gradient tape: nothing that is trained comes before.
+        """
+        if "features" in batch or self.frozen is None:
+            return input_of(batch)
+        return self.frozen(batch["inputs"], training=False)
+
+
+def divide(model: keras.Model) -> DividedModel:
+    """Divide a model behind as many frozen layers as possible.
+
+    The layers before the division have no trained variables, and give the same outputs in training as in inference:
+    no dropout is among them, and no batch norm that normalises by its batch. The division is at a single tensor, so it
+    is not within a residual block.
+
+    Args:
+        model: functional, with one input, whose layers' `trainable` flags are set.
+    """
+    if (last := _last_frozen(model)) is None:
+        return DividedModel(model, None, model)
+    frozen = keras.Model(model.inputs[0], last.output, name="frozen")
+    return DividedModel(model, frozen, keras.Model(last.output, model.outputs[0], name="trained"), last.name)
+
+
+def _last_frozen(model: keras.Model) -> keras.Layer | None:
+    """Return the last layer whose output all paths through the model pass, with nothing but fixed layers before it.
+
+    The layers are gone through in topological order, with the tensors that later layers still take. Where there is one
+    such tensor only, all paths pass it.
+    """
+    inner = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+    uses = Counter(id(tensor) for layer in inner for tensor in _inputs(layer))
+    pending, has_variables, last = {id(model.inputs[0])}, False, None
+    for layer in inner[:-1]:
+        taken = [id(tensor) for tensor in _inputs(layer)]
+        if not _is_fixed(layer) or not pending.issuperset(taken):  # the second: made by a layer that is called twice
+            break
+        uses.subtract(taken)
+        pending = {tensor for tensor in pending if uses[tensor] != 0} | {id(layer.output)}
+        has_variables |= bool(layer.variables)
+        if len(pending) == 1 and has_variables:
+            last = layer
+    return last
+
+
+def _inputs(layer: keras.Layer) -> list[keras.KerasTensor]:
+    return layer.input if isinstance(layer.input, list) else [layer.input]
+
+
+def _is_fixed(layer: keras.Layer) -> bool:
+    """Return whether training changes neither the layer nor what it makes of an input, nor adds to the loss there."""
+    draws = any("seed_generator" in variable.path for variable in layer.variables)
+    return not (layer.trainable and layer.variables) and not draws and layer.activity_regularizer is None

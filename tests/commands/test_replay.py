@@ -15,6 +15,10 @@ from tfinpaint.runs.nonfinite import NonfiniteKeeper, find_nonfinite_batch, load
 OVERFLOWING = [{"normalize": {"mean": 0.0, "std": 1e-30}}, {"normalize": {"mean": 0.0, "std": 1e-10}}]
 
 
+def read_no_inputs(examples):
+    raise UserError(f"examples {examples} are gone")
+
+
 def blacken(images):
     for path in (images / "training").rglob("*.png"):
         Image.new("RGB", (20, 24)).save(path)
@@ -91,18 +95,28 @@ def test_other_folders_and_files_are_refused(tmp_path):
 def test_one_batch_of_a_rank_is_kept(tmp_path, listing_of_one):
     batch = {"inputs": np.zeros((1, 2)), "examples": np.array([0])}
     for rank, step in ((0, 1), (1, 1), (0, 2)):
-        NonfiniteKeeper(tmp_path, rank, listing_of_one)(batch, 1.0, f"epoch 1, step {step}")
+        NonfiniteKeeper(tmp_path, rank, listing_of_one, read_no_inputs)(batch, 1.0, f"epoch 1, step {step}")
     assert sorted(path.name for path in (tmp_path / "nonfinite_batches").iterdir()) == [
         "epoch_1_step_1_rank_1.npz", "epoch_1_step_2_rank_0.npz",
     ]  # fmt: skip
     assert find_nonfinite_batch(tmp_path).name == "epoch_1_step_2_rank_0.npz"
     (tmp_path / "file").write_text("")
-    assert NonfiniteKeeper(tmp_path / "file", 0, listing_of_one)(batch, 1.0, "epoch 1, step 1") is None
+    assert NonfiniteKeeper(tmp_path / "file", 0, listing_of_one, read_no_inputs)(batch, 1.0, "epoch 1, step 1") is None
+
+
+def test_a_batch_of_features_is_kept_with_the_images_they_were_made_of(tmp_path, listing_of_one, caplog):
+    batch = {"features": np.zeros((1, 2)), "targets": np.zeros(1), "examples": np.array([0])}
+    read = NonfiniteKeeper(tmp_path, 0, listing_of_one, lambda examples: np.full((len(examples), 4, 4, 3), 0.5))
+    kept = load_nonfinite_batch(Path(read(batch, 1.0, "epoch 1, step 1"))).batch
+    assert kept.keys() == {"inputs", "targets", "examples"}
+    assert np.array_equal(kept["inputs"], np.full((1, 4, 4, 3), 0.5))
+    assert NonfiniteKeeper(tmp_path, 0, listing_of_one, read_no_inputs)(batch, 1.0, "epoch 1, step 1") is None
+    assert "the batch cannot be kept: examples [0] are gone" in caplog.text
 
 
 def test_a_kept_batch_that_is_damaged_is_refused_wherever_that_is(tmp_path, listing_of_one):
     batch = {"inputs": np.zeros((1, 4, 4, 3)), "targets": np.ones((1, 4, 4, 3)), "examples": np.array([0])}
-    path = Path(NonfiniteKeeper(tmp_path, 0, listing_of_one)(batch, 1.0, "epoch 1, step 1"))
+    path = Path(NonfiniteKeeper(tmp_path, 0, listing_of_one, read_no_inputs)(batch, 1.0, "epoch 1, step 1"))
     assert np.array_equal(load_nonfinite_batch(path).batch["targets"], batch["targets"])
     whole = path.read_bytes()
     for place in range(0, len(whole), 3):

@@ -199,6 +199,33 @@ def test_layers_that_are_unfrozen_on_two_ranks_train_as_on_one(tmp_path, mpi, gl
         assert difference <= 1e-4, (folder, difference)
 
 
+def test_features_that_each_rank_computes_once_train_as_those_of_one_rank(tmp_path, two):
+    network = [
+        {"class_name": "Conv2D", "config": {"filters": 4, "kernel_size": 3, "batch_input_shape": [None, 16, 16, 3]}},
+        {"class_name": "BatchNormalization"},
+        {"class_name": "ReLU"},
+        {"class_name": "GlobalAveragePooling2D"},
+        {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}},
+    ]
+    optimizer = {"type": "SGD", "learning_rate": 0.1, "momentum": 0.9}
+    config = write_small(tmp_path, write_training_and_testing(tmp_path), layers=network, optimizer=optimizer)
+    options = (
+        "--config",
+        config,
+        "--set",
+        'model.trainable=["dense*"]',
+        "--set",
+        "data.transforms=[{resize: [16, 16]}]",
+    )
+    succeed_alone("classify", *options, "--workdir", tmp_path / "one")
+    output = two.succeed("classify", *options, "--workdir", tmp_path / "two")
+    for images in ("24 training", "7 held-out"):
+        assert output.count(f"computing the features of {images} images once") == 1
+    assert largest_relative_difference(weights(tmp_path / "two"), weights(tmp_path / "one")) <= 1e-5
+    ours, theirs = ([record["loss"] for record in records(tmp_path / name)] for name in ("two", "one"))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
 LARGEST = {
     "accumulation, clipping, masked loss": 1e-5,
     "sync_batchnorm": 5e-4,  # dividing by deviations makes rounding errors grow from step to step

@@ -109,7 +109,8 @@ class Model(Section):
     none."""
     trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = None
     """Layers to train: a preset, or a list of shell patterns of layer names. null: as the network file in `layers`
-    states, or all without one."""
+    states, or all without one. Frozen layers that the network begins with run once for each image where nothing random
+    comes before their outputs."""
     batchnorm_batches: int = Field(16, ge=0)
     """Training batches from which batch-norm statistics are recalibrated: of trained layers before each evaluation and
     checkpoint, of frozen layers once after a transfer. 0: use moving averages, or the transferred statistics."""

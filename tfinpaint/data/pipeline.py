@@ -17,6 +17,7 @@ from tfinpaint.batch import Batch, ImageBatch
 from tfinpaint.data import rng
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.failures import Failures
+from tfinpaint.data.features import Features
 from tfinpaint.data.transforms import Keys
 
 # The functions of a pipeline have no control flow that AutoGraph would convert, and converting is slow.
@@ -61,6 +62,7 @@ def train_batches(
     first_step: int,
     prepare: Callable[[ImageBatch], Batch],
     failures: Failures | None = None,
+    features: Features | None = None,
 ) -> tf.data.Dataset:
     """Return endless training batches from global step `first_step` on.
 
@@ -72,6 +74,7 @@ def train_batches(
         first_step: number of steps that a resumed run has already made.
         prepare: makes the model's batch of a batch of images.
         failures: records the examples that can no longer be read, and replaces them; None: they are errors.
+        features: those of `images`, which batches then have in place of "inputs"; None: images are read.
     """
     steps = steps_per_pass(len(images.listing), batch_size)
     share = batch_size // images.share.count
@@ -81,13 +84,13 @@ def train_batches(
         return tf.data.Dataset.from_tensor_slices((tf.fill([steps], epoch), rows))
 
     def prepare_with_examples(batch: ImageBatch) -> Batch:
-        return {**prepare(batch), "examples": batch["examples"]}
+        return {**_prepared(batch, prepare, features), "examples": batch["examples"]}
 
     return (
         tf.data.Dataset.range(first_step // steps, np.iinfo(np.int64).max)
         .flat_map(_no_autograph(order))
         .skip(first_step % steps)  # nothing but integers so far: skipping them costs nothing
-        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures()))
+        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures(), features))
         .map(_no_autograph(prepare_with_examples), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -101,13 +104,14 @@ def evaluation_batches(
     seed: int,
     prepare: Callable[[ImageBatch], Batch],
     failures: Failures | None = None,
+    features: Features | None = None,
 ) -> tf.data.Dataset:
     """Return every example of this rank's share once, in order; the last batch may be smaller.
 
     `prepare` always sees epoch 0, so that every evaluation draws the same random numbers.
 
     Args:
-        images, targets, batch_size, seed, prepare: as for `train_batches`.
+        images, targets, batch_size, seed, prepare, features: as for `train_batches`.
         failures: records the example that can no longer be read, which is an error.
     """
     share = batch_size // images.share.count
@@ -116,23 +120,45 @@ def evaluation_batches(
         tf.data.Dataset.range(ids.start, ids.stop, ids.step)
         .batch(share)
         .map(_no_autograph(lambda row: (tf.constant(0, tf.int64), row)))
-        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures()))
-        .map(_no_autograph(prepare), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures(), features))
+        .map(
+            _no_autograph(lambda batch: _prepared(batch, prepare, features)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
+def _prepared(batch: ImageBatch, prepare: Callable[[ImageBatch], Batch], features: Features | None) -> Batch:
+    """Return the model's batch; what was made of features is not called "inputs" in it."""
+    made = prepare(batch)
+    if features:
+        made["features"] = made.pop("inputs")
+    return made
+
+
 def _read_batches(
-    rows: tf.data.Dataset, images: Images, targets: Images | None, seed: int, share: int, failures: Failures
+    rows: tf.data.Dataset,
+    images: Images,
+    targets: Images | None,
+    seed: int,
+    share: int,
+    failures: Failures,
+    features: Features | None,
 ) -> tf.data.Dataset:
     """Map (epoch, example indices) to the preprocessed `ImageBatch` of these examples.
 
     Args:
         rows: int64 [] and int64 [share], a row per step.
         share: examples of this rank in a batch.
+        features: in place of the pixels of `images`; None: they are read.
     """
     labels = tf.constant(images.listing.labels, tf.int32)
     sides = {"images": images} | ({"targets": targets} if targets else {})
+    if features:
+        sides.pop("images")
+        rows = rows.map(_no_autograph(lambda epoch, ids: (epoch, features.replaced(ids))))
 
     def finish(epoch: tf.Tensor, ids: tf.Tensor, pixels: Mapping[str, tf.Tensor]) -> ImageBatch:
         keys = Keys(seed, epoch, ids)
@@ -141,7 +167,7 @@ def _read_batches(
             for name, side in sides.items()
         }
         batch: ImageBatch = {
-            "images": done["images"],
+            "images": features.gather(ids) if features else done["images"],
             "labels": tf.gather(labels, ids),
             "examples": ids,
             "epoch": epoch,

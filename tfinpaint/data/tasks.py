@@ -26,12 +26,14 @@ class Task:
         targets: the preprocessing of target images; None if targets are labels, or made of the inputs.
         prepare: the last step, from a batch of images to what the model is trained on.
         has_targets: whether `prepare` makes "targets".
+        fixed_inputs: whether the images, as they are read, are the inputs, the same in every epoch.
     """
 
     images: Preprocessing
     targets: Preprocessing | None
     prepare: Callable[[ImageBatch], Batch]
     has_targets: bool = True
+    fixed_inputs: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class _Steps:
     inputs: NumberedSteps
     targets: NumberedSteps
 
+    @property
+    def of_inputs(self) -> NumberedSteps:
+        """Those of both sides, then those of inputs."""
+        return (*self.shared, *self.inputs)
+
     @classmethod
     def of(cls, config: Config, augment: bool) -> _Steps:
         """Number the steps, then remove the mask and, without `augment`, the other random steps."""
@@ -51,6 +58,11 @@ class _Steps:
             lists.append(tuple((n, step) for n, step in numbered if augment or not step.is_random))
             first += len(steps)
         return cls(tuple((n, step) for n, step in lists[0] if not step.erases), *lists[1:])
+
+
+def _are_fixed(steps: NumberedSteps) -> bool:
+    """Return whether steps make the same of an image in every epoch."""
+    return not any(step.is_random for _, step in steps)
 
 
 def _for_label_maps(steps: NumberedSteps) -> NumberedSteps:
@@ -85,8 +97,8 @@ def classification_task(config: Config, *, labels: bool, augment: bool) -> Task:
             made["targets"] = batch["labels"]
         return made
 
-    steps = _Steps.of(config, augment)
-    return Task(split_steps((*steps.shared, *steps.inputs), _input_options(config)), None, prepare, labels)
+    steps = _Steps.of(config, augment).of_inputs
+    return Task(split_steps(steps, _input_options(config)), None, prepare, labels, _are_fixed(steps))
 
 
 def inpainting_task(config: Config, *, separate: bool, augment: bool) -> Task:
@@ -142,13 +154,14 @@ def image_to_image_task(config: Config, *, targets: bool, augment: bool, classes
             made["targets"] = _as_targets(batch["targets"], config)
         return made
 
-    images = split_steps((*steps.shared, *steps.inputs), _input_options(config))
+    images, fixed = split_steps(steps.of_inputs, _input_options(config)), _are_fixed(steps.of_inputs)
     if not targets:
-        return Task(images, None, prepare, has_targets=False)
+        return Task(images, None, prepare, has_targets=False, fixed_inputs=fixed)
     target_steps = (*steps.shared, *steps.targets)
     if config.data.target_is_mask:
         target_steps = _for_label_maps(target_steps)
-    return Task(images, split_steps(target_steps, replace(_target_options(config), classes=classes)), prepare)
+    partners = split_steps(target_steps, replace(_target_options(config), classes=classes))
+    return Task(images, partners, prepare, fixed_inputs=fixed)
 
 
 def _input_options(config: Config) -> DecodeOptions:

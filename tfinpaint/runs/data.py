@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from tfinpaint.batch import Batch
 from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.failures import Failures
+from tfinpaint.data.features import Features
 from tfinpaint.data.images.decode import UnreadableImageError
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.data.tasks import Task
@@ -63,6 +65,7 @@ class DataSet:
         batch_size, test_batch_size: images in a batch of training and of evaluation, over all ranks.
         failures: what can no longer be read in training.
         check: what the check of all images has found.
+        features: those of this rank's inputs, which batches then have in their place; None: images are read.
     """
 
     images: Images
@@ -73,6 +76,7 @@ class DataSet:
     seed: int
     failures: Failures = field(default_factory=Failures)
     check: ImageCheck | None = None
+    features: Features | None = None
 
     def __len__(self) -> int:
         return len(self.images.listing)
@@ -91,7 +95,7 @@ class DataSet:
         """Return endless training batches, beginning at a global step."""
         batches = pipeline.train_batches(
             self.images, self.targets, batch_size=self.batch_size, seed=self.seed, first_step=step,
-            prepare=self.task.prepare, failures=self.failures,
+            prepare=self.task.prepare, failures=self.failures, features=self.features,
         )  # fmt: skip
         return Batches(batches, self.failures)
 
@@ -100,9 +104,25 @@ class DataSet:
         failures = Failures()
         batches = pipeline.evaluation_batches(
             self.images, self.targets, batch_size=self.test_batch_size, seed=self.seed, prepare=self.task.prepare,
-            failures=failures,
+            failures=failures, features=self.features,
         )  # fmt: skip
         return Batches(batches, failures)
+
+    def input_batches(self) -> Batches:
+        """Return every input of this rank's share once, in order, with the examples that were read for them."""
+        batches = pipeline.evaluation_batches(
+            self.images, batch_size=self.batch_size, seed=self.seed, failures=self.failures,
+            prepare=lambda batch: {"inputs": batch["images"], "examples": batch["examples"]},
+        )  # fmt: skip
+        return Batches(batches, self.failures)
+
+    def inputs_of(self, examples: Sequence[int]) -> np.ndarray:
+        """Read the inputs of these examples, where they are fixed. Raises UserError where one cannot be read."""
+        images = self.images.select(examples)
+        batches = pipeline.evaluation_batches(
+            images, batch_size=len(examples), seed=self.seed, prepare=lambda batch: {"inputs": batch["images"]}
+        )
+        return next(iter(batches))["inputs"].numpy()
 
     def sample(self, count: int) -> Batch:
         """Return a few examples spread over the whole set as one batch; the same ones as long as all can be read.

@@ -39,21 +39,27 @@ def end_in_steps(run: Run, test_batches: Batches | None) -> float:
     return (run.config.model.batchnorm_batches + tested) / 3
 
 
-def make_recalibration(run: Run, trainer: Trainer, data: DataSet, steps: int) -> Callable[[], None]:
-    """Return what makes batch-norm statistics ready for inference at the end of each epoch.
+def recalibrate_transferred(run: Run, trainer: Trainer, data: DataSet, steps: int) -> None:
+    """Recalibrate the statistics of frozen batch norms once after a transfer.
 
-    After a transfer the statistics of frozen batch norms are recalibrated here and now, once: they came with the
-    weights, and are those of erased images. They are computed over the batches of all ranks, so that their number does
-    not matter.
+    They came with the weights, and are those of erased images. They are computed over the batches of all ranks, so that
+    their number does not matter.
     """
+    model, count = trainer.model, min(run.config.model.batchnorm_batches, steps)
+    if count and run.config.checkpoints.load and not run.resumed:
+        norms, sample = batchnorm_layers(model, trainable=False), data.batches_from(0).take(count)
+        StatisticsEstimator(model, norms, sample, trainer.world, synchronised=True).run()
+
+
+def make_recalibration(run: Run, trainer: Trainer, data: DataSet, steps: int) -> Callable[[], None]:
+    """Return what makes batch-norm statistics ready for inference at the end of each epoch."""
     model, world = trainer.model, trainer.world
     count = min(run.config.model.batchnorm_batches, steps)
     if not count:
         return lambda: world.average_variables(batchnorm_statistics(model))
-    sample = data.batches_from(0).take(count)
-    if run.config.checkpoints.load and not run.resumed:
-        StatisticsEstimator(model, batchnorm_layers(model, trainable=False), sample, world, synchronised=True).run()
-    return StatisticsEstimator(model, batchnorm_layers(model, trainable=True), sample, world).run
+    part = trainer.parts.trained if data.features else model
+    norms, sample = batchnorm_layers(model, trainable=True), data.batches_from(0).take(count)
+    return StatisticsEstimator(part, norms, sample, world).run
 
 
 def learning_rate_log(run: Run, trainer: Trainer) -> list[EpochEnd]:

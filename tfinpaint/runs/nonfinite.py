@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,13 @@ class NonfiniteKeeper:
 
     Attributes:
         listing: the training images, which the numbers of the examples refer to.
+        read_inputs: returns the inputs of examples, for batches that have features in their place.
     """
 
     run_folder: Path
     rank: int
     listing: Listing
+    read_inputs: Callable[[Sequence[int]], np.ndarray]
 
     def __call__(self, batch: Batch, loss: float, where: str) -> str | None:
         """Write `nonfinite_batches/epoch_E_step_S_rank_R.npz`, whole or not at all; only log a failure.
@@ -63,13 +66,16 @@ class NonfiniteKeeper:
         images = [self.listing.place(int(example)) for example in arrays["examples"]]
         facts: dict[str, Any] = {"loss": np.float64(loss), "where": np.str_(where), "images": np.array(images, np.str_)}
         try:
+            if arrays.pop("features", None) is not None:
+                arrays["inputs"] = self.read_inputs(arrays["examples"].tolist())
             contents = io.BytesIO()
             write_npz(contents, {**facts, **arrays})
             write_bytes(path, contents.getbuffer())
             for earlier in set(folder.glob(f"*{ending}")) - {path}:
                 earlier.unlink()
-        except OSError as error:
-            log.warning(f"{path}: the batch cannot be kept: {error.strerror}")
+        except (OSError, UserError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            log.warning(f"{path}: the batch cannot be kept: {why}")
             return None
         return str(path)
 

@@ -20,7 +20,7 @@ from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
 from tfinpaint.runs.build import describe_model
-from tfinpaint.runs.data import Batches, DataSet, steps_per_epoch
+from tfinpaint.runs.data import DataSet, steps_per_epoch
 from tfinpaint.runs.epoch_end import (
     AddFrame,
     Draw,
@@ -28,9 +28,11 @@ from tfinpaint.runs.epoch_end import (
     end_in_steps,
     learning_rate_log,
     make_recalibration,
+    recalibrate_transferred,
     record_results,
     records_before,
 )
+from tfinpaint.runs.features import with_features
 from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.image_check import warn_of_copies
 from tfinpaint.runs.initial_weights import load_by_name
@@ -134,14 +136,14 @@ def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None 
         StoppedError: a rank was asked to stop.
     """
     held_out, training = session.held_out, session.training
-    test_batches = held_out.evaluation_batches() if held_out and held_out.has_targets else None
+    tested = held_out if held_out and held_out.has_targets else None
     if training:
-        metrics = _train(session, training, test_batches, draw, add_frame)
+        metrics = _train(session, training, tested, draw, add_frame)
     else:
         _begin_folder(session)
         metrics = _open_metrics(session)
-        if test_batches is not None:
-            _evaluate(session, test_batches, metrics, epoch=0)
+        if tested:
+            _evaluate(session, tested, metrics, epoch=0)
         if draw:
             with attempt_figure(session.folder.path / FIGURES):
                 draw(metrics)
@@ -166,16 +168,19 @@ def _open_metrics(session: Session, records: Sequence[Mapping[str, Any]] = ()) -
 
 
 def _train(
-    session: Session, data: DataSet, test_batches: Batches | None, draw: Draw | None, add_frame: AddFrame | None
+    session: Session, data: DataSet, tested: DataSet | None, draw: Draw | None, add_frame: AddFrame | None
 ) -> MetricsLog:
     """Fit, with metrics, pictures and progress at the ends of epochs, and checkpoints whenever they are due."""
     run, trainer, world, steps = session.run, session.trainer, session.world, session.steps
     world.report_task("preparing to train")
     so_far = restore_ranks(run, run.resumed, trainer, steps) if run.resumed else None
     _begin_folder(session)
-    again = run.is_evaluated_again and test_batches is not None
+    again = run.is_evaluated_again and tested is not None
     metrics = _open_metrics(session, records_before(run, again))
     first_step = run.first_step(steps)
+    recalibrate_transferred(run, trainer, data, steps)
+    data, tested = _with_features(session, data, tested)
+    test_batches = tested.evaluation_batches() if tested else None
     progress = RunProgress(
         enabled=world.is_rank0, first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
         end_in_steps=end_in_steps(run, test_batches),
@@ -184,7 +189,7 @@ def _train(
     stop = StopRequest()
     saver = Saver(session, data, metrics, stop)
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
-    trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing)
+    trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing, data.inputs_of)
     observers: list[EpochEnd] = [
         *learning_rate_log(run, trainer),
         *([] if run.config.data.preload else [counter]),  # what is in memory stays readable
@@ -202,15 +207,29 @@ def _train(
             on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=observers,
         )  # fmt: skip
         saver.finish()
-    if run.resumed and again and test_batches is not None:
-        _evaluate(session, test_batches, metrics, run.resumed.header.epoch)
+    if run.resumed and again and tested:
+        _evaluate(session, tested, metrics, run.resumed.header.epoch)
         if draw:
             draw(metrics)
     return metrics
 
 
-def _evaluate(session: Session, test_batches: Batches, metrics: MetricsLog, epoch: int) -> None:
+def _with_features(session: Session, data: DataSet, tested: DataSet | None) -> tuple[DataSet, DataSet | None]:
+    """Return the training and held-out images, with the features of frozen layers where these can be kept.
+
+    What is decided is the same in a resumed run, which therefore rounds in the same way.
+    """
+    run, trainer, folder = session.run, session.trainer, session.folder.path
+    epochs, steps = run.config.num_epochs, session.steps
+    if run.first_epoch > epochs:
+        return data, tested
+    passes = epochs * steps * data.batch_size / len(data)
+    data = with_features(trainer, folder, data, "training images", passes)
+    return data, with_features(trainer, folder, tested, "held-out images", epochs) if tested else None
+
+
+def _evaluate(session: Session, tested: DataSet, metrics: MetricsLog, epoch: int) -> None:
     """Score the model as it is; record the result as that of an epoch, and log it."""
-    result = session.trainer.evaluate(test_batches)
+    result = session.trainer.evaluate(tested.evaluation_batches())
     record_results(metrics, session.run.ranks, epoch, None, result)
     log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))

@@ -27,14 +27,15 @@ def find_shortage(folder: Path, file_bytes: Mapping[str, int], sets: int = 1) ->
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and file_bytes[largest] > limit:
         return (
-            f"{largest} takes {_in_mib(file_bytes[largest])}, and this process may write files of at most "
-            f"{_in_mib(limit)}; raise that limit (ulimit -f)"
+            f"{largest} takes {in_mib(file_bytes[largest])}, and this process may write files of at most "
+            f"{in_mib(limit)}; raise that limit (ulimit -f)"
         )
     needed, free = sets * sum(file_bytes.values()) + MARGIN_BYTES, shutil.disk_usage(folder).free
     if free < needed:
-        return f"{_in_mib(free)} are free, {_in_mib(needed)} are needed; free some space"
+        return f"{in_mib(free)} are free, {in_mib(needed)} are needed; free some space"
     return None
 
 
-def _in_mib(size: int) -> str:
+def in_mib(size: int) -> str:
+    """Return a number of bytes as text, such as "12.5 MiB"."""
     return f"{size / 2**20:.1f} MiB" if size < 100 * 2**20 else f"{size // 2**20} MiB"

@@ -89,6 +89,12 @@ def processor_features(root: Path = Path("/")) -> tuple[str, ...]:
     return tuple(name.upper() for name in _FEATURES if name in flags)
 
 
+def available_memory(root: Path = Path("/")) -> int:
+    """Return the bytes that this process can still take without swapping, as the machine and its control group say."""
+    available = int(_fields(root / "proc/meminfo", ":").get("MemAvailable", "0").split()[0]) * 1024
+    return min([available, *_memory_left(root)])
+
+
 def parse_gpus(table: str) -> tuple[Gpu, ...]:
     """Return the GPUs in the output of `nvidia-smi --query-gpu=name,memory.total,compute_cap --format=csv,noheader`."""
     gpus = []
@@ -128,6 +134,16 @@ def _memory_limits(root: Path) -> Iterator[int]:
         value = _text(group / "memory.max") or _text(group / "memory.limit_in_bytes")
         if value.strip().isdigit():
             yield int(value)
+
+
+def _memory_left(root: Path) -> Iterator[int]:
+    """Yield what each control group's limit leaves; the pages of files, which it can give back, count as free."""
+    for group in _control_groups(root, "memory"):
+        limit = _text(group / "memory.max") or _text(group / "memory.limit_in_bytes")
+        used = _text(group / "memory.current") or _text(group / "memory.usage_in_bytes")
+        if limit.strip().isdigit() and used.strip().isdigit():
+            cached = _fields(group / "memory.stat", " ").get("inactive_file", "0")
+            yield max(0, int(limit) - int(used) + int(cached))
 
 
 def _control_groups(root: Path, controller: str) -> Iterator[Path]:

@@ -1,8 +1,7 @@
 """What checkpoints cost: the time of training steps with one every 20 steps, against the same steps without.
 
 The context encoder on random images is trained in one process in blocks of 20 steps, with and without a checkpoint
-begun in them, in turn, so that other work on the machine meets both alike. Prints a JSON line: the ratio of the median
-block times, and each pair's.
+begun in them, in turn, so that other work on the machine meets both alike.
 
 usage: python scripts/bench/checkpoints.py --rounds 5 --size 64 --batch 32
 """
@@ -10,8 +9,6 @@ usage: python scripts/bench/checkpoints.py --rounds 5 --size 64 --batch 32
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 import tempfile
 import time
@@ -21,6 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from turns import Aim, print_comparison
 
 from tfinpaint.checkpoint.async_writer import AsyncWriter
 from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
@@ -71,18 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if number:  # the first round warms up
                     times[saves].append(time.perf_counter() - begin)
                 writer.wait()
-    pairs = [with_one / without for with_one, without in zip(times[True], times[False], strict=True)]
-    print(
-        json.dumps(
-            {
-                "ratio": round(statistics.median(times[True]) / statistics.median(times[False]), 4),
-                "pairs": [round(pair, 4) for pair in pairs],
-                "step_seconds": round(statistics.median(times[False]) / options.steps, 4),
-                "steps": options.steps,
-                "size": options.size,
-                "batch": options.batch,
-            }
-        )
+    settings = {"pixels": options.size, "batch": options.batch, "steps": options.steps}
+    sides = {"with a checkpoint": times[True], "without": times[False]}
+    print_comparison(
+        "Training with checkpoints", settings, "s", sides, [Aim("with a checkpoint", "without", "<= 1.03")]
     )
     return 0
 

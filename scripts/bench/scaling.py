@@ -1,6 +1,7 @@
 """What ranks cost and bring on this machine: images per second of real training runs, as ratios from one run.
 
 usage: python scripts/bench/scaling.py [--rounds 3] [--steps 5] [--size 128] [--batch 128] [--variants alone ...]
+           [--weights]
 
 Every figure is that of `tfinpaint.pretrain` itself, as its defaults come: ResNet50 and decoder (43 M parameters), size
 and batch of the tutorial, preloaded images, Adam, the second epoch of a run, without its first step. The variants are
@@ -13,7 +14,8 @@ rounds are shown. Smaller images or batches have less to compute between reducti
   mpi      two ranks, one thread each, horovodrun --mpi        gloo     the same, horovodrun --gloo
   groups   mpi with distributed.gradient_groups=8              fp16     mpi with distributed.compression=fp16
 
-Then `tests/stress/equal_weights.py` on two ranks: how far their weights are from one rank's after 20 steps.
+With `--weights`, `tests/stress/equal_weights.py` follows on two ranks: how far their weights are from one rank's after
+20 steps.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from turns import Aim, print_comparison
 
 BIN = Path(sys.executable).parent
 TWO = ["horovodrun", "--network-interfaces", "lo", "-np", "2"]
@@ -39,15 +42,15 @@ VARIANTS: dict[str, tuple[list[str], list[str]]] = {  # launcher, overrides
     "groups": ([*TWO, "--mpi"], ["--set", "distributed.gradient_groups=8"]),
     "fp16": ([*TWO, "--mpi"], ["--set", "distributed.compression=fp16"]),
 }
-RATIOS = {  # numerator, denominator, factor of the denominator, aim
-    "step time, Horovod at one rank / no Horovod": ("alone", "one", 1, "<= 1.02"),
-    "images/s, two ranks x 1 thread (MPI) / one rank x 2 threads": ("mpi", "alone", 1, ">= 0.95"),
-    "images/s, two ranks x 1 thread (Gloo) / one rank x 2 threads": ("gloo", "alone", 1, ">= 0.95"),
-    "images/s, two ranks (MPI) / twice one pinned rank": ("mpi", "pinned", 2, ">= 0.92"),
-    "images/s, two ranks (Gloo) / twice one pinned rank": ("gloo", "pinned", 2, ">= 0.92"),
-    "step time, grouped / per-tensor reduction": ("mpi", "groups", 1, ""),
-    "step time, fp16 / float32 reduction": ("mpi", "fp16", 1, ""),
-}
+AIMS = [  # for images per second
+    Aim("one", "alone", ">= 0.98"),
+    Aim("mpi", "alone", ">= 0.95"),
+    Aim("gloo", "alone", ">= 0.95"),
+    Aim("mpi", "pinned", ">= 0.92", factor=2),
+    Aim("gloo", "pinned", ">= 0.92", factor=2),
+    Aim("groups", "mpi"),
+    Aim("fp16", "mpi"),
+]
 
 
 def make_images(folder: Path, count: int, size: int) -> None:
@@ -97,23 +100,9 @@ def images_per_second(variant: str, folder: Path, args: argparse.Namespace) -> f
     return last["images_per_second"]
 
 
-def summarise(rates: dict[str, list[float]]) -> dict[str, dict]:
-    found = {}
-    for name, (above, below, factor, aim) in RATIOS.items():
-        if above in rates and below in rates:
-            ratios = [a / (factor * b) for a, b in zip(rates[above], rates[below], strict=True)]
-            spread = [round(min(ratios), 3), round(max(ratios), 3)]
-            found[name] = {"median": round(statistics.median(ratios), 3), "range": spread, "aim": aim}
-    return found
-
-
 def equal_weights() -> dict:
-    command = [
-        *TWO,
-        "--mpi",
-        str(BIN / "python"),
-        str(Path(__file__).parents[2] / "tests" / "stress" / "equal_weights.py"),
-    ]
+    program = Path(__file__).parents[2] / "tests" / "stress" / "equal_weights.py"
+    command = [*TWO, "--mpi", str(BIN / "python"), str(program)]
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     return json.loads(output[output.index("{") : output.rindex("}") + 1])
@@ -125,10 +114,9 @@ def main() -> None:
     cli.add_argument("--steps", type=int, default=5, help="of an epoch")
     cli.add_argument("--size", type=int, default=128, help="pixels")
     cli.add_argument("--batch", type=int, default=128, help="images over all ranks")
-    cli.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
+    cli.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="float32")
     cli.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    cli.add_argument("--no-weights", action="store_true", help="leave out the comparison of weights")
-    cli.add_argument("--output", type=Path, help="JSON file for all figures")
+    cli.add_argument("--weights", action="store_true", help="compare the weights of two ranks with those of one, too")
     args = cli.parse_args()
     rates: dict[str, list[float]] = {name: [] for name in args.variants}
     with tempfile.TemporaryDirectory() as name:
@@ -137,27 +125,14 @@ def main() -> None:
             for variant, found in rates.items():
                 begin = time.perf_counter()
                 found.append(images_per_second(variant, Path(name), args))
-                print(
-                    f"round {number}  {variant:7} {found[-1]:7.2f} images/s  ({time.perf_counter() - begin:.0f} s)",
-                    flush=True,
-                )
-    figures = {
-        "size": args.size,
-        "batch": args.batch,
-        "precision": args.precision,
-        "cores": os.cpu_count(),
-        "images_per_second": rates,
-    }
-    figures["ratios"] = summarise(rates)
-    for title, ratio in figures["ratios"].items():
-        print(f"{title:62} {ratio['median']:.3f}  ({ratio['range'][0]:.3f} to {ratio['range'][1]:.3f})  {ratio['aim']}")
-    if not args.no_weights:
-        figures["weights"] = equal_weights()
-        for title, difference in figures["weights"]["largest relative difference"].items():
-            print(f"weights of 2 ranks against 1 after 20 steps: {title:36} {difference:.1e}")
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(figures, indent=2) + "\n")
+                seconds = time.perf_counter() - begin
+                print(f"round {number}  {variant:7} {found[-1]:7.2f} images/s  ({seconds:.0f} s)", flush=True)
+    settings = {"pixels": args.size, "batch": args.batch, "precision": args.precision}
+    print_comparison("Two ranks on one host", settings, "images/s", rates, AIMS)
+    if args.weights:
+        print("Largest relative difference of the weights of two ranks and of one, after 20 steps:")
+        for title, difference in equal_weights()["largest relative difference"].items():
+            print(f"  {title:36} {difference:.1e}")
 
 
 if __name__ == "__main__":

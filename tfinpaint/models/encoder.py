@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from tfinpaint.models.fused_batchnorm import fuse_batchnorm
+
 # Where each encoder can end: before its last addition (as in rmldnn) or after its last ReLU.
 OUTPUT_LAYERS = {
     "resnet50": {"before_add": "conv5_block3_3_bn", "after_relu": "conv5_block3_out"},
@@ -32,7 +34,9 @@ def build_encoder(encoder: str, output: str, height: int, width: int, channels: 
     else:
         whole = _tiny(height, width, channels)
     last = whole.get_layer(OUTPUT_LAYERS[encoder][output])
-    return keras.Model(whole.input, last.output, name="encoder")
+    model = keras.Model(whole.input, last.output, name="encoder")
+    fuse_batchnorm(model)
+    return model
 
 
 def _tiny(height: int, width: int, channels: int) -> keras.Model:

@@ -15,6 +15,7 @@ import keras
 from keras import constraints, initializers, layers, regularizers
 
 from tfinpaint.errors import UserError
+from tfinpaint.models.fused_batchnorm import fuse_batchnorm
 from tfinpaint.models.keras_json.parse import (
     KERAS2_HARD_SIGMOID,
     SHAPE_KEYS,
@@ -106,9 +107,11 @@ def build_network(network: dict[str, Any], origin: str = "layers", max_weights: 
     tensors = _connect(network["layers"], made, origin)
     budget.release()
     try:
-        return keras.Model(made[input_name].output, tensors[output_name, output_call], name="network")
+        model = keras.Model(made[input_name].output, tensors[output_name, output_call], name="network")
     except ValueError as error:
         raise UserError(f"{origin}: {output_name} cannot be computed from the input {input_name} alone") from error
+    fuse_batchnorm(model)
+    return model
 
 
 def _connect(listed: list[Layer], made: dict[str, keras.Layer], origin: str) -> dict[Call, keras.KerasTensor]:

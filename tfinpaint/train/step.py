@@ -12,7 +12,7 @@ from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.distributed.world import World
 from tfinpaint.models.frozen import DividedModel
 from tfinpaint.models.loss_terms import AdversarialTerm
-from tfinpaint.train.bias_gradients import sum_bias_gradients_in_float32
+from tfinpaint.train.gradients import replace_gradients
 from tfinpaint.train.loss import CombinedLoss, LossShares
 from tfinpaint.train.loss_scale import LossScale
 
@@ -72,7 +72,7 @@ class TrainingStep:
         clip_norm: float | None,
         scale_loss: bool,
     ) -> None:
-        sum_bias_gradients_in_float32()
+        replace_gradients()
         self._parts, self._optimizer, self._adversarial_term = parts, optimizer, adversarial_term
         self._loss, self._world = loss, world
         self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm

@@ -1,5 +1,3 @@
-"""Bias gradients in mixed precision."""
-
 import keras
 import numpy as np
 import pytest
@@ -8,12 +6,12 @@ from keras import layers
 
 from tfinpaint.models.decoder import ChannelwiseDense
 from tfinpaint.models.transposed import Conv2DTranspose
-from tfinpaint.train.bias_gradients import sum_bias_gradients_in_float32
+from tfinpaint.train.gradients import replace_gradients
 
 
 @pytest.fixture(autouse=True)
 def _replaced():
-    sum_bias_gradients_in_float32()
+    replace_gradients()
 
 
 @pytest.fixture(params=["eager", "graph", "xla"])
@@ -83,3 +81,44 @@ def test_float32_keeps_tensorflows_own_gradient():
 
     graph = gradient.get_concrete_function(tf.TensorSpec([5, 3])).graph
     assert "BiasAddGrad" in {operation.type for operation in graph.get_operations()}
+
+
+def kernel_gradients(inputs, filters, **options):
+    """The gradient of a kernel, by ours and by TensorFlow's own operation; and the operations of ours."""
+    generator = np.random.default_rng(0)
+    channels = inputs.shape[-1]
+    kernel = tf.constant(generator.normal(size=(3, 3, channels, filters)), inputs.dtype)
+    received = tf.constant(generator.normal(size=(*inputs.shape[:3], filters)), inputs.dtype)
+
+    @tf.function(autograph=False)
+    def ours(inputs, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME", **options)
+        return tape.gradient(outputs, kernel, output_gradients=received)
+
+    own = tf.raw_ops.Conv2DBackpropFilter(
+        input=inputs, filter_sizes=kernel.shape, out_backprop=received, strides=[1, 1, 1, 1], padding="SAME"
+    )
+    graph = tf.function(ours).get_concrete_function(inputs, kernel).graph
+    names = {node.op for function in graph.as_graph_def().library.function for node in function.node_def}
+    return ours(inputs, kernel), own, names
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels", "filters"),
+    [(1, 1, 512, 512), (2, 2, 512, 512), (4, 4, 256, 256), (2, 3, 96, 128), (1, 2, 64, 32)],
+)
+def test_kernel_gradient_of_a_small_map_is_that_of_tensorflow(height, width, channels, filters):
+    inputs = tf.constant(np.random.default_rng(1).normal(size=(8, height, width, channels)), tf.float32)
+    found, expected, names = kernel_gradients(inputs, filters)
+    assert "MatMul" in names
+    np.testing.assert_allclose(found, expected, atol=2e-6 * float(tf.reduce_max(tf.abs(expected))))
+
+
+@pytest.mark.parametrize(("side", "channels"), [(8, 2048), (4, 128)])
+def test_kernel_gradient_of_a_larger_map_is_left_to_tensorflow(side, channels):
+    inputs = tf.zeros((2, side, side, channels))
+    _, _, names = kernel_gradients(inputs, 8)
+    assert "MatMul" not in names
+    assert "Conv2DBackpropFilter" in names

@@ -3,6 +3,9 @@
 usage: python scripts/config_reference.py
 """
 
+import ast
+import inspect
+import itertools
 import json
 import sys
 import types
@@ -28,21 +31,31 @@ def reference() -> str:
 
 
 def _rows(section: type[BaseModel], prefix: str, told: set[type[BaseModel]]) -> list[str]:
-    rows = []
+    rows, meanings = [], _meanings(section)
     is_variant = section.__base__ in told
     for name, field in section.model_fields.items():
         if is_variant and name not in section.__annotations__:
             continue
         inner = [t for t in _flat(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
-        if not inner or field.description:
-            meaning = " ".join((field.description or "").split())
-            rows.append(f"| `{prefix}{name}` | {_values(field)} | {_default(field)} | {meaning} |")
+        if not inner or name in meanings:
+            rows.append(f"| `{prefix}{name}` | {_values(field)} | {_default(field)} | {meanings.get(name, '')} |")
         for model in inner:
             item = "[]." if "list" in str(field.annotation) else "."
             if model not in told:
                 rows += _rows(model, f"{prefix}{name}{item}", told)
             told.add(model)
     return rows
+
+
+def _meanings(section: type[BaseModel]) -> dict[str, str]:
+    """Return the text below each key of a section and of those that it inherits from, in one line."""
+    found = {}
+    for origin in reversed([each for each in section.__mro__ if each.__module__.startswith("tfinpaint.")]):
+        body = ast.parse(inspect.getsource(origin)).body[0].body
+        for key, text in itertools.pairwise(body):
+            if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[ast.unparse(key.target)] = " ".join(text.value.value.split())
+    return found
 
 
 def _flat(annotation: object) -> list[object]:

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from tfinpaint.cli.arguments import PURPOSES
+from tfinpaint.cli.purposes import PURPOSES
 
 PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import sys
 
-from tfinpaint.cli.arguments import PURPOSES
+from tfinpaint.cli.purposes import PURPOSES
 from tfinpaint.system import streams
 from tfinpaint.version import __version__
 

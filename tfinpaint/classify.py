@@ -8,11 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.options import Options, explaining_interrupts, parse_options
-from tfinpaint.distributed.world import World
 from tfinpaint.runs.elastic import run_elastic
+
+if TYPE_CHECKING:
+    from tfinpaint.distributed.world import World
 
 
 def classify(options: Options, world: World) -> None:

@@ -123,6 +123,26 @@ def test_the_doctor_names_what_is_ignored(tmp_path, monkeypatch):
         assert list(ignored_settings())[2:] == [f"{path}, which is not a Keras configuration"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "unneeded"),
+    [
+        (["--help"], 0, {"pydantic", "yaml", "numpy", "tensorflow"}),
+        (["pretrain", "--help"], 0, {"numpy", "PIL", "keras", "tensorflow"}),
+        (["classify", "--config", "configs/demo/classify.yaml", "--set", "num_epoch=3"], 2, {"numpy", "tensorflow"}),
+    ],
+)
+def test_what_is_answered_at_once_loads_few_packages(arguments, code, unneeded):
+    program = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules)); "
+        "from tfinpaint.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "tfinpaint.cli.purposes" in loaded
+    assert loaded & unneeded == set()
+
+
 @pytest.mark.parametrize("command", ["tfinpaint", "tfinpaint.doctor", "tfinpaint.pretrain"])
 def test_without_its_packages_a_command_says_in_one_line_how_to_get_them(command):
     done = subprocess.run([sys.executable, "-S", "-m", command], capture_output=True, text=True, cwd=ROOT)

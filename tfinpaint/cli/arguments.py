@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from tfinpaint.cli.purposes import PURPOSES
 from tfinpaint.config.explanations import SUFFIXES
 from tfinpaint.config.schema import ConfigError
 from tfinpaint.config.suggestions import suggest_option
@@ -99,20 +100,6 @@ def _unknown_word(word: str, has_config: bool) -> str:
     if has_config:
         return f"{word}: unexpected; --config takes one file, and every other value belongs to an option"
     return f"{word}: unexpected; a single file is the configuration, as after --config"
-
-
-# The description of each command in `--help`; `python -OO` drops the docstrings of modules.
-PURPOSES = {
-    "prepare": "Split a folder or archive of class folders into training/ and testing/, or pack images into records.",
-    "preview": "Show what the network will see, before any training: original, mask, input and target.",
-    "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
-    "predict": "Restore a photo where a mask is white, with a model that `tfinpaint pretrain` has trained.",
-    "classify": "Train a classifier on images in class folders, from a pretrained encoder or from scratch.",
-    "compare": "Compare finished runs: a table on the terminal and one report of all of them.",
-    "replay": "Find where in the network values are not finite, for the batch at which a run stopped because of them.",
-    "canary": "Train a two-layer model on different data per rank and check that the ranks end with the same weights.",
-    "doctor": "Describe the machine and what is installed, and try whether ranks train together under every launcher.",
-}
 
 
 def make_parser(command: str) -> Parser:

@@ -12,12 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 class Section(BaseModel):
     """A mapping of the configuration: immutable, strictly typed, without unknown keys.
 
-    The text below a key describes it in docs/configuration.md.
+    The text below a key describes it in docs/configuration.md (`scripts/config_reference.py`).
     """
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    # Validators are built where they are used first: building those of each section alone takes as long again.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 PathText = Annotated[Path, Strict(False)]  # written as text; `loader` makes it absolute

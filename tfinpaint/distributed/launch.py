@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed import rendezvous
@@ -23,10 +23,12 @@ from tfinpaint.distributed.environment import (
 from tfinpaint.distributed.failures import current_heartbeat, hosts_changed, use_heartbeat
 from tfinpaint.distributed.heartbeat import join_heartbeats
 from tfinpaint.distributed.rendezvous import wait_for_all_ranks
-from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import AUTOTUNE_LOG, TIMELINE
 from tfinpaint.system import startup
+
+if TYPE_CHECKING:
+    from tfinpaint.distributed.world import World
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ def join_ranks(settings: Distributed, folder: Path | None = None) -> World:
         UserError: a launcher has started several processes but Horovod cannot be imported, or does not join them all.
         rendezvous.DismissedError: the launcher of an elastic run does not need this process.
     """
+    from tfinpaint.distributed.world import World  # NumPy is needed from here on
+
     startup.settle_imported_keras()
     elastic = rendezvous.is_elastic()
     if elastic:  # early: the launcher reports a change only once, to processes that listen

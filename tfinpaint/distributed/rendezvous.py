@@ -7,12 +7,12 @@ and Horovod is started once all ranks are there. It does not import Horovod.
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
 import socket
 import threading
 import time
+from http import HTTPStatus
 
 from tfinpaint.errors import UserError
 
@@ -89,7 +89,7 @@ def _all_are_here() -> bool:
     _request("PUT", f"/arrived/{os.environ['HOROVOD_RANK']}")
     deadline = time.monotonic() + ARRIVAL_SECONDS
     for rank in range(int(os.environ["HOROVOD_SIZE"])):
-        while _request("GET", f"/arrived/{rank}")[0] != http.client.OK:
+        while _request("GET", f"/arrived/{rank}")[0] != HTTPStatus.OK:
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_SECONDS)
@@ -102,6 +102,8 @@ def _request(method: str, path: str, *, patient: bool = False) -> tuple[int, byt
     Args:
         patient: wait as long as the launcher and its host exist.
     """
+    import http.client  # only elastic runs need it, and it takes time to load
+
     host, port = os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"], int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
     try:

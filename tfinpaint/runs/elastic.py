@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from tfinpaint.checkpoint import find
 from tfinpaint.cli import command
@@ -23,10 +24,12 @@ from tfinpaint.cli.options import Options
 from tfinpaint.config.checks import check_ranks, fitting_ranks
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.distributed import rendezvous
-from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.failures import loss_to_survive
 from tfinpaint.distributed.launch import join_ranks, leave_ranks
 from tfinpaint.errors import UserError
+
+if TYPE_CHECKING:
+    from tfinpaint.distributed.world import World
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class History:
     happened: str = ""
 
 
-def run_elastic(body: Callable[[Options, dist.World], None], options: Options) -> None:
+def run_elastic(body: Callable[[Options, World], None], options: Options) -> None:
     """Join the ranks and run a command's body; in an elastic run this process starts again as often as needed.
 
     Args:
@@ -101,7 +104,7 @@ def check_elastic(config: Config) -> None:
         )
 
 
-def agree(own: History, world: dist.World, config: Config) -> History:
+def agree(own: History, world: World, config: Config) -> History:
     """Return the history that all ranks continue with: that of the ranks with the most restarts.
 
     Raises:

@@ -1,19 +1,21 @@
-"""Images per second of one training step of the context encoder, ours beside a bare `keras.Model.fit`.
+"""Images per second of one training step of the context encoder: ours, a bare `keras.Model.fit`, and PyTorch.
 
-usage: python scripts/bench/step.py [--size 128] [--batch 32] [--steps 5] [--repeats 5] [--precision float32]
+usage: python scripts/bench/step.py [--size 128] [--batch 32] [--steps 3] [--rounds 5] [--precision auto]
+           [--torch-python PATH] [--sides tfinpaint keras torch-fp32 torch-bf16 torch-fp32-compiled torch-bf16-compiled]
 
-Both train the same model (43 M parameters), precision, Adam and batch in this process on all cores, in turns, so that
-a noisy machine hits both alike. Ours reads preloaded images through the whole pipeline, erasing included; `fit` gets
-one ready batch again and again, with nothing to read or erase. Prints a JSON line: the median rate of each and the
-median and range of the ratios of neighbouring turns.
+All train the same model (43 M parameters) with Adam on all cores, each in a process of its own, in turns. Ours reads
+preloaded images through the whole pipeline, erasing included; the peers get one ready batch again and again. `keras`
+computes in float32, its default. PATH is the Python of an environment with PyTorch (`pip install torch numpy`); without
+it, PyTorch is left out. At 128 px and batch 32 a side takes 2 to 4 GiB of memory. Prints the median and the range of
+each side and of the ratios of neighbouring turns, then all values as one JSON line.
 """
 
 import argparse
-import json
 import os
-import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -21,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 from PIL import Image
+from turns import Aim, print_comparison, serve_turns, take_turns
 
 from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.config.schema import Config
@@ -32,10 +35,19 @@ from tfinpaint.distributed import world
 from tfinpaint.models import losses
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
+from tfinpaint.runs.precision import settle_precision
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
 
 PATCH_DIVISOR = 8  # patches of 1/8 of the side, 16 of them, as in the tutorial
+TORCH = {
+    "torch-fp32": [],
+    "torch-bf16": ["--precision", "bf16"],
+    "torch-fp32-compiled": ["--compile"],
+    "torch-bf16-compiled": ["--precision", "bf16", "--compile"],
+}
+# The ratios that are aimed at with the default precision, by the size of the images.
+WANTED = {128: {"keras": ">= 1.7", "torch": ">= 1.1"}, 64: {"keras": ">= 1.7", "torch": ">= 1.4"}}
 
 
 def build(size: int) -> keras.Model:
@@ -43,8 +55,10 @@ def build(size: int) -> keras.Model:
     return build_inpainter(build_encoder("resnet50", "before_add", size, size))
 
 
-def our_turn(size: int, batch: int, folder: Path):
+def our_steps(size: int, batch: int, precision: str, folder: Path) -> Callable[[int], object]:
     """A function that trains n steps through the project's pipeline and loop."""
+    settings = Config.model_validate({"precision": precision, "data": {"input_path": folder}})
+    keras.config.set_dtype_policy(settle_precision(settings, world.World(), None).precision)
     generator = np.random.default_rng(0)
     for i in range(4 * batch):
         Image.fromarray(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i:04}.png")
@@ -58,7 +72,7 @@ def our_turn(size: int, batch: int, folder: Path):
     return lambda steps: trainer.train_steps(batches, steps)
 
 
-def fit_turn(size: int, batch: int):
+def keras_steps(size: int, batch: int) -> Callable[[int], object]:
     """A function that trains n steps by `fit`."""
     import tensorflow as tf
 
@@ -69,37 +83,51 @@ def fit_turn(size: int, batch: int):
     return lambda steps: model.fit(data, steps_per_epoch=steps, epochs=1, verbose=0)
 
 
+def serve(args: argparse.Namespace) -> None:
+    """Take the turns of one side, in its own process."""
+    with tempfile.TemporaryDirectory() as folder:
+        if args.serve == "tfinpaint":
+            train = our_steps(args.size, args.batch, args.precision, Path(folder))
+        else:
+            train = keras_steps(args.size, args.batch)
+
+    def turn() -> float:
+        begin = time.perf_counter()
+        train(args.steps)
+        return args.batch * args.steps / (time.perf_counter() - begin)
+
+    serve_turns(turn)
+
+
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--size", type=int, default=128, help="pixels")
     cli.add_argument("--batch", type=int, default=32)
-    cli.add_argument("--steps", type=int, default=5, help="per turn")
-    cli.add_argument("--repeats", type=int, default=5, help="turns each")
-    cli.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
-    args = cli.parse_args()
-    keras.config.set_dtype_policy(args.precision)
-
-    with tempfile.TemporaryDirectory() as folder:
-        turns = {"tfinpaint": our_turn(args.size, args.batch, Path(folder)), "fit": fit_turn(args.size, args.batch)}
-    rates: dict[str, list[float]] = {name: [] for name in turns}
-    for turn in turns.values():
-        turn(2)  # compile
-    for _ in range(args.repeats):
-        for name, turn in turns.items():
-            begin = time.perf_counter()
-            turn(args.steps)
-            rates[name].append(args.batch * args.steps / (time.perf_counter() - begin))
-    ratios = [ours / theirs for ours, theirs in zip(rates["tfinpaint"], rates["fit"], strict=True)]
-    print(
-        json.dumps(
-            {
-                **vars(args),
-                "images_per_second": {name: round(statistics.median(values), 2) for name, values in rates.items()},
-                "ratio": round(statistics.median(ratios), 3),
-                "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
-            }
-        )
+    cli.add_argument("--steps", type=int, default=3, help="per turn")
+    cli.add_argument("--rounds", type=int, default=5, help="turns of each side")
+    cli.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto", help="of tfinpaint")
+    cli.add_argument("--torch-python", help="Python of an environment with PyTorch")
+    cli.add_argument(
+        "--sides", nargs="+", choices=("tfinpaint", "keras", *TORCH), default=("tfinpaint", "keras", *TORCH)
     )
+    cli.add_argument("--serve", choices=("tfinpaint", "keras"), help=argparse.SUPPRESS)
+    args = cli.parse_args()
+    if args.serve:
+        serve(args)
+        return
+    sizes = ["--size", str(args.size), "--batch", str(args.batch), "--steps", str(args.steps)]
+    own = [sys.executable, __file__, *sizes, "--precision", args.precision, "--serve"]
+    sides = {name: [*own, name] for name in ("tfinpaint", "keras") if name in args.sides}
+    if args.torch_python:
+        threads = ["--threads", str(len(os.sched_getaffinity(0)))]
+        program = [args.torch_python, str(Path(__file__).with_name("step_torch.py")), *sizes, *threads]
+        sides |= {name: [*program, *options] for name, options in TORCH.items() if name in args.sides}
+    else:
+        print("PyTorch is left out: --torch-python names no environment", file=sys.stderr)
+    wanted = WANTED.get(args.size, {}) if args.precision == "auto" else {}
+    aims = [Aim("tfinpaint", name, wanted.get(name.partition("-")[0], "")) for name in sides if name != "tfinpaint"]
+    settings = {"size": args.size, "batch": args.batch, "steps": args.steps, "precision": args.precision}
+    print_comparison("training step", settings, "images/s", take_turns(sides, args.rounds), aims)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ def test_what_cannot_work_on_two_ranks_is_refused(images, tmp_path, changes, mes
         ("pretrain", {"loss": {"target": "masked"}, "data__transforms": [RESIZE], "data__target_path": "."},
          r"loss.target: masked needs a mask at the end of data.transforms"),
         ("pretrain", {"layers": [{}], "model": {"bottleneck": "channelwise"}}, r"bottleneck is for the built-in network"),
+        ("classify", {"layers": [{}], "recompute": True}, r"recompute: true is for the built-in networks"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_for_a_command_is_refused(images, tmp_path, command, changes, message):

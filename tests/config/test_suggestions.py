@@ -25,6 +25,7 @@ from tfinpaint.config import suggestions
         ("checkpoints.path", "checkpoints.save"),
         ("resume", "checkpoints.load"),
         ("amp", "precision"),
+        ("gradient_checkpointing", "recompute"),
         ("grad_clip", "optimizer.clip_norm"),
         # keys of other sections
         ("batch_size", "data.batch_size"),

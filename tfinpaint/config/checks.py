@@ -132,6 +132,10 @@ def _check_paths(config: Config) -> None:
             _check_file(key, path)
         if path is not None and getattr(data, inputs) is None:
             raise ConfigError(f"data.{key} needs the inputs of these targets, data.{inputs}")
+    if config.layers is not None and config.recompute:
+        raise ConfigError(
+            "recompute: true is for the built-in networks; with `layers`, set accumulate_steps to need less memory"
+        )
     if isinstance(config.layers, Path) and not config.layers.is_file():
         raise ConfigError(f"layers: not a file: {config.layers}")
     if data.input_path is None and data.test_input_path is None:

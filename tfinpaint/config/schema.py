@@ -52,6 +52,9 @@ class Config(Section):
     accumulate_steps: int = Field(1, ge=1)
     """Number of parts in which each rank computes its share of a batch one after another, to need less memory;
     gradients are reduced and weights updated once per batch."""
+    recompute: bool = False
+    """Compute what is within the encoder's residual blocks again in the backward pass, instead of keeping it in memory.
+    Results are the same; a step takes about a quarter longer. Only for the built-in networks."""
     jit_compile: bool | Literal["auto"] = "auto"
     """Compile forward and backward pass with XLA; auto: on GPUs."""
     figures_interval: int = Field(5, ge=1)

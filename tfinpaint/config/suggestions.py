@@ -43,6 +43,7 @@ _NAMES = {
     "precision": "amp fp16 bf16 half mixed_precision dtype use_amp",
     "accumulate_steps": "gradient_accumulation gradient_accumulation_steps grad_accum accumulate_grad_batches",
     "seed": "random_seed manual_seed random_state",
+    "recompute": "gradient_checkpointing activation_checkpointing checkpoint_activations recompute_activations remat",
     "jit_compile": "compile xla torch_compile",
     "distributed.sync_batchnorm": "sync_bn syncbn sync_batch_norm",
 }

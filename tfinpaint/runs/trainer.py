@@ -79,7 +79,7 @@ def make_trainer(
         model, optimizer, objective, metrics, measure,
         adversarial_term=adversarial_term, perceptual_term=perceptual_term, world=world,
         jit_compile=_compiles(config, world.size), accumulate_steps=config.accumulate_steps,
-        clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss,
+        clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss, recompute=config.recompute,
     )  # fmt: skip
     before = None
     if run.resumed and optimizer is not None:

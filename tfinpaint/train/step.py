@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -12,6 +13,7 @@ from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.distributed.world import World
 from tfinpaint.models.frozen import DividedModel
 from tfinpaint.models.loss_terms import AdversarialTerm
+from tfinpaint.models.recompute import recomputing
 from tfinpaint.train.gradients import replace_gradients
 from tfinpaint.train.loss import CombinedLoss, LossShares
 from tfinpaint.train.loss_scale import LossScale
@@ -71,9 +73,13 @@ class TrainingStep:
         accumulate_steps: int,
         clip_norm: float | None,
         scale_loss: bool,
+        recompute: bool,
     ) -> None:
         replace_gradients()
         self._parts, self._optimizer, self._adversarial_term = parts, optimizer, adversarial_term
+        self._forward = (
+            recomputing(parts, jit_compile=jit_compile) if recompute else partial(parts.trained, training=True)
+        )
         self._loss, self._world = loss, world
         self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm
         if adversarial_term:
@@ -96,7 +102,7 @@ class TrainingStep:
         """Return sums over these examples, and what they add to the gradients of the model and the discriminator."""
         inputs = self._parts.inputs_of_trained(batch)
         with tf.GradientTape(persistent=self._adversarial_term is not None) as tape:
-            outputs = self._parts.trained(inputs, training=True)
+            outputs = self._forward(inputs)
             losses, weights = self._loss.by_example(batch, outputs), self._loss.weights(batch)
             part = tf.cast(tf.shape(weights)[0], tf.float32) / shares.images
             penalty = part * sum(self._parts.trained.losses)  # of the regularizers in a network file

@@ -63,6 +63,7 @@ class Trainer:
         accumulate_steps: int = 1,
         clip_norm: float | None = None,
         scale_loss: bool = False,
+        recompute: bool = False,
     ) -> None:
         """
         Args:
@@ -76,6 +77,7 @@ class Trainer:
             accumulate_steps: number of equal parts in which a batch is computed, one after another.
             clip_norm: largest global norm of the model's gradients; they are scaled down to it.
             scale_loss: scale the loss dynamically, for gradients that are float16 in the backward pass or when sent.
+            recompute: compute the blocks of the built-in encoder again in the backward pass, to need less memory.
         """
         self.model, self.optimizer, self.adversarial_term, self.world = model, optimizer, adversarial_term, world
         self.parts = divide(model) if optimizer is not None else DividedModel(model, None, model)
@@ -83,7 +85,7 @@ class Trainer:
         self._loss, self._measure = CombinedLoss(objective, metrics, adversarial_term, perceptual_term), measure
         self._step = TrainingStep(
             self.parts, optimizer, self._loss, adversarial_term, world, jit_compile=jit_compile,
-            accumulate_steps=accumulate_steps, clip_norm=clip_norm, scale_loss=scale_loss,
+            accumulate_steps=accumulate_steps, clip_norm=clip_norm, scale_loss=scale_loss, recompute=recompute,
         )  # fmt: skip
         self._sent = self._pending = ControlFlags()  # what the next step asks for; what was asked for and not read yet
         function = functools.partial(tf.function, reduce_retracing=True, autograph=False)

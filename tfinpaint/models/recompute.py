@@ -1,0 +1,84 @@
+"""Train a model in less memory: activations within residual blocks are computed a second time in the backward pass.
+
+This is gradient checkpointing (Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", arXiv
+1604.06174, section 3): only the inputs of the blocks are kept between the forward and the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import keras
+import tensorflow as tf
+from keras import layers
+from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_optimization_barrier
+
+from tfinpaint.models.frozen import DividedModel
+
+_BLOCK_ENDINGS = ("pool1_pool", "_out")  # endings of the names of the encoder's layers at which its blocks end
+
+
+def recomputing(parts: DividedModel, *, jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the forward pass of `parts.trained` in training, which recomputes the blocks of the built-in encoder.
+
+    Outputs, gradients and batch-norm statistics are those of `parts.trained(inputs, training=True)`. What follows the
+    last block, such as a decoder, is computed once.
+
+    Args:
+        parts: a model whose encoder is the built-in one.
+        jit_compile: whether XLA compiles the pass. It would merge both computations of a block without a barrier.
+    """
+    whole = parts.whole
+    begin = whole.get_layer(parts.last_frozen).output if parts.frozen else whole.inputs[0]
+    ends = [layer.output for layer in parts.trained.layers if layer.name.endswith(_BLOCK_ENDINGS)]
+    *blocks, rest = (keras.Model(*pair) for pair in pairwise([begin, *ends, whole.outputs[0]]))
+    passes = [_recomputed(block, jit_compile) if block.trainable_variables else block for block in blocks]
+
+    def forward(inputs: tf.Tensor) -> tf.Tensor:
+        for block in passes:
+            inputs = block(inputs, training=True)
+        return rest(inputs, training=True)
+
+    return forward
+
+
+def _recomputed(block: keras.Model, jit_compile: bool) -> Callable[..., tf.Tensor]:
+    """Return the forward pass of a block that keeps nothing but its input for the backward pass."""
+
+    @tf.custom_gradient
+    def forward(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]]:
+        def backward(received: tf.Tensor, variables: Sequence[tf.Variable]) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
+            again = _not_before(inputs, received, jit_compile)
+            with _keeping_statistics(block), tf.GradientTape() as tape:
+                tape.watch(again)
+                outputs = block(again, training=True)
+            gradient, *others = tape.gradient(outputs, [again, *variables], received)
+            return gradient, others
+
+        return block(inputs, training=True), backward
+
+    return lambda inputs, training: forward(inputs)
+
+
+def _not_before(inputs: tf.Tensor, gradient: tf.Tensor, jit_compile: bool) -> tf.Tensor:
+    """Return the inputs, but not before the gradient is known, so that nothing is recomputed too early or merged."""
+    if jit_compile:
+        return xla_optimization_barrier([inputs, gradient])[0]
+    with tf.control_dependencies([gradient]):
+        return tf.identity(inputs)
+
+
+@contextmanager
+def _keeping_statistics(block: keras.Model) -> Iterator[None]:
+    """Keep the statistics of batch norms while a block is traced: the forward pass has updated them already."""
+    norms = [layer for layer in block.layers if isinstance(layer, layers.BatchNormalization)]
+    kept = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 1.0
+        yield
+    finally:
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum

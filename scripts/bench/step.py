@@ -1,13 +1,13 @@
 """Images per second of one training step of the context encoder: ours, a bare `keras.Model.fit`, and PyTorch.
 
 usage: python scripts/bench/step.py [--size 128] [--batch 32] [--steps 3] [--rounds 5] [--precision auto]
-           [--torch-python PATH] [--sides tfinpaint keras torch-fp32 torch-bf16 torch-fp32-compiled torch-bf16-compiled]
+           [--peers PYTHON] [--sides tfinpaint keras torch-fp32 torch-bf16 torch-fp32-compiled torch-bf16-compiled]
 
 All train the same model (43 M parameters) with Adam on all cores, each in a process of its own, in turns. Ours reads
 preloaded images through the whole pipeline, erasing included; the peers get one ready batch again and again. `keras`
-computes in float32, its default. PATH is the Python of an environment with PyTorch (`pip install torch numpy`); without
-it, PyTorch is left out. At 128 px and batch 32 a side takes 2 to 4 GiB of memory. Prints the median and the range of
-each side and of the ratios of neighbouring turns, then all values as one JSON line.
+computes in float32, its default. PYTHON is the interpreter of an environment with PyTorch (`pip install torch numpy`);
+without it, PyTorch is left out. At 128 px and batch 32 a side takes 2 to 4 GiB of memory. Prints the median and
+the range of each side and of the ratios of neighbouring turns, then all values as one JSON line.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def main() -> None:
     cli.add_argument("--steps", type=int, default=3, help="per turn")
     cli.add_argument("--rounds", type=int, default=5, help="turns of each side")
     cli.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto", help="of tfinpaint")
-    cli.add_argument("--torch-python", help="Python of an environment with PyTorch")
+    cli.add_argument("--peers", help="interpreter of an environment with PyTorch")
     cli.add_argument(
         "--sides", nargs="+", choices=("tfinpaint", "keras", *TORCH), default=("tfinpaint", "keras", *TORCH)
     )
@@ -118,12 +118,12 @@ def main() -> None:
     sizes = ["--size", str(args.size), "--batch", str(args.batch), "--steps", str(args.steps)]
     own = [sys.executable, __file__, *sizes, "--precision", args.precision, "--serve"]
     sides = {name: [*own, name] for name in ("tfinpaint", "keras") if name in args.sides}
-    if args.torch_python:
+    if args.peers:
         threads = ["--threads", str(len(os.sched_getaffinity(0)))]
-        program = [args.torch_python, str(Path(__file__).with_name("step_torch.py")), *sizes, *threads]
+        program = [args.peers, str(Path(__file__).with_name("step_torch.py")), *sizes, *threads]
         sides |= {name: [*program, *options] for name, options in TORCH.items() if name in args.sides}
     else:
-        print("PyTorch is left out: --torch-python names no environment", file=sys.stderr)
+        print("PyTorch is left out: --peers names no interpreter", file=sys.stderr)
     wanted = WANTED.get(args.size, {}) if args.precision == "auto" else {}
     aims = [Aim("tfinpaint", name, wanted.get(name.partition("-")[0], "")) for name in sides if name != "tfinpaint"]
     settings = {"size": args.size, "batch": args.batch, "steps": args.steps, "precision": args.precision}

@@ -3,17 +3,20 @@
 import errno
 import hashlib
 import itertools
+import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import write_images
+from conftest import ROOT, write_images
 
 from tfinpaint.config.schema import Config
 from tfinpaint.config.sections import Data
 from tfinpaint.data import pipeline
-from tfinpaint.data.examples import Images, Preprocessing, RankShare
+from tfinpaint.data.examples import Images, Preprocessing, RankShare, load_images
 from tfinpaint.data.failures import Failures
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.listing import listing as sources
@@ -108,6 +111,26 @@ def test_preloading_keeps_a_ranks_share_only(listing):
     images = Images.open(listing, RankShare(1, 4), PREPROCESSING, True)
     assert images.pixels.shape == (6, 32, 32, 3)  # examples 1, 5, 9, 13, 17, 21
     assert images.pixels.dtype == tf.uint8
+
+
+def test_preloaded_pixels_are_in_memory_once(listing, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        "tfinpaint.data.examples.load_images", lambda *given: decoded.append(load_images(*given)) or decoded[0]
+    )
+    images = Images.open(listing, RankShare(), PREPROCESSING, True)
+    decoded[0][3] = 77
+    assert np.array_equal(images.pixels[3], np.full((32, 32, 3), 77))  # the tensor has the memory of the array
+    batches = pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=lambda batch: batch)
+    assert batches.options().experimental_optimization.apply_default_optimizations is False  # which would copy
+
+
+@pytest.mark.stress
+def test_preloading_takes_the_bytes_of_the_pixels():
+    program = [sys.executable, ROOT / "scripts/bench/memory.py", "--images", "6000", "--measure", "preload"]
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+    taken = json.loads(done.stdout.splitlines()[-1])["memory"]
+    assert taken <= 1.1 * 6000 * 128 * 128 * 3 / 2**30
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

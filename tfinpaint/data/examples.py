@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from tfinpaint.data.transforms import Keys, NumberedSteps, apply_transforms
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
 from tfinpaint.system.progress import log_progress
+
+_ALIGNMENT = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,8 @@ class Images:
         pixels = None
         if preload:
             pixels = load_images(listing, share.indices(len(listing)), preprocessing.decoding)
-            if isinstance(pixels, np.ndarray):
-                with tf.device("CPU:0"):
-                    pixels = tf.constant(pixels)
+            if isinstance(pixels, np.ndarray):  # the tensor takes over its memory; tf.constant would make two copies
+                pixels = tf.experimental.dlpack.from_dlpack(pixels.__dlpack__())
         return cls(listing, share, preprocessing, pixels)
 
     def select(self, indices: Sequence[int]) -> Images:
@@ -106,7 +108,8 @@ def load_images(listing: Listing, indices: Sequence[int], options: DecodeOptions
     """Decode these images into memory.
 
     Returns:
-        uint8 array [len(indices), height, width, channels]; a list of arrays if images keep their own sizes.
+        uint8 array [len(indices), height, width, channels], aligned so that TensorFlow can share its memory; a list of
+        arrays if images keep their own sizes.
 
     Raises:
         UserError: an image cannot be read, although it could when it was checked.
@@ -121,7 +124,10 @@ def load_images(listing: Listing, indices: Sequence[int], options: DecodeOptions
     decoded = log_progress(parallel_map(load, indices), len(indices), f"Loading the images of {listing.root}")
     if options.size is None:
         return list(decoded)
-    images = np.empty((len(indices), *options.size, options.channels), np.uint8)
+    shape = (len(indices), *options.size, options.channels)
+    memory = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    images = memory[begin : begin + math.prod(shape)].reshape(shape)
     for slot, pixels in enumerate(decoded):
         images[slot] = pixels
     return images

@@ -182,7 +182,10 @@ def _read_batches(
             places = ids // images.share.count
             return finish(epoch, ids, {name: _to_float(tf.gather(s.pixels, places), s) for name, s in sides.items()})
 
-        return rows.map(_no_autograph(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        batches = rows.map(_no_autograph(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        options = tf.data.Options()
+        options.experimental_optimization.apply_default_optimizations = False  # they would copy the pixels
+        return batches.with_options(options)
 
     return (
         _read_one_by_one(rows, sides, seed, failures)

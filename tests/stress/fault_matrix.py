@@ -127,6 +127,7 @@ def configuration(images: Path) -> str:
             "num_epochs": 2,
             "steps_per_epoch": 3,
             "figures_interval": 1,
+            "precision": "float32",
             "model": {"encoder": "tiny"},
             "data": {
                 "input_path": str(images / "training"),

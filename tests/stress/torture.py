@@ -281,6 +281,7 @@ def write_config(task: str, folder: Path) -> Path:
         "num_epochs": NUM_EPOCHS,
         "deterministic": True,
         "figures_interval": 100,
+        "precision": "float32",
         "checkpoints": {"interval_steps": INTERVAL_STEPS},
         "data": {
             "input_path": str(data / "training"),

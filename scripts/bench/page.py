@@ -6,28 +6,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from chapters import CHAPTERS, Chapter
 
 Comparison = Mapping[str, Any]  # what `turns.print_comparison` prints, and the command
-
-
-class Chapter(NamedTuple):
-    """A chapter of the page.
-
-    Attributes:
-        title: heading.
-        text: what is measured and how to read it.
-        commands: of programs of scripts/bench/, with their arguments.
-        has_peers: the commands take --peers, the interpreter of the peers.
-    """
-
-    title: str
-    text: str
-    commands: tuple[str, ...]
-    has_peers: bool = False
-
-
-CHAPTERS: dict[str, Chapter] = {}
 
 HEAD = """# Benchmarks
 

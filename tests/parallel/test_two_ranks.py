@@ -229,7 +229,7 @@ def test_features_that_each_rank_computes_once_train_as_those_of_one_rank(tmp_pa
 LARGEST = {
     "accumulation, clipping, masked loss": 1e-5,
     "sync_batchnorm": 5e-4,  # dividing by deviations makes rounding errors grow from step to step
-    "mixed_bfloat16": 5e-3,  # each rank rounds its own gradients, to 8 bits, before they are averaged
+    "mixed_bfloat16": 2e-2,  # each rank rounds its own gradients, to 8 bits; biases begin at 0
 }
 
 

@@ -12,8 +12,10 @@ class ImageBatch(TypedDict, total=False):
     """The tensors of one rank's share of a batch before a task makes inputs and targets of them.
 
     Attributes:
-        images: float32 [batch, height, width, channels], values 0 to 1; or the features that were computed from them.
-        targets: as `images`, or int32 [batch, height, width] for label maps; only where targets are files of their own.
+        images: [batch, height, width, channels]: uint8, or float32 from 0 to 1 after steps that run on pixels; or the
+            features that were computed from them.
+        targets: as `images`, or label maps, whose values are integers also as float32; only where targets are files of
+            their own.
         labels: int32 [batch]: the class of each image.
         examples: int64 [batch]: the place of each image in the listing; random numbers are functions of it.
         epoch: int64 []: the pass over the data, from 0; random numbers are functions of it.

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfinpaint.config.transforms import MASKS, Transform
-from tfinpaint.data import masks
+from tfinpaint.data import masks, pixel_sets
 from tfinpaint.data.transforms import Keys
 
 SIZE = {"height": 16, "width": 24}
@@ -122,26 +122,6 @@ def test_golden_center():
     assert [as_rows(one) for one in mask] == [expected, expected]
 
 
-def test_union_of_rectangles_on_golden_pixels():
-    rectangles = tf.constant([[[0, 1, 2, 2], [1, 2, 2, 2]]])  # two 2 x 2 squares that overlap in one pixel
-    assert as_rows(masks.cover(rectangles, height=3, width=4).numpy()[0]) == [".##.", ".###", "..##"]
-
-
-def test_rectangles_are_added_while_they_fit():
-    # 4 pixels, the same again, 2 more, 3 more. A limit of 6 stops before the last, one of 5 before the third, although
-    # the empty one after it would fit.
-    rectangles = [[0, 0, 2, 2], [0, 0, 2, 2], [2, 0, 1, 2], [0, 2, 3, 1], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 3, 4]]
-    drawn = {
-        limit: as_rows(masks.cover_up_to(tf.constant([rectangles]), limit, height=3, width=4).numpy()[0])
-        for limit in (3, 5, 6, 9, 12)
-    }
-    assert drawn[3] == ["....", "....", "...."]
-    assert drawn[5] == ["##..", "##..", "...."]
-    assert drawn[6] == ["##..", "##..", "##.."]
-    assert drawn[9] == ["###.", "###.", "###."]
-    assert drawn[12] == ["####", "####", "####"]
-
-
 # ---- areas
 
 
@@ -186,7 +166,8 @@ def test_up_to_an_area_keeps_the_longest_prefix(section, limit):
 def test_enough_rectangles_are_drawn_to_reach_an_area(heights, widths, limit):
     number = masks._sufficient_number(heights, widths, limit, **SIZE)
     drawn = masks.draw_blocks(make_keys(range(2000)), heights, widths, number=number, **SIZE)
-    covered = masks.cover(drawn, **SIZE).numpy().sum(axis=(1, 2, 3))
+    cover = tf.function(pixel_sets.cover, jit_compile=True, autograph=False)  # thousands of rectangles
+    covered = pixel_sets.to_mask(cover(drawn, **SIZE), width=24).numpy().sum(axis=(1, 2, 3))
     assert (covered > limit).all()  # fewer than one in a million is not
     assert number < 4096  # and they are no burden
 

@@ -52,7 +52,11 @@ def make_batch(count=6, first=0, channels=3, epoch=2):
 
 
 def prepared(config, batch, *, separate=False, augment=True):
-    return inpainting_task(config, separate=separate, augment=augment).prepare(batch)
+    tf.config.run_functions_eagerly(True)  # compiling is for the tests of the pipeline
+    try:
+        return inpainting_task(config, separate=separate, augment=augment).prepare(batch)
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def numpy_of(batch):
@@ -167,7 +171,7 @@ def test_label_maps_stay_integers(target):
     task = inpainting_task(config, separate=True, augment=True)
     assert task.targets.decoding.is_label_map
     assert [step.kind for _, step in (*task.targets.per_image, *task.targets.per_batch)] == []
-    found = task.prepare({**batch, "targets": tf.constant(values)})
+    found = prepared(config, {**batch, "targets": tf.constant(values)}, separate=True)
     assert found["targets"].dtype == tf.int32
     assert "weights" not in found
     expected = values * found["mask"].numpy() if target == "patches" else values

@@ -325,3 +325,12 @@ def test_patches_are_cut_from_input_and_target_alike(tmp_path):
     whole = np.stack([read_image(pairs.open(i), DecodeOptions()) for i in range(4)]) / np.float32(255)
     assert np.allclose(other["targets"], whole * other["mask"])
     assert not np.allclose(own["targets"], other["targets"])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_pixels_become_the_nearest_floats_to_their_255ths(jit_compile):
+    pixels = np.arange(256, dtype=np.uint8)
+    found = tf.function(transforms.to_float, autograph=False, jit_compile=jit_compile)(tf.constant(pixels))
+    assert np.array_equal(found, pixels / np.float32(255))
+    assert transforms.to_float(found) is found
+    assert np.array_equal(transforms.to_float(tf.constant(pixels), is_label_map=True), pixels.astype(np.float32))

@@ -80,10 +80,20 @@ def test_a_share_of_which_nothing_is_left_is_told_in_one_line(tmp_path):
         list(data.batches_from(0).take(1))
 
 
+def test_training_gets_the_originals_only_where_its_loss_needs_them(tmp_path):
+    listing = sources.list_images(write_images(tmp_path / "x", {"a": 8}))
+    for loss, needed in ({}, False), ({"adversarial": {}}, True):
+        config = Config.model_validate({**CONFIG.model_dump(exclude_unset=True), "loss": loss})
+        task = inpainting_task(config, separate=False, augment=True)
+        data = data_of(Images.open(listing, RankShare(), task.images, preload=True), task)
+        assert ("originals" in next(iter(data.batches_from(0)))) == needed
+        assert "originals" in next(iter(data.evaluation_batches()))
+
+
 def test_errors_of_other_kinds_are_not_hidden(tmp_path):
     listing = sources.list_images(write_images(tmp_path / "x", {"a": 8}))
     task = inpainting_task(CONFIG, separate=False, augment=True)
-    broken = replace(task, prepare=lambda batch: {"x": tf.debugging.assert_less(batch["images"], -1.0)} and batch)
+    broken = replace(task, prepare=lambda batch: {"x": tf.debugging.assert_less(batch["labels"], 0)} and batch)
     data = data_of(Images.open(listing, RankShare(), task.images, preload=False), broken)
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(data.evaluation_batches())

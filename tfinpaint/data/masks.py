@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config.transforms import Fill, Transform
-from tfinpaint.data import rng
-from tfinpaint.data.transforms import Keys
+from tfinpaint.data import pixel_sets, rng
+from tfinpaint.data.pixel_sets import cover, cover_up_to
+from tfinpaint.data.transforms import Keys, to_float
 
+RECTANGLES = ("random_patches", "random_block")  # the masks that `draw_rectangles` draws
 Sides = tuple[int, int]  # the least and the greatest side of a rectangle along one axis, in pixels, both inclusive
 
 
@@ -33,6 +35,26 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
     Returns:
         float32 [batch, height, width, 1]: 1 where to erase, 0 elsewhere.
     """
+    match step.kind, step.section:
+        case "center", section:
+            sides = {"rows": round(section.side * height), "columns": round(section.side * width)}
+            return center(keys, **sides, height=height, width=width)
+        case "random_region", section:
+            least, most = (round(share * height * width) for share in section.area)
+            return draw_region(keys, least, most, height=height, width=width)
+        case "grid", section:
+            cells = (height // section.size) * (width // section.size)
+            return draw_cells(keys, number=round(section.ratio * cells), size=section.size, height=height, width=width)
+        case _:
+            return pixel_sets.to_mask(draw_rectangles(step, keys, height=height, width=width), width=width)
+
+
+def draw_rectangles(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Tensor:
+    """Draw the masks of `draw_mask` that are unions of random rectangles.
+
+    Returns:
+        uint32 [batch, height, words], sets of pixels as in `pixel_sets`.
+    """
     size = {"height": height, "width": width}
     match step.kind, step.section:
         case "random_patches", section if section.number:
@@ -41,8 +63,6 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
             limit, side = _pixels_within(section.area, **size), (section.size, section.size)
             number = _sufficient_number(side, side, limit, **size)
             return cover_up_to(draw_patches(keys, number=number, size=section.size, **size), limit, **size)
-        case "center", section:
-            return center(keys, rows=round(section.side * height), columns=round(section.side * width), **size)
         case "random_block", section:
             heights, widths = _sides(section.side, height), _sides(section.side, width)
             if section.number:
@@ -50,14 +70,8 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
             limit = _pixels_within(section.limit, **size)
             number = _sufficient_number(heights, widths, limit, **size)
             return cover_up_to(draw_blocks(keys, heights, widths, number=number, **size), limit, **size)
-        case "random_region", section:
-            least, most = (round(share * height * width) for share in section.area)
-            return draw_region(keys, least, most, **size)
-        case "grid", section:
-            cells = (height // section.size) * (width // section.size)
-            return draw_cells(keys, number=round(section.ratio * cells), size=section.size, **size)
         case kind, _:
-            raise ValueError(f"{kind} is not a mask")
+            raise ValueError(f"{kind} draws no random rectangles")
 
 
 def draw_patches(keys: Keys, *, number: int, size: int, height: int, width: int) -> tf.Tensor:
@@ -86,40 +100,6 @@ def draw_blocks(keys: Keys, heights: Sides, widths: Sides, *, number: int, heigh
     tops = rng.random_integers(bits[2], height - rows + 1)
     lefts = rng.random_integers(bits[3], width - columns + 1)
     return tf.stack([tops, lefts, rows, columns], axis=-1)
-
-
-def cover(rectangles: tf.Tensor, *, height: int, width: int) -> tf.Tensor:
-    """Return the union of all rectangles.
-
-    Args:
-        rectangles: int32 [batch, number, 4]: top, left, height and width of each.
-
-    Returns:
-        float32 [batch, height, width, 1]: 1 inside a rectangle, 0 outside.
-    """
-    return tf.cast(_times_covered(rectangles, height, width) > 0, tf.float32)[..., None]
-
-
-def cover_up_to(rectangles: tf.Tensor, limit: int, *, height: int, width: int) -> tf.Tensor:
-    """Return the union of as many of the first rectangles as together cover at most `limit` pixels.
-
-    Args:
-        rectangles: int32 [batch, number, 4] as for `cover`, 2^n - 1 of them.
-
-    Returns:
-        float32 [batch, height, width, 1]: 1 inside a rectangle, 0 outside.
-    """
-    number = rectangles.shape[1]
-    kept = tf.zeros(tf.shape(rectangles)[:1], tf.int32)
-    covered = tf.zeros([tf.shape(rectangles)[0], height, width])
-    # A binary search for each image: try the next 2^(n-1) rectangles, then half as many after those that were kept, ...
-    for step in (2**n for n in reversed(range(number.bit_length()))):
-        part = tf.gather(rectangles, kept[:, None] + tf.range(step), batch_dims=1)
-        more = covered + _times_covered(part, height, width)
-        fits = tf.math.count_nonzero(more > 0, axis=[1, 2], dtype=tf.int32) <= limit
-        kept += tf.where(fits, step, 0)
-        covered = tf.where(fits[:, None, None], more, covered)
-    return tf.cast(covered > 0, tf.float32)[..., None]
 
 
 def center(keys: Keys, *, rows: int, columns: int, height: int, width: int) -> tf.Tensor:
@@ -175,16 +155,6 @@ def _bits(keys: Keys, purpose: int, number: int, *draw: int) -> tf.Tensor:
     return tf.ensure_shape(bits, [None, number])  # the static shape is lost if the batch size is unknown
 
 
-def _times_covered(rectangles: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Return float32 [batch, height, width]: how many of the rectangles, int32 [batch, number, 4], cover each pixel."""
-    tops, lefts, rows, columns = (rectangles[..., part, None] for part in range(4))
-    y, x = tf.range(height), tf.range(width)
-    in_rows = tf.cast((y >= tops) & (y < tops + rows), tf.float32)
-    in_columns = tf.cast((x >= lefts) & (x < lefts + columns), tf.float32)
-    # [batch, number, height] x [batch, number, width], summed over the rectangles.
-    return tf.matmul(in_rows, in_columns, transpose_a=True)
-
-
 def _pixels_within(area: float, *, height: int, width: int) -> int:
     return math.floor(area * height * width + 1e-6)  # 0.29 of 100 pixels are 29, although 0.29 * 100 < 29
 
@@ -195,7 +165,7 @@ def _sides(shares: list[float], extent: int) -> Sides:
 
 
 def _sufficient_number(heights: Sides, widths: Sides, limit: int, *, height: int, width: int) -> int:
-    """Return a number 2^n - 1 of random rectangles that cover more than `limit` pixels except with probability 1e-6.
+    """Return a number of random rectangles that cover more than `limit` pixels except with probability 1e-6.
 
     As long as they do not, at least height * width - limit pixels are free. Of these the next rectangle covers on
     average at least `gain`, which is what it covers of the pixels with the lowest probability. By Chernoff's bound, a
@@ -206,7 +176,7 @@ def _sufficient_number(heights: Sides, widths: Sides, limit: int, *, height: int
     gain = np.sort(probabilities, axis=None)[: height * width - limit].sum()
     greatest, twice_log = heights[1] * widths[1], 2 * math.log(1e6)
     mean = (math.sqrt(twice_log) + math.sqrt(twice_log + 4 * limit / greatest)) ** 2 / 4
-    return int(2 ** math.ceil(mean * greatest / gain).bit_length()) - 1
+    return math.ceil(mean * greatest / gain)
 
 
 def _coverage(sides: Sides, extent: int) -> np.ndarray:
@@ -279,21 +249,34 @@ def fill_hole(images: tf.Tensor, mask: tf.Tensor, fill: Fill, keys: Keys) -> tf.
     Args:
         images: float32 [batch, height, width, channels], 0 to 1.
         mask: float32 [batch, height, width, 1], 1 where to erase, 0 elsewhere.
+        fill, keys: as in `draw_filling`.
+
+    Returns:
+        float32, shaped as `images`.
+    """
+    filling = draw_filling(images, mask, fill, keys)
+    return tf.where(mask > 0, tf.zeros_like(images) if filling is None else filling, images)
+
+
+def draw_filling(images: tf.Tensor, mask: tf.Tensor, fill: Fill, keys: Keys) -> tf.Tensor | None:
+    """Return what the erased pixels of images are filled with.
+
+    Args:
+        images, mask: as in `fill_hole`; images may also be uint8.
         fill: black (0), mean (per image and channel, the mean over the visible pixels; 0 where there are none), or
             noise (per pixel and channel, uniform in [0, 1)).
         keys: the keys that the noise depends on.
 
     Returns:
-        float32, shaped as `images`.
+        float32, shaped as `images`, or [batch, 1, 1, channels] for mean; None for black.
     """
     match fill:
         case "black":
-            filling = tf.zeros_like(images)
+            return None
         case "mean":
-            filling = _visible_mean(images, mask)
+            return _visible_mean(to_float(images), mask)
         case "noise":
-            filling = _noise(images, keys)
-    return tf.where(mask > 0, filling, images)
+            return _noise(images, keys)
 
 
 def _visible_mean(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -8,17 +8,18 @@ the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.batch import Batch, ImageBatch
+from tfinpaint.batch import Batch, ImageBatch, tensors_of
 from tfinpaint.data import rng
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.failures import Failures
 from tfinpaint.data.features import Features
-from tfinpaint.data.transforms import Keys
+from tfinpaint.data.transforms import Keys, NumberedSteps, to_float
 
 # The functions of a pipeline have no control flow that AutoGraph would convert, and converting is slow.
 _no_autograph = tf.autograph.experimental.do_not_convert
@@ -63,6 +64,7 @@ def train_batches(
     prepare: Callable[[ImageBatch], Batch],
     failures: Failures | None = None,
     features: Features | None = None,
+    leave_out: Collection[str] = (),
 ) -> tf.data.Dataset:
     """Return endless training batches from global step `first_step` on.
 
@@ -75,6 +77,7 @@ def train_batches(
         prepare: makes the model's batch of a batch of images.
         failures: records the examples that can no longer be read, and replaces them; None: they are errors.
         features: those of `images`, which batches then have in place of "inputs"; None: images are read.
+        leave_out: the tensors of a batch that training does not use. They are not computed.
     """
     steps = steps_per_pass(len(images.listing), batch_size)
     share = batch_size // images.share.count
@@ -84,7 +87,9 @@ def train_batches(
         return tf.data.Dataset.from_tensor_slices((tf.fill([steps], epoch), rows))
 
     def prepare_with_examples(batch: ImageBatch) -> Batch:
-        return {**_prepared(batch, prepare, features), "examples": batch["examples"]}
+        made = tensors_of(_prepared(batch, prepare, features))
+        kept = {name: tensor for name, tensor in made.items() if name not in leave_out}
+        return cast("Batch", {**kept, "examples": batch["examples"]})
 
     return (
         tf.data.Dataset.range(first_step // steps, np.iinfo(np.int64).max)
@@ -162,10 +167,7 @@ def _read_batches(
 
     def finish(epoch: tf.Tensor, ids: tf.Tensor, pixels: Mapping[str, tf.Tensor]) -> ImageBatch:
         keys = Keys(seed, epoch, ids)
-        done = {
-            name: side.preprocessing.apply(pixels[name], side.preprocessing.per_batch, keys)
-            for name, side in sides.items()
-        }
+        done = {name: _apply(side, pixels[name], side.preprocessing.per_batch, keys) for name, side in sides.items()}
         batch: ImageBatch = {
             "images": features.gather(ids) if features else done["images"],
             "labels": tf.gather(labels, ids),
@@ -180,7 +182,7 @@ def _read_batches(
 
         def gather(epoch: tf.Tensor, ids: tf.Tensor) -> ImageBatch:
             places = ids // images.share.count
-            return finish(epoch, ids, {name: _to_float(tf.gather(s.pixels, places), s) for name, s in sides.items()})
+            return finish(epoch, ids, {name: tf.gather(side.pixels, places) for name, side in sides.items()})
 
         batches = rows.map(_no_autograph(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         options = tf.data.Options()
@@ -200,7 +202,7 @@ def _read_batches(
 def _read_one_by_one(
     rows: tf.data.Dataset, sides: Mapping[str, Images], seed: int, failures: Failures
 ) -> tf.data.Dataset:
-    """Map rows of (epoch, example indices) to (epoch, example, side -> float32 [height, width, channels])."""
+    """Map rows of (epoch, example indices) to (epoch, example, side -> [height, width, channels])."""
 
     def split(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids))
@@ -224,13 +226,16 @@ def _read_one_by_one(
 
 
 def _preprocess_one(side: Images, pixels: tf.Tensor, keys: Keys) -> tf.Tensor:
-    """Return float32 [height, width, channels] of one decoded image, in the size of the batch."""
+    """Return one decoded image [height, width, channels] in the size of the batch: uint8, or float32 after steps."""
     preprocessing = side.preprocessing
     pixels = tf.ensure_shape(pixels, [*(preprocessing.decoding.size or (None, None)), preprocessing.decoding.channels])
-    return preprocessing.apply(_to_float(pixels[None], side), preprocessing.per_image, keys)[0]
+    return _apply(side, pixels[None], preprocessing.per_image, keys)[0]
 
 
-def _to_float(pixels: tf.Tensor, side: Images) -> tf.Tensor:
-    """Return float32, 0 to 1, of uint8 pixels; the integers of a label map stay as they are."""
-    pixels = tf.cast(pixels, tf.float32)
-    return pixels if side.preprocessing.decoding.is_label_map else pixels / 255
+def _apply(side: Images, pixels: tf.Tensor, steps: NumberedSteps, keys: Keys) -> tf.Tensor:
+    """Apply steps to uint8 or float32 pixels; without any, uint8 ones stay so, since they are smaller."""
+    if not steps:
+        return pixels
+    return side.preprocessing.apply(
+        to_float(pixels, is_label_map=side.preprocessing.decoding.is_label_map), steps, keys
+    )

@@ -10,11 +10,11 @@ import tensorflow as tf
 from tfinpaint.batch import Batch, ImageBatch
 from tfinpaint.config.schema import Config
 from tfinpaint.config.transforms import shape_after
+from tfinpaint.data.erasing import make_eraser
 from tfinpaint.data.examples import Preprocessing, split_steps
 from tfinpaint.data.images.decode import DecodeOptions
-from tfinpaint.data.masks import draw_mask, fill_hole
 from tfinpaint.data.targets import make_targets, normalize_cells, pixel_weights
-from tfinpaint.data.transforms import Keys, NumberedSteps, apply_transforms
+from tfinpaint.data.transforms import Keys, NumberedSteps, apply_transforms, to_float
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Task:
         prepare: the last step, from a batch of images to what the model is trained on.
         has_targets: whether `prepare` makes "targets".
         fixed_inputs: whether the images, as they are read, are the inputs, the same in every epoch.
+        not_trained_on: the tensors that `prepare` makes for evaluation and pictures alone.
     """
 
     images: Preprocessing
@@ -34,6 +35,7 @@ class Task:
     prepare: Callable[[ImageBatch], Batch]
     has_targets: bool = True
     fixed_inputs: bool = False
+    not_trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def classification_task(config: Config, *, labels: bool, augment: bool) -> Task:
     """
 
     def prepare(batch: ImageBatch) -> Batch:
-        made: Batch = {"inputs": batch["images"]}
+        made: Batch = {"inputs": to_float(batch["images"])}
         if labels:
             made["targets"] = batch["labels"]
         return made
@@ -108,19 +110,22 @@ def inpainting_task(config: Config, *, separate: bool, augment: bool) -> Task:
         separate: targets are images of their own; otherwise they are made of the inputs.
         augment: apply random steps; the mask is drawn in any case.
     """
-    erase, steps, is_label_map = config.mask, _Steps.of(config, augment), config.data.target_is_mask
-    assert erase  # the configuration was checked
+    mask_step, steps, is_label_map = config.mask, _Steps.of(config, augment), config.data.target_is_mask
+    assert mask_step  # the configuration was checked
     height, width, _ = shape_after(config.data.transforms, config.input_channels)
     assert height
     assert width
     target_steps = _for_label_maps(steps.targets) if is_label_map else steps.targets
-    fill, loss = erase.section.fill, config.loss
+    loss, erase = config.loss, make_eraser(mask_step, config.seed, height=height, width=width)
 
     def prepare(batch: ImageBatch) -> Batch:
         keys = Keys(config.seed, batch["epoch"], batch["examples"])
-        originals, mask = batch["images"], draw_mask(erase, keys, height=height, width=width)
-        inputs = fill_hole(originals, mask, fill, keys)
-        targets = make_targets(batch["targets"] if separate else originals, mask, loss)
+        inputs, erased, mask = erase(batch["images"], batch["epoch"], batch["examples"])
+        originals = to_float(batch["images"])
+        if separate:
+            targets = make_targets(to_float(batch["targets"], is_label_map=is_label_map), mask, loss)
+        else:
+            targets = erased if loss.target == "patches" else originals
         targets = apply_transforms(targets, target_steps, keys, nearest=is_label_map)
         if loss.normalize_patches:
             targets = normalize_cells(targets, loss.normalize_patches)
@@ -136,7 +141,9 @@ def inpainting_task(config: Config, *, separate: bool, augment: bool) -> Task:
 
     shared = _for_label_maps(steps.shared) if is_label_map else steps.shared
     targets = split_steps(shared, _target_options(config)) if separate else None
-    return Task(split_steps(steps.shared, _input_options(config)), targets, prepare)
+    not_trained_on = () if loss.adversarial or loss.perceptual else ("originals",)
+    images = split_steps(steps.shared, _input_options(config))
+    return Task(images, targets, prepare, not_trained_on=not_trained_on)
 
 
 def image_to_image_task(config: Config, *, targets: bool, augment: bool, classes: int | None = None) -> Task:
@@ -149,9 +156,10 @@ def image_to_image_task(config: Config, *, targets: bool, augment: bool, classes
     steps = _Steps.of(config, augment)
 
     def prepare(batch: ImageBatch) -> Batch:
-        made: Batch = {"inputs": batch["images"]}
+        made: Batch = {"inputs": to_float(batch["images"])}
         if targets:
-            made["targets"] = _as_targets(batch["targets"], config)
+            images = to_float(batch["targets"], is_label_map=config.data.target_is_mask)
+            made["targets"] = _as_targets(images, config)
         return made
 
     images, fixed = split_steps(steps.of_inputs, _input_options(config)), _are_fixed(steps.of_inputs)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config.transforms import Normalize, Transform
@@ -38,6 +39,23 @@ class Keys:
         """Return float32 [batch], uniform in [0, 1), for the `draw`-th quantity of step `number`."""
         bits = rng.random_bits(self.seed, rng.TRANSFORM, self.epoch, self.examples, number, draw)
         return rng.random_uniform(bits)
+
+
+# 1 / 255 in two parts: the first has so few bits that its product with an integer up to 255 is exact.
+_HIGH = np.float32(math.floor(2**20 / 255) / 2**20)
+_LOW = np.float32(1 / 255 - float(_HIGH))
+
+
+def to_float(pixels: tf.Tensor, *, is_label_map: bool = False) -> tf.Tensor:
+    """Return float32 images, 0 to 1, of uint8 ones; the integers of a label map keep their values.
+
+    What is no longer uint8, such as images after other steps, is returned as it is.
+    """
+    if pixels.dtype != tf.uint8:
+        return pixels
+    pixels = tf.cast(pixels, tf.float32)
+    # The correctly rounded pixels / 255. XLA and Grappler replace a division by a product that is not.
+    return pixels if is_label_map else pixels * _HIGH + pixels * _LOW
 
 
 def apply_transforms(images: tf.Tensor, steps: NumberedSteps, keys: Keys, *, nearest: bool = False) -> tf.Tensor:

@@ -96,6 +96,7 @@ class DataSet:
         batches = pipeline.train_batches(
             self.images, self.targets, batch_size=self.batch_size, seed=self.seed, first_step=step,
             prepare=self.task.prepare, failures=self.failures, features=self.features,
+            leave_out=self.task.not_trained_on,
         )  # fmt: skip
         return Batches(batches, self.failures)
 

@@ -18,6 +18,7 @@ from tfinpaint.data.features import Features
 from tfinpaint.data.images.decode import UnreadableImageError
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.data.tasks import Task
+from tfinpaint.data.transforms import to_float
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.runs.image_check import ImageCheck, check_all_images
@@ -113,7 +114,7 @@ class DataSet:
         """Return every input of this rank's share once, in order, with the examples that were read for them."""
         batches = pipeline.evaluation_batches(
             self.images, batch_size=self.batch_size, seed=self.seed, failures=self.failures,
-            prepare=lambda batch: {"inputs": batch["images"], "examples": batch["examples"]},
+            prepare=lambda batch: {"inputs": to_float(batch["images"]), "examples": batch["examples"]},
         )  # fmt: skip
         return Batches(batches, self.failures)
 
@@ -121,7 +122,10 @@ class DataSet:
         """Read the inputs of these examples, where they are fixed. Raises UserError where one cannot be read."""
         images = self.images.select(examples)
         batches = pipeline.evaluation_batches(
-            images, batch_size=len(examples), seed=self.seed, prepare=lambda batch: {"inputs": batch["images"]}
+            images,
+            batch_size=len(examples),
+            seed=self.seed,
+            prepare=lambda batch: {"inputs": to_float(batch["images"])},
         )
         return next(iter(batches))["inputs"].numpy()
 

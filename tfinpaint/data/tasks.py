@@ -173,14 +173,15 @@ def image_to_image_task(config: Config, *, targets: bool, augment: bool, classes
 
 
 def _input_options(config: Config) -> DecodeOptions:
-    return DecodeOptions(channels=config.input_channels, max_mpixels=config.data.max_image_mpixels)
+    data = config.data
+    return DecodeOptions(
+        channels=config.input_channels, max_mpixels=data.max_image_mpixels, jpeg_scaling=data.jpeg_scaling
+    )
 
 
 def _target_options(config: Config) -> DecodeOptions:
-    data = config.data
-    return DecodeOptions(
-        channels=config.target_channels, is_label_map=data.target_is_mask, max_mpixels=data.max_image_mpixels
-    )
+    is_label_map = config.data.target_is_mask
+    return replace(_input_options(config), channels=config.target_channels, is_label_map=is_label_map)
 
 
 def _as_targets(images: tf.Tensor, config: Config) -> tf.Tensor:

@@ -33,6 +33,28 @@ def test_reading_resizes_with_antialiasing_to_golden_pixels(tmp_path):
     assert decode.read_image(tmp_path / "step.png", resized(4, 4)).tolist() == pixels.tolist()
 
 
+def test_a_large_jpeg_is_decoded_smaller_unless_that_is_turned_off(tmp_path):
+    generator = np.random.default_rng(0)
+    coarse = Image.fromarray(generator.integers(0, 256, (32, 48, 3), np.uint8))
+    coarse.resize((768, 512), Image.Resampling.BICUBIC).save(tmp_path / "x.jpg", quality=90)
+    # the width that is wanted -> the size that is decoded
+    sizes = {96: (192, 128), 129: (384, 256), 200: (384, 256), 400: (768, 512)}
+    for width, size in sizes.items():
+        step = Transform(resize=[width, width * 2 // 3])
+        with Image.open(tmp_path / "x.jpg") as file:
+            whole = np.asarray(file.convert("RGB").resize(step.resize, Image.Resampling.BILINEAR))
+        with Image.open(tmp_path / "x.jpg") as file:
+            file.draft("RGB", size)
+            assert file.size == size
+            scaled = np.asarray(file.resize(step.resize, Image.Resampling.BILINEAR))
+        assert np.array_equal(decode.read_image(tmp_path / "x.jpg", DecodeOptions((step,))), scaled)
+        off = DecodeOptions((step,), jpeg_scaling=False)
+        assert np.array_equal(decode.read_image(tmp_path / "x.jpg", off), whole)
+        difference = np.abs(scaled.astype(int) - whole)
+        assert difference.mean() < 2  # of 255
+        assert (difference.max() == 0) == (width == 400)  # it is not large enough to be decoded smaller
+
+
 def test_reading_brings_every_mode_to_rgb(tmp_path):
     grey16 = np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16)
     Image.fromarray(grey16).save(tmp_path / "grey16.png")

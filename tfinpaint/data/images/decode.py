@@ -28,6 +28,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 THUMBNAIL = 32  # pixels a side
 SUPPORTED_PIXELS = "supported are grey, palette, RGB and CMYK, with alpha or without, of 8 or 16 bits"
 MAX_PACKED_BYTES = 256 * 2**20  # of an image that is packed, or read from an archive
+JPEG_MARGIN = 1.5  # a JPEG file is decoded at a fraction of its size that is at least this many times the wanted size
 MOST_FILE_BYTES = 2**32  # of any file that is decoded; a TIFF cannot have more
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -61,6 +62,7 @@ class DecodeOptions:
         is_label_map: pixels are integers, which are neither scaled nor interpolated.
         classes: values of a label map are 0 to classes - 1; None: any values.
         max_mpixels: `data.max_image_mpixels`; None: DEFAULT_MPIXELS, where there is no configuration.
+        jpeg_scaling: `data.jpeg_scaling`: libjpeg may decode at 1/2, 1/4 or 1/8 of the size before the first `resize`.
     """
 
     steps: tuple[Transform, ...] = ()
@@ -68,6 +70,7 @@ class DecodeOptions:
     is_label_map: bool = False
     classes: int | None = None
     max_mpixels: float | None = None
+    jpeg_scaling: bool = True
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -276,9 +279,9 @@ def _decode(
     if options.is_label_map and file.format in _JPEG:
         raise UnreadableImageError("label maps must be lossless; JPEG is not supported, use PNG")
     size, first = file.size, options.steps[0].resize if options.steps else None
-    if file.format == "JPEG" and first and not options.is_label_map:
-        # libjpeg may decode at 1/2, 1/4 or 1/8 of the size
-        file.draft("RGB" if options.channels == 3 else "L", (2 * first[0], 2 * first[1]))
+    if file.format == "JPEG" and first and options.jpeg_scaling and not options.is_label_map:
+        width, height = (math.ceil(JPEG_MARGIN * side) for side in first)
+        file.draft("RGB" if options.channels == 3 else "L", (width, height))
         if not file.info.get("progressive"):  # for these libjpeg keeps the coefficients of the full size
             size = file.size
     with _PIXEL_BUDGET.hold(max(math.prod(size), math.prod(_tile_size(file)))):

@@ -1,6 +1,6 @@
 """An epoch with frozen layers: this program after its first epoch, against plain Keras.
 
-usage: python scripts/bench/frozen.py [--images 512] [--size 128] [--batch 32] [--rounds 5]
+usage: python scripts/bench/frozen.py [--images 512] [--size 128] [--batch 32] [--rounds 5] [--trained head stage]
 
 Both sides train a ResNet50 classifier of the same random images, with Adam: the dense head alone, or the head and the
 last of the four stages; the rest is frozen. An epoch is a pass over the training images and an evaluation of a quarter
@@ -55,7 +55,7 @@ def ours(options: argparse.Namespace, folder: Path) -> Callable[[], float]:
     }  # fmt: skip
     config = Config.model_validate(
         {
-            "workdir": folder, "data": data, "model": {"trainable": list(TRAINED[options.trained])},
+            "workdir": folder, "data": data, "model": {"trainable": list(TRAINED[options.trained[0]])},
             "optimizer": {"type": "Adam", "learning_rate": 1e-3}, "loss": {"function": "NLL"},
         }
     )  # fmt: skip
@@ -102,7 +102,7 @@ def plain_keras(options: argparse.Namespace) -> Callable[[], float]:
     x = keras.layers.Flatten()(encoder.output)
     model = keras.Model(encoder.input, keras.layers.Dense(CLASSES, activation="softmax", name="dense_1")(x))
     for layer in model.layers:
-        layer.trainable = any(fnmatchcase(layer.name, pattern) for pattern in TRAINED[options.trained])
+        layer.trainable = any(fnmatchcase(layer.name, pattern) for pattern in TRAINED[options.trained[0]])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
     def dataset(count: int) -> tf.data.Dataset:
@@ -126,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trained", choices=TRAINED, nargs="+", default=list(TRAINED))
     parser.add_argument("--side", choices=("tfinpaint", "Keras"), help=argparse.SUPPRESS)  # the process of a side
-    parser.add_argument("--trained", choices=TRAINED, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.side:
         with tempfile.TemporaryDirectory() as folder:
@@ -138,11 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = [sys.executable, __file__, *shared]
     sides = {
         f"{side}, {trained} trained": [*command, "--side", side, "--trained", trained]
-        for trained in TRAINED
+        for trained in options.trained
         for side in ("Keras", "tfinpaint")
     }
     wanted = {"head": ">= 5", "stage": ""}
-    aims = [Aim(f"Keras, {each} trained", f"tfinpaint, {each} trained", wanted[each]) for each in TRAINED]
+    aims = [Aim(f"Keras, {each} trained", f"tfinpaint, {each} trained", wanted[each]) for each in options.trained]
     print_comparison("Epoch with frozen layers", settings, "s", take_turns(sides, options.rounds), aims)
 
 

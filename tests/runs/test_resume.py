@@ -25,6 +25,7 @@ from tfinpaint.runs.progress import RunProgress
 from tfinpaint.storage import atomic
 from tfinpaint.storage.atomic import write_folder
 from tfinpaint.train.step import TrainingStep
+from tfinpaint.train.trainer import Trainer
 
 STRESS = pytest.mark.stress
 
@@ -444,3 +445,25 @@ def test_a_resumed_run_still_tells_what_it_began_with(undisturbed, tmp_path):
     rewrite_progress(tmp_path / "run", "transferred")
     succeed("classify", "--resume", "--workdir", tmp_path / "run")
     assert f"From {source}, when the run began" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_run_and_its_continuation_trace_each_step_once(undisturbed, tmp_path, monkeypatch):
+    traced = []
+    for owner, name in ((TrainingStep, "_take"), (Trainer, "_test")):
+        function = getattr(owner, name)
+
+        def noted(self, batch, name=name, function=function):
+            traced.append((name, batch["targets"].shape[0]))
+            return function(self, batch)
+
+        monkeypatch.setattr(owner, name, noted)
+    config = write_small(tmp_path, undisturbed / "data", num_epochs=3)
+    # The last of the two batches of held-out images has 3 of them, and any number from the second trace on.
+    once = [("_take", 4), ("_test", 4), ("_test", None)]
+    succeed("classify", "--config", config)
+    assert traced == once
+    traced.clear()
+    succeed(
+        "classify", "--resume", "--workdir", tmp_path / "run", "--set", "num_epochs=5", "--allow-change", "num_epochs"
+    )
+    assert traced == once

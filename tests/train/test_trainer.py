@@ -439,3 +439,18 @@ def test_what_was_summed_up_of_another_loss_stays_where_it_is():
     )
     assert kept[0].names == ("weight", "reconstruction_loss", "error")
     assert kept[0].sums.sum(axis=0).tolist() == [3.0, 7.0, 1.0]
+
+
+def test_every_step_is_traced_once_and_a_smaller_last_batch_once_more():
+    model = build_classifier(build_encoder("tiny", "before_add", 32, 32), 2)
+    objective = losses.of_targets(losses.nll_of_probabilities)
+    trainer = Trainer(model, keras.optimizers.SGD(), objective, world=dist.World())
+    images, classes = tf.random.uniform((10, 32, 32, 3)), tf.constant([0, 1] * 5)
+    pairs = tf.data.Dataset.from_tensor_slices({"inputs": images, "targets": classes})
+    for epoch in range(3):
+        trainer.train_steps(iter(pairs.batch(4, drop_remainder=True).repeat()), 5, where=f"epoch {epoch}")
+        trainer.evaluate(pairs.batch(4))
+        for batch in pairs.batch(4):
+            trainer.predict(batch["inputs"])
+    functions = (trainer._step._traced, trainer._step._forward_backward, trainer._test_step, trainer._predict_step)
+    assert [function.experimental_get_tracing_count() for function in functions] == [1, 1, 2, 2]

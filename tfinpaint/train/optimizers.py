@@ -210,30 +210,41 @@ class Adam(_Moments):
         else:
             self._fused(gradient, variable, learning_rate)
 
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        self._scalars: dict[int, dict[str, tf.Tensor]] = {}  # of this update, by the updates that a weight has skipped
+        super().apply(grads, trainable_variables)
+
     def _fused(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """Take the whole step in one kernel, that is, in one pass over memory instead of ten.
+
+        Weights that have been trained equally long share the scalars: made for each weight, they would be thousands of
+        operations in the step of a ResNet50, and most of the time that tracing it takes.
+        """
+        skipped = self._skipped[self._get_variable_index(variable)]
+        if skipped not in self._scalars:
+            self._scalars[skipped] = self._scalars_of(variable, learning_rate)
+        m, v = self._state(variable)
+        handles = {"var": variable.handle, "m": m.handle, "v": v.handle}
+        tf.raw_ops.ResourceApplyAdam(**handles, grad=gradient, **self._scalars[skipped])
+
+    def _scalars_of(self, variable: tf.Variable, learning_rate: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return what the kernel takes besides tensors of a weight's size.
 
         The kernel computes w -= lr m / (sqrt(v) + epsilon), after correcting lr by powers of the betas. Let c =
         sqrt(1 - beta2^t): sqrt(v_hat) + eps = (sqrt(v) + eps c) / c, so its lr has to be rate c / (1 - beta1^t) and
         its epsilon eps c. The powers are 0 here (no correction), because float32 is too coarse for the first steps. The
         betas are rounded as the kernel's are: at t = 1, v is then exactly (1 - beta2) g^2.
         """
-        section, dtype = self.section, variable.dtype
-        m, v = self._state(variable)
-        beta1, beta2 = np.float32(section.beta1), np.float32(section.beta2)
+        dtype, beta1, beta2 = variable.dtype, np.float32(self.section.beta1), np.float32(self.section.beta2)
         first, second = self._corrections(variable, float(beta1), float(beta2))
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=m.handle,
-            v=v.handle,
-            beta1_power=tf.constant(0.0, dtype),
-            beta2_power=tf.constant(0.0, dtype),
-            lr=tf.cast(tf.cast(learning_rate, tf.float64) * second / first, dtype),
-            beta1=tf.constant(beta1, dtype),
-            beta2=tf.constant(beta2, dtype),
-            epsilon=tf.cast(section.eps * second, dtype),
-            grad=gradient,
-        )
+        return {
+            "beta1_power": tf.constant(0.0, dtype),
+            "beta2_power": tf.constant(0.0, dtype),
+            "lr": tf.cast(tf.cast(learning_rate, tf.float64) * second / first, dtype),
+            "beta1": tf.constant(beta1, dtype),
+            "beta2": tf.constant(beta2, dtype),
+            "epsilon": tf.cast(self.section.eps * second, dtype),
+        }
 
 
 class AdamW(Adam):

@@ -70,6 +70,7 @@ def test_features_give_the_results_of_the_images(images, tmp_path, monkeypatch, 
     assert {path.name for path in once.iterdir()} == {path.name for path in always.iterdir()}
 
 
+@pytest.mark.stress
 def test_a_transferred_encoder_whose_last_stage_is_trained(images, tmp_path, monkeypatch):
     # The frozen batch norms are recalibrated before the features are computed, those of the stage after every epoch.
     pretrained = write_config(tmp_path / "p.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=1)
@@ -83,7 +84,7 @@ def test_a_transferred_encoder_whose_last_stage_is_trained(images, tmp_path, mon
     same_results(once, always)
 
 
-@pytest.mark.parametrize("place", ["memory", "disk"])
+@pytest.mark.parametrize("place", ["memory", pytest.param("disk", marks=pytest.mark.stress)])
 def test_a_run_that_is_stopped_within_an_epoch_goes_on_to_the_same_bytes(images, tmp_path, monkeypatch, place):
     config = write_frozen(tmp_path, images)
     if place == "disk":

@@ -10,8 +10,10 @@ from tfinpaint.errors import UserError
 from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.trainable import set_trainable
 from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
 from tfinpaint.train.fit import fit
+from tfinpaint.train.loss import LossShares
 from tfinpaint.train.step import ControlFlags
 from tfinpaint.train.totals import PartialEpoch
 from tfinpaint.train.trainer import Trainer
@@ -454,3 +456,16 @@ def test_every_step_is_traced_once_and_a_smaller_last_batch_once_more():
             trainer.predict(batch["inputs"])
     functions = (trainer._step._traced, trainer._step._forward_backward, trainer._test_step, trainer._predict_step)
     assert [function.experimental_get_tracing_count() for function in functions] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("trainable", "trained"), [("head_only", 0), (["conv5_*", "dense_1"], 3), ("all", 16)])
+def test_frozen_layers_have_no_gradients(trainable, trained):
+    model = build_classifier(build_encoder("tiny", "before_add", 32, 32), 2)
+    set_trainable(model, trainable)
+    objective = losses.of_targets(losses.nll_of_probabilities)
+    trainer = Trainer(model, keras.optimizers.SGD(), objective, world=dist.World())
+    batch = {"inputs": tf.zeros((4, 32, 32, 3)), "targets": tf.constant([0, 1, 0, 1])}
+    step = trainer._step._forward_backward.get_concrete_function(batch, LossShares(*[tf.constant(1.0)] * 3))
+    kinds = [operation.type for operation in step.graph.get_operations()]
+    assert kinds.count("Conv2DBackpropFilter") == trained  # gradients of kernels
+    assert sum(kind.startswith("FusedBatchNormGrad") for kind in kinds) == trained

@@ -55,21 +55,24 @@ CHAPTERS = {
         "From uint8 images in memory to (input, target, mask) in float32, on one processor with one thread: 16 or 100 "
         "random patches of 1/8 of the side. The limit is the conversion of the same bytes to float32, with nothing "
         "erased.",
-        ("erasing.py",),
+        (
+            *(f"erasing.py --patches {patches}" for patches in (16, 100)),
+            *(f"erasing.py --size {size} --patches 16" for size in (64, 224)),
+        ),
         has_peers=True,
     ),
     "jpeg": Chapter(
         "Reading JPEG files",
         "From a folder of JPEG files to batches of float32 tensors. DCT scaling decodes an image that is much larger "
         "than needed at 1/2, 1/4 or 1/8 of its size.",
-        ("jpeg.py",),
+        ("jpeg.py --width 1024", "jpeg.py --width 160"),
         has_peers=True,
     ),
     "real_data": Chapter(
         "The cost of real data",
         "The time of a training step with images that are read and erased, over that of a step that gets one batch in "
         "memory again and again.",
-        ("real_data.py",),
+        ("real_data.py --size 128", "real_data.py --size 64"),
     ),
     "startup": Chapter(
         "Start-up",

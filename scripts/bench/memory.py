@@ -61,7 +61,6 @@ def train(size: int, batch: int, steps: int, recompute: bool) -> dict[str, float
 def preload(size: int, images: int) -> dict[str, float]:
     """Return the memory that preloaded images and an iterator of their batches take at most."""
     import numpy as np
-    import tensorflow as tf
     from PIL import Image
 
     from tfinpaint.config.schema import Config
@@ -70,20 +69,23 @@ def preload(size: int, images: int) -> dict[str, float]:
     from tfinpaint.data.listing import listing
     from tfinpaint.data.tasks import inpainting_task
 
-    next(iter(tf.data.Dataset.range(2).batch(2).map(lambda row: row + 1)))  # what TensorFlow takes for itself
     patches = {"number": 16, "size": size // 8}
     config = Config.model_validate({"data": {"transforms": [{"resize": [size, size]}, {"random_patches": patches}]}})
     recipe = inpainting_task(config, separate=False, augment=True)
-    with tempfile.TemporaryDirectory() as folder:
+
+    def read(folder: str, number: int) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
         Image.fromarray(noise).save(Path(folder) / "0.png")
-        for number in range(1, images):
-            (Path(folder) / f"{number}.png").symlink_to("0.png")
-        listed = listing.list_images(Path(folder))
-        before = peak()
-        loaded = Images.open(listed, RankShare(), recipe.images, preload=True)
+        for each in range(1, number):
+            (Path(folder) / f"{each}.png").symlink_to("0.png")
+        loaded = Images.open(listing.list_images(Path(folder)), RankShare(), recipe.images, preload=True)
         batches = pipeline.train_batches(loaded, batch_size=2, seed=0, first_step=0, prepare=recipe.prepare)
         next(iter(batches))
+
+    with tempfile.TemporaryDirectory() as few, tempfile.TemporaryDirectory() as folder:
+        read(few, 16)  # what TensorFlow and the pipeline take for any number of images
+        before = peak()
+        read(folder, images)
     return {"memory": peak() - before}
 
 

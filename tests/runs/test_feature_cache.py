@@ -152,3 +152,15 @@ def test_pairs_of_images_are_read_on_the_side_of_the_targets_alone(images, tmp_p
     without_cache(monkeypatch)
     succeed("pretrain", "--config", config, "--workdir", always, "--set", flipped)
     same_results(once, always)
+
+
+def test_features_of_any_size_are_not_kept(images, tmp_path):
+    shape = {"batch_input_shape": [None, None, None, 3]}
+    network = [
+        {"class_name": "Conv2D", "config": {"filters": 4, "kernel_size": 3, **shape}},
+        {"class_name": "Dropout", "config": {"rate": 0.5}},
+        {"class_name": "GlobalAveragePooling2D"},
+        {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}},
+    ]
+    output = succeed("classify", "--config", write_frozen(tmp_path, images, layers=network, num_epochs=2))
+    assert output.count(" images: the network takes images of any size\n") == 2

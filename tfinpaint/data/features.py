@@ -53,8 +53,8 @@ def store_features(
     Raises:
         OSError: the file cannot be written.
     """
-    examples: list[np.ndarray] = []
-    if folder is None:
+    examples = [np.zeros(0, np.int64)]  # a rank may have no images
+    if folder is None or shape[0] == 0:
         rows, done = np.empty(shape, dtype), 0
         for features, ids in batches:
             rows[done : done + len(ids)] = features

@@ -44,7 +44,7 @@ def with_features(trainer: Trainer, folder: Path, data: DataSet, what: str, pass
         return data
     shape = (len(data.images.share.indices(len(data))), *frozen.output_shape[1:])
     dtype = np.dtype(tf.as_dtype(frozen.outputs[0].dtype).as_numpy_dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = -1 if None in shape else int(np.prod(shape)) * dtype.itemsize
     layers = f"Frozen layers up to {trainer.parts.last_frozen}"
     place = _agree(world, _place(world, folder, data, passes, size))
     if place in (MEMORY, DISK):
@@ -58,11 +58,17 @@ def with_features(trainer: Trainer, folder: Path, data: DataSet, what: str, pass
 
 
 def _place(world: World, folder: Path, data: DataSet, passes: float, size: int) -> str:
-    """Return where the features of this rank can be kept, or why nowhere."""
+    """Return where the features of this rank can be kept, or why nowhere.
+
+    Args:
+        size: their bytes; -1 where the network takes images of any size.
+    """
     if not data.task.fixed_inputs:
         return "random transforms or masks change the images"
     if passes <= 1:
         return "each image is used once at most"
+    if size < 0:
+        return "the network takes images of any size"
     memory = available_memory() // (2 * world.local_size)
     if size <= memory:
         return MEMORY

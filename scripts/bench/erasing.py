@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 IMAGES = 512
 OWN = ("tfinpaint", "NumPy loop", "Pillow loop", "Keras RandomErasing", "conversion alone")
 PEERS = ("PyTorch loop", "Albumentations")
-Turn = Callable[[np.ndarray], Any]  # takes the indices of a batch
+Turn = Callable[[Any], Any]  # takes the indices of a batch
 
 
 def tfinpaint(pixels: np.ndarray, batch: int, patches: int, square: int) -> Turn:
@@ -61,8 +61,16 @@ def tfinpaint(pixels: np.ndarray, batch: int, patches: int, square: int) -> Turn
     )
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
-    iterator = iter(batches.with_options(options))
-    return lambda indices: next(iterator)
+    data = batches.with_options(options)
+    iterator = iter(data)
+
+    def make(indices: np.ndarray | None) -> Any:
+        nonlocal iterator
+        if indices is None:  # a turn begins: forget what was read ahead while the others had theirs
+            iterator = iter(data)
+        return next(iterator)
+
+    return make
 
 
 def numpy_loop(pixels: np.ndarray, batch: int, patches: int, square: int) -> Turn:
@@ -192,6 +200,8 @@ def serve(args: argparse.Namespace) -> None:
     order = np.random.default_rng(1)
 
     def turn() -> float:
+        if args.serve == "tfinpaint":
+            make(None)
         begin, batches = time.perf_counter(), 0
         while batches < 2 or time.perf_counter() - begin < args.seconds:
             make(order.permutation(IMAGES)[: args.batch])

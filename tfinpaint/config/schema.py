@@ -54,7 +54,7 @@ class Config(Section):
     gradients are reduced and weights updated once per batch."""
     recompute: bool = False
     """Compute what is within the encoder's residual blocks again in the backward pass, instead of keeping it in memory.
-    Results are the same; a step takes about a quarter longer. Only for the built-in networks."""
+    Results are the same; each step computes the encoder forward twice. Only for the built-in networks."""
     jit_compile: bool | Literal["auto"] = "auto"
     """Compile forward and backward pass with XLA; auto: on GPUs."""
     figures_interval: int = Field(5, ge=1)

@@ -27,7 +27,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (6, HEIGHT, WIDTH, 3), np.uin
 def test_bits_are_those_of_drawing_and_filling_step_by_step(name):
     step = Transform.model_validate(CASES[name])
     epoch, examples = tf.constant(3, tf.int64), tf.range(5, 11, dtype=tf.int64)
-    keys, erase = Keys(2, epoch, examples), make_eraser(step, 2, height=HEIGHT, width=WIDTH)
+    keys, erase = Keys(2, epoch, examples), make_eraser(step, 2, height=HEIGHT, width=WIDTH, cut=True)
     mask = masks.draw_mask(step, keys, height=HEIGHT, width=WIDTH).numpy()
     assert 0.1 < mask.mean() < 0.95
     images = PIXELS / np.float32(255)
@@ -37,13 +37,14 @@ def test_bits_are_those_of_drawing_and_filling_step_by_step(name):
         assert [part.dtype for part in found] == [tf.float32] * 3
         assert np.array_equal(found.mask, mask)
         assert np.array_equal(found.inputs, expected)
-        assert np.array_equal(found.erased, images * mask)
+        assert np.array_equal(found.targets, images * mask)
 
 
 def test_images_of_one_channel_are_erased_alike():
     step = Transform.model_validate(CASES["few patches"])
     arguments = tf.constant(0, tf.int64), tf.range(6, dtype=tf.int64)
-    erase = make_eraser(step, 0, height=HEIGHT, width=WIDTH)
+    erase = make_eraser(step, 0, height=HEIGHT, width=WIDTH, cut=False)
     colours, grey = erase(tf.constant(PIXELS), *arguments), erase(tf.constant(PIXELS[..., 1:2]), *arguments)
     assert np.array_equal(grey.mask, colours.mask)
+    assert np.array_equal(colours.targets, PIXELS / np.float32(255))  # whole, where they are not cut
     assert np.array_equal(grey.inputs[..., 0], colours.inputs[..., 1])

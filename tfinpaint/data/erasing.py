@@ -27,17 +27,17 @@ class Erased(NamedTuple):
 
     Attributes:
         inputs: float32 [batch, height, width, channels]: the images, filled where they were erased.
-        erased: float32, shaped as `inputs`: what was erased, on a black canvas.
+        targets: float32, shaped as `inputs`: the whole images, or what was erased of them, on a black canvas.
         mask: float32 [batch, height, width, 1]: 1 where pixels were erased, 0 elsewhere.
     """
 
     inputs: tf.Tensor
-    erased: tf.Tensor
+    targets: tf.Tensor
     mask: tf.Tensor
 
 
 def make_eraser(
-    step: Transform, seed: int, *, height: int, width: int
+    step: Transform, seed: int, *, height: int, width: int, cut: bool
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Erased]:
     """Return a function that erases images: uint8, or float32 from 0 to 1, [batch, height, width, channels].
 
@@ -46,6 +46,7 @@ def make_eraser(
     Args:
         step: the step of a configuration that is a mask.
         seed: of the run.
+        cut: targets are what was erased; otherwise the whole images.
     """
     size = {"height": height, "width": width}
 
@@ -53,7 +54,7 @@ def make_eraser(
         return draw_mask(step, Keys(seed, epoch, examples), **size)
 
     def draw_and_blacken(images: tf.Tensor, epoch: tf.Tensor, examples: tf.Tensor) -> Erased:
-        return _erase(images, draw_rectangles(step, Keys(seed, epoch, examples), **size), None)
+        return _erase(images, draw_rectangles(step, Keys(seed, epoch, examples), **size), None, cut)
 
     if step.kind in RECTANGLES and step.section.fill == "black":
         return _compile(draw_and_blacken)
@@ -62,23 +63,24 @@ def make_eraser(
     def draw_and_fill(images: tf.Tensor, epoch: tf.Tensor, examples: tf.Tensor) -> Erased:
         mask = draw_fast(epoch, examples)
         filling = draw_filling(images, mask, step.section.fill, Keys(seed, epoch, examples))
-        return _erase_mask(images, mask, filling)
+        return _erase_mask(images, mask, filling, cut)
 
     return draw_and_fill
 
 
 @_compile
-def _erase_mask(images: tf.Tensor, mask: tf.Tensor, filling: tf.Tensor | None) -> Erased:
-    return _erase(images, pixel_sets.pack(mask), filling)
+def _erase_mask(images: tf.Tensor, mask: tf.Tensor, filling: tf.Tensor | None, cut: bool) -> Erased:
+    return _erase(images, pixel_sets.pack(mask), filling, cut)
 
 
-def _erase(images: tf.Tensor, words: tf.Tensor, filling: tf.Tensor | None) -> Erased:
+def _erase(images: tf.Tensor, words: tf.Tensor, filling: tf.Tensor | None, cut: bool) -> Erased:
     """Erase a set of pixels (see `pixel_sets`) from images.
 
     Args:
         images: uint8 or float32 [batch, height, width, channels].
         words: uint32 [batch, height, words].
         filling: float32, which broadcasts with the images; None: black.
+        cut: as in `make_eraser`.
     """
     _, height, width, channels = images.shape
     # The pixels of a word side by side: the loops that XLA makes are then long and simple enough to be vectorised.
@@ -90,6 +92,6 @@ def _erase(images: tf.Tensor, words: tf.Tensor, filling: tf.Tensor | None) -> Er
     is_hole = pixel_sets.unpack(words, width=width, repeats=channels) > 0
     return Erased(
         tf.reshape(tf.where(is_hole, filling, pixels), by_image),
-        tf.reshape(tf.where(is_hole, pixels, black), by_image),
+        tf.reshape(tf.where(is_hole, pixels, black) if cut else pixels, by_image),
         pixel_sets.to_mask(words, width=width),
     )

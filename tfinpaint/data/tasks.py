@@ -116,16 +116,15 @@ def inpainting_task(config: Config, *, separate: bool, augment: bool) -> Task:
     assert height
     assert width
     target_steps = _for_label_maps(steps.targets) if is_label_map else steps.targets
-    loss, erase = config.loss, make_eraser(mask_step, config.seed, height=height, width=width)
+    loss = config.loss
+    erase = make_eraser(mask_step, config.seed, height=height, width=width, cut=loss.target == "patches")
 
     def prepare(batch: ImageBatch) -> Batch:
         keys = Keys(config.seed, batch["epoch"], batch["examples"])
-        inputs, erased, mask = erase(batch["images"], batch["epoch"], batch["examples"])
+        inputs, targets, mask = erase(batch["images"], batch["epoch"], batch["examples"])
         originals = to_float(batch["images"])
         if separate:
             targets = make_targets(to_float(batch["targets"], is_label_map=is_label_map), mask, loss)
-        else:
-            targets = erased if loss.target == "patches" else originals
         targets = apply_transforms(targets, target_steps, keys, nearest=is_label_map)
         if loss.normalize_patches:
             targets = normalize_cells(targets, loss.normalize_patches)

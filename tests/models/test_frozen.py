@@ -93,6 +93,13 @@ def test_a_layer_that_is_called_twice_does_not_mislead():
     assert np.array_equal(parts.trained(features), model(images))
 
 
+def test_both_inputs_of_a_shared_layer_are_needed_behind_a_division():
+    image, shared = layers.Input((4,)), layers.Dense(4, name="shared", trainable=False)
+    doubled = layers.Dense(4, name="first", trainable=False)(image)
+    sums = layers.Add()([shared(image), shared(doubled)])
+    assert divide(keras.Model(image, layers.Dense(2)(sums))).frozen is None
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_features_have_the_precision_of_the_network(policy):
     keras.config.set_dtype_policy(policy)

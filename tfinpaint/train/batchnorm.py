@@ -117,13 +117,13 @@ class StatisticsEstimator:
 @contextmanager
 def _normalising_together(model: keras.Model, world: World) -> Iterator[None]:
     """Normalise by the batches of all ranks within a `with` statement."""
-    kept = [(layer, layer._moments) for layer in _all_batchnorms(model)]
+    changed = [layer for layer in _all_batchnorms(model) if "_moments" not in vars(layer)]
     synchronise_batchnorm(model, world)
     try:
         yield
     finally:
-        for layer, moments in kept:
-            layer._moments = moments
+        for layer in changed:
+            del layer._moments  # so that its class's method is found again, and the layer computes by one operation
 
 
 @contextmanager

@@ -16,6 +16,9 @@ _FREE = (
     *(f"distributed.{key}" for key in ("timeline", "heartbeat_timeout_s", "stall_timeout_s")),
 )
 
+# Keys that records of older versions lack, and the values with which those versions trained.
+_ADDED = {"recompute": False, "data.jpeg_scaling": True}
+
 
 def as_values(config: Config) -> dict[str, Any]:
     """Return the configuration as JSON values, with every default spelled out."""
@@ -44,6 +47,8 @@ def differences(before: Mapping[str, Any], config: Config) -> dict[str, tuple[An
     """
     free = {*_FREE, *(() if _has_cosine(config) else ("num_epochs",))}
     then, now = flat_values(before), flat_values(as_values(config))
+    if then:
+        then = _ADDED | then
     if config.precision == "auto":  # a resumed run keeps its precision
         free.add("precision")
     keys = [key for key in {**now, **then} if key not in free]

@@ -11,7 +11,6 @@ with the bytes of the pixels. Prints tables, then the same as lines of JSON.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,13 @@ GIB = 2**30
 
 
 def peak() -> float:
-    """The greatest resident memory of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    """The greatest resident memory of this process so far, in GiB.
+
+    It is that of Linux for this program alone: `getrusage` also counts the memory of the process that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(kibibytes) * 1024 / GIB
 
 
 def train(size: int, batch: int, steps: int, recompute: bool) -> dict[str, float]:

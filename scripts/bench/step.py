@@ -66,10 +66,13 @@ def our_steps(size: int, batch: int, precision: str, folder: Path) -> Callable[[
     config = Config.model_validate({"data": {"transforms": [{"resize": [size, size]}, {"random_patches": patches}]}})
     recipe = inpainting_task(config, separate=False, augment=True)
     images = Images.open(listing.list_images(folder), RankShare(), recipe.images, preload=True)
-    batches = iter(pipeline.train_batches(images, batch_size=batch, seed=0, first_step=0, prepare=recipe.prepare))
+    batches = pipeline.train_batches(
+        images, batch_size=batch, seed=0, first_step=0, prepare=recipe.prepare, leave_out=recipe.not_trained_on
+    )
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)
     trainer = Trainer(build(size), optimizer, losses.of_targets(losses.bce), world=world.World())
-    return lambda steps: trainer.train_steps(batches, steps)
+    endless = iter(batches)
+    return lambda steps: trainer.train_steps(endless, steps)
 
 
 def keras_steps(size: int, batch: int) -> Callable[[int], object]:

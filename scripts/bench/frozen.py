@@ -32,10 +32,18 @@ def make_images(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-def ours(options: argparse.Namespace, folder: Path) -> Callable[[], float]:
-    """Return an epoch of `classify`; its images are files, which are read once."""
+def write_classes(folder: Path, count: int, size: int) -> None:
+    """Write random images into class folders."""
     from PIL import Image
 
+    for number, pixels in enumerate(make_images(count, size)):
+        place = folder / f"class_{number % CLASSES}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number:05}.png", compress_level=1)
+
+
+def ours(options: argparse.Namespace, folder: Path) -> Callable[[], float]:
+    """Return an epoch of `classify`; its images are files, which are read once."""
     from tfinpaint.config.schema import Config
     from tfinpaint.data.listing.listing import list_class_folders
     from tfinpaint.data.tasks import classification_task
@@ -53,19 +61,14 @@ def ours(options: argparse.Namespace, folder: Path) -> Callable[[], float]:
         "batch_size": options.batch, "test_batch_size": options.batch, "preload": True, "input_path": folder,
         "target_type": "labels", "transforms": [{"resize": [options.size] * 2}],
     }  # fmt: skip
-    config = Config.model_validate(
-        {
-            "workdir": folder, "data": data, "model": {"trainable": list(TRAINED[options.trained[0]])},
-            "optimizer": {"type": "Adam", "learning_rate": 1e-3}, "loss": {"function": "NLL"},
-        }
-    )  # fmt: skip
+    config = Config.model_validate({
+        "workdir": folder, "data": data, "model": {"trainable": list(TRAINED[options.trained[0]])},
+        "optimizer": {"type": "Adam", "learning_rate": 1e-3}, "loss": {"function": "NLL"},
+    })  # fmt: skip
     run, world = Run(config, "classifier"), World()
 
     def opened(name: str, count: int) -> DataSet:
-        for number, pixels in enumerate(make_images(count, options.size)):
-            place = folder / name / f"class_{number % CLASSES}"
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(place / f"{number:05}.png", compress_level=1)
+        write_classes(folder / name, count, options.size)
         listing = list_class_folders(folder / name)
         task = classification_task(config, labels=True, augment=True)
         return open_data(run, world, folder, task, listing, training=name == "training")
@@ -73,8 +76,8 @@ def ours(options: argparse.Namespace, folder: Path) -> Callable[[], float]:
     training, held_out = opened("training", options.images), opened("testing", options.images // 4)
     steps = steps_per_epoch(run, training)
     model = build_run_model(run, world, training.images.listing.classes)
-    optimizer = build_optimizer(config.optimizer, steps, 2, None)
-    trainer = make_trainer(run, world, model, optimizer, {"accuracy": accuracy}, steps=steps, scored=True)
+    optimizer, metrics = build_optimizer(config.optimizer, steps, 2, None), {"accuracy": accuracy}
+    trainer = make_trainer(run, world, model, optimizer, metrics, steps=steps, scored=True)
     begin = time.perf_counter()
     training = with_features(trainer, folder, training, "training images", 2)
     batches = with_features(trainer, folder, held_out, "held-out images", 2).evaluation_batches()

@@ -144,14 +144,9 @@ def _prepared(batch: ImageBatch, prepare: Callable[[ImageBatch], Batch], feature
 
 
 def _read_batches(
-    rows: tf.data.Dataset,
-    images: Images,
-    targets: Images | None,
-    seed: int,
-    share: int,
-    failures: Failures,
+    rows: tf.data.Dataset, images: Images, targets: Images | None, seed: int, share: int, failures: Failures,
     features: Features | None,
-) -> tf.data.Dataset:
+) -> tf.data.Dataset:  # fmt: skip
     """Map (epoch, example indices) to the preprocessed `ImageBatch` of these examples.
 
     Args:

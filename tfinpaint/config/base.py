@@ -15,7 +15,7 @@ class Section(BaseModel):
     The text below a key describes it in docs/configuration.md (`scripts/config_reference.py`).
     """
 
-    # Validators are built where they are used first: building those of each section alone takes as long again.
+    # Validators are built when they are first used: to build them for every section takes as long again.
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 

@@ -217,7 +217,8 @@ def _train(
 def _with_features(session: Session, data: DataSet, tested: DataSet | None) -> tuple[DataSet, DataSet | None]:
     """Return the training and held-out images, with the features of frozen layers where these can be kept.
 
-    What is decided is the same in a resumed run, which therefore rounds in the same way.
+    A resumed run decides as the run did before, and therefore rounds in the same way, as long as there is again enough
+    memory or disk space, and `num_epochs` is the same.
     """
     run, trainer, folder = session.run, session.trainer, session.folder.path
     epochs, steps = run.config.num_epochs, session.steps

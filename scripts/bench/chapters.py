@@ -30,7 +30,7 @@ CHAPTERS = {
         "channels_last tensors, eager or compiled (`torch.compile`), in float32 or under bfloat16 autocast. tfinpaint "
         "computes in bfloat16 on processors with AVX512_BF16 or AMX_BF16 and in float32 on others (`precision: auto`); "
         "so the aims, which are those of a processor with AVX512_BF16, can be missed on others.",
-        ("step.py --size 128 --rounds 3 --steps 2", "step.py --size 64 --rounds 5 --steps 3"),
+        ("step.py --size 128 --rounds 3 --steps 1", "step.py --size 64 --rounds 5 --steps 2"),
         has_peers=True,
     ),
     "curves": Chapter(
@@ -48,7 +48,7 @@ CHAPTERS = {
         "An epoch after the first of a classifier whose encoder is frozen as a whole, or but for its last stage. "
         "tfinpaint computes the features of the frozen layers once, before the first epoch; plain Keras "
         "(`trainable = False`) computes them in every epoch.",
-        ("frozen.py --images 256 --rounds 3",),
+        ("frozen.py --images 128 --rounds 3",),
     ),
     "erasing": Chapter(
         "Erasing",
@@ -72,7 +72,7 @@ CHAPTERS = {
         "The cost of real data",
         "The time of a training step with images that are read and erased, over that of a step that gets one batch in "
         "memory again and again.",
-        ("real_data.py --size 128", "real_data.py --size 64"),
+        ("real_data.py --size 64 --steps 4 --rounds 4",),
     ),
     "startup": Chapter(
         "Start-up",

@@ -36,6 +36,7 @@ from tfinpaint.models import losses
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.runs.precision import settle_precision
+from tfinpaint.system.hardware import BFLOAT16_FEATURES, processor_features
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
 
@@ -121,6 +122,9 @@ def main() -> None:
     sizes = ["--size", str(args.size), "--batch", str(args.batch), "--steps", str(args.steps)]
     own = [sys.executable, __file__, *sizes, "--precision", args.precision, "--serve"]
     sides = {name: [*own, name] for name in ("tfinpaint", "keras") if name in args.sides}
+    if not set(processor_features()) & BFLOAT16_FEATURES:  # PyTorch would emulate it, in minutes for each step
+        print("bfloat16 is left out: the processor does not compute in it", file=sys.stderr)
+        args.sides = [name for name in args.sides if "bf16" not in name]
     if args.peers:
         threads = ["--threads", str(len(os.sched_getaffinity(0)))]
         program = [args.peers, str(Path(__file__).with_name("step_torch.py")), *sizes, *threads]

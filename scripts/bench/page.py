@@ -102,6 +102,8 @@ def exponent(places: Sequence[float], values: Sequence[float]) -> float:
 
 
 def _exponents(curve: Comparison) -> list[str]:
+    if curve["unit"] != "images/s":
+        return []
     parts = []
     for side, points in curve["points"].items():
         medians = [statistics.median(values) for values in points.values()]

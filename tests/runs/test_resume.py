@@ -324,7 +324,7 @@ def test_weights_that_are_not_finite_are_never_saved(undisturbed, tmp_path, monk
 
     def spoil(self, gradients):
         update(self, gradients)
-        first = self._model.trainable_variables[0]
+        first = self._parts.whole.trainable_variables[0]
         first.assign(tf.where(self._optimizer.iterations > 3, float("inf"), first.value))
         return tf.no_op()
 

@@ -12,7 +12,6 @@ from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
 from tfinpaint.checkpoint.header import Kind
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.checkpoint.reader import load_discriminator, open_checkpoint
-from tfinpaint.config.diff import as_values
 from tfinpaint.config.schema import Config
 from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.distributed.world import World
@@ -22,7 +21,6 @@ from tfinpaint.models.layer_names import file_name
 from tfinpaint.runs.build import describe_model
 from tfinpaint.runs.initial_weights import load_by_name
 from tfinpaint.runs.nonfinite import NonfiniteBatch
-from tfinpaint.runs.precision import recorded_precision
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.trainer import make_trainer
 from tfinpaint.train.optimizers import build_optimizer
@@ -45,7 +43,7 @@ def rebuild_trainer(config: Config, checkpoint: Path | None) -> tuple[Trainer, s
     Raises:
         UserError: There is no such checkpoint, or the model does not fit it.
     """
-    keras.config.set_dtype_policy(recorded_precision(as_values(config)))
+    keras.config.set_dtype_policy("float32" if config.precision == "auto" else config.precision)
     keras.utils.set_random_seed(config.seed)
     kind: Kind = "classifier" if config.data.target_type == "labels" else "inpainter"
     network = read_network(config.layers) if config.layers is not None else None

@@ -61,7 +61,8 @@ def _last_frozen(model: keras.Model) -> keras.Layer | None:
     such tensor only, all paths pass it.
     """
     inner = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
-    calls = [node for nodes in model._nodes_by_depth.values() for node in nodes]  # more than layers, if some are shared
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    calls = [node for nodes in graph._nodes_by_depth.values() for node in nodes]  # more than layers, if some are shared
     uses = Counter(id(tensor) for call in calls for tensor in call.input_tensors)
     pending, has_variables, last = {id(model.inputs[0])}, False, None
     for layer in inner[:-1]:

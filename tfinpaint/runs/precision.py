@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
-from tfinpaint.system.hardware import BFLOAT16_CAPABILITY, BFLOAT16_FEATURES, processor_features
+from tfinpaint.system.hardware import BFLOAT16_CAPABILITY, BFLOAT16_FEATURES, has_onednn, processor_features
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def _bfloat16_support() -> tuple[bool, str]:
         major, minor = lowest.get("compute_capability", (0, 0))
         name = f"{lowest.get('device_name', 'a GPU')}, compute capability {major}.{minor}"
         return major + minor / 10 >= BFLOAT16_CAPABILITY, name
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+    if not has_onednn():
         return False, "TF_ENABLE_ONEDNN_OPTS=0"
     found = [name for name in processor_features() if name in BFLOAT16_FEATURES]
     return bool(found), ", ".join(found) or f"neither {' nor '.join(sorted(BFLOAT16_FEATURES))}"

@@ -58,10 +58,10 @@ class Machine:
 
     @property
     def computes_in_bfloat16(self) -> bool:
-        """True if the hardware multiplies bfloat16: all GPUs, or the processor if there are none."""
+        """True if training can use hardware for bfloat16: that of all GPUs, or of the processor if there are none."""
         if self.gpus:
             return all(gpu.capability >= BFLOAT16_CAPABILITY for gpu in self.gpus)
-        return not BFLOAT16_FEATURES.isdisjoint(self.features)
+        return has_onednn() and not BFLOAT16_FEATURES.isdisjoint(self.features)
 
 
 def read_hardware(root: Path = Path("/")) -> Machine:
@@ -81,6 +81,11 @@ def read_hardware(root: Path = Path("/")) -> Machine:
         shared_memory=_size(root / "dev/shm"),
         gpus=parse_gpus(_nvidia_smi()),
     )
+
+
+def has_onednn() -> bool:
+    """Return whether TensorFlow uses oneDNN, whose kernels alone use a processor's hardware for bfloat16."""
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 def processor_features(root: Path = Path("/")) -> tuple[str, ...]:

@@ -54,8 +54,11 @@ def _gradient_of_convolution(operation: Any, received: tf.Tensor) -> Sequence[tf
 
 
 def _is_faster_by_products(operation: Any, inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
-    """Return whether this is a convolution of a small map with many channels, and no GPU is visible."""
-    if None in inputs.shape[1:] or tf.config.list_logical_devices("GPU"):
+    """Return whether this is a convolution of a small map with many channels, and no GPU is visible.
+
+    Products of float16 may be summed in float16; those of bfloat16 are summed in float32.
+    """
+    if None in inputs.shape[1:] or inputs.dtype == tf.float16 or tf.config.list_logical_devices("GPU"):
         return False
     form = [operation.get_attr(name) for name in ("strides", "dilations", "padding", "data_format")]
     if [list(form[0]), list(form[1]), *form[2:]] != [[1] * 4, [1] * 4, b"SAME", b"NHWC"]:

@@ -213,6 +213,7 @@ class Adam(_Moments):
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         self._scalars: dict[int, dict[str, tf.Tensor]] = {}  # of this update, by the updates that a weight has skipped
         super().apply(grads, trainable_variables)
+        self._scalars.clear()  # tensors of one update, which belong to the graph that is traced
 
     def _fused(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """Take the whole step in one kernel, that is, in one pass over memory instead of ten.

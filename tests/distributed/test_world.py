@@ -137,8 +137,12 @@ def test_without_horovod_one_rank_works_and_two_are_refused():
     assert "Traceback" not in two.stderr
 
 
-def test_importing_tensorflow_through_start_is_quiet():
-    code = f"{IMPORTS}; join_ranks(Distributed())"
+def test_importing_tensorflow_through_start_is_quiet_and_imports_no_more_than_is_needed():
+    code = (
+        f"import sys; {IMPORTS}; join_ranks(Distributed()); assert 'tensorflow' in sys.modules\n"
+        "assert not {'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "import sklearn, matplotlib.pyplot"  # they are not kept out for good
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -7,7 +7,8 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,9 +192,26 @@ def leave_ranks() -> None:
         heartbeat.close()
 
 
+@contextmanager
+def _leaving_out(*modules: str) -> Iterator[None]:
+    """Let the import of these modules fail within a `with` statement, as if they were not installed."""
+    absent = [name for name in modules if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # makes `import` fail
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
 def _import_tensorflow() -> None:
-    """Import TensorFlow without the notices that its C++ part writes to stderr at any log level; a failure is shown."""
-    with os.fdopen(os.memfd_create("notices"), "r+b") as notices:  # /tmp may not be writable
+    """Import TensorFlow without the notices that its C++ part writes to stderr at any log level; a failure is shown.
+
+    Keras would import scikit-learn and Matplotlib, a third of the time, for functions that nothing here uses.
+    """
+    memory = os.memfd_create("notices")  # /tmp may not be writable
+    with os.fdopen(memory, "r+b") as notices, _leaving_out("sklearn", "matplotlib"):
         stderr = os.dup(2)
         os.dup2(notices.fileno(), 2)
         try:

@@ -6,7 +6,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from test_store import PROGRESS, RANKS, adversarial_term, contents, header, save, source, trained
+from test_store import PROGRESS, RANKS, adversarial_term, contents, header, save, source
 
 from tfinpaint.checkpoint.header import FORMAT
 from tfinpaint.checkpoint.keras_files import KerasFile
@@ -79,7 +79,7 @@ def test_a_run_is_resumed_by_one_scan_of_each_file(tmp_path, scans):
     state = contents(*source(), **adversarial_term(0))
     path = save_checkpoint(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, state, 1)
     assert read_header(path) == header(adversarial="RMSprop")
-    restore_training(path, contents(*trained(1), **adversarial_term(1)))
+    restore_training(path, state)
     assert scans == ["model.weights.h5", "discriminator.weights.h5"]
 
 
@@ -144,11 +144,10 @@ def test_weights_and_states_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"optimizer.npz: holds \d+ arrays, expected \d+|\d+ expected arrays take"):
         restore_training(path, contents(model, other))
     whole = (path / OPTIMIZER_STATE).read_bytes()
-    target = contents(*trained(2))
     for damaged in (b"PK not a zip", b"", whole[: len(whole) // 2]):
         (path / OPTIMIZER_STATE).write_bytes(damaged)
         with pytest.raises(UserError, match=r"optimizer\.npz: (damaged or not an \.npz file|\d+ bytes, but its)"):
-            restore_training(path, target)
+            restore_training(path, contents(model, optimizer))
 
 
 def changed(path, change):

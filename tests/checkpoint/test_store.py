@@ -97,7 +97,7 @@ def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
 
 
 def test_a_discriminator_and_its_optimizer_come_back_bit_for_bit(tmp_path):
-    mine, theirs = contents(*source(), **adversarial_term(0)), contents(*trained(1), **adversarial_term(1))
+    mine, theirs = contents(*small(), **adversarial_term(0)), contents(*small(), **adversarial_term(1))
     path = save_checkpoint(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, mine, 1)
     restore_training(path, theirs)
     names = ("model", "optimizer", "discriminator", "discriminator_optimizer")
@@ -259,8 +259,8 @@ def test_what_does_not_fit_is_known_before(tmp_path, monkeypatch):
 
 
 def test_restoring_keeps_the_configured_learning_rate(tmp_path):
-    path = save(tmp_path, *source())
-    model, _ = trained(1)
+    path = save(tmp_path, *small())
+    model, _ = small()
     slower = keras.optimizers.Adam(0.001)
     slower.build(model.trainable_variables)
     restore_training(path, contents(model, slower))

@@ -77,7 +77,7 @@ CHAPTERS = {
     "startup": Chapter(
         "Start-up",
         "Seconds of whole commands, and from the command to the end of the first training step.",
-        ("startup.py",),
+        ("startup.py --rounds 2",),
     ),
     "memory": Chapter(
         "Memory",

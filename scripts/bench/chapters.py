@@ -90,9 +90,10 @@ CHAPTERS = {
     ),
     "precision": Chapter(
         "bfloat16 against float32",
-        "The same training in both precisions, with three seeds. On processors without AVX512_BF16 or AMX_BF16 "
-        "bfloat16 is emulated: there this shows the results of training, not its speed.",
-        ("precision.py",),
+        "The demo's pretraining and classifier in both precisions, with three seeds and the small network `tiny`. On "
+        "processors without AVX512_BF16 or AMX_BF16 bfloat16 is emulated: there this shows the results of training, "
+        "not its speed.",
+        ("precision.py --encoder tiny",),
     ),
     "ranks": Chapter(
         "Two ranks on one host",

@@ -40,7 +40,7 @@ CHAPTERS = {
         "shuffles the whole data set. The exponent b is that of the fitted power law speed = a x^b: -2 for the size "
         "would mean that the time is proportional to the number of pixels, 1 for threads that all of them count, and 0 "
         "for the data set that its size does not matter.",
-        tuple(f"curves.py {along} --rounds 3" for along in ("size", "batch", "threads", "images")),
+        tuple(f"curves.py {along} --rounds 2" for along in ("size", "batch", "threads", "images")),
         has_peers=True,
     ),
     "frozen": Chapter(

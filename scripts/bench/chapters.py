@@ -80,7 +80,7 @@ CHAPTERS = {
     "startup": Chapter(
         "Start-up",
         "Seconds of whole commands, and from the command to the end of the first training step.",
-        ("startup.py --rounds 2",),
+        ("startup.py --rounds 2 --sizes 128",),
     ),
     "memory": Chapter(
         "Memory",

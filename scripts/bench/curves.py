@@ -2,8 +2,8 @@
 
 usage: python scripts/bench/curves.py {size,batch,threads,images} [--rounds 3] [--peers PYTHON]
 
-- size, batch, threads: one training step, by the sides of scripts/bench/step.py. PYTHON is that of an environment with
-  PyTorch; without it, PyTorch is left out.
+- size, batch, threads: one training step, as in scripts/bench/step.py, of tfinpaint and of PyTorch in float32, eager.
+  PYTHON is that of an environment with PyTorch; without it, PyTorch is left out.
 - images: the input of training, from images in memory to shuffled batches, for data sets of 1,000 to 1,000,000 images
   of 8 x 8 pixels. Every turn begins a new pass over them. The peer is `tf.data.Dataset.from_tensor_slices` with
   `shuffle` over the whole data set and `batch`.
@@ -45,7 +45,7 @@ def step_sides(along: str, point: int, peers: str | None) -> dict[str, list[str]
     threads = point if along == "threads" else len(os.sched_getaffinity(0))
     pinned = ["taskset", "-c", ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:threads])]
     own = [*pinned, sys.executable, str(here / "step.py"), *settings, "--serve"]
-    sides = {"tfinpaint": [*own, "tfinpaint"], "keras": [*own, "keras"]}
+    sides = {"tfinpaint": [*own, "tfinpaint"]}
     if peers:
         sides["torch"] = [*pinned, peers, str(here / "step_torch.py"), *settings, "--threads", str(threads)]
     return sides

@@ -22,6 +22,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+from peers import without_tuning
 from turns import Aim, print_comparison, serve_turns, take_turns
 
 TRAINED = {"head": ("dense_1",), "stage": ("conv5_*", "dense_1")}
@@ -111,7 +112,8 @@ def plain_keras(options: argparse.Namespace) -> Callable[[], float]:
     def dataset(count: int) -> tf.data.Dataset:
         images = tf.data.Dataset.from_tensor_slices((make_images(count, options.size), np.arange(count) % CLASSES))
         batches = images.shuffle(count).batch(options.batch)
-        return batches.map(lambda x, y: (tf.cast(x, tf.float32) / 255, y), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        scaled = batches.map(lambda x, y: (tf.cast(x, tf.float32) / 255, y), tf.data.AUTOTUNE)
+        return without_tuning(scaled.prefetch(tf.data.AUTOTUNE))
 
     training, held_out = dataset(options.images), dataset(options.images // 4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def _chapter(name: str, chapter: Chapter, result: Mapping[str, Any], folder: Pat
     for title in dict.fromkeys(each["title"] for each in tables):
         lines += _table([each for each in tables if each["title"] == title])
     for curve in curves:
-        path = folder / f"benchmarks_{name}_{curve['along'].replace(' ', '_')}.png"
+        path = folder / f"benchmarks_{name}_{re.sub('[^a-z]+', '_', curve['along'])}.png"
         _draw(curve, path)
         lines += [f"![{curve['title']}]({path.name})", "", *_exponents(curve), ""]
     lines += ["```bash", *dict.fromkeys(each["command"] for each in comparisons), "```", "", _machine(result), ""]

@@ -5,7 +5,7 @@ usage: python scripts/bench/startup.py [--rounds 3] [--sizes 32 128] [--batch 32
 Every figure is wall time from the start of a process. "tfinpaint --help", the help of a command and a configuration
 with a wrong key should each take less than 0.5 s. The first step is that of `pretrain` with the built-in ResNet50 and
 decoder at its defaults; the stages before it end where the command prints its lines. Plain Keras builds the same
-layers, compiles them and takes a step of `Model.fit` on arrays in memory. One round that does not count comes first;
+layers, compiles them and takes a step of `Model.fit` on a batch in memory. One round that does not count comes first;
 it also leaves the compiled bytecode of all modules, as the first command after an installation does.
 """
 
@@ -93,6 +93,8 @@ def plain_keras(size: int, batch: int) -> None:
     """Build the layers of the built-in network, compile them and take one step, in this process."""
     import keras
     import numpy as np
+    import tensorflow as tf
+    from peers import without_tuning
 
     encoder = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(size, size, 3))
     x = encoder.get_layer("conv5_block3_3_bn").output
@@ -102,7 +104,7 @@ def plain_keras(size: int, batch: int) -> None:
     model = keras.Model(encoder.input, x)
     model.compile("adam", "binary_crossentropy")
     images = np.random.default_rng(0).random((batch, size, size, 3), np.float32)
-    model.fit(images, images, batch_size=batch, verbose=0)
+    model.fit(without_tuning(tf.data.Dataset.from_tensors((images, images))), verbose=0)
 
 
 def keras_seconds(size: int, batch: int) -> float:

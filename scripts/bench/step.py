@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from peers import without_tuning
 from PIL import Image
 from turns import Aim, print_comparison, serve_turns, take_turns
 
@@ -81,7 +82,7 @@ def keras_steps(size: int, batch: int) -> Callable[[int], object]:
     import tensorflow as tf
 
     inputs, targets = (tf.random.uniform((batch, size, size, 3)) for _ in range(2))
-    data = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
+    data = without_tuning(tf.data.Dataset.from_tensors((inputs, targets)).repeat())
     model = build(size)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="binary_crossentropy", jit_compile=False)
     return lambda steps: model.fit(data, steps_per_epoch=steps, epochs=1, verbose=0)

@@ -17,6 +17,12 @@ LOCK = ".lock"  # also in the folder of the checkpoints
 TIMELINE = "timeline.json"  # of Horovod
 AUTOTUNE_LOG = "autotune.csv"  # of Horovod
 
+PROBE = "probe"  # what `tfinpaint probe` writes, unless another folder is named
+
+# In the folder of a probe
+PROBE_JSON = "probe.json"
+PROBE_FIGURE = "probe.png"
+
 # In the folder of figures
 RESTORATIONS = "restorations"  # the newest grid of images (.png), and a folder with earlier ones
 ANIMATION = "animation"  # the animation (.gif), and a folder with its frames

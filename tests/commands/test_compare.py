@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tfinpaint import compare
+from tfinpaint.cli.tables import print_table
 from tfinpaint.errors import UserError
 from tfinpaint.report import comparison
 from tfinpaint.report.comparison import write_comparison
@@ -70,7 +71,7 @@ def test_each_kind_of_run_has_a_table_without_empty_columns(runs, tmp_path):
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_tables_fit_and_cut_nothing(runs, tmp_path, capsys, width):
     for kind, table in write_comparison(runs, tmp_path / "report.html").tables.items():
-        compare.print_table(kind, table, width)
+        print_table(kind, table, width, "runs")
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     assert "…" not in shown

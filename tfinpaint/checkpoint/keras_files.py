@@ -65,7 +65,7 @@ class KerasFile:
         with explaining_damage(self.path):
             if keras2.has_layer_names(self.file):
                 stored = keras2.read_layers(self.file, wanted)
-                return _with_current_names(self.path, _by_name(self.path, stored, wanted), wanted)
+                return with_current_names(self.path, _by_name(self.path, stored, wanted), wanted)
             stored = keras3.read_layers(self.file, self.names)
         if any(layer.name for layer in stored):
             return KerasWeights(_by_name(self.path, stored, wanted))
@@ -88,7 +88,7 @@ def explaining_damage(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _with_current_names(path: Path, layers: LayerWeights, wanted: set[str]) -> KerasWeights:
+def with_current_names(path: Path, layers: LayerWeights, wanted: set[str]) -> KerasWeights:
     """Rename the layers of a ResNet50 of Keras before 2.3 if the model has their later names."""
     renamed = {_current_name(name): weights for name, weights in layers.items()}
     if wanted.isdisjoint(renamed) or not wanted.isdisjoint(layers):

@@ -12,6 +12,11 @@ OUTPUT_LAYERS = {
     "resnet50": {"before_add": "conv5_block3_3_bn", "after_relu": "conv5_block3_out"},
     "tiny": {"before_add": "conv5_block1_3_bn", "after_relu": "conv5_block1_out"},
 }
+# The last layer of each stage, by the number of the stage as in the names of its layers.
+STAGES = {
+    "resnet50": {2: "conv2_block3_out", 3: "conv3_block4_out", 4: "conv4_block6_out", 5: "conv5_block3_out"},
+    "tiny": {stage: f"conv{stage}_block1_out" for stage in (2, 3, 4, 5)},
+}
 STRIDE = 32  # pixels of the image from one position of the output to the next
 MAPS = {"resnet50": 2048, "tiny": 128}  # channels of the output
 

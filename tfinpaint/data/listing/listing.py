@@ -143,15 +143,18 @@ def take_fraction(listing: Listing, fraction: float, seed: int) -> Listing:
 
     The choice depends only on the seed and on the paths, and a larger fraction contains a smaller one.
     """
-    if fraction == 1:
-        return listing
+    return listing if fraction == 1 else listing.select(fraction_indices(listing, fraction, seed))
+
+
+def fraction_indices(listing: Listing, fraction: float, seed: int) -> np.ndarray:
+    """Return int64 [images], sorted: the indices of the images that `take_fraction` takes."""
     # 64 bits of each hash are enough to order by
     keys = np.fromiter((int(path_hash(seed, path)[:16], 16) for path in listing.paths), np.uint64, len(listing))
     order = np.lexsort((keys, listing.labels))
     bounds = np.searchsorted(listing.labels[order], np.arange(listing.labels.max() + 2))
     classes = [order[first:last] for first, last in pairwise(bounds)]
     kept = [members[: max(1, round(fraction * len(members)))] for members in classes]
-    return listing.select(np.sort(np.concatenate(kept)))
+    return np.sort(np.concatenate(kept))
 
 
 def path_hash(seed: int, path: str) -> str:

@@ -1,0 +1,45 @@
+"""The options and checks of the commands that use an encoder's features."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tfinpaint.config.transforms import MAX_SIDE
+from tfinpaint.distributed.environment import launched_size
+from tfinpaint.errors import UserError
+
+LEAST_SIDE = 32  # pixels of an image that keras.applications.ResNet50 accepts
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name an encoder and tell how images are prepared for it."""
+    parser.add_argument(
+        "encoder", type=Path, metavar="RUN|WEIGHTS",
+        help="run folder (its best checkpoint, else the newest), checkpoint folder, encoder.weights.h5, or a file of "
+        "ResNet50 that Keras has saved (.weights.h5, .keras, .h5)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=_side, metavar="PIXELS",
+        help="side of the images that a weight file receives; runs know theirs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--imagenet", action="store_true",
+        help="weight files of Keras receive what keras.applications.resnet.preprocess_input makes, as Keras' ImageNet "
+        "weights need: BGR, 0 to 255, minus the mean colour; default: RGB from 0 to 1",
+    )  # fmt: skip
+
+
+def require_single_process(command: str) -> None:
+    """Raise UserError if a launcher has started several processes."""
+    if (size := launched_size()) > 1:
+        raise UserError(
+            f"tfinpaint {command} runs in one process, and a launcher has started {size}; start it without mpirun, "
+            "horovodrun or srun"
+        )
+
+
+def _side(text: str) -> int:
+    if not text.isdecimal() or not LEAST_SIDE <= int(text) <= MAX_SIDE:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {LEAST_SIDE} to {MAX_SIDE}")
+    return int(text)

@@ -1,0 +1,56 @@
+"""Print tables on the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+LEAST_COLUMNS = 3  # shown even on a narrow terminal
+PLAIN_WIDTH = 100  # characters of a table's line if the output is not a terminal
+
+
+def terminal_width() -> int:
+    """Return the width of the terminal in characters, or PLAIN_WIDTH if the output is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+
+
+def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: str) -> None:
+    """Print a table that fits a width in characters: names are wrapped, and numbers are not broken.
+
+    Columns with equal values in all rows are summed up in a line below. If the others do not fit, the last ones are
+    omitted; the report has them.
+
+    Args:
+        table: a heading row, then the others.
+        rows: what the rows are, in the plural.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = [[_shown(cell) for cell in row] for row in table]
+    same = [i for i in range(2, len(lines[0])) if len(lines) > 2 and len({row[i] for row in lines[1:]}) == 1]
+    kept = [i for i in range(len(lines[0])) if i not in same]
+    widths = {
+        i: max(len(word) for row in lines for word in (row[i].split() if row is lines[0] else [row[i]])) for i in kept
+    }
+    names = min(widths[0], width // 3)
+    while len(kept) > LEAST_COLUMNS and names + sum(widths[i] + 3 for i in kept[1:]) + 2 > width:
+        kept.pop()
+    shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 1), pad_edge=False)
+    for i in kept:
+        least = widths[i] if i else names
+        shown.add_column(lines[0][i], justify="right" if i else "left", min_width=least, overflow="fold")
+    for row in lines[1:]:
+        shown.add_row(*(Text(row[i]) for i in kept))
+    console = Console(width=width, highlight=False)
+    console.print(shown)
+    if same:
+        console.print(Text(f"Equal in all {rows}: " + ", ".join(f"{lines[0][i]} {lines[1][i]}" for i in same)))
+
+
+def _shown(cell: Any) -> str:
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

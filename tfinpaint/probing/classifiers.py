@@ -1,0 +1,166 @@
+"""The classifiers of a probe: multinomial logistic regression and k nearest neighbours, on fixed features."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 13))  # C of logistic regression: smaller regularises more
+UNCHOSEN = 1.0  # C where no class has two labelled images to choose it by
+FOLDS = 5
+MOST_ITERATIONS = 300
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+_BLOCK = 1024  # test images whose similarities are in memory at once
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Standardisation by the mean and deviation of the labelled images, and a rotation if there are few of them.
+
+    Attributes:
+        mean, deviation: float64 [features]; the deviation is 1 where a feature is constant.
+        axes: float64 [features, labelled images], orthonormal; None without a rotation. Weights that L2 regularises
+            lie in the space of the labelled images, so fewer numbers give the same classifier.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    axes: np.ndarray | None
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Scaling:
+        """Return the scaling of labelled images, [images, features]."""
+        values = features.astype(np.float64)
+        mean, deviation = values.mean(axis=0), values.std(axis=0)
+        deviation[deviation < 1e-12 + 1e-7 * np.abs(mean)] = 1
+        if 2 * len(values) > values.shape[1]:
+            return cls(mean, deviation, None)
+        axes = np.linalg.svd((values - mean) / deviation, full_matrices=False)[2].T
+        return cls(mean, deviation, axes)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return float64 [images, features or rotated features]."""
+        scaled = (features - self.mean) / self.deviation
+        return scaled if self.axes is None else scaled @ self.axes
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Logistic regression on standardised features.
+
+    Attributes:
+        scaling: of the features.
+        model: the fitted classifier of scikit-learn.
+        strength: its C.
+        validated: accuracy in the cross-validation that chose C; None where every class has a single labelled image.
+    """
+
+    scaling: Scaling
+    model: object
+    strength: float
+    validated: float | None
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return float64 [images, classes], in the order of the numbers of the classes."""
+        return self.model.predict_proba(self.scaling(features))  # type: ignore[attr-defined]
+
+
+def fit_linear_probe(features: np.ndarray, labels: np.ndarray) -> LinearProbe:
+    """Fit logistic regression, with the C of the highest accuracy in cross-validation on these images alone.
+
+    Args:
+        features: float32 [images, features].
+        labels: int [images], at least two classes.
+    """
+    scaling = Scaling.of(features)
+    scaled = scaling(features)
+    accuracies = validate_strengths(scaled, labels)
+    best = None if accuracies is None else int(accuracies.argmax())  # of equal ones, the most regularised
+    strength = UNCHOSEN if best is None else STRENGTHS[best]
+    model = _regression(strength)
+    _fit(model, scaled, labels)
+    return LinearProbe(scaling, model, strength, None if accuracies is None else float(accuracies.max()))
+
+
+def validate_strengths(scaled: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+    """Return the cross-validated accuracy of each C, float64 [STRENGTHS].
+
+    The folds are stratified: FOLDS, or as many as the smallest class with at least two images has. A class with a
+    single image is in the training part of every fold. None where all classes have a single image.
+
+    Args:
+        scaled: float64 [images, features].
+        labels: int [images].
+    """
+    folds = validation_folds(labels)
+    if not folds:
+        return None
+    right = np.zeros(len(STRENGTHS))
+    for validation in folds:
+        training = np.setdiff1d(np.arange(len(labels)), validation)
+        model = _regression(STRENGTHS[0])  # each fit begins with the weights of the one before, which saves time
+        for place, strength in enumerate(STRENGTHS):
+            model.C = strength
+            _fit(model, scaled[training], labels[training])
+            right[place] += np.count_nonzero(model.predict(scaled[validation]) == labels[validation])
+    return right / sum(len(validation) for validation in folds)
+
+
+def validation_folds(labels: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of the images of each fold's validation part; [] where all classes have a single image."""
+    from sklearn.model_selection import StratifiedKFold
+
+    counts = np.bincount(labels)
+    several = np.flatnonzero(counts[labels] > 1)
+    if not len(several):
+        return []
+    splitter = StratifiedKFold(int(min(FOLDS, counts[counts > 1].min())), shuffle=True, random_state=0)
+    return [several[validation] for _, validation in splitter.split(several, labels[several])]
+
+
+def _regression(strength: float):
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, solver="lbfgs", max_iter=MOST_ITERATIONS, warm_start=True)
+
+
+def _fit(model: object, features: np.ndarray, labels: np.ndarray) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # With a large C the optimum is far away, and its accuracy is reached long before it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, labels)  # type: ignore[attr-defined]
+
+
+def nearest_neighbour_scores(features: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
+    """Return the votes of the nearest labelled images for each class, float64 [test images, classes].
+
+    Features are centred at the mean of the labelled images and divided by their norm. The NEIGHBOURS labelled images
+    of the highest cosine similarity s (all, if there are fewer) vote with weight exp(s / TEMPERATURE) (Wu et al., arXiv
+    1805.01978, section 3.4).
+
+    Args:
+        features: [labelled images, features], and `labels` their classes, int [labelled images].
+        test: [test images, features].
+        classes: their number.
+    """
+    mean = features.astype(np.float64).mean(axis=0)
+    known = normalised(features - mean)
+    votes = np.zeros((len(test), classes))
+    for first in range(0, len(test), _BLOCK):
+        similarities = normalised(test[first : first + _BLOCK] - mean) @ known.T
+        nearest = np.argsort(-similarities, axis=1, kind="stable")[:, :NEIGHBOURS]
+        weights = np.exp(np.take_along_axis(similarities, nearest, axis=1) / TEMPERATURE)
+        rows = first + np.arange(len(nearest))[:, None]
+        np.add.at(votes, (np.broadcast_to(rows, nearest.shape), labels[nearest]), weights)
+    return votes
+
+
+def normalised(features: np.ndarray) -> np.ndarray:
+    """Return float64 vectors of length 1; a vector of zeros stays one."""
+    size = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(size > 0, size, 1)

@@ -1,0 +1,210 @@
+"""Find the encoder that a path refers to, build it with its last addition and ReLU, and load its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import keras
+from pydantic import ValidationError
+
+from tfinpaint.checkpoint import transfer
+from tfinpaint.checkpoint.find import FoundCheckpoint, checkpoints_folder, find_best, find_checkpoint
+from tfinpaint.checkpoint.header import Header
+from tfinpaint.checkpoint.keras_files import KerasFile, with_current_names
+from tfinpaint.checkpoint.reader import SavedModel, open_weights, read_progress
+from tfinpaint.checkpoint.transfer import LayerWeights, TransferPlan
+from tfinpaint.config.schema import Config
+from tfinpaint.config.transforms import Transform
+from tfinpaint.data.examples import Preprocessing, split_steps
+from tfinpaint.data.images.decode import DecodeOptions
+from tfinpaint.data.tasks import classification_task
+from tfinpaint.errors import UserError
+from tfinpaint.layout import BEST, ENCODER_WEIGHTS, PROGRESS, RESOLVED_CONFIG
+from tfinpaint.models.encoder import STAGES, build_encoder
+from tfinpaint.models.layer_names import file_name
+
+LEAST_SIDE = 32  # pixels of an image that keras.applications.ResNet50 accepts
+# What keras.applications.resnet50.preprocess_input does to RGB values of 0 to 1: BGR, 0 to 255, minus these means.
+_IMAGENET_MEANS = (103.939, 116.779, 123.68)
+IMAGENET = [
+    Transform.model_validate({"convert_color": "RGB2BGR"}),
+    Transform.model_validate({"normalize": {"mean": [mean / 255 for mean in _IMAGENET_MEANS], "std": 1 / 255}}),
+]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An encoder whose weights were loaded, and how images are prepared for it.
+
+    Attributes:
+        name: the path as it was given.
+        run: the run folder that the weights lie in; None outside of one.
+        encoder: the architecture.
+        shape: height, width and channels of its images.
+        preprocessing: from image files to its inputs; nothing in it is random, and nothing is erased.
+        pictures: the same without the steps that change values, such as `normalize`.
+        model: the encoder, as `models.encoder.build_encoder` returns it with "after_relu".
+        is_keras: Keras itself has saved the weights.
+        notes: lines for the log.
+    """
+
+    name: str
+    run: Path | None
+    encoder: Literal["resnet50", "tiny"]
+    shape: tuple[int, int, int]
+    preprocessing: Preprocessing
+    pictures: Preprocessing
+    model: keras.Model
+    is_keras: bool
+    notes: tuple[str, ...]
+
+
+def find_weights(path: Path) -> FoundCheckpoint:
+    """Find the checkpoint that a path refers to, as `find_checkpoint` does; of a run, the best one if it is known.
+
+    Raises:
+        UserError: There is none.
+    """
+    folder = checkpoints_folder(path) if path.is_dir() else None
+    return find_checkpoint(path / BEST if folder is not None and find_best(folder) else path)
+
+
+def run_folder_of(path: Path) -> Path | None:
+    """Return the run folder that a path is, or lies in; None if there is none."""
+    return next((each for each in (path, *path.parents[:3]) if (each / RESOLVED_CONFIG).is_file()), None)
+
+
+def load_encoder(
+    path: Path, size: tuple[int, int] | None = None, *, imagenet: bool = False, required: bool = True
+) -> Source:
+    """Load the encoder that a path refers to: a run, a checkpoint, or a weight file of this project or of Keras.
+
+    Args:
+        size: height and width of the images in pixels, for a weight file without the configuration of its run.
+        imagenet: give a weight file of Keras the inputs that Keras' ImageNet weights were trained on.
+        required: `size` must be used; otherwise it is only used where the path does not determine the size.
+
+    Raises:
+        UserError: There is no such encoder, its weights are not those of ResNet50, or its size is unknown, or differs.
+    """
+    found = find_weights(path)
+    encoder_file = found.path / ENCODER_WEIGHTS
+    notes = [found.note] if found.note else []
+    with open_weights(encoder_file if encoder_file.is_file() else found.path) as saved:
+        if isinstance(saved, KerasFile):
+            return _load_keras(path, saved, size, imagenet)
+        config, header = _config_of(found.path), saved.header
+        if config is not None and size is not None and required:
+            raise UserError(
+                f"--size: {path} was trained on images of {header.width} x {header.height} pixels, as the "
+                "configuration of its run says; leave --size out"
+            )
+        height, width = (header.height, header.width) if size is None or config is not None else size
+        shape = height, width, header.channels
+        name, model = header.encoder or "resnet50", _build(header.encoder or "resnet50", shape)
+        layers = _layers_of(saved, model)
+    _fill(path, layers, model, header)
+    if config is None:
+        preprocessing, pictures = _resized(shape, header.restoration.input_transforms if header.restoration else ())
+    else:
+        preprocessing = classification_task(config, labels=False, augment=False).images
+        pictures = classification_task(_without_values(config), labels=False, augment=False).images
+    return Source(str(path), run_folder_of(path), name, shape, preprocessing, pictures, model, False, tuple(notes))
+
+
+def _load_keras(path: Path, saved: KerasFile, size: tuple[int, int] | None, imagenet: bool) -> Source:
+    if size is None:
+        raise UserError(
+            f"{path}: a weight file of Keras does not tell the size of its images; give --size, such as --size 224"
+        )
+    shape = (*size, 3)
+    model = _build("resnet50", shape)
+    read = saved.read_weights(model, None)
+    _fill(path, read.layers, model, None)
+    notes = [*read.notes]
+    if not imagenet:
+        notes.append(f"{path}: receives values of 0 to 1; add --imagenet if these are ImageNet weights of Keras")
+    preprocessing, pictures = _resized(shape, IMAGENET if imagenet else ())
+    return Source(str(path), run_folder_of(path), "resnet50", shape, preprocessing, pictures, model, True, tuple(notes))
+
+
+def _build(name: Literal["resnet50", "tiny"], shape: tuple[int, int, int]) -> keras.Model:
+    height, width, channels = shape
+    if min(height, width) < LEAST_SIDE:
+        raise UserError(f"images of {width} x {height} pixels: the encoder needs at least {LEAST_SIDE} x {LEAST_SIDE}")
+    return build_encoder(name, "after_relu", height, width, channels)
+
+
+def _layers_of(saved: SavedModel, encoder: keras.Model) -> LayerWeights:
+    """Return the saved weights by the names that ResNet50 has in Keras today, also for rmldnn's network file."""
+    layers = saved.layer_weights()
+    if saved.header.network is None:
+        return layers
+    return with_current_names(
+        saved.path, layers, {file_name(each.name) for each in encoder.layers if each.weights}
+    ).layers
+
+
+def _fill(path: Path, layers: LayerWeights, model: keras.Model, header: Header | None) -> None:
+    """Copy the weights of all layers into the encoder. Raises UserError where one is missing or has another shape."""
+    try:
+        plan = transfer.plan_transfer(layers, model)
+    except UserError as error:
+        raise UserError(f"{path}: not the weights of ResNet50: {error}") from None
+    if plan.not_copied:
+        raise UserError(f"{path}: {_incomplete(plan, header)}")
+    transfer.copy_weights(plan, layers, model)
+
+
+def _incomplete(plan: TransferPlan, header: Header | None) -> str:
+    """Return why weights do not fill the encoder."""
+    if header is not None and header.encoder and header.encoder_output == "before_add" and not plan.mismatched:
+        last = STAGES[header.encoder][5].removesuffix("_out")
+        if all(name.startswith(f"{last}_0_") for name in plan.missing):
+            return (
+                f"the layers {', '.join(plan.missing)} are missing, which lead around the last block of "
+                f"model.encoder: {header.encoder}; with encoder_output: before_add they are not trained; pretrain with "
+                "encoder_output: after_relu"
+            )
+    if plan.mismatched:
+        name, stored, wanted = plan.mismatched[0]
+        return f"not the weights of ResNet50: layer {name} has the shapes {stored}, expected {wanted}"
+    return f"not the weights of ResNet50: layer {plan.missing[0]} is missing ({len(plan.missing)} layers in total)"
+
+
+def _config_of(found: Path) -> Config | None:
+    """Return the configuration of the run that wrote a checkpoint; None where it is not recorded beside the weights.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    folder = found if found.is_dir() else found.parent
+    values = read_progress(folder).config if (folder / PROGRESS).is_file() else {}
+    try:
+        return Config.model_validate(values) if values else None
+    except ValidationError:
+        raise UserError(
+            f"{folder / PROGRESS}: its configuration is not one of this version; copy {ENCODER_WEIGHTS} to another "
+            "folder and name that file"
+        ) from None
+
+
+def _without_values(config: Config) -> Config:
+    """Return a configuration without the transforms that change values but move no pixels."""
+    data = config.data
+    kept = {
+        name: [step for step in getattr(data, name) if not step.changes_values]
+        for name in ("transforms", "input_transforms")
+    }
+    return config.model_copy(update={"data": data.model_copy(update=kept)})
+
+
+def _resized(
+    shape: tuple[int, int, int], steps: tuple[Transform, ...] | list[Transform]
+) -> tuple[Preprocessing, Preprocessing]:
+    """Return the preprocessing that resizes and then takes these steps, and the one that only resizes."""
+    height, width, channels = shape
+    resize, options = Transform.model_validate({"resize": [width, height]}), DecodeOptions(channels=channels)
+    return split_steps(tuple(enumerate([resize, *steps])), options), split_steps(((0, resize),), options)

@@ -1,0 +1,111 @@
+"""The labelled images of a probe: list them, check that they can be read, and set a part aside for testing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfinpaint.data.images.decode import CHECK_OPTIONS
+from tfinpaint.data.listing.check import check_images_once
+from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates
+from tfinpaint.data.listing.listing import (
+    Listing,
+    fraction_indices,
+    list_class_folders,
+    list_images,
+)
+from tfinpaint.errors import UserError
+from tfinpaint.system.paths import display_path
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 0.2  # of each class, without a folder of test images
+_SPLIT_SEED = 2**31  # beyond the seeds of a configuration and of the draws of labels
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Training and test images of the same classes.
+
+    Attributes:
+        train, test: the images; both have the classes of `train`.
+        held_out: the test images were taken from the same folder as the training images.
+    """
+
+    train: Listing
+    test: Listing
+    held_out: bool
+
+
+def open_labelled(data: Path, test: Path | None) -> LabelledImages:
+    """List class folders of images and check each image once; log test images that are training images too.
+
+    Args:
+        test: folder of test images with the same classes; None: a stratified fifth of `data` is set aside.
+
+    Raises:
+        UserError: A folder cannot be used, a class has too few images, or an image cannot be read.
+    """
+    listing = list_class_folders(data)
+    if set(listing.classes) <= {"training", "testing"}:
+        raise UserError(
+            f"{data}: holds training/ and testing/ in place of class folders; give --data {data / 'training'} "
+            f"--test {data / 'testing'}"
+        )
+    fingerprints = check_readable(listing)
+    if test is not None:
+        tested = list_class_folders(test, listing.classes)
+        copies = find_duplicates(check_readable(tested), fingerprints)
+        for line in duplicates_message(copies, tested.place, listing.place, len(tested)):
+            log.warning(line)
+        return LabelledImages(listing, tested, held_out=False)
+    counts = np.bincount(listing.labels, minlength=len(listing.classes))
+    if single := [name for name, count in zip(listing.classes, counts, strict=True) if count < 2]:
+        raise UserError(
+            f"{data}: class {', '.join(single[:_MOST_NAMED])}{', ...' * (len(single) > _MOST_NAMED)} has a single "
+            "image; without --test each class needs two, one to train and one to test on"
+        )
+    chosen = fraction_indices(listing, HELD_OUT, _SPLIT_SEED)
+    rest = np.delete(np.arange(len(listing)), chosen)
+    copies = find_duplicates(fingerprints[chosen], fingerprints[rest])
+    train, tested = listing.select(rest), listing.select(chosen)
+    for line in duplicates_message(copies, tested.place, train.place, len(tested)):
+        log.warning(line)
+    return LabelledImages(train, tested, held_out=True)
+
+
+def check_readable(listing: Listing) -> np.ndarray:
+    """Decode each image once, unless it was before, and log how many images there are.
+
+    Returns:
+        uint8 [images, bytes], the fingerprints of `data.listing.duplicates`.
+
+    Raises:
+        UserError: An image cannot be read.
+    """
+    found = check_images_once(listing, 0, range(len(listing)), CHECK_OPTIONS)
+    if found.bad:
+        index, reason = min(found.bad.items())
+        raise UserError(
+            f"{listing.place(index)}: {reason} ({len(found.bad)} of {len(listing)} images of {listing.root} cannot be "
+            "read); repair or remove them"
+        )
+    skipped = f"; {listing.excluded.summary()}" if listing.excluded.summary() else ""
+    classes = f" in {len(listing.classes)} classes" if listing.classes else ""
+    log.info(f"{display_path(listing.root)}: {len(listing)} images{classes}{skipped}")
+    return found.fingerprints
+
+
+def list_labelled_or_not(folder: Path) -> Listing:
+    """List the images of a folder, with classes if it has at least two class folders, otherwise without.
+
+    Raises:
+        UserError: There is no such folder, or no image in it.
+    """
+    listing = list_images(folder)
+    classes = {path.partition("/")[0] for path in listing.paths if "/" in path}
+    return list_class_folders(folder) if len(classes) > 1 else listing

@@ -45,6 +45,7 @@ setup(
         "scikit-image>=0.22",
         "scikit-learn>=1.3.2",
         "tensorboard>=2.19",
+        "threadpoolctl>=3.1",
         "tifffile>=2022.8.12",
     ],
     extras_require={

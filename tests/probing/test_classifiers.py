@@ -65,15 +65,14 @@ def test_strengths_are_those_of_the_protocol():
     np.testing.assert_allclose(np.diff(np.log10(STRENGTHS)), 0.5)
 
 
-def test_noise_is_regularised_more_than_signal():
+def test_of_equally_good_strengths_the_most_regularised_is_chosen():
     generator = np.random.default_rng(0)
     labels = np.arange(120) % 2
-    noisy = generator.normal(size=(120, 40)).astype(np.float32)
-    noisy[:, 0] += 1.2 * labels
     clean = np.stack([labels + 0.01 * generator.normal(size=120), generator.normal(size=120)], axis=1)
-    assert fit_linear_probe(noisy, labels).strength < 0.1
     accuracies = validate_strengths(Scaling.of(clean)(clean), labels)
-    assert fit_linear_probe(clean, labels).strength == STRENGTHS[int(np.flatnonzero(accuracies == 1)[0])]
+    best = np.flatnonzero(accuracies == accuracies.max())
+    assert len(best) > 1
+    assert fit_linear_probe(clean, labels).strength == STRENGTHS[best[0]]
 
 
 def test_few_images_are_rotated_without_a_change():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tfinpaint.probing.classifiers import fit_linear_probe
-from tfinpaint.probing.evaluation import ALL_STAGES, FeatureSet, better_random, evaluate_sets, stage_sets
+from tfinpaint.probing.evaluation import ALL_STAGES, FeatureSet, better_random, evaluate_sets
 from tfinpaint.probing.shares import Draw
-from tfinpaint.probing.verdict import standard_error, verdict
+from tfinpaint.probing.verdict import standard_error
 
 LABELS = np.repeat(np.arange(3), 20)
 TEST_LABELS = np.repeat(np.arange(3), 10)
@@ -32,16 +32,13 @@ def stages(signal: float, seed: int = 0):
 
 def test_nothing_is_chosen_by_test_images():
     each = FeatureSet("x", 5, *features(1.5))
-    (row,) = evaluate_sets([each], DRAWS, LABELS, TEST_LABELS, 3)
+    (row,) = evaluate_sets([each], DRAWS[1:], LABELS, TEST_LABELS, 3)
     shuffled = np.random.default_rng(0).permutation(TEST_LABELS)
-    (other,) = evaluate_sets([each], DRAWS, LABELS, shuffled, 3)
+    (other,) = evaluate_sets([each], DRAWS[1:], LABELS, shuffled, 3)
     assert [score.strengths for score in row.scores] == [score.strengths for score in other.scores]
     assert [score.validated for score in row.scores] == [score.validated for score in other.scores]
     np.testing.assert_array_equal(row.probabilities, other.probabilities)
     assert row.scores[-1].accuracy > other.scores[-1].accuracy + 0.2
-    worse = FeatureSet("x", 5, each.train, -each.test)
-    (third,) = evaluate_sets([worse], DRAWS, LABELS, TEST_LABELS, 3)
-    assert [score.strengths for score in row.scores] == [score.strengths for score in third.scores]
 
 
 def test_scores_are_those_of_the_classifiers():
@@ -69,41 +66,3 @@ def test_the_better_random_encoder_is_the_better_on_training_images():
         ("random encoder", ALL_STAGES, "b"),
     ]
     np.testing.assert_array_equal(sets[1].test, bad[1][5])
-
-
-def test_the_first_sentence_says_what_was_found():
-    sets = [
-        *stage_sets("runs/x", *stages(3.0)),
-        *stage_sets("random encoder", *stages(0.3, seed=3)),
-        FeatureSet("raw pixels", None, *features(0.0, seed=4)),
-        FeatureSet("HOG", None, *features(0.5, seed=5)),
-    ]
-    rows = evaluate_sets(sets, DRAWS, LABELS, TEST_LABELS, 3)
-    ours, random, pixels, hog = (rows[place].scores[0] for place in (1, 4, 6, 7))
-    found = verdict(rows, "runs/x")
-    difference = ours.right - random.right
-    assert found[0] == (
-        f"Stage 5 of runs/x: {ours.accuracy:.3f} at 20 % of the labels (12), {100 * difference.mean():.1f} ± "
-        f"{100 * difference.std(ddof=1) / np.sqrt(30):.1f} points above the better random encoder "
-        f"({random.accuracy:.3f}); raw pixels have {pixels.accuracy:.3f} and HOG has {hog.accuracy:.3f}."
-    )
-    assert found[1].startswith("Stage 5 of runs/x: ")
-    assert "at 100 % of the labels (60)" in found[1]
-    assert any(
-        each.startswith("At the depth that cross-validation prefers, with 100 % of the labels: ") for each in found
-    )
-    equal = verdict([*rows[3:6], *rows[3:]], "random encoder")
-    assert "0.0 ± 0.0 points above" in equal[0]
-
-
-def test_a_difference_that_chance_explains_is_called_so():
-    sets = [
-        *stage_sets("x", *stages(0.5, seed=6)),
-        *stage_sets("random encoder", *stages(0.5, seed=7)),
-        FeatureSet("raw pixels", None, *features(0.0, seed=4)),
-        FeatureSet("HOG", None, *features(0.0, seed=5)),
-    ]
-    rows = evaluate_sets(sets, DRAWS, LABELS, TEST_LABELS, 3)
-    difference = rows[1].scores[1].right - rows[4].scores[1].right
-    assert abs(difference.mean()) < 2 * standard_error(difference)
-    assert "which may be due to chance" in verdict(rows, "x")[1]

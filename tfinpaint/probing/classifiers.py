@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
+
+from tfinpaint.system.parallel import parallel_map
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 13))  # C of logistic regression: smaller regularises more
 UNCHOSEN = 1.0  # C where no class has two labelled images to choose it by
 FOLDS = 5
-MOST_ITERATIONS = 300
+MOST_ITERATIONS = 100, 1000  # of a fit in cross-validation, and of the last one
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 _BLOCK = 1024  # test images whose similarities are in memory at once
@@ -59,13 +68,13 @@ class LinearProbe:
     """
 
     scaling: Scaling
-    model: object
+    model: LogisticRegression
     strength: float
     validated: float | None
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return float64 [images, classes], in the order of the numbers of the classes."""
-        return self.model.predict_proba(self.scaling(features))  # type: ignore[attr-defined]
+        return self.model.predict_proba(self.scaling(features))
 
 
 def fit_linear_probe(features: np.ndarray, labels: np.ndarray) -> LinearProbe:
@@ -80,13 +89,16 @@ def fit_linear_probe(features: np.ndarray, labels: np.ndarray) -> LinearProbe:
     accuracies = validate_strengths(scaled, labels)
     best = None if accuracies is None else int(accuracies.argmax())  # of equal ones, the most regularised
     strength = UNCHOSEN if best is None else STRENGTHS[best]
-    model = _regression(strength)
-    _fit(model, scaled, labels)
+    model = _regression(strength, MOST_ITERATIONS[1])
+    with _fitting():
+        model.fit(scaled, labels)
     return LinearProbe(scaling, model, strength, None if accuracies is None else float(accuracies.max()))
 
 
-def validate_strengths(scaled: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
-    """Return the cross-validated accuracy of each C, float64 [STRENGTHS].
+def validate_strengths(
+    scaled: np.ndarray, labels: np.ndarray, strengths: Sequence[float] = STRENGTHS
+) -> np.ndarray | None:
+    """Return the cross-validated accuracy of each C, float64 [strengths].
 
     The folds are stratified: FOLDS, or as many as the smallest class with at least two images has. A class with a
     single image is in the training part of every fold. None where all classes have a single image.
@@ -94,18 +106,24 @@ def validate_strengths(scaled: np.ndarray, labels: np.ndarray) -> np.ndarray | N
     Args:
         scaled: float64 [images, features].
         labels: int [images].
+        strengths: values of C, smallest first.
     """
     folds = validation_folds(labels)
     if not folds:
         return None
-    right = np.zeros(len(STRENGTHS))
-    for validation in folds:
+
+    def count_right(validation: np.ndarray) -> list[int]:
         training = np.setdiff1d(np.arange(len(labels)), validation)
-        model = _regression(STRENGTHS[0])  # each fit begins with the weights of the one before, which saves time
-        for place, strength in enumerate(STRENGTHS):
+        model = _regression(strengths[0], MOST_ITERATIONS[0])  # a fit begins with the weights of the one before it
+        right = []
+        for strength in strengths:
             model.C = strength
-            _fit(model, scaled[training], labels[training])
-            right[place] += np.count_nonzero(model.predict(scaled[validation]) == labels[validation])
+            model.fit(scaled[training], labels[training])
+            right.append(np.count_nonzero(model.predict(scaled[validation]) == labels[validation]))
+        return right
+
+    with _fitting():
+        right = np.sum(list(parallel_map(count_right, folds)), axis=0)
     return right / sum(len(validation) for validation in folds)
 
 
@@ -121,19 +139,21 @@ def validation_folds(labels: np.ndarray) -> list[np.ndarray]:
     return [several[validation] for _, validation in splitter.split(several, labels[several])]
 
 
-def _regression(strength: float):
+def _regression(strength: float, most_iterations: int) -> LogisticRegression:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, solver="lbfgs", max_iter=MOST_ITERATIONS, warm_start=True)
+    return LogisticRegression(C=strength, solver="lbfgs", max_iter=most_iterations, warm_start=True)
 
 
-def _fit(model: object, features: np.ndarray, labels: np.ndarray) -> None:
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Fit within a `with` statement: matrices are so narrow that more than one thread for each would only wait."""
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings():
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():
         # With a large C the optimum is far away, and its accuracy is reached long before it.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(features, labels)  # type: ignore[attr-defined]
+        yield
 
 
 def nearest_neighbour_scores(features: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:

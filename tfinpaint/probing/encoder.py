@@ -107,7 +107,7 @@ def load_encoder(
         layers = _layers_of(saved, model)
     _fill(path, layers, model, header)
     if config is None:
-        preprocessing, pictures = _resized(shape, header.restoration.input_transforms if header.restoration else ())
+        preprocessing, pictures = resized(shape, header.restoration.input_transforms if header.restoration else ())
     else:
         preprocessing = classification_task(config, labels=False, augment=False).images
         pictures = classification_task(_without_values(config), labels=False, augment=False).images
@@ -126,7 +126,7 @@ def _load_keras(path: Path, saved: KerasFile, size: tuple[int, int] | None, imag
     notes = [*read.notes]
     if not imagenet:
         notes.append(f"{path}: receives values of 0 to 1; add --imagenet if these are ImageNet weights of Keras")
-    preprocessing, pictures = _resized(shape, IMAGENET if imagenet else ())
+    preprocessing, pictures = resized(shape, IMAGENET if imagenet else ())
     return Source(str(path), run_folder_of(path), "resnet50", shape, preprocessing, pictures, model, True, tuple(notes))
 
 
@@ -201,7 +201,7 @@ def _without_values(config: Config) -> Config:
     return config.model_copy(update={"data": data.model_copy(update=kept)})
 
 
-def _resized(
+def resized(
     shape: tuple[int, int, int], steps: tuple[Transform, ...] | list[Transform]
 ) -> tuple[Preprocessing, Preprocessing]:
     """Return the preprocessing that resizes and then takes these steps, and the one that only resizes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfinpaint.probing.classifiers import (
+    STRENGTHS,
     Scaling,
     fit_linear_probe,
     nearest_neighbour_scores,
@@ -19,6 +20,7 @@ from tfinpaint.system.progress import log_progress
 
 ALL_STAGES = 0  # stands for the concatenation of all stages
 SELECTION_IMAGES = 1000  # labelled images by which the better random encoder is chosen, at most
+SELECTION_STRENGTHS = STRENGTHS[::3]  # of logistic regression there
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def better_random(
     accuracies = {}
     for place, detail in log_progress(tasks, len(tasks), "Choosing among random encoders"):
         features = sets[detail][place].train[chosen]
-        found = validate_strengths(Scaling.of(features)(features), labels[chosen])
+        found = validate_strengths(Scaling.of(features)(features), labels[chosen], SELECTION_STRENGTHS)
         accuracies[place, detail] = 0.0 if found is None else float(found.max())
     best = [max(sets, key=lambda detail: accuracies[place, detail]) for place in places]
     return [sets[detail][place] for place, detail in zip(places, best, strict=True)]

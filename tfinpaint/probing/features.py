@@ -59,7 +59,7 @@ def extract_features(
     for inputs in log_progress(input_batches(listing, preprocessing), steps, f"Features of {listing.root}, batch"):
         for name, function in functions.items():
             found[name].append([part.numpy() for part in function(inputs)])
-    features = {}
+    features: dict[str, StageFeatures] = {}
     for name, batches in found.items():
         numbers = STAGES[models[name][0]]
         features[name] = {

@@ -92,7 +92,7 @@ def _features(
         if same is None:
             passes.append((other.preprocessing, same := {}))
         same[other.name] = other.encoder, other.model
-    found = {}
+    found: dict[str, tuple[StageFeatures, StageFeatures]] = {}
     for preprocessing, models in passes:
         train, test = (extract_features(listing, preprocessing, models) for listing in (images.train, images.test))
         found |= {name: (train[name], test[name]) for name in models}

@@ -71,7 +71,8 @@ def _best_depth(rows: Sequence[Row], name: str, place: int) -> str:
         if not depths:
             return ""
         best = max(depths, key=lambda row: row.scores[place].validation or 0.0)
-        found.append(f"{stage_text(best.stage)} of {each} {'has' * 1} {best.scores[place].accuracy:.3f}")
+        have = "have" if best.stage == ALL_STAGES else "has"
+        found.append(f"{stage_text(best.stage)} of {each} {have} {best.scores[place].accuracy:.3f}")
     labels = share_text(rows[0].scores[place].share)
     return f"At the depth that cross-validation prefers, with {labels} of the labels: {found[0]}, {found[1]}."
 

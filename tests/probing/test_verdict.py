@@ -1,0 +1,58 @@
+"""The sentences about a probe: what stands in them, and which differences are called clear."""
+
+import numpy as np
+
+from tfinpaint.probing.evaluation import ALL_STAGES, Row, Score
+from tfinpaint.probing.verdict import verdict
+
+IMAGES = 400
+
+
+def row(name: str, stage: int | None, accuracies: list[float], validated: list[float | None] | None = None) -> Row:
+    """A row whose first test images are the ones that are right; at 10 % and at 100 % of the labels."""
+    scores = []
+    for share, accuracy, of in zip((0.1, 1.0), accuracies, validated or accuracies, strict=True):
+        right = (np.arange(IMAGES) < accuracy * IMAGES).astype(float)
+        scores.append(Score(share, round(6000 * share), (accuracy,), (0.5,), (1.0,), (of,), right))
+    return Row(name, stage, "", 8, tuple(scores), np.zeros((IMAGES, 2)))
+
+
+OTHERS = [row("raw pixels", None, [0.70, 0.76]), row("HOG", None, [0.74, 0.79])]
+
+
+def test_the_first_sentence_is_about_ten_percent():
+    rows = [row("runs/x", 5, [0.71, 0.78]), row("random encoder", 5, [0.64, 0.77]), *OTHERS]
+    found = verdict(rows, "runs/x")
+    error = 100 * np.sqrt(0.07 * 0.93 / (IMAGES - 1))
+    assert found[0] == (
+        f"Stage 5 of runs/x: 0.710 at 10 % of the labels (600), 7.0 ± {error:.1f} points above the better random "
+        "encoder (0.640); raw pixels have 0.700 and HOG has 0.740."
+    )
+    assert found[1].startswith("Stage 5 of runs/x: 0.780 at 100 % of the labels (6,000), 1.0 ± 0.5 points above")
+    assert "400 test images" in found[-1]
+
+
+def test_a_difference_below_two_standard_errors_may_be_chance():
+    rows = [row("x", 5, [0.64, 0.5]), row("random encoder", 5, [0.645, 0.6]), *OTHERS]
+    found = verdict(rows, "x")
+    assert "0.5 ± 0.4 points below the better random encoder (0.645), which may be due to chance; raw" in found[0]
+    assert "10.0 ± 1.5 points below the better random encoder (0.600); raw" in found[1]
+
+
+def test_the_best_depth_is_that_of_the_validation():
+    rows = [
+        row("x", 4, [0.8, 0.8], [0.6, 0.8]),
+        row("x", 5, [0.7, 0.7], [0.7, 0.7]),
+        row("random encoder", 5, [0.5, 0.5]),
+        row("random encoder", ALL_STAGES, [0.6, 0.6], [0.4, 0.7]),
+        *OTHERS,
+    ]
+    found = verdict(rows, "x")
+    start = "At the depth that cross-validation prefers, with"
+    assert f"{start} 10 % of the labels: stage 5 of x has 0.700, stage 5 of random encoder has 0.500." in found
+    assert f"{start} 100 % of the labels: stage 4 of x has 0.800, stages 2 to 5 of random encoder have 0.600." in found
+
+
+def test_a_depth_that_validation_could_not_choose_is_not_named():
+    rows = [row("x", 5, [0.7, 0.7], [None, 0.7]), row("random encoder", 5, [0.6, 0.6], [None, 0.6]), *OTHERS]
+    assert not any("with 10 % of the labels" in sentence for sentence in verdict(rows, "x"))

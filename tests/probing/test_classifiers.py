@@ -69,7 +69,7 @@ def test_of_equally_good_strengths_the_most_regularised_is_chosen():
     generator = np.random.default_rng(0)
     labels = np.arange(120) % 2
     clean = np.stack([labels + 0.01 * generator.normal(size=120), generator.normal(size=120)], axis=1)
-    accuracies = validate_strengths(Scaling.of(clean)(clean), labels)
+    accuracies = validate_strengths(Scaling.of(clean)(clean), labels, STRENGTHS)
     best = np.flatnonzero(accuracies == accuracies.max())
     assert len(best) > 1
     assert fit_linear_probe(clean, labels).strength == STRENGTHS[best[0]]

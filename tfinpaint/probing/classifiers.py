@@ -86,7 +86,7 @@ def fit_linear_probe(features: np.ndarray, labels: np.ndarray) -> LinearProbe:
     """
     scaling = Scaling.of(features)
     scaled = scaling(features)
-    accuracies = validate_strengths(scaled, labels)
+    accuracies = validate_strengths(scaled, labels, STRENGTHS)
     best = None if accuracies is None else int(accuracies.argmax())  # of equal ones, the most regularised
     strength = UNCHOSEN if best is None else STRENGTHS[best]
     model = _regression(strength, MOST_ITERATIONS[1])
@@ -95,9 +95,7 @@ def fit_linear_probe(features: np.ndarray, labels: np.ndarray) -> LinearProbe:
     return LinearProbe(scaling, model, strength, None if accuracies is None else float(accuracies.max()))
 
 
-def validate_strengths(
-    scaled: np.ndarray, labels: np.ndarray, strengths: Sequence[float] = STRENGTHS
-) -> np.ndarray | None:
+def validate_strengths(scaled: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> np.ndarray | None:
     """Return the cross-validated accuracy of each C, float64 [strengths].
 
     The folds are stratified: FOLDS, or as many as the smallest class with at least two images has. A class with a
@@ -119,7 +117,7 @@ def validate_strengths(
         for strength in strengths:
             model.C = strength
             model.fit(scaled[training], labels[training])
-            right.append(np.count_nonzero(model.predict(scaled[validation]) == labels[validation]))
+            right.append(int(np.count_nonzero(model.predict(scaled[validation]) == labels[validation])))
         return right
 
     with _fitting():

@@ -74,7 +74,7 @@ def test_a_probe_says_and_writes_what_it_has_found(run):
 
 @pytest.mark.usefixtures("quick")
 def test_more_weights_are_more_rows(run, tmp_path):
-    checkpoint = next((run / "run" / "model_checkpoints").iterdir())
+    checkpoint = run / "run" / "model_checkpoints" / "model_checkpoint_1"
     shown = succeed(
         "probe", run / "run", "--data", run / "images", "--shares", "100", "--compare", checkpoint,
         "--output", tmp_path / "out",
@@ -120,7 +120,7 @@ def test_features_are_written_for_other_programs(run, tmp_path):
         assert found["names"][0] == "cold/000.png"
         assert found["classes"].tolist() == ["cold", "cool", "rare", "warm"]
         model = build_encoder("tiny", "after_relu", 32, 32)
-        file = next((run / "run" / "model_checkpoints").iterdir()) / "encoder.weights.h5"
+        file = run / "run" / "model_checkpoints" / "model_checkpoint_1" / "encoder.weights.h5"
         model.load_weights(file)
         pixels = keras.utils.img_to_array(keras.utils.load_img(run / "images" / "cold" / "000.png")) / 255
         expected = model(pixels[None]).numpy().mean(axis=(1, 2))[0]

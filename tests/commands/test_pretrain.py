@@ -126,14 +126,22 @@ def test_a_trained_network_beats_the_mean_colour_of_what_it_sees(capsys, images,
 
 
 @pytest.mark.parametrize(
-    ("mask", "loss", "bottleneck"),
+    ("mask", "loss", "model"),
     [
-        ({"random_patches": {"size": 8, "area": 0.3, "fill": "noise"}}, {"target": "patches"}, "channelwise"),
-        ({"grid": {"size": 8, "ratio": 0.75}}, {"function": "L2", "target": "masked", "normalize_patches": 8}, None),
+        (
+            {"random_patches": {"size": 8, "area": 0.3, "fill": "noise"}},
+            {"target": "patches"},
+            {"bottleneck": "channelwise"},
+        ),
+        (
+            {"grid": {"size": 8, "ratio": 0.75}},
+            {"function": "L2", "target": "masked", "normalize_patches": 8},
+            {"decoder": "batchnorm"},
+        ),
     ],
 )
-def test_other_masks_and_targets_train(capsys, images, tmp_path, mask, loss, bottleneck):
-    model = {"encoder": "tiny", "bottleneck": bottleneck, "batchnorm_batches": 1}
+def test_other_masks_targets_and_decoders_train(capsys, images, tmp_path, mask, loss, model):
+    model = {"encoder": "tiny", "batchnorm_batches": 1, **model}
     changes = {"num_epochs": 1, "steps_per_epoch": 1, "loss": loss, "model": model}
     config = write_config(tmp_path / "c.yaml", "pretrain", images, data__transforms=[RESIZE, mask], **changes)
     output = succeed(capsys, "--config", config)
@@ -146,6 +154,7 @@ def test_other_masks_and_targets_train(capsys, images, tmp_path, mask, loss, bot
     header = read_header(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1")
     assert header.output_activation == ("sigmoid" if measured else "linear")
     assert (header.restoration is not None) == measured
+    assert (header.bottleneck, header.decoder) == (model.get("bottleneck"), model.get("decoder", "plain"))
 
 
 def test_the_perceptual_loss_takes_an_encoder_of_an_earlier_run(capsys, images, tmp_path):

@@ -49,6 +49,7 @@ def test_what_cannot_work_on_two_ranks_is_refused(images, tmp_path, changes, mes
         ("classify", {"loss": {"target": "image"}}, r"loss.target is for pretrain only"),
         ("classify", {"loss": {"adversarial": {}}}, r"loss.adversarial is for pretrain only"),
         ("classify", {"model": {"bottleneck": "channelwise"}}, r"model.bottleneck is for pretrain only"),
+        ("classify", {"model": {"decoder": "batchnorm"}}, r"model.decoder is for pretrain only"),
         ("classify", {"data__transforms": mask(grid={"size": 8})}, r"classify takes no mask; remove grid"),
         # paths
         ("pretrain", {"data__input_path": "/no/such"}, r"data.input_path: no such folder: /no/such"),
@@ -92,6 +93,7 @@ def test_what_cannot_work_on_two_ranks_is_refused(images, tmp_path, changes, mes
         ("pretrain", {"loss": {"target": "masked"}, "data__transforms": [RESIZE], "data__target_path": "."},
          r"loss.target: masked needs a mask at the end of data.transforms"),
         ("pretrain", {"layers": [{}], "model": {"bottleneck": "channelwise"}}, r"bottleneck is for the built-in network"),
+        ("pretrain", {"layers": [{}], "model": {"decoder": "batchnorm"}}, r"decoder is for the built-in network"),
         ("classify", {"layers": [{}], "recompute": True}, r"recompute: true is for the built-in networks"),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.decoder import ChannelwiseDense, build_inpainter, encoder_part
 from tfinpaint.models.encoder import MAPS, OUTPUT_LAYERS, build_encoder
 from tfinpaint.models.trainable import set_trainable
+from tfinpaint.models.transposed import Conv2DTranspose
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -109,6 +110,39 @@ def test_the_bottleneck_adds_two_layers_and_renames_none(inpainter):
     assert [w for w in weights_of(model) if not w.startswith(added)] == weights_of(inpainter)
     part = encoder_part(model, "conv5_block3_3_bn")
     assert [layer.name for layer in part.layers][-1] == "conv5_block3_3_bn"
+
+
+def test_batch_norms_of_the_decoder_add_layers_and_change_none(inpainter):
+    plain = build_inpainter(build_encoder("tiny", "before_add", 32, 32))
+    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32), decoder="batchnorm")
+    added = [w for w in weights_of(model) if w not in weights_of(plain)]
+    assert [w for w in weights_of(model) if w not in added] == weights_of(plain)
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    filters = {1: 512, 2: 256, 3: 128, 4: 64}
+    assert added == [f"decoder_layer_{n}_bn/{name} ({f},)" for n, f in filters.items() for name in names]
+    assert trainable_count(model) == trainable_count(plain) + 2 * sum(filters.values())
+    # Each ReLU acts on normalised values: mean beta and deviation gamma over the batch and its positions.
+    model.get_layer("decoder_layer_2_bn").beta.assign(tf.fill([256], 3.0))
+    image = np.random.default_rng(0).random((8, 32, 32, 3), np.float32)
+    normalised = keras.Model(model.input, model.get_layer("decoder_layer_2_bn").output)(image, training=True)
+    np.testing.assert_allclose(tf.reduce_mean(normalised, axis=[0, 1, 2]), np.full(256, 3.0), atol=1e-4)
+    assert model.get_layer("decoder_layer_2").activation is keras.activations.linear
+    assert (
+        float(tf.reduce_min(normalised))
+        < 0
+        == float(tf.reduce_min(model.get_layer("decoder_layer_2_relu").call(normalised)))
+    )
+
+
+def test_the_decoder_with_batch_norms_multiplies_matrices_and_is_copied_from_its_description():
+    model = build_inpainter(build_encoder("resnet50", "before_add", 32, 32), decoder="batchnorm")
+    names = [f"decoder_layer_{n}" for n in range(1, 5)]
+    assert [type(model.get_layer(name)) for name in names] == [Conv2DTranspose] * 4
+    assert model.get_layer(names[0])._is_product(tf.zeros([1, 1, 1, 2048]))
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    image = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(copy(image), model(image), atol=1e-6)
 
 
 def test_a_channelwise_layer_connects_all_positions_of_a_map_and_no_others():

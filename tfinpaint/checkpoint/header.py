@@ -49,7 +49,7 @@ class Header(BaseModel):
         network: SHA-256 of the network file's definition; None without one.
         height, width, channels: those of the input images; pixels, 1 or 3.
         target_channels: channels of an inpainter's output images.
-        bottleneck, output_activation: arguments of `models.decoder.build_inpainter`.
+        bottleneck, decoder, output_activation: arguments of `models.decoder.build_inpainter`.
         restoration: how the input is prepared, if the outputs are pixels of the erased image; else None.
         adversarial: type of the discriminator's optimizer in the configuration; None without a discriminator.
         classes: a classifier's class names; else empty.
@@ -73,6 +73,7 @@ class Header(BaseModel):
     channels: int = 3
     target_channels: int = 3
     bottleneck: Literal["channelwise"] | None = None
+    decoder: Literal["plain", "batchnorm"] = "plain"
     output_activation: Literal["sigmoid", "linear"] = "sigmoid"
     restoration: InputSpec | None = None
     adversarial: str | None = None

@@ -44,7 +44,11 @@ def build_model(
     encoder = build_encoder(header.encoder, header.encoder_output, header.height, header.width, header.channels)
     if header.kind == "inpainter":
         return build_inpainter(
-            encoder, header.target_channels, bottleneck=header.bottleneck, activation=header.output_activation
+            encoder,
+            header.target_channels,
+            bottleneck=header.bottleneck,
+            decoder=header.decoder,
+            activation=header.output_activation,
         )
     return build_classifier(encoder, len(header.classes)) if header.kind == "classifier" else encoder
 

@@ -17,7 +17,7 @@ _FREE = (
 )
 
 # Keys that records of older versions lack, and the values with which those versions trained.
-_ADDED = {"recompute": False, "data.jpeg_scaling": True}
+_ADDED = {"recompute": False, "data.jpeg_scaling": True, "model.decoder": "plain"}
 
 
 def as_values(config: Config) -> dict[str, Any]:

@@ -111,6 +111,9 @@ class Model(Section):
     bottleneck: Literal["channelwise"] | None = None
     """Layer between encoder and decoder. channelwise: the channel-wise fully-connected layer of Context Encoders. null:
     none."""
+    decoder: Literal["plain", "batchnorm"] = "plain"
+    """Decoder. plain: transposed convolutions, each with a ReLU, as in rmldnn. batchnorm: with a batch norm before each
+    ReLU."""
     trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = None
     """Layers to train: a preset, or a list of shell patterns of layer names. null: as the network file in `layers`
     states, or all without one. Frozen layers that the network begins with run once for each image where nothing random

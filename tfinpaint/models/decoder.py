@@ -6,17 +6,24 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tfinpaint.models.fused_batchnorm import fuse_batchnorm
 from tfinpaint.models.transposed import Conv2DTranspose
 
 DECODER_FILTERS = (512, 256, 128, 64)  # of the hidden layers; the last layer has the channels of the image
 
 
 def build_inpainter(
-    encoder: keras.Model, channels: int = 3, *, bottleneck: str | None = None, activation: str = "sigmoid"
+    encoder: keras.Model,
+    channels: int = 3,
+    *,
+    bottleneck: str | None = None,
+    decoder: str = "plain",
+    activation: str = "sigmoid",
 ) -> keras.Model:
     """Return an encoder followed by a decoder of five transposed convolutions, 4x4 with stride 2.
 
     All of them except the last have a ReLU, as in Context Encoders (Pathak et al., arXiv 1604.07379, section 3.1).
+    Their layers have the same names and weights in every decoder.
 
     Args:
         encoder: model from [batch, height, width, channels] to [batch, height / 32, width / 32, maps].
@@ -24,23 +31,32 @@ def build_inpainter(
         bottleneck: None, as in rmldnn, or "channelwise": the paper's channel-wise fully-connected layer, which
             propagates information across the image, and a 1x1 convolution that mixes the feature maps. The paper
             names no activation for these two; here each has a ReLU, as the layers of the decoder have.
+        decoder: "plain", as in rmldnn, or "batchnorm": each ReLU follows a batch norm, as in the generator of DCGAN
+            (Radford et al., arXiv 1511.06434, section 3).
         activation: of the output: "sigmoid" for targets in [0, 1], "linear" for any others.
 
     Returns:
         Model from the encoder's input to [batch, height, width, channels], float32 under any precision policy.
     """
     assert bottleneck in (None, "channelwise")
+    assert decoder in ("plain", "batchnorm")
     x = encoder.output
     if bottleneck:
         maps = x.shape[-1]
         x = ChannelwiseDense(name="bottleneck_channelwise")(x)
         x = layers.Conv2D(maps, 1, activation="relu", name="bottleneck_conv")(x)
     for number, filters in enumerate(DECODER_FILTERS, start=1):
-        x = Conv2DTranspose(filters, 4, strides=2, padding="same", activation="relu", name=f"decoder_layer_{number}")(x)
+        name, activated = f"decoder_layer_{number}", None if decoder == "batchnorm" else "relu"
+        x = Conv2DTranspose(filters, 4, strides=2, padding="same", activation=activated, name=name)(x)
+        if decoder == "batchnorm":
+            x = layers.BatchNormalization(name=f"{name}_bn")(x)
+            x = layers.Activation("relu", name=f"{name}_relu")(x)
     number = len(DECODER_FILTERS) + 1
     x = Conv2DTranspose(channels, 4, strides=2, padding="same", name=f"decoder_layer_{number}")(x)
     x = layers.Activation(activation, dtype="float32", name="decoder_output")(x)
-    return keras.Model(encoder.input, x, name="inpainter")
+    model = keras.Model(encoder.input, x, name="inpainter")
+    fuse_batchnorm(model)
+    return model
 
 
 class ChannelwiseDense(layers.Layer):

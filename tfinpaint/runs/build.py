@@ -34,6 +34,7 @@ def describe_model(run: Run, *, steps: int, classes: tuple[str, ...] = ()) -> He
         channels=channels,
         target_channels=config.target_shape[2],
         bottleneck=model.bottleneck,
+        decoder=model.decoder,
         output_activation=config.output_activation if inpainter else "sigmoid",
         restoration=_restoration(config) if inpainter else None,
         adversarial=config.loss.adversarial.optimizer.type if config.loss.adversarial else None,

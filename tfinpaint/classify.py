@@ -26,19 +26,22 @@ def classify(options: Options, world: World) -> None:
         draw_curves,
         open_classified_images,
         report_classification,
+        with_class_weights,
     )
     from tfinpaint.runs.run import open_run
     from tfinpaint.runs.session import begin_session, build_run_model, run_session
 
     with open_run(options, world, "classifier") as (run, folder):
-        training, held_out = open_classified_images(run, world, folder.path)
-        known = training or held_out
+        images = open_classified_images(run, world, folder.path)
+        known = images.training or images.held_out
         assert known is not None  # the configuration was checked
         classes = known.images.listing.classes
+        run = with_class_weights(run, images.training)
         model = build_run_model(run, world, classes)
         session = begin_session(
-            run, folder, world, model, training, held_out, classes=classes, metrics={"accuracy": accuracy}
-        )
+            run, folder, world, model, images.training, images.held_out,
+            validation=images.validation, classes=classes, metrics={"accuracy": accuracy},
+        )  # fmt: skip
         metrics = run_session(session, partial(draw_curves, session) if world.is_rank0 else None)
         confusion = count_confusion(session)
         if world.is_rank0:

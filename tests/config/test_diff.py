@@ -12,5 +12,16 @@ def test_keys_that_older_records_lack_count_as_what_older_versions_did():
     assert differences(record, changed) == {"recompute": (False, True), "data.jpeg_scaling": (True, False)}
 
 
+def test_new_keys_of_the_discriminators_optimizer_count_as_well():
+    for values in ({}, {"loss": {"function": "L1", "adversarial": {}}}):
+        config = Config.model_validate(values)
+        record = as_values(config)
+        for section in (record, record["loss"]["adversarial"] or {}):
+            if section:
+                del section["optimizer"]["decay_kernels_only"], section["optimizer"]["layer_decay"]
+        del record["model"]["decoder"]
+        assert differences(record, config) == {}
+
+
 def test_everything_differs_from_a_record_that_is_lost():
     assert differences({}, Config())["recompute"] == (None, False)

@@ -27,6 +27,11 @@ from tfinpaint.config import suggestions
         ("amp", "precision"),
         ("gradient_checkpointing", "recompute"),
         ("grad_clip", "optimizer.clip_norm"),
+        ("optimizer.ema", "optimizer.ema_decay"),
+        ("layer_lr_decay", "optimizer.layer_decay"),
+        ("patience", "early_stopping.patience"),
+        ("label_smoothing", "loss.label_smoothing"),
+        ("val_split", "data.validation_fraction"),
         # keys of other sections
         ("batch_size", "data.batch_size"),
         ("optimizer.batch_size", "data.batch_size"),
@@ -54,7 +59,7 @@ def test_the_key_that_was_meant_is_found(key, meant):
     ("key", "message"),
     [
         ("foo", "; the keys of a configuration are num_epochs, "),
-        ("model.foo", "; the keys of model are encoder, encoder_output, bottleneck, trainable, batchnorm_batches"),
+        ("model.foo", "; the keys of model are encoder, encoder_output, bottleneck, decoder, head, trainable, "),
         ("optimizer.type.name", "; optimizer.type is a value and has no keys"),
         ("resize", "; transforms belong into the list data.transforms: `- resize: ...`"),
         ("data.random_patches", "; transforms belong into the list data.transforms: `- random_patches: ...`"),

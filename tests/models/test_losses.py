@@ -153,6 +153,32 @@ def test_class_weights_worked_by_hand():
     assert losses.total_class_weight(MASK, [1.0, 3.0]).numpy().tolist() == [4.0, 2.0]
 
 
+@pytest.mark.parametrize("weights", [None, [0.5, 0.0, 3.0]])
+@pytest.mark.parametrize("shape", [(6,), (3, 4, 5)])
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax"])
+def test_label_smoothing_spreads_a_part_of_each_target_over_all_classes(generator, shape, activation, weights):
+    targets = generator.integers(0, 3, shape).astype(np.int32)
+    targets[0] = 1
+    probabilities = tf.nn.softmax(generator.normal(size=(*shape, 3)).astype(np.float32))
+    outputs = probabilities if activation == "softmax" else tf.math.log(probabilities)
+    smoothed = np.full((*shape, 3), 0.1 / 3)
+    np.put_along_axis(smoothed, targets[..., None], 0.9 + 0.1 / 3, -1)
+    expected = -(smoothed * np.log(probabilities)).sum(axis=-1)
+    counted = np.ones(shape) if weights is None else np.array(weights)[targets]
+    objective = build_objective(Loss(function="NLL", weight=weights, label_smoothing=0.1), activation)
+    each = objective.per_example({"targets": targets}, outputs)
+    counts = counted.reshape(shape[0], -1).sum(axis=1)
+    sums = (counted * expected).reshape(shape[0], -1).sum(axis=1)
+    np.testing.assert_allclose(each, np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0), rtol=1e-5)
+
+
+def test_label_smoothing_worked_by_hand():
+    # p = 0.8, 0.2 and the target 0: 0.9 * -log 0.8 + 0.1 * (-log 0.8 - log 0.2) / 2 = 0.2924585
+    objective = build_objective(Loss(function="NLL", label_smoothing=0.1), "softmax")
+    loss = objective.per_example({"targets": tf.constant([0])}, tf.constant([[0.8, 0.2]]))
+    assert loss.numpy().tolist() == pytest.approx([0.2924585], rel=1e-6)
+
+
 def test_gradients_of_examples_that_do_not_count_are_zero():
     objective = build_objective(Loss(function="NLL", weight=[0.0, 1.0]), "log_softmax")
     logits = tf.Variable([[1.0, 2.0]])

@@ -57,6 +57,20 @@ def test_parameter_counts_are_those_of_the_tutorial(inpainter, classifier):
     assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in classifier.layers) == 53
 
 
+def test_a_head_that_pools_has_a_weight_for_each_map_and_class(classifier):
+    model = build_classifier(build_encoder("resnet50", "before_add", 64, 96), 8, head="pool")
+    kernel = model.get_layer("dense_1").kernel
+    assert (tuple(kernel.shape), tuple(classifier.get_layer("dense_1").kernel.shape)) == ((2048, 8), (16 * 2048, 8))
+    assert [w for w in weights_of(model) if not w.startswith("dense_1/kernel")] == [
+        w for w in weights_of(classifier) if not w.startswith("dense_1/kernel")
+    ]
+    tiny = build_classifier(build_encoder("tiny", "before_add", 64, 96), 3, head="pool")
+    image = np.random.default_rng(0).random((2, 64, 96, 3), np.float32)
+    features = keras.Model(tiny.input, tiny.get_layer("conv5_block1_3_bn").output)(image).numpy()
+    logits = features.mean(axis=(1, 2)) @ tiny.get_layer("dense_1").kernel.numpy()
+    np.testing.assert_allclose(tiny(image), tf.nn.softmax(logits), rtol=1e-4)
+
+
 def test_any_multiple_of_32_has_the_same_trainable_count():
     model = build_inpainter(build_encoder("resnet50", "after_relu", 64, 96))
     assert model.output_shape == (None, 64, 96, 3)

@@ -11,6 +11,8 @@ from commandline import succeed as succeed_alone
 from conftest import write_config, write_small, write_training_and_testing
 from ranks import alone, largest_relative_difference, weights
 
+from tfinpaint.checkpoint.find import list_checkpoints
+
 pytestmark = pytest.mark.parallel
 
 
@@ -103,13 +105,13 @@ def test_records_on_two_ranks_train_as_files_on_one(images, equal_runs, tmp_path
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_class_weights_and_predictions_of_two_ranks_are_those_of_one(images, tmp_path, gloo):
-    # Ranks see different classes, so each has weights of its own to share the mean over.
+def test_class_weights_averages_and_predictions_of_two_ranks_are_those_of_one(images, tmp_path, gloo):
+    # Ranks see different classes, so each has weights of its own to share the mean over. The models are averages.
     changes = {
         "num_epochs": 1,
         "steps_per_epoch": 10,
-        "loss": {"function": "NLL", "weight": [1.0, 7.0]},
-        "optimizer": {"type": "SGD", "learning_rate": 0.1, "momentum": 0.9},
+        "loss": {"function": "NLL", "weight": [1.0, 7.0], "label_smoothing": 0.1},
+        "optimizer": {"type": "SGD", "learning_rate": 0.1, "momentum": 0.9, "layer_decay": 0.9, "ema_decay": 0.9},
         "model": {"encoder": "tiny", "trainable": "batchnorm_frozen"},
         "data__test_output_path": "predictions",
     }
@@ -118,6 +120,8 @@ def test_class_weights_and_predictions_of_two_ranks_are_those_of_one(images, tmp
     alone("classify", "--config", config, "--workdir", one)
     gloo.succeed("classify", "--config", config, "--workdir", two, "--set", "recompute=true")
     assert largest_relative_difference(weights(two), weights(one)) <= 1e-5
+    states = [np.load(list_checkpoints(run / "model_checkpoints")[-1] / "optimizer.npz") for run in (two, one)]
+    assert largest_relative_difference(*({name: state[name] for name in state.files} for state in states)) <= 1e-4
     ours, theirs = ({}, {})
     for run, found in ((one, ours), (two, theirs)):
         with h5py.File(run / "predictions" / "predictions.h5") as file:
@@ -177,6 +181,25 @@ def test_every_option_at_once_resumes_and_transfers(images, tmp_path, gloo):
     )
     alone("classify", "--config", classifier, "--workdir", tmp_path / "classified")
     assert json.loads((tmp_path / "classified" / "summary.json").read_text())["test_images"] == 7
+
+
+def test_two_ranks_choose_the_best_epoch_of_one_and_end_with_it(tmp_path, two):
+    # Validation images are shared out among the ranks: 3 and 3. The loss rises again at this learning rate.
+    optimizer = {"type": "SGD", "learning_rate": 3.0, "ema_decay": 0.5}
+    network = [
+        {"class_name": "Flatten", "config": {"batch_input_shape": [None, 16, 16, 3]}},
+        {"class_name": "Dense", "config": {"units": 2, "activation": "softmax"}},
+    ]
+    changes = {"num_epochs": 8, "early_stopping": {"patience": 2}, "model": {}, "optimizer": optimizer}
+    config = write_small(tmp_path, write_training_and_testing(tmp_path), layers=network, **changes)
+    options = ("--config", config, "--set", "data.validation_fraction=0.25", "--set", "loss.weight=balanced")
+    succeed_alone("classify", *options, "--workdir", tmp_path / "one")
+    two.succeed("classify", *options, "--workdir", tmp_path / "two")
+    ours, theirs = (records(tmp_path / name) for name in ("two", "one"))
+    assert [(r["phase"], r["epoch"]) for r in ours] == [(r["phase"], r["epoch"]) for r in theirs]
+    assert [r["loss"] for r in ours] == pytest.approx([r["loss"] for r in theirs], rel=1e-4)
+    assert ours[-1]["phase"] == "test"
+    assert ours[-1]["epoch"] < max(r["epoch"] for r in ours) < 8
 
 
 def test_layers_that_are_unfrozen_on_two_ranks_train_as_on_one(tmp_path, mpi, gloo):

@@ -112,6 +112,33 @@ def test_what_was_trained_goes_on_and_what_is_new_begins(tmp_path, section, scal
     assert both.trained() == {"body/kernel": 1, "body/bias": 1, "head/kernel": 4, "head/bias": 4}
 
 
+def test_averages_continue_and_those_of_new_weights_begin(tmp_path):
+    section = Optimizer(type="Adam", ema_decay=0.75, **RATE)
+    frozen = make(section, "head")
+    for seed in range(3):
+        apply(frozen, seed)
+    trained = values(frozen)
+    frozen.use_averages(True)
+    averaged, path = values(frozen), save(frozen, tmp_path, section)
+    assert not np.array_equal(trained["head/kernel"], averaged["head/kernel"])
+    both = go_on(path, make(section, "body", "head"))
+    for name, value in values(both).items():
+        assert np.array_equal(value, averaged[name]), name
+    alone = make(section, "body")
+    for trainer in (frozen, both, alone):
+        trainer.use_averages(False)
+        if trainer is both:
+            assert all(np.array_equal(value, trained[name]) for name, value in values(both).items())
+        apply(trainer, 3)
+        trainer.use_averages(True)
+    for name, value in values(both).items():
+        expected = values(frozen if name.startswith("head") else alone)[name]
+        assert np.allclose(value, expected, rtol=1e-6, atol=1e-7), name
+    # Without averages the run continues with what was trained.
+    plain = go_on(path, make(section.model_copy(update={"ema_decay": None}), "head"))
+    assert all(np.array_equal(value, trained[name]) for name, value in values(plain).items())
+
+
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.type)
 def test_freezing_drops_a_state_and_keeps_those_around_it(tmp_path, section):
     both = make(section, "body", "head")

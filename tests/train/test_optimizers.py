@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfinpaint.config.optimizer import LrScheduler, Optimizer
+from tfinpaint.models.decoder import ChannelwiseDense
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.schedules import LrScaling, learning_rate
 
@@ -214,6 +215,39 @@ def test_momentum_forgets_the_rate_but_for_lars():
         (Optimizer(type="LARS", learning_rate=0.1, eta=0.1, momentum=0.9, lr_scheduler=schedule), 0.038 * GRADIENTS[0]),
     ]:
         assert np.allclose(run(section, gradients)[1], START - moved, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("section", [each for each in SECTIONS if each.weight_decay], ids=name_of)
+def test_the_weight_decay_can_leave_out_biases_and_batch_norms(section):
+    def updated(**changes: object) -> dict[str, bytes]:
+        keras.utils.set_random_seed(0)
+        inner = [ChannelwiseDense(), keras.layers.DepthwiseConv2D(3), keras.layers.BatchNormalization()]
+        model = keras.Sequential([keras.layers.Input((4, 4, 2)), *inner, keras.layers.Dense(2)])
+        weights = model.trainable_variables
+        optimizer = build_optimizer(section.model_copy(update=changes), 1, 1)
+        optimizer.build(weights)
+        generator = np.random.default_rng(1)
+        for weight in weights:
+            weight.assign(generator.normal(size=weight.shape))
+        for _ in range(2):
+            gradients = [tf.constant(generator.normal(size=weight.shape), tf.float32) for weight in weights]
+            optimizer.apply(gradients, weights)
+        return {f"{number} {weight.name}": weight.numpy().tobytes() for number, weight in enumerate(weights)}
+
+    everywhere, nowhere, kernels = updated(), updated(weight_decay=0.0), updated(decay_kernels_only=True)
+    assert [name.split()[1] for name in kernels] == [
+        "kernel",
+        "bias",
+        "kernel",
+        "bias",
+        "gamma",
+        "beta",
+        "kernel",
+        "bias",
+    ]
+    for name, value in kernels.items():
+        assert value == (everywhere if name.endswith("kernel") else nowhere)[name], name
+        assert everywhere[name] != nowhere[name]
 
 
 def test_adagrads_epsilon_stands_outside_the_root():

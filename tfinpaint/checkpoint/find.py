@@ -90,7 +90,7 @@ def find_best(folder: Path) -> BestCheckpoint | None:
 def _loss_at(epoch: int, records: Any) -> float | None:
     """Return the loss on held-out images after an epoch; None if the records lack it."""
     found = [r for r in records if isinstance(r, dict)] if isinstance(records, list) else []
-    losses = [r.get("loss") for r in found if (r.get("phase"), r.get("epoch")) == ("test", epoch)]
+    losses = [r.get("loss") for r in found if r.get("phase") in ("validation", "test") and r.get("epoch") == epoch]
     return losses[-1] if losses and isinstance(losses[-1], float) else None
 
 

@@ -18,7 +18,7 @@ from tfinpaint.models.encoder import MAPS, STRIDE
 
 Kind = Literal["inpainter", "classifier", "encoder"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Phase = Literal["train", "test"]
+Phase = Literal["train", "validation", "test"]
 RECORD_KEYS = {"phase", "epoch", "loss", "seconds", "images_per_second"}  # keys of every record of metrics
 ATTRIBUTE = "tfinpaint"  # the attribute of a weight file that holds the header
 FORMAT = 1  # of checkpoints; to be raised if an older tfinpaint would misread a newer checkpoint
@@ -50,6 +50,7 @@ class Header(BaseModel):
         height, width, channels: those of the input images; pixels, 1 or 3.
         target_channels: channels of an inpainter's output images.
         bottleneck, decoder, output_activation: arguments of `models.decoder.build_inpainter`.
+        head: argument of `models.classifier.build_classifier`.
         restoration: how the input is prepared, if the outputs are pixels of the erased image; else None.
         adversarial: type of the discriminator's optimizer in the configuration; None without a discriminator.
         classes: a classifier's class names; else empty.
@@ -75,6 +76,7 @@ class Header(BaseModel):
     bottleneck: Literal["channelwise"] | None = None
     decoder: Literal["plain", "batchnorm"] = "plain"
     output_activation: Literal["sigmoid", "linear"] = "sigmoid"
+    head: Literal["flatten", "pool"] = "flatten"
     restoration: InputSpec | None = None
     adversarial: str | None = None
     classes: tuple[str, ...] = ()
@@ -219,7 +221,7 @@ def find_contradiction(header: Header, has_network: bool, file_bytes: int) -> st
         return f"no encoder makes images of {width} x {height}"
     positions, maps = -(-height // STRIDE) * -(-width // STRIDE), MAPS[header.encoder]
     weights = {"inpainter": maps * positions**2 if header.bottleneck else 0, "encoder": 0}
-    weights["classifier"] = maps * positions * len(header.classes)
+    weights["classifier"] = maps * (positions if header.head == "flatten" else 1) * len(header.classes)
     if 4 * weights[header.kind] > file_bytes:
         return f"{weights[header.kind]} weights of one layer in {file_bytes} bytes"
     return None

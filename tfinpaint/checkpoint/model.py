@@ -50,7 +50,9 @@ def build_model(
             decoder=header.decoder,
             activation=header.output_activation,
         )
-    return build_classifier(encoder, len(header.classes)) if header.kind == "classifier" else encoder
+    if header.kind == "classifier":
+        return build_classifier(encoder, len(header.classes), header.head)
+    return encoder
 
 
 def _check_shapes(model: keras.Model, header: Header) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from tfinpaint.config.loss import PIXEL_LOSSES, Loss
+from tfinpaint.config.network_checks import check_network
 from tfinpaint.config.schema import Config, ConfigError
-from tfinpaint.config.sections import Model
 from tfinpaint.config.transforms import MASKS, MAX_RECTANGLES, Shape, Transform, shape_after
 
 Command = Literal["pretrain", "classify"]
@@ -37,6 +37,7 @@ def check_command(config: Config, command: Command, ranks: int) -> Config:
         _check_pretrain(config)
     else:
         _check_classify(config)
+    check_network(config, command)
     _check_paths(config)
     check_ranks(config, ranks)
     transforms = "data.transforms and input_transforms" if data.input_transforms else "data.transforms"
@@ -66,18 +67,10 @@ def _check_classify(config: Config) -> None:
         raise ConfigError(f"loss.function {loss.function} scores images; classify takes NLL")
     if foreign := [name for name in _PRETRAIN_LOSS if getattr(loss, name) != Loss.model_fields[name].default]:
         raise ConfigError(f"loss.{foreign[0]} is for pretrain only; remove it for classify")
-    if foreign := _of_decoder(config):
-        raise ConfigError(f"model.{foreign[0]} is for pretrain only, because a classifier has no decoder; remove it")
     if data.target_path or data.test_target_path or data.target_transforms:
         raise ConfigError(
             "data: the labels of classify are folder names; remove target_path, test_target_path and target_transforms"
         )
-
-
-def _of_decoder(config: Config) -> list[str]:
-    """Return the keys of section `model` that describe the decoder and do not have their defaults."""
-    names = ("bottleneck", "decoder")
-    return [name for name in names if getattr(config.model, name) != Model.model_fields[name].default]
 
 
 def check_ranks(config: Config, ranks: int) -> None:
@@ -215,10 +208,6 @@ def _check_images(config: Config) -> None:
     has_test_targets = config.mask or data.test_target_path
     if data.test_input_path and not data.input_path and not data.test_output_path and not has_test_targets:
         raise ConfigError("inference without targets needs data.test_output_path, the folder for its predictions")
-    if config.layers is not None and (foreign := _of_decoder(config)):
-        raise ConfigError(
-            f"model.{foreign[0]} is for the built-in network; with `layers`, put it into the network file"
-        )
     (height, width, _), (target_height, target_width, _) = config.input_shape, config.target_shape
     if config.layers is None and (height, width) != (target_height, target_width):
         raise ConfigError(

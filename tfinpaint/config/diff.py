@@ -17,7 +17,17 @@ _FREE = (
 )
 
 # Keys that records of older versions lack, and the values with which those versions trained.
-_ADDED = {"recompute": False, "data.jpeg_scaling": True, "model.decoder": "plain"}
+_ADDED = {
+    "recompute": False,
+    "data.jpeg_scaling": True,
+    "data.validation_fraction": 0.0,
+    "loss.label_smoothing": 0.0,
+    "model.batchnorm_visible_only": False,
+    "model.decoder": "plain",
+    "model.head": "flatten",
+    **{f"{section}optimizer.decay_kernels_only": False for section in ("", "loss.adversarial.")},
+    **{f"{section}optimizer.layer_decay": 1.0 for section in ("", "loss.adversarial.")},
+}
 
 
 def as_values(config: Config) -> dict[str, Any]:
@@ -48,7 +58,7 @@ def differences(before: Mapping[str, Any], config: Config) -> dict[str, tuple[An
     free = {*_FREE, *(() if _has_cosine(config) else ("num_epochs",))}
     then, now = flat_values(before), flat_values(as_values(config))
     if then:
-        then = _ADDED | then
+        then = {key: value for key, value in _ADDED.items() if key in now} | then
     if config.precision == "auto":  # a resumed run keeps its precision
         free.add("precision")
     keys = [key for key in {**now, **then} if key not in free]

@@ -45,8 +45,11 @@ class Loss(Section):
     source: Annotated[ActivationName, any_case(ActivationName)] | None = None
     """Activation of the network's output, as rmldnn files state it; it must agree with the network. null: taken from
     the network."""
-    weight: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=2)
-    """NLL: weight of each class, in the order of the class names; null: all 1."""
+    weight: Literal["balanced"] | Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2)] | None = None
+    """NLL: weight of each class, in the order of the class names; balanced, for `classify`: the number of training
+    images divided by that of classes and by that of images of the class. null: all 1."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """NLL: fraction of each target that is spread evenly over all classes."""
     target: Literal["patches", "image", "masked"] = "patches"
     """What the output is compared with if there is a mask. patches: the erased regions on a black canvas; all pixels
     are scored, as in rmldnn. image: the whole image. masked: the whole image; only the erased pixels are scored."""
@@ -64,8 +67,9 @@ class Loss(Section):
 
     @model_validator(mode="after")
     def _check_keys(self) -> Loss:
-        if self.weight and self.function not in (None, "NLL"):
-            raise ValueError(f"{self.function} has no weight")
+        for name in ("weight", "label_smoothing"):
+            if getattr(self, name) and self.function not in (None, "NLL"):
+                raise ValueError(f"{self.function} has no {name}")
         if self.weight and not any(self.weight):
             raise ValueError("weight: at least one class must have a weight above 0")
         if self.target == "patches" and (self.overlap or self.normalize_patches):

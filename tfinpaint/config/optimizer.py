@@ -28,6 +28,7 @@ _PARAMETERS: dict[OptimizerName, tuple[str, ...]] = {
     "LAMB": _ADAM,
     "RMSprop": ("momentum", "alpha", "eps", "centered", "weight_decay"),
 }
+_OF_ALL_TYPES = ("type", "learning_rate", "decay_kernels_only", "clip_norm", "layer_decay", "ema_decay", "lr_scheduler")
 
 
 class LrScheduler(Section):
@@ -93,14 +94,23 @@ class Optimizer(Section):
     """Adagrad: learning-rate decay; the rate is divided by 1 + step * lr_decay."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay: L2 penalty added to the gradient, or, in AdamW and LAMB, decoupled."""
+    decay_kernels_only: bool = False
+    """Apply the weight decay to kernels only: not to biases, nor to the scales and offsets of batch norms."""
     clip_norm: float | None = Field(None, gt=0)
     """Maximum global norm of the gradients after averaging over the ranks; null: no clipping."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Factor of the learning rate from each group of layers of the built-in network to the one before it. The head (or
+    decoder) has the learning rate itself, stage 5 of the encoder that times `layer_decay`, and so on through stages 4,
+    3 and 2 to the stem."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay per step of an exponential moving average of the weights, such as 0.999. Evaluations, pictures, and saved
+    models and encoders have the averages; training continues with the weights themselves. null: no averages."""
     lr_scheduler: LrScheduler | None = None
     """Learning-rate schedule; null: constant learning rate."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Optimizer:
-        refuse_unused(self, (*_PARAMETERS[self.type], "type", "learning_rate", "clip_norm", "lr_scheduler"))
+        refuse_unused(self, (*_PARAMETERS[self.type], *_OF_ALL_TYPES))
         if self.nesterov and (not self.momentum or self.dampening):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
         return self
@@ -113,3 +123,11 @@ class DiscriminatorOptimizer(Optimizer):
     """Learning rate; with a schedule, its maximum."""
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam, AdamW, LAMB: decay rate of the first moment."""
+
+    @model_validator(mode="after")
+    def _check_keys_of_model(self) -> DiscriminatorOptimizer:
+        if self.ema_decay is not None or self.layer_decay != 1.0:
+            raise ValueError(
+                "ema_decay and layer_decay are for the optimizer of the model, not for the discriminator's"
+            )
+        return self

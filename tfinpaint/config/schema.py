@@ -12,7 +12,7 @@ from pydantic import Field
 from tfinpaint.config.base import PathText, Section
 from tfinpaint.config.loss import Loss
 from tfinpaint.config.optimizer import Optimizer
-from tfinpaint.config.sections import Checkpoints, Data, Distributed, Model
+from tfinpaint.config.sections import Checkpoints, Data, Distributed, EarlyStopping, Model
 from tfinpaint.config.transforms import Shape, Transform, shape_after
 from tfinpaint.errors import UserError
 
@@ -61,6 +61,8 @@ class Config(Section):
     """Epochs between figures. The last epoch always has figures."""
     layers: PathText | list[dict[str, Any]] | None = None
     """Network: a Keras JSON file, or a list of layers; null: the built-in network of section `model`."""
+    early_stopping: EarlyStopping | None = None
+    """With `data.validation_fraction`: end training before `num_epochs`; null: train all epochs."""
     checkpoints: Checkpoints = Checkpoints()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()

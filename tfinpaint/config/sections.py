@@ -34,6 +34,13 @@ class Checkpoints(Section):
     `.keras`). null: random weights."""
 
 
+class EarlyStopping(Section):
+    """The end of training where the loss on validation images no longer falls."""
+
+    patience: int = Field(10, ge=1)
+    """Number of epochs without a lower loss on validation images after which training ends."""
+
+
 class Data(Section):
     """Which images are read, in which batches, and how they are transformed."""
 
@@ -79,6 +86,10 @@ class Data(Section):
     """The same for `test_input_path`."""
     label_fraction: float = Field(1.0, gt=0, le=1)
     """Fraction of each class's training images to use."""
+    validation_fraction: float = Field(0.0, ge=0, lt=1)
+    """`classify`: fraction of each class's training images, after `label_fraction`, that is kept out for validation.
+    These are evaluated after each epoch, and the images of `test_input_path` once, at the end, with the weights of the
+    epoch that had the lowest loss on validation images. 0: no validation."""
     max_bad_images: int = Field(0, ge=0)
     """Number of unusable images to tolerate, found before or during training; one more ends the run."""
     max_image_mpixels: float = Field(DEFAULT_MPIXELS, gt=0, le=MAX_MPIXELS)
@@ -114,6 +125,9 @@ class Model(Section):
     decoder: Literal["plain", "batchnorm"] = "plain"
     """Decoder. plain: transposed convolutions, each with a ReLU, as in rmldnn. batchnorm: with a batch norm before each
     ReLU."""
+    head: Literal["flatten", "pool"] = "flatten"
+    """What the dense layer of a classifier gets: flatten: all features of the encoder, as in rmldnn; pool: their means
+    over the image (global average pooling)."""
     trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = None
     """Layers to train: a preset, or a list of shell patterns of layer names. null: as the network file in `layers`
     states, or all without one. Frozen layers that the network begins with run once for each image where nothing random
@@ -121,6 +135,9 @@ class Model(Section):
     batchnorm_batches: int = Field(16, ge=0)
     """Training batches from which batch-norm statistics are recalibrated: of trained layers before each evaluation and
     checkpoint, of frozen layers once after a transfer. 0: use moving averages, or the transferred statistics."""
+    batchnorm_visible_only: bool = False
+    """`pretrain`, with a mask: batch norms of the encoder compute their statistics without the positions of which all
+    pixels are erased. Training steps take longer."""
 
 
 class Distributed(Section):

@@ -10,13 +10,18 @@ from tfinpaint.models.layer_names import file_name
 HEAD = "dense_1"  # its name in rmldnn
 
 
-def build_classifier(encoder: keras.Model, classes: int) -> keras.Model:
-    """Return a classifier: the flattened features of an encoder and one dense softmax layer.
+def build_classifier(encoder: keras.Model, classes: int, head: str = "flatten") -> keras.Model:
+    """Return a classifier: the features of an encoder, flattened or averaged, and one dense softmax layer.
+
+    Args:
+        head: "flatten", as in rmldnn, or "pool": global average pooling (Lin, Chen, Yan, arXiv 1312.4400, section 3.2).
 
     Returns:
         Model from [batch, height, width, 3] to class probabilities [batch, classes], float32.
     """
-    x = layers.Flatten(name="flatten_1")(encoder.output)
+    assert head in ("flatten", "pool")
+    pool = layers.GlobalAveragePooling2D(name="avg_pool")
+    x = pool(encoder.output) if head == "pool" else layers.Flatten(name="flatten_1")(encoder.output)
     x = layers.Dense(classes, name=HEAD)(x)
     x = layers.Activation("softmax", dtype="float32", name="softmax")(x)
     return keras.Model(encoder.input, x, name="classifier")

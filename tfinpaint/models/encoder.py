@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 from keras import layers
 
@@ -19,6 +21,17 @@ STAGES = {
 }
 STRIDE = 32  # pixels of the image from one position of the output to the next
 MAPS = {"resnet50": 2048, "tiny": 128}  # channels of the output
+
+
+GROUPS = (
+    5  # of the encoder's layers, whose names begin with their number: the stem (conv1_), stages 2 to 5 (conv2_ ...)
+)
+
+
+def distance_from_head(layer: str) -> int:
+    """Return how many groups of layers a layer of this name is before the head or decoder: 0 of that, 5 of the stem."""
+    group = re.match(rf"conv([1-{GROUPS}])_", layer)
+    return GROUPS + 1 - int(group[1]) if group else 0
 
 
 def build_encoder(encoder: str, output: str, height: int, width: int, channels: int = 3) -> keras.Model:

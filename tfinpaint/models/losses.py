@@ -56,7 +56,8 @@ def build_objective(section: Loss, output_activation: str, *, by_pixel: bool = F
     name, logarithmic = section.function, output_activation == "log_softmax"
     assert name
     if name == "NLL":
-        return _negative_log_likelihood(section.weight, output_activation)
+        assert not isinstance(section.weight, str), "the weights of balanced classes are numbers by now"
+        return _negative_log_likelihood(section.weight, section.label_smoothing, output_activation)
     if name in ("BCE", "Dice", "Jaccard", "Focal"):
         _require_probabilities(name, output_activation)
     if by_pixel:
@@ -91,18 +92,20 @@ def _require_probabilities(name: str, output_activation: str) -> None:
         )
 
 
-def _negative_log_likelihood(class_weights: Sequence[float] | None, output_activation: str) -> Objective:
+def _negative_log_likelihood(
+    class_weights: Sequence[float] | None, smoothing: float, output_activation: str
+) -> Objective:
     losses = {"log_softmax": nll, "softmax": nll_of_probabilities}
     if output_activation not in losses:
         raise UserError(
             "loss.function: NLL needs a network that ends in log_softmax (or softmax) over the classes; this one ends "
             f"in {output_activation}"
         )
-    loss = losses[output_activation]
+    loss = functools.partial(losses[output_activation], class_weights=class_weights, smoothing=smoothing)
     if class_weights is None:
         return of_targets(loss)
     return Objective(
-        lambda batch, outputs: loss(batch["targets"], outputs, class_weights=class_weights),
+        lambda batch, outputs: loss(batch["targets"], outputs),
         lambda batch: total_class_weight(batch["targets"], class_weights),
     )
 
@@ -122,7 +125,12 @@ def l1(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     return _mean(_l1_by_pixel(*_as_images(targets, outputs)))
 
 
-def nll(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None) -> tf.Tensor:
+def nll(
+    targets: tf.Tensor,
+    outputs: tf.Tensor,
+    class_weights: Sequence[float] | None = None,
+    smoothing: float = 0.0,
+) -> tf.Tensor:
     """Return the negative log likelihood of classes or label maps under log-probabilities, as torch.nn.NLLLoss does.
 
     Args:
@@ -130,15 +138,20 @@ def nll(targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] |
         outputs: log-probabilities.
         class_weights: one weight w per class; the mean over an example's pixels is then sum(w_target * nll) /
             sum(w_target), and 0 if all weights are 0.
+        smoothing: share of the target that is spread evenly over all classes (label smoothing, Szegedy et al., arXiv
+            1512.00567, section 7): (1 - smoothing) nll + smoothing times the mean of -log p over the classes.
     """
-    return _class_mean(_nll_by_pixel(targets, outputs), targets, outputs, class_weights)
+    return _class_mean(_nll_by_pixel(targets, outputs, smoothing), targets, outputs, class_weights)
 
 
 def nll_of_probabilities(
-    targets: tf.Tensor, outputs: tf.Tensor, class_weights: Sequence[float] | None = None
+    targets: tf.Tensor,
+    outputs: tf.Tensor,
+    class_weights: Sequence[float] | None = None,
+    smoothing: float = 0.0,
 ) -> tf.Tensor:
     """Return what `nll` returns, in nats, from the probabilities of a softmax."""
-    return _class_mean(_cross_entropy_by_pixel(targets, outputs), targets, outputs, class_weights)
+    return _class_mean(_cross_entropy_by_pixel(targets, outputs, smoothing), targets, outputs, class_weights)
 
 
 def total_class_weight(targets: tf.Tensor, class_weights: Sequence[float]) -> tf.Tensor:
@@ -263,12 +276,17 @@ def _l1_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.abs(outputs - targets), axis=-1)
 
 
-def _nll_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    return -tf.gather(_float(outputs), targets, axis=-1, batch_dims=len(outputs.shape) - 1)
+def _nll_by_pixel(targets: tf.Tensor, outputs: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    outputs = _float(outputs)
+    by_pixel = -tf.gather(outputs, targets, axis=-1, batch_dims=len(outputs.shape) - 1)
+    return (1.0 - smoothing) * by_pixel - smoothing * tf.reduce_mean(outputs, axis=-1) if smoothing else by_pixel
 
 
-def _cross_entropy_by_pixel(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def _cross_entropy_by_pixel(targets: tf.Tensor, outputs: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
     """Return the cross entropy of probabilities; in a graph, Keras computes it from the softmax's inputs, exactly."""
+    if smoothing:
+        classes = tf.one_hot(targets, outputs.shape[-1])
+        return keras.losses.categorical_crossentropy(classes, _float(outputs), label_smoothing=smoothing)
     return keras.losses.sparse_categorical_crossentropy(targets, _float(outputs))
 
 

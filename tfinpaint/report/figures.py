@@ -66,7 +66,7 @@ def draw_curve(
     path: Path,
     baselines: Mapping[str, float] | None = None,
 ) -> None:
-    """Draw a metric over the epochs, for training and test; values that are not finite leave a gap.
+    """Draw a metric over the epochs, for training, validation and test; values that are not finite leave a gap.
 
     Args:
         records: the records of metrics.jsonl.
@@ -76,7 +76,7 @@ def draw_curve(
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     drawn = []
-    for phase, line, marker in (("train", "-", "o"), ("test", "--", "s")):
+    for phase, line, marker in (("train", "-", "o"), ("validation", "--", "^"), ("test", "--", "s")):
         epochs, values = metric_series(records, phase, name)
         if epochs:
             style = line + marker if len(epochs) <= MOST_MARKED else line

@@ -36,6 +36,7 @@ def describe_model(run: Run, *, steps: int, classes: tuple[str, ...] = ()) -> He
         bottleneck=model.bottleneck,
         decoder=model.decoder,
         output_activation=config.output_activation if inpainter else "sigmoid",
+        head=model.head,
         restoration=_restoration(config) if inpainter else None,
         adversarial=config.loss.adversarial.optimizer.type if config.loss.adversarial else None,
         classes=classes,

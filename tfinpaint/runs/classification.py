@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.batch import Batch
-from tfinpaint.data.listing.listing import has_class_folders, list_class_folders, list_images, take_fraction
+from tfinpaint.data.listing.listing import (
+    has_class_folders,
+    hold_out,
+    list_class_folders,
+    list_images,
+    take_fraction,
+)
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
@@ -29,6 +35,7 @@ from tfinpaint.report.figures import attempt_figure, draw_curve
 from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.data import DataSet, open_data
+from tfinpaint.runs.early_stopping import VALIDATION
 from tfinpaint.runs.initial_weights import trained_classes
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.session import Session
@@ -38,21 +45,37 @@ from tfinpaint.system.paths import display_path
 log = logging.getLogger(__name__)
 
 
-def open_classified_images(run: Run, world: World, folder: Path) -> tuple[DataSet | None, DataSet | None]:
-    """Return the training images and the held-out images of the configuration, with the same classes in the same order.
+@dataclass(frozen=True)
+class ClassifiedImages:
+    """The images of a classification, with the same classes in the same order; None where there are none.
 
-    Each is None where the configuration names none.
+    Attributes:
+        validation: the part of the training images that is kept out to choose the best epoch.
+        held_out: those that the configuration names for testing.
+    """
+
+    training: DataSet | None
+    validation: DataSet | None
+    held_out: DataSet | None
+
+
+def open_classified_images(run: Run, world: World, folder: Path) -> ClassifiedImages:
+    """Open the images of the configuration.
 
     Raises:
         UserError: the images cannot be used, or their classes are not known.
     """
     config, data = run.config, run.config.data
-    training = held_out = None
+    training = validation = held_out = None
     classes: Sequence[str] | None = None
     if data.input_path:
         listing = list_class_folders(data.input_path, tag=data.training_tag)
         classes = listing.classes
         listing = take_fraction(listing, data.label_fraction, config.seed)
+        if data.validation_fraction:
+            listing, kept_out = hold_out(listing, data.validation_fraction, config.seed)
+            task = classification_task(config, labels=True, augment=False)
+            validation = open_data(run, world, folder, task, kept_out, training=False)
         task = classification_task(config, labels=True, augment=True)
         training = open_data(run, world, folder, task, listing, training=True)
     else:
@@ -68,7 +91,29 @@ def open_classified_images(run: Run, world: World, folder: Path) -> tuple[DataSe
             log.info(f"{display_path(data.test_input_path)}: no class folders, so only predictions are made")
         task = classification_task(config, labels=labels, augment=False)
         held_out = open_data(run, world, folder, task, listing, training=False)
-    return training, held_out
+    return ClassifiedImages(training, validation, held_out)
+
+
+def with_class_weights(run: Run, training: DataSet | None) -> Run:
+    """Return the run with the weights of `loss.weight: balanced`: n / (classes * n_class) for n training images.
+
+    Each class then has the same total weight, as with scikit-learn's `class_weight="balanced"`; the mean weight of an
+    image is 1.
+    """
+    if run.config.loss.weight != "balanced":
+        return run
+    if training is None:
+        log.info("Without training images, loss.weight: balanced is unknown; the test loss has equal weights")
+        return run
+    listing = training.images.listing
+    counts = np.bincount(listing.labels, minlength=len(listing.classes))
+    weights = tuple(len(listing) / (len(counts) * count) if count else 0.0 for count in counts.tolist())
+    low, high = (limit(range(len(weights)), key=weights.__getitem__) for limit in (min, max))
+    log.info(
+        f"Class weights from {weights[low]:.4g} ({listing.classes[low]}) to "
+        f"{weights[high]:.4g} ({listing.classes[high]})"
+    )
+    return replace(run, class_weights=weights)
 
 
 def count_confusion(session: Session) -> Confusion | None:
@@ -108,9 +153,11 @@ def report_classification(session: Session, metrics: MetricsLog, confusion: Conf
     results: dict[str, Any] = {}
     if "train" in last:
         results = {"train_loss": last["train"]["loss"], "train_accuracy": last["train"]["accuracy"]}
-        labels = len(session.training) if session.training else 0
+        labels = sum(len(images) for images in (session.training, session.validation) if images)
         results |= {"label_fraction": config.data.label_fraction, "labels": labels}
         results["from_scratch"] = config.checkpoints.load is None
+    if session.validation:
+        results |= {"validation_images": len(session.validation), **_best_validation(metrics)}
     if confusion:
         results = {"test_accuracy": confusion.accuracy, "test_loss": last["test"]["loss"], **results}
         results["test_images"] = confusion.images
@@ -122,6 +169,13 @@ def report_classification(session: Session, metrics: MetricsLog, confusion: Conf
         Section("Transfer", text=_describe_start(session)),
     ]
     write_report(session.folder, "Classification", summary, sections)
+
+
+def _best_validation(metrics: MetricsLog) -> dict[str, Any]:
+    """Return loss and accuracy on the validation images after the best epoch, for the summary."""
+    records = [record for record in metrics.records if record["phase"] == VALIDATION]
+    best = min(records, key=lambda record: record["loss"])
+    return {f"validation_{name}": best[name] for name in ("loss", "accuracy")}
 
 
 def _describe_start(session: Session) -> str:

@@ -59,7 +59,8 @@ def make_recalibration(run: Run, trainer: Trainer, data: DataSet, steps: int) ->
         return lambda: world.average_variables(batchnorm_statistics(model))
     part = trainer.parts.trained if data.features else model
     norms, sample = batchnorm_layers(model, trainable=True), data.batches_from(0).take(count)
-    return StatisticsEstimator(part, norms, sample, world).run
+    visible_only = run.config.model.batchnorm_visible_only
+    return StatisticsEstimator(part, norms, sample, world, visible_only=visible_only).run
 
 
 def learning_rate_log(run: Run, trainer: Trainer) -> list[EpochEnd]:
@@ -71,10 +72,14 @@ def learning_rate_log(run: Run, trainer: Trainer) -> list[EpochEnd]:
 
 
 def record_results(
-    metrics: MetricsLog, ranks: int, epoch: int, train: EpochResult | None, test: EpochResult | None
+    metrics: MetricsLog, ranks: int, held_out: str, epoch: int, train: EpochResult | None, test: EpochResult | None
 ) -> None:
-    """Add the results of an epoch to the metrics of the run."""
-    for phase, result in (("train", train), ("test", test)):
+    """Add the results of an epoch to the metrics of the run.
+
+    Args:
+        held_out: the phase of the evaluation: "validation" or "test".
+    """
+    for phase, result in (("train", train), (held_out, test)):
         if result:
             speed = {"images_per_second": result.images_per_second, "seconds": result.seconds}
             metrics.add({"phase": phase, "epoch": epoch, **result.values, **speed, "world_size": ranks})

@@ -57,7 +57,9 @@ def rebuild_trainer(config: Config, checkpoint: Path | None) -> tuple[Trainer, s
         name = "the weights that a run starts with (there is no checkpoint)"
     else:
         with open_checkpoint(checkpoint, allowed=(kind,)) as saved:
-            model, steps, name = saved.model(), saved.header.steps_per_epoch or 1, f"the weights of {checkpoint.name}"
+            model, steps = saved.model(), saved.header.steps_per_epoch or 1
+        averaged = "averages of the " if config.optimizer.ema_decay is not None else ""
+        name = f"the {averaged}weights of {checkpoint.name}"
     trainable.set_trainable(model, config.model.trainable)
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
     trainer = make_trainer(run, world, model, optimizer, steps=steps, scored=True)

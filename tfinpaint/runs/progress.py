@@ -28,12 +28,20 @@ class RunProgress:
     Args:
         first_step: number of steps that were done before.
         end_in_steps: as `TimeLeft` takes it.
+        held_out: phase of the evaluations: "validation" or "test".
     """
 
     def __init__(
-        self, *, enabled: bool, first_step: int, num_epochs: int, steps_per_epoch: int, end_in_steps: float = 0.0
+        self,
+        *,
+        enabled: bool,
+        first_step: int,
+        num_epochs: int,
+        steps_per_epoch: int,
+        end_in_steps: float = 0.0,
+        held_out: str = "test",
     ) -> None:
-        self._enabled = enabled
+        self._enabled, self._held_out = enabled, held_out
         self._num_epochs, self._steps = num_epochs, steps_per_epoch
         self._done, self._total = first_step, num_epochs * steps_per_epoch
         self._time_left = TimeLeft(
@@ -70,7 +78,7 @@ class RunProgress:
             return
         parts = [f"epoch {epoch}/{self._num_epochs}", *_figures("", train)]
         if test:
-            parts += _figures("test ", test)
+            parts += _figures(f"{self._held_out} ", test)
         parts.append(f"{train.images_per_second:.1f} images/s")
         if self._bar:
             self._update(epoch, train.values["loss"])

@@ -50,6 +50,7 @@ class Run:
         ranks: their number.
         network: definition of the network of `layers`; None for that of the `model` section.
         resumed: the checkpoint that the run resumes from; None for a new run.
+        class_weights: those of `loss.weight: balanced`, once the training images are known.
     """
 
     config: Config
@@ -57,6 +58,7 @@ class Run:
     ranks: int = 1
     network: dict[str, Any] | None = None
     resumed: Resumed | None = None
+    class_weights: tuple[float, ...] | None = None
 
     @property
     def trains(self) -> bool:

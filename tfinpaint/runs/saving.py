@@ -29,6 +29,7 @@ from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.build import describe_model, encoder_of
 from tfinpaint.runs.data import DataSet
+from tfinpaint.runs.early_stopping import VALIDATION, EarlyStopping
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.signals import StopRequest
 from tfinpaint.runs.trainer import training_state
@@ -48,16 +49,25 @@ MOST_STATISTICS_BYTES = 64 * 2**20  # of the batch norms of all ranks; where the
 class Saver:
     """Saves a run between steps and after epochs, on every rank; rank 0 writes."""
 
-    def __init__(self, session: Session, data: DataSet, metrics: MetricsLog, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        session: Session,
+        data: DataSet,
+        metrics: MetricsLog,
+        stop: StopRequest,
+        stopping: EarlyStopping | None = None,
+    ) -> None:
         """
         Args:
             data: the training images.
             metrics: the metrics of the run so far.
+            stopping: the losses on validation images; None without these.
         """
         run, trainer = session.run, session.trainer
         self._run, self._trainer, self._world, self._data = run, trainer, trainer.world, data
         self._digest = data.digest  # a second for a million images
         self._metrics, self._stop, self._transferred = metrics, stop, session.transferred
+        self._stopping = stopping
         self._header = describe_model(run, steps=session.steps, classes=session.classes)
         self._steps = session.steps
         self._saved = run.first_step(self._steps)  # the step that the newest checkpoint holds
@@ -108,11 +118,15 @@ class Saver:
         """
         config = self._run.config
         last, flags = epoch == config.num_epochs, ControlFlags()
+        best = False
+        if self._stopping:
+            last, best = last or self._stopping.is_over(), epoch == self._stopping.best
         if not last:
             flags = ControlFlags(*np.any(self._world.all_gather(list(self.ask())), axis=0).tolist())
-        if last or any(flags) or epoch % config.checkpoints.interval == 0:
+        if last or best or any(flags) or epoch % config.checkpoints.interval == 0:
             self._trainer.check_replicas_equal()
-            losses = {r["epoch"]: r["loss"] for r in self._metrics.records if r["phase"] == "test"}
+            phase = VALIDATION if self._stopping else "test"
+            losses = {r["epoch"]: r["loss"] for r in self._metrics.records if r["phase"] == phase}
             if epoch in losses and losses[epoch] < losses.get(self._best, float("inf")):
                 self._best = epoch
             self._save(epoch, epoch * self._steps, empty_epoch())
@@ -168,7 +182,9 @@ class Saver:
                 sum_parts=SUM_PARTS, trained=self._trainer.trained(), transferred=self._transferred,
             )  # fmt: skip
             header = self._header.model_copy(update={"epoch": epochs, "step": step})
-            self._writer.write(checkpoints.save, header, progress, state, checkpoints.keep)
+            self._trainer.use_averages(True)
+            self._writer.write(checkpoints.save, header, progress, state, checkpoints.keep)  # copies all at once
+            self._trainer.use_averages(not within_epoch)
         world.wait_for_ranks()  # rank 0 may have waited for the disk
 
 

@@ -21,6 +21,7 @@ from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
 from tfinpaint.runs.build import describe_model
 from tfinpaint.runs.data import DataSet, steps_per_epoch
+from tfinpaint.runs.early_stopping import VALIDATION, EarlyStopping, restore_best_epoch
 from tfinpaint.runs.epoch_end import (
     AddFrame,
     Draw,
@@ -59,6 +60,7 @@ class Session:
 
     Attributes:
         training, held_out: the images; None where the configuration names none.
+        validation: the images that are evaluated after each epoch in place of the held-out ones; None without these.
         steps: of training, per epoch; 0 without training.
         classes: names of the classes of a classifier.
         transferred: what is reported of the weights that the run began with, line by line; () for random ones.
@@ -72,6 +74,7 @@ class Session:
     steps: int
     classes: tuple[str, ...]
     transferred: tuple[str, ...]
+    validation: DataSet | None = None
 
     @property
     def world(self) -> World:
@@ -97,6 +100,7 @@ def begin_session(
     training: DataSet | None,
     held_out: DataSet | None,
     *,
+    validation: DataSet | None = None,
     classes: tuple[str, ...] = (),
     metrics: Mapping[str, PerExample] | None = None,
     measure: Measure | None = None,
@@ -122,7 +126,7 @@ def begin_session(
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling) if training else None
     scored = held_out is not None and held_out.has_targets
     trainer = make_trainer(run, world, model, optimizer, metrics, measure, steps=steps, scored=scored)
-    return Session(run, folder, training, held_out, trainer, steps, classes, transferred)
+    return Session(run, folder, training, held_out, trainer, steps, classes, transferred, validation)
 
 
 def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None = None) -> MetricsLog:
@@ -154,7 +158,8 @@ def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None 
 
 def _begin_folder(session: Session) -> None:
     if session.world.is_rank0:
-        checks = [data.check for data in (session.training, session.held_out) if data and data.check]
+        opened = (session.training, session.validation, session.held_out)
+        checks = [data.check for data in opened if data and data.check]
         resumed = session.run.resumed
         session.folder.begin(resumed.path if resumed else None, [bad for check in checks for bad in check.bad])
 
@@ -172,6 +177,7 @@ def _train(
 ) -> MetricsLog:
     """Fit, with metrics, pictures and progress at the ends of epochs, and checkpoints whenever they are due."""
     run, trainer, world, steps = session.run, session.trainer, session.world, session.steps
+    stopping, phase = (EarlyStopping(run), VALIDATION) if session.validation else (None, "test")
     world.report_task("preparing to train")
     so_far = restore_ranks(run, run.resumed, trainer, steps) if run.resumed else None
     _begin_folder(session)
@@ -179,39 +185,49 @@ def _train(
     metrics = _open_metrics(session, records_before(run, again))
     first_step = run.first_step(steps)
     recalibrate_transferred(run, trainer, data, steps)
-    data, tested = _with_features(session, data, tested)
-    test_batches = tested.evaluation_batches() if tested else None
+    data, observed = _with_features(session, data, session.validation or tested)
+    batches = observed.evaluation_batches() if observed else None
     progress = RunProgress(
         enabled=world.is_rank0, first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
-        end_in_steps=end_in_steps(run, test_batches),
+        end_in_steps=end_in_steps(run, batches), held_out=phase,
     )  # fmt: skip
     world.report_activity()
     stop = StopRequest()
-    saver = Saver(session, data, metrics, stop)
+    saver = Saver(session, data, metrics, stop, stopping)
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
     trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing, data.inputs_of)
     observers: list[EpochEnd] = [
         *learning_rate_log(run, trainer),
         *([] if run.config.data.preload else [counter]),  # what is in memory stays readable
         progress.epoch_end,
-        partial(record_results, metrics, run.ranks),
+        partial(record_results, metrics, run.ranks, phase),
+        *([stopping.epoch_end] if stopping else []),
         partial(draw_epoch, run.config, session.folder.path, metrics, draw, add_frame),
         saver.epoch_end,
     ]
     with stop.listening(), contextlib.closing(progress), contextlib.closing(counter), contextlib.closing(saver):
         progress.begin()
         fit(
-            trainer, data.batches_from(first_step), test_batches,
+            trainer, data.batches_from(first_step), batches,
             first_epoch=run.first_epoch, num_epochs=run.config.num_epochs, steps_per_epoch=steps, so_far=so_far,
             recalibrate=make_recalibration(run, trainer, data, steps),
             on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=observers,
+            is_over=stopping.is_over if stopping else None,
         )  # fmt: skip
         saver.finish()
-    if run.resumed and again and tested:
-        _evaluate(session, tested, metrics, run.resumed.header.epoch)
-        if draw:
-            draw(metrics)
+    if stopping:
+        restore_best_epoch(run, world, trainer, stopping.best)
+    if stopping or again:
+        _test_at_end(session, tested, metrics, stopping.best if stopping else run.first_epoch - 1, draw)
     return metrics
+
+
+def _test_at_end(session: Session, tested: DataSet | None, metrics: MetricsLog, epoch: int, draw: Draw | None) -> None:
+    """Score the model after the whole training as that of an epoch, and draw the pictures once more."""
+    if tested:
+        _evaluate(session, tested, metrics, epoch)
+    if draw:
+        draw(metrics)
 
 
 def _with_features(session: Session, data: DataSet, tested: DataSet | None) -> tuple[DataSet, DataSet | None]:
@@ -232,5 +248,5 @@ def _with_features(session: Session, data: DataSet, tested: DataSet | None) -> t
 def _evaluate(session: Session, tested: DataSet, metrics: MetricsLog, epoch: int) -> None:
     """Score the model as it is; record the result as that of an epoch, and log it."""
     result = session.trainer.evaluate(tested.evaluation_batches())
-    record_results(metrics, session.run.ranks, epoch, None, result)
+    record_results(metrics, session.run.ranks, "test", epoch, None, result)
     log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))

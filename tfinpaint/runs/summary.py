@@ -29,8 +29,8 @@ def write_summary(
     rates = [record["images_per_second"] for record in metrics.records if record["phase"] == "train"]
     summary = {
         **figures,
-        **_best_checkpoint(folder),
-        "epochs": run.config.num_epochs if run.trains else 0,
+        **_best_checkpoint(folder, "validation" if run.config.data.validation_fraction else "test"),
+        "epochs": max((record["epoch"] for record in metrics.records if record["phase"] == "train"), default=0),
         "images_per_second": statistics.median(rates) if rates else None,
         "seconds": sum(record["seconds"] for record in metrics.records),
         "world_size": run.ranks,
@@ -41,7 +41,7 @@ def write_summary(
     return summary
 
 
-def _best_checkpoint(folder: RunFolder) -> dict[str, Any]:
+def _best_checkpoint(folder: RunFolder, phase: str) -> dict[str, Any]:
     """Return the entries of the summary about the best checkpoint, and log which it is; {} where none is known."""
     best = find_best(folder.checkpoints) if folder.checkpoints else None
     if best is None:
@@ -50,7 +50,12 @@ def _best_checkpoint(folder: RunFolder) -> dict[str, Any]:
     place = best.path.relative_to(folder.path) if inside else best.path
     loss = "" if best.loss is None else f" ({best.loss:.4g})"
     log.info(f"Best checkpoint: {best.path.name}, {BEST_BY}{loss}; {display_path(folder.path / BEST)} stands for it")
-    return {"best_checkpoint": str(place), "best_by": BEST_BY, "best_epoch": best.epoch, "best_test_loss": best.loss}
+    return {
+        "best_checkpoint": str(place),
+        "best_by": BEST_BY,
+        "best_epoch": best.epoch,
+        f"best_{phase}_loss": best.loss,
+    }
 
 
 def write_report(folder: RunFolder, title: str, summary: Mapping[str, Any], sections: Sequence[Section]) -> None:

@@ -19,6 +19,7 @@ from tfinpaint.checkpoint.store import optimizer_state
 from tfinpaint.config.optimizer import DiscriminatorOptimizer, Optimizer
 from tfinpaint.errors import UserError
 from tfinpaint.models.trainable import named_variables, names_in
+from tfinpaint.train.base_optimizer import AVERAGE
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
 
@@ -33,18 +34,21 @@ class TrainedBefore:
         weights: names of the trained weights, in the order of their states in the optimizer.
         own: names of the variables in `RankState.own`.
         ages: number of updates of each weight; None where all were trained from the first update on.
+        averaged: the weights in the checkpoint are averages, and their states have what was trained.
     """
 
     weights: tuple[str, ...]
     own: tuple[str, ...]
     ages: Mapping[str, int] | None
+    averaged: bool = False
 
 
 def trained_before_recorded(progress: SavedProgress) -> TrainedBefore | None:
     """Return what a checkpoint records; None for one of an older version, which does not record it."""
     if progress.trained is None or progress.own_names is None:
         return None
-    return TrainedBefore(tuple(progress.trained), progress.own_names, progress.trained)
+    averaged = bool(progress.config.get("optimizer", {}).get("ema_decay"))
+    return TrainedBefore(tuple(progress.trained), progress.own_names, progress.trained, averaged)
 
 
 def saved_slots(before: TrainedBefore, trainer: Trainer, config: Mapping[str, Any]) -> list[OptimizerSlot]:
@@ -87,12 +91,15 @@ def _state_names(section: Any, kind: type[Optimizer], now: keras.Optimizer) -> S
 
 
 def _slots(optimizer: keras.Optimizer, weights: Sequence[keras.Variable], names: Sequence[str]) -> list[OptimizerSlot]:
-    """Return the slots of an optimizer that trained these weights and kept these states of each."""
+    """Return the slots of an optimizer that trained these weights and kept these states of each.
+
+    What was trained beside averages becomes the weight again where there are no averages any more.
+    """
     states = {id(weight): optimizer.states_of(weight) for weight in weights}
     of_weights = {id(state) for weight in optimizer.weights for state in optimizer.states_of(weight).values()}
     others = [OptimizerSlot.of(variable) for variable in optimizer_state(optimizer) if id(variable) not in of_weights]
     slots = [
-        OptimizerSlot(tuple(weight.shape), weight.dtype, states[id(weight)].get(name))
+        OptimizerSlot(tuple(weight.shape), weight.dtype, ({AVERAGE: weight} | states[id(weight)]).get(name))
         for weight in weights
         for name in names
     ]
@@ -106,6 +113,8 @@ def take_over(before: TrainedBefore, trainer: Trainer) -> None:
     done = int(optimizer.iterations)
     ages = before.ages if before.ages is not None else dict.fromkeys(before.weights, done)
     optimizer.set_ages([ages.get(name, 0) for name in now])
+    by_name = named_variables(trainer.model)
+    optimizer.resume_averages([by_name[name] for name in before.weights] if before.averaged else [])
     new, dropped = set(now) - set(before.weights), set(before.weights) - set(now)
     if new or dropped:
         log.info(

@@ -80,10 +80,10 @@ def make_trainer(
         adversarial_term=adversarial_term, perceptual_term=perceptual_term, world=world,
         jit_compile=_compiles(config, world.size), accumulate_steps=config.accumulate_steps,
         clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss, recompute=config.recompute,
+        visible_only=config.model.batchnorm_visible_only,
     )  # fmt: skip
-    before = None
-    if run.resumed and optimizer is not None:
-        before = trained_before(run, run.resumed)
+    before = trained_before(run, run.resumed) if run.resumed and optimizer is not None else None
+    if run.resumed and before:
         _restore(run, run.resumed, trainer, before)
     trainer.synchronise()
     if before:
@@ -98,6 +98,8 @@ def _make_objective(run: Run, model: keras.Model, activation: str) -> Objective:
         UserError: the loss does not fit the network.
     """
     section, classes = run.config.loss, model.output_shape[-1]
+    if section.weight == "balanced":
+        section = section.model_copy(update={"weight": list(run.class_weights) if run.class_weights else None})
     if section.weight and len(section.weight) != classes:
         raise UserError(f"loss.weight has {len(section.weight)} weights for the {classes} classes of the network")
     check_source(section, activation)

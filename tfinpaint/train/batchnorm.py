@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfinpaint.batch import input_of
 from tfinpaint.distributed.world import World
+from tfinpaint.models.visible_batchnorm import encoder_batchnorms, over_visible
 
 Moments = Callable[[tf.Tensor, None], tuple[tf.Tensor, tf.Tensor]]
 
@@ -72,6 +73,7 @@ class StatisticsEstimator:
         world: World,
         *,
         synchronised: bool = False,
+        visible_only: bool = False,
     ) -> None:
         """
         Args:
@@ -79,10 +81,13 @@ class StatisticsEstimator:
             batches: finitely many, equally many and equally large on every rank; they are iterated at each run.
             synchronised: while estimating, normalise by the batches of all ranks together, so that the result does not
                 depend on the number of ranks; this costs a collective for each batch norm and batch.
+            visible_only: batch norms of the built-in encoder leave erased positions out, as they did in training; each
+                batch counts the same. Batches have "mask".
         """
         self._model, self._layers, self._batches, self._world = model, list(layers), batches, world
         self._synchronised = synchronised and world.size > 1
-        self._observe = tf.function(lambda inputs: self._model(inputs, training=True), autograph=False)
+        self._visible_only = [layer for layer in encoder_batchnorms(model) if layer in layers] if visible_only else []
+        self._observe = tf.function(self._forward, autograph=False)
 
     def run(self) -> None:
         """Estimate and set the statistics of these layers; nothing else in the model changes."""
@@ -93,13 +98,17 @@ class StatisticsEstimator:
         with together, _showing_batch_statistics(self._model, self._layers):
             for batch in self._batches:
                 self._world.report_activity()
-                self._observe(input_of(batch))
+                self._observe(input_of(batch), batch["mask"] if self._visible_only else None)
                 means, variances = self._read()
                 moments = np.concatenate([means, variances + means**2])
                 sums = moments if count == 0 else sums + moments
                 count += 1
         mean, mean_of_squares = np.split(self._world.sum_array(sums) / (count * self._world.size), 2)
         self._write(mean, np.maximum(mean_of_squares - mean**2, 0.0))
+
+    def _forward(self, inputs: tf.Tensor, erased: tf.Tensor | None) -> None:
+        with nullcontext() if erased is None else over_visible(self._visible_only, erased):
+            self._model(inputs, training=True)
 
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the means and the variances of all layers, each as one float64 vector."""

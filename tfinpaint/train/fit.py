@@ -27,8 +27,11 @@ def fit(
     ask: Callable[[], ControlFlags] = ControlFlags,
     pause: Callable[[int, int, ControlFlags, Callable[[], PartialEpoch]], None] | None = None,
     on_epoch_end: Sequence[EpochEnd] = (),
+    is_over: Callable[[], bool] | None = None,
 ) -> None:
     """Train from `first_epoch` to `num_epochs`, and evaluate after each epoch. Every rank calls this.
+
+    Evaluations and calls at the ends of epochs, and the end, find averaged weights where the optimizer has them.
 
     Args:
         train_batches: endless; they begin after the last step that was done.
@@ -39,10 +42,14 @@ def fit(
         on_step: called after each step with the epoch and a function that reads the loss.
         ask, pause: as `Trainer.train_steps` takes them, but `pause` gets the epoch first.
         on_epoch_end: called in order on every rank after each epoch.
+        is_over: called before each epoch, the same on every rank: whether training ends before it; None: it does not.
     """
     trainer.world.wait_for_ranks()  # rank 0 may have prepared its pictures alone
     iterator = iter(train_batches)
     for epoch in range(first_epoch, num_epochs + 1):
+        if is_over and is_over():
+            break
+        trainer.use_averages(False)
         train = trainer.train_steps(
             iterator,
             steps_per_epoch,
@@ -52,10 +59,10 @@ def fit(
             ask=ask,
             pause=functools.partial(pause, epoch) if pause else None,
         )
+        trainer.use_averages(True)
         trainer.world.report_task(f"in epoch {epoch}, recalibrating batch-norm statistics")
         recalibrate()
-        where = f"epoch {epoch}, evaluation"
-        test = trainer.evaluate(test_batches, where=where) if test_batches is not None else None
+        test = trainer.evaluate(test_batches, where=f"epoch {epoch}, evaluation") if test_batches is not None else None
         trainer.world.report_task(f"in epoch {epoch}, saving and drawing")
         for call in on_epoch_end:
             trainer.world.report_activity()

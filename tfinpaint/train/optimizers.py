@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config.optimizer import Optimizer
+from tfinpaint.train.base_optimizer import BaseOptimizer
 from tfinpaint.train.schedules import LrScaling, ScaledSchedule, learning_rate
 
 ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no key for it
@@ -38,74 +39,13 @@ def build_optimizer(
     return chosen(config, rate)
 
 
-class _Optimizer(keras.optimizers.Optimizer):
-    """The base of all optimizers: the section with the parameters, and the state of each weight.
-
-    The state is among `variables`, float32 as the weights are, so that it is saved, loaded and broadcast with them.
-    """
-
-    def __init__(self, section: Optimizer, rate: float | keras.optimizers.schedules.LearningRateSchedule) -> None:
-        super().__init__(learning_rate=rate)
-        self.section = section
-        self._skipped: list[int] = []  # for each weight, the updates before it was trained
-
-    def state_names(self) -> Sequence[str]:
-        """Return the names of the state variables of each weight, which have its shape and start from 0."""
-        raise NotImplementedError
-
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
-            return
-        super().build(variables)
-        names = self.state_names()
-        self._states = [[self.add_variable_from_reference(v, name) for name in names] for v in variables]
-        self._skipped = [0] * len(variables)
-
-    @property
-    def weights(self) -> list[keras.Variable]:
-        """The trained weights, in the order of their states in `variables`."""
-        return list(self._trainable_variables)
-
-    def states_of(self, weight: keras.Variable) -> dict[str, keras.Variable]:
-        """Return the state of a weight by the names of `state_names`; {} for one that is not trained."""
-        places = [place for place, each in enumerate(self.weights) if each is weight]
-        return dict(zip(self.state_names(), self._states[places[0]], strict=True)) if places else {}
-
-    def ages(self) -> list[int]:
-        """Return the number of updates of each weight, in the order of `weights`."""
-        return [int(self.iterations) - skipped for skipped in self._skipped]
-
-    def set_ages(self, ages: Sequence[int]) -> None:
-        """Set the number of updates of each weight, by which its averages are corrected, before the first update."""
-        self._skipped = [int(self.iterations) - age for age in ages]
-
-    def place(self, step: int) -> None:
-        """Count `step` updates as done, by which schedules go; the ages stay. Call it before the first update."""
-        ages = self.ages()
-        self.iterations.assign(step)
-        self.set_ages(ages)
-
-    def _state(self, variable: tf.Variable) -> list[tf.Variable]:
-        return [state.value for state in self._states[self._get_variable_index(variable)]]
-
-    def _gradient(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
-        """Return the gradient plus the L2 term of the weight decay, which passes through the rest of the formula."""
-        gradient = tf.cast(gradient, variable.dtype)
-        return gradient + self.section.weight_decay * variable if self.section.weight_decay else gradient
-
-    def _finished(self, variable: tf.Variable, dtype: tf.DType) -> tf.Tensor:
-        """Return the number of earlier updates of a weight."""
-        return tf.cast(self.iterations.value - self._skipped[self._get_variable_index(variable)], dtype)
-
-
-class SGD(_Optimizer):
+class SGD(BaseOptimizer):
     """torch.optim.SGD: buf = momentum buf + (1 - dampening) g; w -= rate buf, or rate (g + momentum buf): nesterov."""
 
-    def state_names(self) -> Sequence[str]:
+    def formula_states(self) -> Sequence[str]:
         return ["momentum"] if self.section.momentum else []
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        rate = tf.cast(learning_rate, variable.dtype)
+    def update_weight(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
         variable.assign_sub(rate * self._with_momentum(self._gradient(gradient, variable), variable))
 
     def _with_momentum(self, direction: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
@@ -128,43 +68,42 @@ class LARS(SGD):
     weight_decay w), so that a change of the rate acts on new gradients only.
     """
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    def update_weight(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
         weight_norm, gradient_norm = tf.norm(variable), tf.norm(tf.cast(gradient, variable.dtype))
-        trust = self.section.eta * weight_norm / (gradient_norm + self.section.weight_decay * weight_norm)
+        trust = self.section.eta * weight_norm / (gradient_norm + self._decay(variable) * weight_norm)
         trust = tf.where((weight_norm > 0) & (gradient_norm > 0), trust, 1.0)
-        direction = tf.cast(learning_rate, variable.dtype) * trust * self._gradient(gradient, variable)
+        direction = rate * trust * self._gradient(gradient, variable)
         variable.assign_sub(self._with_momentum(direction, variable))
 
 
-class Adagrad(_Optimizer):
+class Adagrad(BaseOptimizer):
     """torch.optim.Adagrad: sum += g^2; w -= rate / (1 + step lr_decay) g / (sqrt(sum) + eps), steps from 0."""
 
-    def state_names(self) -> Sequence[str]:
+    def formula_states(self) -> Sequence[str]:
         return ["sum"]
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    def update_weight(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
         (total,) = self._state(variable)
         gradient = self._gradient(gradient, variable)
-        rate = tf.cast(learning_rate, variable.dtype)
-        rate /= 1.0 + self._finished(variable, variable.dtype) * self.section.lr_decay
+        rate = rate / (1.0 + self._finished(variable, variable.dtype) * self.section.lr_decay)
         total.assign_add(tf.square(gradient))
         variable.assign_sub(rate * gradient / (tf.sqrt(total) + ADAGRAD_EPS))
 
 
-class RMSprop(_Optimizer):
+class RMSprop(BaseOptimizer):
     """torch.optim.RMSprop: v = alpha v + (1 - alpha) g^2; w -= rate g / (sqrt(v) + eps).
 
     If centered, v is reduced by the square of the gradient's own average; with momentum, buf = momentum buf + g / (...)
     and w -= rate buf.
     """
 
-    def state_names(self) -> Sequence[str]:
+    def formula_states(self) -> Sequence[str]:
         section = self.section
         return ["square", *(["mean"] if section.centered else []), *(["momentum"] if section.momentum else [])]
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        section, rate = self.section, tf.cast(learning_rate, variable.dtype)
-        state = dict(zip(self.state_names(), self._state(variable), strict=True))
+    def update_weight(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
+        section = self.section
+        state = dict(zip(self.formula_states(), self._state(variable), strict=True))
         gradient = self._gradient(gradient, variable)
         square = _smooth(state["square"], tf.square(gradient), section.alpha)
         if section.centered:
@@ -176,10 +115,10 @@ class RMSprop(_Optimizer):
         variable.assign_sub(rate * step)
 
 
-class _Moments(_Optimizer):
+class _Moments(BaseOptimizer):
     """The base of optimizers with Adam's two moments, and with amsgrad's largest second moment so far."""
 
-    def state_names(self) -> Sequence[str]:
+    def formula_states(self) -> Sequence[str]:
         return ["m", "v", *(["largest_v"] if self.section.amsgrad else [])]
 
     def _corrections(self, variable: tf.Variable, beta1: float, beta2: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -201,34 +140,35 @@ class _Moments(_Optimizer):
 class Adam(_Moments):
     """torch.optim.Adam (Kingma and Ba, arXiv 1412.6980, Algorithm 1; amsgrad: Reddi, Kale, Kumar, arXiv 1904.09237)."""
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        self._adam(self._gradient(gradient, variable), variable, learning_rate)
+    def update_weight(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
+        self._adam(self._gradient(gradient, variable), variable, rate)
 
-    def _adam(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    def _adam(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
         if self.section.amsgrad:
-            variable.assign_sub(tf.cast(learning_rate, variable.dtype) * self._step(gradient, variable))
+            variable.assign_sub(rate * self._step(gradient, variable))
         else:
-            self._fused(gradient, variable, learning_rate)
+            self._fused(gradient, variable, rate)
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        self._scalars: dict[int, dict[str, tf.Tensor]] = {}  # of this update, by the updates that a weight has skipped
+        # Of this update, by the updates that a weight has skipped and the factor of its rate.
+        self._scalars: dict[tuple[int, float], dict[str, tf.Tensor]] = {}
         super().apply(grads, trainable_variables)
         self._scalars.clear()  # tensors of one update, which belong to the graph that is traced
 
-    def _fused(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    def _fused(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
         """Take the whole step in one kernel, that is, in one pass over memory instead of ten.
 
-        Weights that have been trained equally long share the scalars: made for each weight, they would be thousands of
-        operations in the step of a ResNet50, and most of the time that tracing it takes.
+        Weights that have been trained equally long, at the same rate, share the scalars: made for each weight, they
+        would be thousands of operations in the step of a ResNet50, and most of the time that tracing it takes.
         """
-        skipped = self._skipped[self._get_variable_index(variable)]
-        if skipped not in self._scalars:
-            self._scalars[skipped] = self._scalars_of(variable, learning_rate)
+        shared = self._skipped[self._get_variable_index(variable)], self._factor(variable)
+        if shared not in self._scalars:
+            self._scalars[shared] = self._scalars_of(variable, rate)
         m, v = self._state(variable)
         handles = {"var": variable.handle, "m": m.handle, "v": v.handle}
-        tf.raw_ops.ResourceApplyAdam(**handles, grad=gradient, **self._scalars[skipped])
+        tf.raw_ops.ResourceApplyAdam(**handles, grad=gradient, **self._scalars[shared])
 
-    def _scalars_of(self, variable: tf.Variable, learning_rate: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _scalars_of(self, variable: tf.Variable, rate: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return what the kernel takes besides tensors of a weight's size.
 
         The kernel computes w -= lr m / (sqrt(v) + epsilon), after correcting lr by powers of the betas. Let c =
@@ -241,7 +181,7 @@ class Adam(_Moments):
         return {
             "beta1_power": tf.constant(0.0, dtype),
             "beta2_power": tf.constant(0.0, dtype),
-            "lr": tf.cast(tf.cast(learning_rate, tf.float64) * second / first, dtype),
+            "lr": tf.cast(tf.cast(rate, tf.float64) * second / first, dtype),
             "beta1": tf.constant(beta1, dtype),
             "beta2": tf.constant(beta2, dtype),
             "epsilon": tf.cast(self.section.eps * second, dtype),
@@ -251,10 +191,10 @@ class Adam(_Moments):
 class AdamW(Adam):
     """torch.optim.AdamW: w *= 1 - rate weight_decay, then Adam's step (Loshchilov and Hutter, arXiv 1711.05101)."""
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        if self.section.weight_decay:
-            variable.assign(variable * (1.0 - tf.cast(learning_rate, variable.dtype) * self.section.weight_decay))
-        self._adam(tf.cast(gradient, variable.dtype), variable, learning_rate)
+    def update_weight(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
+        if decay := self._decay(variable):
+            variable.assign(variable * (1.0 - rate * decay))
+        self._adam(tf.cast(gradient, variable.dtype), variable, rate)
 
 
 class LAMB(_Moments):
@@ -263,13 +203,13 @@ class LAMB(_Moments):
     r = m_hat / (sqrt(v_hat) + eps) + weight_decay w; w -= rate |w| / |r| r, without the ratio where a norm is 0.
     """
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    def update_weight(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
         step = self._step(tf.cast(gradient, variable.dtype), variable)
-        if self.section.weight_decay:
-            step += self.section.weight_decay * variable
+        if decay := self._decay(variable):
+            step += decay * variable
         weight_norm, step_norm = tf.norm(variable), tf.norm(step)
         trust = tf.where((weight_norm > 0) & (step_norm > 0), weight_norm / step_norm, 1.0)
-        variable.assign_sub(tf.cast(learning_rate, variable.dtype) * trust * step)
+        variable.assign_sub(rate * trust * step)
 
 
 def _smooth(average: tf.Variable, value: tf.Tensor, kept: float) -> tf.Tensor:

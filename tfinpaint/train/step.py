@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from tfinpaint.distributed.world import World
 from tfinpaint.models.frozen import DividedModel
 from tfinpaint.models.loss_terms import AdversarialTerm
 from tfinpaint.models.recompute import recomputing
+from tfinpaint.models.visible_batchnorm import encoder_batchnorms, over_visible
 from tfinpaint.train.gradients import replace_gradients
 from tfinpaint.train.loss import CombinedLoss, LossShares
 from tfinpaint.train.loss_scale import LossScale
@@ -74,8 +76,10 @@ class TrainingStep:
         clip_norm: float | None,
         scale_loss: bool,
         recompute: bool,
+        visible_only: bool,
     ) -> None:
         replace_gradients()
+        self._visible_only = encoder_batchnorms(parts.trained) if visible_only else []
         self._parts, self._optimizer, self._adversarial_term = parts, optimizer, adversarial_term
         self._forward = (
             recomputing(parts, jit_compile=jit_compile) if recompute else partial(parts.trained, training=True)
@@ -100,6 +104,10 @@ class TrainingStep:
 
     def gradients(self, batch: Batch, shares: LossShares) -> tuple[Sums, list[tf.Tensor]]:
         """Return sums over these examples, and what they add to the gradients of the model and the discriminator."""
+        with over_visible(self._visible_only, batch["mask"]) if self._visible_only else nullcontext():
+            return self._gradients(batch, shares)
+
+    def _gradients(self, batch: Batch, shares: LossShares) -> tuple[Sums, list[tf.Tensor]]:
         inputs = self._parts.inputs_of_trained(batch)
         with tf.GradientTape(persistent=self._adversarial_term is not None) as tape:
             outputs = self._forward(inputs)

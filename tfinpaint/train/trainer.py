@@ -18,6 +18,7 @@ from tfinpaint.models.frozen import DividedModel, divide
 from tfinpaint.models.loss_terms import AdversarialTerm, PerceptualTerm
 from tfinpaint.models.losses import Objective, PerExample
 from tfinpaint.models.trainable import names_in
+from tfinpaint.train.base_optimizer import BaseOptimizer
 from tfinpaint.train.loss import CombinedLoss, LossShares, Measure
 from tfinpaint.train.rank_state import seed_states
 from tfinpaint.train.step import GRADIENTS, LOSS, ControlFlags, StepStatus, Sums, TrainingStep
@@ -64,6 +65,7 @@ class Trainer:
         clip_norm: float | None = None,
         scale_loss: bool = False,
         recompute: bool = False,
+        visible_only: bool = False,
     ) -> None:
         """
         Args:
@@ -78,6 +80,7 @@ class Trainer:
             clip_norm: largest global norm of the model's gradients; they are scaled down to it.
             scale_loss: scale the loss dynamically, for gradients that are float16 in the backward pass or when sent.
             recompute: compute the blocks of the built-in encoder again in the backward pass, to need less memory.
+            visible_only: batch norms of the built-in encoder leave erased positions out. Batches then have "mask".
         """
         self.model, self.optimizer, self.adversarial_term, self.world = model, optimizer, adversarial_term, world
         self.parts = divide(model) if optimizer is not None else DividedModel(model, None, model)
@@ -86,6 +89,7 @@ class Trainer:
         self._step = TrainingStep(
             self.parts, optimizer, self._loss, adversarial_term, world, jit_compile=jit_compile,
             accumulate_steps=accumulate_steps, clip_norm=clip_norm, scale_loss=scale_loss, recompute=recompute,
+            visible_only=visible_only,
         )  # fmt: skip
         self._sent = self._pending = ControlFlags()  # what the next step asks for; what was asked for and not read yet
         function = functools.partial(tf.function, reduce_retracing=True, autograph=False)
@@ -119,6 +123,11 @@ class Trainer:
         for optimizer in (self.optimizer, self.adversarial_term.optimizer if self.adversarial_term else None):
             if optimizer is not None:
                 optimizer.place(step)
+
+    def use_averages(self, wanted: bool) -> None:
+        """Let the model hold the averages of its weights, where the optimizer has them, or again what is trained."""
+        if isinstance(self.optimizer, BaseOptimizer):
+            self.optimizer.use_averages(wanted)
 
     def check_replicas_equal(self, *, within_epoch: bool = False) -> None:
         """Compare a digest of the weights over the ranks.

@@ -65,6 +65,21 @@ def test_fraction_is_stratified_nested_and_seeded(images):
     assert sources.take_fraction(listing, 1.0, seed=0) is listing
 
 
+def test_a_stratified_part_is_held_out_and_what_is_left_grows_with_the_labels(tmp_path):
+    listing = sources.list_class_folders(write_images(tmp_path / "x", {"a": 20, "b": 10, "c": 2, "d": 1}))
+    trained, validated = sources.hold_out(listing, 0.2, seed=0)
+    assert np.bincount(validated.labels, minlength=4).tolist() == [4, 2, 1, 0]
+    assert trained.classes == validated.classes == ("a", "b", "c", "d")
+    assert sorted([*trained.paths, *validated.paths]) == list(listing.paths)
+    assert [*trained.paths] == sorted(trained.paths)
+    assert sources.hold_out(listing, 0.2, seed=0)[1].paths == validated.paths
+    assert sources.hold_out(listing, 0.2, seed=1)[1].paths != validated.paths
+    fewer, _ = sources.hold_out(sources.take_fraction(listing, 0.5, seed=0), 0.2, seed=0)
+    assert set(fewer.paths) < set(trained.paths)
+    with pytest.raises(UserError, match="no class has two images"):
+        sources.hold_out(listing.select([0, 20, 30, 32]), 0.5, seed=0)
+
+
 def test_bad_files_are_found_with_a_reason(tmp_path):
     root = write_images(tmp_path / "x", {"a": 2, "b": 1})
     whole = (root / "a" / "000.png").read_bytes()

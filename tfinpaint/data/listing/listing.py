@@ -148,13 +148,36 @@ def take_fraction(listing: Listing, fraction: float, seed: int) -> Listing:
 
 def fraction_indices(listing: Listing, fraction: float, seed: int) -> np.ndarray:
     """Return int64 [images], sorted: the indices of the images that `take_fraction` takes."""
+    kept = [members[: max(1, round(fraction * len(members)))] for members in _shuffled_classes(listing, seed)]
+    return np.sort(np.concatenate(kept))
+
+
+def hold_out(listing: Listing, fraction: float, seed: int) -> tuple[Listing, Listing]:
+    """Divide a listing into images to train on and a stratified part for validation.
+
+    Validation gets the same fraction of each class, but at least one image, and none of a class that has only one. What
+    `take_fraction` takes of more images contains what it takes of fewer, and so do the parts to train on.
+
+    Raises:
+        UserError: every class has a single image.
+    """
+    classes = _shuffled_classes(listing, seed)
+    held = [min(len(members) - 1, max(1, round(fraction * len(members)))) for members in classes]
+    if not any(held):
+        raise UserError(f"{listing.root}: no class has two images, so that none can be kept out for validation")
+    places = [len(members) - count for members, count in zip(classes, held, strict=True)]
+    parts = [np.split(members, [place]) for members, place in zip(classes, places, strict=True)]
+    trained, validated = (listing.select(np.sort(np.concatenate(each))) for each in zip(*parts, strict=True))
+    return trained, validated
+
+
+def _shuffled_classes(listing: Listing, seed: int) -> list[np.ndarray]:
+    """Return the indices of each class's images, in a random order that depends on the seed and on their paths."""
     # 64 bits of each hash are enough to order by
     keys = np.fromiter((int(path_hash(seed, path)[:16], 16) for path in listing.paths), np.uint64, len(listing))
     order = np.lexsort((keys, listing.labels))
     bounds = np.searchsorted(listing.labels[order], np.arange(listing.labels.max() + 2))
-    classes = [order[first:last] for first, last in pairwise(bounds)]
-    kept = [members[: max(1, round(fraction * len(members)))] for members in classes]
-    return np.sort(np.concatenate(kept))
+    return [order[first:last] for first, last in pairwise(bounds) if first < last]
 
 
 def path_hash(seed: int, path: str) -> str:

@@ -1,0 +1,66 @@
+"""Refuse settings of network, optimizer and validation that do not fit together or to the command."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.config.sections import Model
+
+# Keys of `model` that one command alone has a use for.
+_OF_COMMAND = {"pretrain": ("bottleneck", "decoder", "batchnorm_visible_only"), "classify": ("head",)}
+
+
+def check_network(config: Config, command: Literal["pretrain", "classify"]) -> None:
+    """Check the settings of network, optimizer and validation.
+
+    Raises:
+        ConfigError: one line that names the key, what was found and what to do.
+    """
+    for owner, keys in _OF_COMMAND.items():
+        for key in keys:
+            if getattr(config.model, key) == Model.model_fields[key].default:
+                continue
+            if owner != command:
+                raise ConfigError(f"model.{key} is for {owner} only; remove it for {command}")
+            if config.layers is not None:
+                raise ConfigError(
+                    f"model.{key} is for the built-in network; with `layers`, put it into the network file"
+                )
+    if config.optimizer.layer_decay != 1 and config.layers is not None:
+        raise ConfigError("optimizer.layer_decay is for the built-in network, whose layers have groups; remove it")
+    if config.optimizer.ema_decay is not None and not config.model.batchnorm_batches:
+        raise ConfigError(
+            "optimizer.ema_decay needs model.batchnorm_batches above 0, because the statistics of batch norms must be "
+            "those of the averaged weights"
+        )
+    if config.model.batchnorm_visible_only:
+        _check_visible_only(config)
+    _check_validation(config, command)
+
+
+def _check_visible_only(config: Config) -> None:
+    if config.mask is None:
+        raise ConfigError("model.batchnorm_visible_only needs a mask at the end of data.transforms")
+    if moving := [step.kind for step in config.data.input_transforms if not step.changes_values]:
+        raise ConfigError(
+            f"model.batchnorm_visible_only needs inputs as they were erased; move {moving[0]} from "
+            "data.input_transforms to data.transforms"
+        )
+    if config.distributed.sync_batchnorm:
+        raise ConfigError("model.batchnorm_visible_only takes the statistics of each rank; remove sync_batchnorm")
+
+
+def _check_validation(config: Config, command: str) -> None:
+    data = config.data
+    if command == "pretrain":
+        if config.loss.weight == "balanced":
+            raise ConfigError("loss.weight: balanced is for classify only; give a weight for each class")
+        if data.validation_fraction:
+            raise ConfigError("data.validation_fraction is for classify only; remove it for pretrain")
+    if config.early_stopping and not data.validation_fraction:
+        raise ConfigError("early_stopping needs validation images: set data.validation_fraction, such as 0.2")
+    if data.validation_fraction and data.input_path and config.checkpoints.save is None:
+        raise ConfigError(
+            "data.validation_fraction restores the best epoch from its checkpoint, but checkpoints.save is null"
+        )

@@ -340,7 +340,7 @@ def test_xla_gives_the_same_numbers():
         )
         values = trainer.train_steps(iter(batches), 3).values
         shares = LossShares(tf.constant(1.0), tf.constant(1.0), tf.constant(1.0))
-        inner = trainer._forward_backward.get_concrete_function(batches[0], shares)
+        inner = trainer._step._forward_backward.get_concrete_function(batches[0], shares)
         assert inner.function_def.attr["_XlaMustCompile"].b == jit_compile  # it was compiled, and not without
         found.append((values, snapshot(trainer.model), snapshot(adversarial_term.discriminator)))
     (plain, *weights), (compiled, *others) = found

@@ -133,10 +133,11 @@ def test_preloading_takes_the_bytes_of_the_pixels():
     assert taken <= 1.1 * 6000 * 128 * 128 * 3 / 2**30
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 4])
 def test_evaluation_sees_every_example_once_and_draws_the_same_patches_each_time(listing, count):
+    task = inpainting_task(CONFIG, separate=False, augment=False)
+
     def masks():
-        task = inpainting_task(CONFIG, separate=False, augment=False)
         seen = {}
         for rank in range(count):
             images = Images.open(listing, RankShare(rank, count), task.images, True)

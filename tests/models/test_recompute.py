@@ -50,8 +50,7 @@ def step(model: keras.Model, *, recompute: bool, jit_compile: bool = False):
     ("policy", "build"),
     [
         ("float32", inpainter),
-        ("mixed_bfloat16", inpainter),
-        ("float32", lambda: classifier("all")),
+        ("mixed_bfloat16", lambda: classifier("all")),
         ("float32", lambda: classifier("batchnorm_frozen")),
         ("float32", lambda: classifier(["conv3_*", "conv5_*", "dense_1"])),
         ("float32", lambda: classifier("head_only")),

@@ -1,4 +1,18 @@
-"""The contract of a batch: what `data` makes of images, what `models` scores and what `train` steps through."""
+"""The contract of a batch: what `data` makes of images, what `models` scores and what `train` steps through.
+
+With `data.views: 2`, training batches hold each image of the rank's share twice, transformed and erased with random
+numbers of their own: first the first view of all images, then the second view of all images in the same order. Every
+tensor below has both, [2 * share, ...], and the network takes them in one forward pass:
+
+- batch norms take their statistics over both views, when they are recalibrated too;
+- a view counts as an image in sums and means of losses and metrics, and in images/s, which is what the network takes;
+- `data.batch_size`, the steps of an epoch, the order of the images and the place where a run resumes count images, not
+  views; the first view is the one that `data.views: 1` makes, to the byte;
+- a batch that is computed in parts (`accumulate_steps`) cannot be divided without separating an image from its
+  negatives, so the agreement of views (`loss.agreement`) takes undivided batches;
+- features of frozen layers are not kept, because the views of an image differ;
+- evaluation, pictures and predictions take a single view, without augmentation.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +31,8 @@ class ImageBatch(TypedDict, total=False):
         targets: as `images`, or label maps, whose values are integers also as float32; only where targets are files of
             their own.
         labels: int32 [batch]: the class of each image.
-        examples: int64 [batch]: the place of each image in the listing; random numbers are functions of it.
+        examples: int64 [batch]: the place of each image in the listing; of a second view, another number, see
+            `data.rng.view_keys`. Random numbers are functions of it.
         epoch: int64 []: the pass over the data, from 0; random numbers are functions of it.
     """
 

@@ -39,12 +39,20 @@ HEADER = "checkpoint.json"
 MODEL_WEIGHTS = "model.weights.h5"
 ENCODER_WEIGHTS = "encoder.weights.h5"
 OPTIMIZER_STATE = "optimizer.npz"
-DISCRIMINATOR_WEIGHTS = "discriminator.weights.h5"
-DISCRIMINATOR_OPTIMIZER_STATE = "discriminator_optimizer.npz"
 PROGRESS = "progress.json"
 RANKS = "ranks.npz"
 
 BEST = "best"  # stands for the name of a checkpoint in a path
+
+
+def companion_weights(name: str) -> str:
+    """Return the name of the weight file of a network that is trained beside the model."""
+    return f"{name}.weights.h5"
+
+
+def companion_optimizer(name: str) -> str:
+    """Return the name of the file with the state of such a network's optimizer."""
+    return f"{name}_optimizer.npz"
 
 
 def checkpoint_name(epoch: int, step: int = 0) -> str:

@@ -64,7 +64,11 @@ def preview(config: Config, output: Path, count: int) -> list[str]:
     ]
     if config.mask:
         lines.append(_describe_mask(config, min(MASKS_DRAWN, len(listing))))
-    return [*lines, f"{config.loss.function} loss on {_describe_scored(config)}"]
+    if config.reconstructs:
+        lines.append(f"{config.loss.function} loss on {_describe_scored(config)}")
+    if agreement := config.loss.agreement:
+        lines.append(f"{agreement.type} loss of two views of each image, of which the first is shown")
+    return lines
 
 
 def columns(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,9 +14,10 @@ from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
 from tfinpaint.checkpoint.reader import read_header, read_progress, read_ranks, restore_training
-from tfinpaint.checkpoint.store import TrainingState, find_newest_intact, save_checkpoint
+from tfinpaint.checkpoint.store import Companion, TrainingState, find_newest_intact, save_checkpoint
 from tfinpaint.errors import UserError
-from tfinpaint.layout import DISCRIMINATOR_WEIGHTS, ENCODER_WEIGHTS, HEADER, OPTIMIZER_STATE
+from tfinpaint.layout import ENCODER_WEIGHTS, HEADER, OPTIMIZER_STATE, companion_weights
+from tfinpaint.models.agreement import build_projector
 from tfinpaint.models.decoder import build_inpainter, encoder_part
 from tfinpaint.models.discriminator import build_discriminator
 from tfinpaint.models.encoder import build_encoder
@@ -53,9 +54,9 @@ def after_one_step(model):
     return model, optimizer
 
 
-def contents(model, optimizer, **adversarial_term):
+def contents(model, optimizer, **beside):
     encoder = None if isinstance(model, keras.Sequential) else encoder_part(model, CUT)
-    return TrainingState(model, optimizer, encoder, **adversarial_term)
+    return TrainingState(model, optimizer, encoder, **beside)
 
 
 PROGRESS = SavedProgress(
@@ -74,13 +75,15 @@ def save(folder, model, optimizer, keep=2, best_epoch=None, **changes):
     return save_checkpoint(folder, header(**changes), progress, RANKS, contents(model, optimizer), keep)
 
 
-def adversarial_term(seed: int):
-    """A small discriminator after one step of its optimizer, as keywords of `Contents`."""
+def companions(seed: int):
+    """A small discriminator after one step of its optimizer, and a projector, as keywords of `TrainingState`."""
     keras.utils.set_random_seed(seed)
     model = build_discriminator(32, 32, 3, filters=4)
     optimizer = keras.optimizers.RMSprop(0.01)
     optimizer.apply([w * 0.1 + 0.01 for w in model.trainable_variables], model.trainable_variables)
-    return {"discriminator": model, "discriminator_optimizer": optimizer}
+    projector, adam = build_projector(6, (5, 4)), keras.optimizers.Adam(0.01)
+    adam.apply([w * 0.1 + 0.01 for w in projector.trainable_variables], projector.trainable_variables)
+    return {"companions": {"discriminator": Companion(model, optimizer), "projector": Companion(projector, adam)}}
 
 
 def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
@@ -96,17 +99,17 @@ def test_restoring_gives_weights_and_optimizer_state_bit_for_bit(tmp_path):
     assert read_header(path) == header()
 
 
-def test_a_discriminator_and_its_optimizer_come_back_bit_for_bit(tmp_path):
-    mine, theirs = contents(*small(), **adversarial_term(0)), contents(*small(), **adversarial_term(1))
+def test_networks_beside_the_model_and_their_optimizers_come_back_bit_for_bit(tmp_path):
+    mine, theirs = contents(*small(), **companions(0)), contents(*small(), **companions(1))
     path = save_checkpoint(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, mine, 1)
     restore_training(path, theirs)
-    names = ("model", "optimizer", "discriminator", "discriminator_optimizer")
-    for name in names:
-        for a, b in zip(getattr(mine, name).variables, getattr(theirs, name).variables, strict=True):
-            assert np.array_equal(a.numpy(), b.numpy()), (name, a.path)
-    assert int(theirs.discriminator_optimizer.iterations) == 1
+    for ours, others in [(mine, theirs), *((mine.companions[n], theirs.companions[n]) for n in mine.companions)]:
+        for name in ("model", "optimizer"):
+            for a, b in zip(getattr(ours, name).variables, getattr(others, name).variables, strict=True):
+                assert np.array_equal(a.numpy(), b.numpy()), (name, a.path)
+    assert [int(each.optimizer.iterations) for each in theirs.companions.values()] == [1, 1]
     restore_training(path, contents(theirs.model, theirs.optimizer))  # the network alone can be restored, too
-    (path / DISCRIMINATOR_WEIGHTS).unlink()
+    (path / companion_weights("discriminator")).unlink()
     with pytest.raises(UserError, match=r"discriminator\.weights\.h5: cannot load the weights"):
         restore_training(path, theirs)
 

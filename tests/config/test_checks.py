@@ -10,6 +10,7 @@ from tfinpaint.config.schema import ConfigError
 
 RESIZE = {"resize": [32, 32]}
 PATCHES = {"random_patches": {"number": 1, "size": 3}}
+TWO_VIEWS = {"loss": {"agreement": {}}, "data__views": 2, "model__encoder_output": "after_relu"}
 
 
 def mask(**section):
@@ -31,6 +32,7 @@ def refuse(images, tmp_path, command, changes, message, ranks=1):
         ({"data__batch_size": 8, "data__batch_size_per_rank": True, "accumulate_steps": 3},
          r"batch_size 8 is the batch of each rank and must be divisible by accumulate_steps, 3; use 6 or 9"),
         ({"distributed": {"lr_scaling": "linear"}}, r"distributed.lr_scaling needs data.batch_size_per_rank: true"),
+        (TWO_VIEWS | {"jit_compile": True}, r"loss.agreement compares views of all ranks .* XLA .*; set jit_compile: false"),
         ({"distributed": {"sync_batchnorm": True}, "jit_compile": True}, r"distributed.sync_batchnorm .* XLA .*; set jit_compile: false"),
     ],
 )  # fmt: skip
@@ -78,6 +80,7 @@ def test_what_cannot_work_on_two_ranks_is_refused(images, tmp_path, changes, mes
         ("classify", {"data__transforms": [RESIZE, {"convert_color": "GRAY2RGB"}]}, r"GRAY2RGB cannot convert 3"),
         ("classify", {"data__transforms": [RESIZE, {"normalize": {"mean": [0.5, 0.5], "std": 1.0}}]}, r"2 values for 3"),
         ("pretrain", {"data__target_is_mask": True}, r"makes the targets from the input images, which are no label maps"),
+        ("pretrain", {"data__transforms": [{"gaussian_blur": {}}, RESIZE, PATCHES]}, r"a resize must come before gaussian_blur"),
         # losses
         ("pretrain", {"loss": {"target": "masked", "function": "Dice"}}, r"need target images and loss.function BCE, MSE or L1"),
         ("pretrain", {"loss": {"target": "masked", "function": "L2", "normalize_patches": 12}},
@@ -111,10 +114,29 @@ def test_what_cannot_work_on_two_ranks_is_refused(images, tmp_path, changes, mes
         ("pretrain", {"data__validation_fraction": 0.2}, r"data.validation_fraction is for classify only"),
         ("classify", {"early_stopping": {}}, r"early_stopping needs validation images: set data.validation_fraction"),
         ("classify", {"layers": [{}], "recompute": True}, r"recompute: true is for the built-in networks"),
+        # two views
+        ("classify", {"data__views": 2}, r"data.views is for pretrain only"),
+        ("classify", {"loss": {"function": "NLL", "agreement": {}}}, r"loss.agreement is for pretrain only"),
+        ("pretrain", {"loss": {"agreement": {}}}, r"loss.agreement compares two views of each image; set data.views: 2"),
+        ("pretrain", {"loss": {"agreement": {}}, "data__views": 2}, r"set model.encoder_output: after_relu"),
+        ("pretrain", {"loss": {"agreement": {}}, "data__views": 2, "layers": [{}]}, r"built-in encoder; remove `layers`"),
+        ("pretrain", TWO_VIEWS | {"loss": {"reconstruction_weight": 0, "agreement": {}}, "data__test_output_path": "out"},
+         r"test_output_path is for restored images, .* the decoder is not trained"),
+        ("pretrain", TWO_VIEWS | {"accumulate_steps": 2}, r"set accumulate_steps: 1, and recompute: true"),
+        ("pretrain", TWO_VIEWS | {"data__transforms": [RESIZE]}, r"target_path is missing: .*`- random_patches"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_for_a_command_is_refused(images, tmp_path, command, changes, message):
     refuse(images, tmp_path, command, changes, message)
+
+
+def test_views_that_agree_and_are_not_restored_need_no_mask_and_no_targets(images, tmp_path):
+    changes = TWO_VIEWS | {"loss": {"reconstruction_weight": 0, "agreement": {}}, "data__transforms": [RESIZE]}
+    config = check_command(load_config(write_config(tmp_path / "c.yaml", "pretrain", images, **changes)), "pretrain", 2)
+    assert (config.reconstructs, config.measures_pixels) == (False, False)
+    changes["data__transforms"] = mask(grid={"size": 8})
+    config = check_command(load_config(write_config(tmp_path / "c.yaml", "pretrain", images, **changes)), "pretrain", 2)
+    assert config.unmeasured == "loss.reconstruction_weight is 0, so the decoder is not trained"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +154,7 @@ def test_what_cannot_work_for_a_command_is_refused(images, tmp_path, command, ch
         (mask(random_region={"area": [0.0001, 0.5]}), r"area 0.0001 of the image, 32 x 32 is less than one pixel"),
         (mask(grid={"size": 12}), r"grid.size 12 does not divide the image"),
         (mask(grid={"size": 16, "ratio": 0.95}), r"grid.ratio 0.95 erases 4 of 4 cells"),
+        (mask(grid={"size": 16, "ratio": [0, 0.5, 0.1]}), r"grid.ratio 0.1 erases 0 of 4 cells"),
         ([{"center": {}}], r"a resize must come before center"),
         ([RESIZE, {"center": {}}, PATCHES], r"center must come last"),
     ],

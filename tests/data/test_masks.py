@@ -24,6 +24,7 @@ CASES = {
     "blocks up to an area": ({"random_block": {"side": [0.1, 0.3]}}, 4, 96),
     "region": ({"random_region": {"area": [0.2, 0.3]}}, 77, 115),
     "grid": ({"grid": {"size": 4, "ratio": 0.75}}, 288, 288),
+    "grid of several ratios": ({"grid": {"size": 2, "ratio": [0.25, 0.5]}}, 96, 192),
 }
 RANDOM = [name for name in CASES if name != "center"]
 
@@ -213,6 +214,26 @@ def test_number_of_cells_is_exact(ratio, cells):
     assert (mask.sum(axis=(1, 2, 3)) == cells * 16).all()
     per_cell = mask.reshape(1000, 4, 4, 6, 4).sum(axis=(2, 4))
     assert np.isin(per_cell, (0, 16)).all()  # cells are erased whole
+
+
+def test_a_list_of_ratios_is_drawn_by_image_and_each_ratio_is_as_frequent():
+    mask = draw({"grid": {"size": 4, "ratio": [0, 0.25, 0.75]}}, MANY)
+    cells = mask.sum(axis=(1, 2, 3)) / 16
+    assert chi_squared(np.array([(cells == number).sum() for number in (0, 6, 18)])) < 13.8  # p = 0.001
+    assert np.isin(cells, (0, 6, 18)).all()
+    # The cells of an image are the first of the same random order, whichever their number is.
+    single = draw({"grid": {"size": 4, "ratio": 0.75}}, MANY)
+    assert (mask[cells == 18] == single[cells == 18]).all()
+    assert (mask <= single).all()
+
+
+def test_the_ratio_is_drawn_apart_from_the_cells():
+    # 24 cells: with the same bits for both, the place of a single erased cell would tell the ratio.
+    mask = draw({"grid": {"size": 4, "ratio": [0, 0.042]}}, MANY)
+    first = draw({"grid": {"size": 4, "ratio": 0.042}}, MANY).reshape(10_000, 4, 4, 6, 4)[:, :, 0, :, 0]
+    chosen = first.reshape(10_000, 24).argmax(axis=1)[mask.any(axis=(1, 2, 3))]
+    assert 4800 < len(chosen) < 5200  # standard deviation 50
+    assert chi_squared(np.bincount(chosen, minlength=24)) < 49.7  # 23 degrees of freedom, p = 0.001
 
 
 # ---- positions

@@ -106,6 +106,7 @@ def test_golden_pixels_eagerly_and_in_a_pipeline(name):
 
 def test_every_step_is_among_the_golden_ones():
     drawn = {"jitter_crop", "random_zoom", "random_rotate", *MASKS}  # golden below, or in test_masks
+    drawn |= {"random_resized_crop", "color_jitter", "random_grayscale", "gaussian_blur"}  # in files of their own
     golden = {Transform(**section).kind for section, *_ in GOLDEN.values()}
     assert golden | drawn == set(Transform.model_fields)
     assert not golden & drawn
@@ -182,7 +183,8 @@ def test_flips_come_with_their_probability(kind):
 
 
 @pytest.mark.parametrize(
-    "section", [{"resize": [5, 7]}, {"rotate": 30.0}, {"random_zoom": 0.9}, {"random_rotate": 180.0}]
+    "section",
+    [{"resize": [5, 7]}, {"rotate": 30.0}, {"random_zoom": 0.9}, {"random_rotate": 180.0}, {"random_resized_crop": {}}],
 )
 def test_masks_get_no_values_that_they_did_not_have(section):
     mask = tf.cast(tf.random.stateless_uniform([4, 9, 9, 1], [0, 1], 1, 6, tf.int32) ** 2, tf.float32)

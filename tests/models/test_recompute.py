@@ -33,13 +33,14 @@ def classifier(trainable) -> keras.Model:
 def step(model: keras.Model, *, recompute: bool, jit_compile: bool = False):
     """A function from images to outputs and gradients, in training."""
     parts = divide(model)
-    forward = recomputing(parts, jit_compile=jit_compile) if recompute else lambda x: parts.trained(x, training=True)
+    plain, wanted = lambda x: [parts.trained(x, training=True)], model.outputs
+    forward = recomputing(parts, wanted, jit_compile=jit_compile) if recompute else plain
 
     @tf.function(autograph=False, jit_compile=jit_compile)
     def compute(images):
         inputs = parts.inputs_of_trained({"inputs": images})
         with tf.GradientTape() as tape:
-            outputs = forward(inputs)
+            (outputs,) = forward(inputs)
             loss = tf.reduce_mean(tf.square(outputs))
         return [outputs, *tape.gradient(loss, model.trainable_variables)]
 

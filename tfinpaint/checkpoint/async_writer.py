@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -90,18 +89,21 @@ class AsyncWriter:
 
 
 def _states(live: TrainingState) -> dict[str, list[keras.Variable]]:
-    """Return the variables that are saved, by the field of `TrainingState` that they belong to."""
+    """Return the variables that are saved, by the model or optimizer that they belong to."""
     found = {"model": live.model.variables, "optimizer": optimizer_state(live.optimizer)}
-    if live.discriminator:
-        found["discriminator"] = live.discriminator.variables
-        found["discriminator_optimizer"] = optimizer_state(live.discriminator_optimizer)
+    for name, companion in live.companions.items():
+        found[name] = companion.model.variables
+        found[f"{name}_optimizer"] = optimizer_state(companion.optimizer)
     return found
 
 
 def _fill(copy: TrainingState, values: Mapping[str, Sequence[np.ndarray]]) -> TrainingState:
     """Assign values to the models of a copy; return the copy with optimizers that hold their values."""
-    for model, name in ((copy.model, "model"), (copy.discriminator, "discriminator")):
-        for variable, value in zip(model.variables if model else (), values.get(name, ()), strict=True):
+    for name, model in {"model": copy.model, **{n: each.model for n, each in copy.companions.items()}}.items():
+        for variable, value in zip(model.variables, values[name], strict=True):
             variable.assign(value)
-    states: dict[str, Any] = {n: FrozenOptimizer(values[n]) for n in values if n.endswith("optimizer")}
-    return replace(copy, **states)
+    companions = {
+        name: replace(companion, optimizer=FrozenOptimizer(values[f"{name}_optimizer"]))
+        for name, companion in copy.companions.items()
+    }
+    return replace(copy, optimizer=FrozenOptimizer(values["optimizer"]), companions=companions)

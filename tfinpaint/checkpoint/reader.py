@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,14 @@ from tfinpaint.checkpoint.store import FrozenOptimizer, TrainingState, optimizer
 from tfinpaint.checkpoint.transfer import LayerWeights, layer_weights
 from tfinpaint.errors import UserError, first_line
 from tfinpaint.layout import (
-    DISCRIMINATOR_OPTIMIZER_STATE,
-    DISCRIMINATOR_WEIGHTS,
     ENCODER_WEIGHTS,
     HEADER,
     MODEL_WEIGHTS,
     OPTIMIZER_STATE,
     PROGRESS,
     RANKS,
+    companion_optimizer,
+    companion_weights,
 )
 from tfinpaint.models.keras_json.parse import MAX_BYTES
 from tfinpaint.storage.safe_hdf5 import CheckedFile, open_hdf5
@@ -232,27 +232,23 @@ def restore_training(
     path: Path,
     contents: TrainingState,
     slots: Sequence[OptimizerSlot] | None = None,
-    discriminator_slots: Sequence[OptimizerSlot] | None = None,
+    companion_slots: Mapping[str, Sequence[OptimizerSlot]] | None = None,
 ) -> None:
     """Fill models and built optimizers from a checkpoint folder, so that training can continue.
 
     Args:
-        slots, discriminator_slots: the arrays in the files of the optimizers; None: the state of the optimizers in
-            `contents`.
+        slots, companion_slots: the arrays in the files of the optimizers, those of companions by their names; None: the
+            state of the optimizers in `contents`.
 
     Raises:
         UserError: A file is damaged or does not fit.
     """
     load_weights(path / MODEL_WEIGHTS, contents.model)
     _restore_optimizer(path / OPTIMIZER_STATE, contents.optimizer, slots)
-    if contents.discriminator is not None:
-        load_discriminator(path, contents.discriminator)
-        _restore_optimizer(path / DISCRIMINATOR_OPTIMIZER_STATE, contents.discriminator_optimizer, discriminator_slots)
-
-
-def load_discriminator(path: Path, discriminator: keras.Model) -> None:
-    """Fill a discriminator from a checkpoint folder; raise as `load_weights` does."""
-    load_weights(path / DISCRIMINATOR_WEIGHTS, discriminator)
+    for name, companion in contents.companions.items():
+        load_weights(path / companion_weights(name), companion.model)
+        others = companion_slots[name] if companion_slots is not None else None
+        _restore_optimizer(path / companion_optimizer(name), companion.optimizer, others)
 
 
 def load_weights(file: Path, model: keras.Model) -> None:
@@ -288,7 +284,7 @@ def _cannot_load(file: Path, reason: str) -> UserError:
 
 
 def _restore_optimizer(
-    file: Path, optimizer: keras.Optimizer | FrozenOptimizer | None, slots: Sequence[OptimizerSlot] | None
+    file: Path, optimizer: keras.Optimizer | FrozenOptimizer, slots: Sequence[OptimizerSlot] | None
 ) -> None:
     assert isinstance(optimizer, keras.Optimizer), "a frozen state is only written"
     if slots is None:

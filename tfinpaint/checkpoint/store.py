@@ -8,7 +8,8 @@ the next epoch. Its files are:
 - `encoder.weights.h5`, likewise, which also loads into `keras.applications.ResNet50(include_top=False)`; not within
   epochs, and not for a network file;
 - `optimizer.npz`, the optimizer's state, and `checkpoint.json`, the header;
-- `discriminator.weights.h5` and `discriminator_optimizer.npz`, after training with a discriminator;
+- `discriminator.weights.h5` and `discriminator_optimizer.npz`, after training with a discriminator, and
+  `projector.weights.h5` and `projector_optimizer.npz`, after training with an agreement of views;
 - `progress.json`, the metrics so far and the data they belong to, and `ranks.npz`, the state in which ranks differ, so
   that a run can be resumed as if it had never stopped;
 - `manifest.json`, the checksums of all files.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,14 @@ from tfinpaint.checkpoint.find import epoch_and_step, list_checkpoints
 from tfinpaint.checkpoint.header import ATTRIBUTE, NETWORK, Header, RankState, SavedProgress
 from tfinpaint.errors import UserError
 from tfinpaint.layout import (
-    DISCRIMINATOR_OPTIMIZER_STATE,
-    DISCRIMINATOR_WEIGHTS,
     ENCODER_WEIGHTS,
     HEADER,
     MODEL_WEIGHTS,
     OPTIMIZER_STATE,
     PROGRESS,
     RANKS,
+    companion_optimizer,
+    companion_weights,
 )
 from tfinpaint.storage.atomic import find_damage, remove_folder, write_folder
 from tfinpaint.storage.disk_space import find_shortage
@@ -71,6 +72,14 @@ def optimizer_state(optimizer: keras.Optimizer) -> list[keras.Variable]:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A network that is trained beside the model, such as a discriminator, and its optimizer."""
+
+    model: keras.Model
+    optimizer: keras.Optimizer | FrozenOptimizer
+
+
+@dataclass(frozen=True)
 class TrainingState:
     """The models and optimizers that go into a checkpoint.
 
@@ -78,22 +87,22 @@ class TrainingState:
         model, optimizer: the model that is trained, and its optimizer.
         encoder: the encoder inside `model`; None for a model built from a network file.
         network: the definition of such a model, as `models.keras_json.parse.read_network` returns it; else None.
-        discriminator, discriminator_optimizer: those of the adversarial loss; both or neither.
+        companions: the networks that are trained beside the model, by name.
     """
 
     model: keras.Model
     optimizer: keras.Optimizer | FrozenOptimizer
     encoder: keras.Model | None
     network: dict[str, Any] | None = None
-    discriminator: keras.Model | None = None
-    discriminator_optimizer: keras.Optimizer | FrozenOptimizer | None = None
+    companions: Mapping[str, Companion] = field(default_factory=dict)
 
     @property
     def file_bytes(self) -> dict[str, int]:
         """Return name of each large file -> size of its arrays in bytes, which is a little less than the file's."""
         parts = {
             MODEL_WEIGHTS: self.model, ENCODER_WEIGHTS: self.encoder, OPTIMIZER_STATE: self.optimizer,
-            DISCRIMINATOR_WEIGHTS: self.discriminator, DISCRIMINATOR_OPTIMIZER_STATE: self.discriminator_optimizer,
+            **{companion_weights(name): companion.model for name, companion in self.companions.items()},
+            **{companion_optimizer(name): companion.optimizer for name, companion in self.companions.items()},
         }  # fmt: skip
         return {
             name: sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in part.variables)
@@ -157,9 +166,9 @@ def _write(folder: Path, header: Header, contents: TrainingState) -> None:
         described = header.model_copy(update={"kind": "encoder", "classes": ()})
         _write_weights(folder / ENCODER_WEIGHTS, contents.encoder, described)
     _write_optimizer(folder / OPTIMIZER_STATE, contents.optimizer)
-    if contents.discriminator is not None:
-        _write_weights(folder / DISCRIMINATOR_WEIGHTS, contents.discriminator)
-        _write_optimizer(folder / DISCRIMINATOR_OPTIMIZER_STATE, contents.discriminator_optimizer)
+    for name, companion in contents.companions.items():
+        _write_weights(folder / companion_weights(name), companion.model)
+        _write_optimizer(folder / companion_optimizer(name), companion.optimizer)
     _write_text(folder / HEADER, header.model_dump_json(indent=2) + "\n")
 
 
@@ -176,11 +185,10 @@ def _write_weights(
                 file[NETWORK] = np.frombuffer(json.dumps(network).encode(), np.uint8)
 
 
-def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer | None) -> None:
+def _write_optimizer(path: Path, optimizer: keras.Optimizer | FrozenOptimizer) -> None:
     if isinstance(optimizer, FrozenOptimizer):
         values = optimizer.variables
     else:
-        assert optimizer is not None
         values = [variable.numpy() for variable in optimizer_state(optimizer)]
     _write_arrays(path, {str(number): value for number, value in enumerate(values)})
 

@@ -15,7 +15,9 @@ from tfinpaint.config.transforms import MASKS, MAX_RECTANGLES, Shape, Transform,
 Command = Literal["pretrain", "classify"]
 STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
 _PATHS = ("input_path", "target_path", "test_input_path", "test_target_path")
-_PRETRAIN_LOSS = ("target", "overlap", "normalize_patches", "adversarial", "perceptual")
+_PRETRAIN_LOSS = (
+    "target", "overlap", "normalize_patches", "reconstruction_weight", "agreement", "adversarial", "perceptual",
+)  # fmt: skip
 
 
 def check_command(config: Config, command: Command, ranks: int) -> Config:
@@ -67,6 +69,8 @@ def _check_classify(config: Config) -> None:
         raise ConfigError(f"loss.function {loss.function} scores images; classify takes NLL")
     if foreign := [name for name in _PRETRAIN_LOSS if getattr(loss, name) != Loss.model_fields[name].default]:
         raise ConfigError(f"loss.{foreign[0]} is for pretrain only; remove it for classify")
+    if data.views > 1:
+        raise ConfigError("data.views is for pretrain only; remove it for classify")
     if data.target_path or data.test_target_path or data.target_transforms:
         raise ConfigError(
             "data: the labels of classify are folder names; remove target_path, test_target_path and target_transforms"
@@ -85,6 +89,11 @@ def check_ranks(config: Config, ranks: int) -> None:
         raise ConfigError(
             "distributed.lr_scaling needs data.batch_size_per_rank: true; otherwise data.batch_size counts the images "
             "of all ranks and does not grow with their number"
+        )
+    if config.loss.agreement and config.jit_compile is True and ranks > 1:
+        raise ConfigError(
+            "loss.agreement compares views of all ranks in the forward pass, which XLA cannot compile; set "
+            "jit_compile: false"
         )
     if distributed.sync_batchnorm and config.jit_compile is True and ranks > 1:
         raise ConfigError(
@@ -175,7 +184,7 @@ def _check_steps(name: str, steps: Sequence[Transform], channels: int) -> None:
                 raise ConfigError(f"{name}: center_crop must come first or after a resize, because it needs the size")
             if height and width and (crop[1] > height or crop[0] > width):
                 raise ConfigError(f"{name}: center_crop {crop} is larger than the image, {width} x {height}")
-        if step.erases and not (height and width):
+        if (step.erases or step.gaussian_blur) and not (height and width):
             raise ConfigError(f"{name}: a resize must come before {step.kind}, such as `- resize: [128, 128]`")
         if step.convert_color and (1 if step.convert_color.startswith("GRAY") else 3) != channels:
             raise ConfigError(f"{name}: convert_color {step.convert_color} cannot convert {channels} channel(s)")
@@ -199,7 +208,7 @@ def _check_images(config: Config) -> None:
     data = config.data
     _check_mask(config)
     _check_loss(config)
-    if data.input_path and not data.target_path and not config.mask:
+    if data.input_path and not data.target_path and not config.mask and config.reconstructs:
         raise ConfigError(
             "data.target_path is missing: name the folder of target images, or, for inpainting, add "
             "`- random_patches: {number: 16, size: 16}` to data.transforms"
@@ -268,8 +277,9 @@ def _mask_problem(mask: Transform, height: int, width: int) -> str | None:
         cells = pixels // grid.size**2
         if height % grid.size or width % grid.size:
             return f"size {grid.size} does not divide {image}"
-        if not 0 < round(grid.ratio * cells) < cells:
-            return f"ratio {grid.ratio} erases {round(grid.ratio * cells)} of {cells} cells"
+        for ratio in grid.ratios:
+            if round(ratio * cells) == cells or (ratio and not round(ratio * cells)):
+                return f"ratio {ratio} erases {round(ratio * cells)} of {cells} cells"
     return None
 
 

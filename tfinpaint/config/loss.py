@@ -14,6 +14,11 @@ PIXEL_LOSSES = ("BCE", "MSE", "L1")  # those that can score single pixels, as `t
 ActivationName = Literal["linear", "relu", "tanh", "sigmoid", "hard_sigmoid", "softmax", "log_softmax"]
 
 
+AgreementName = Literal["nt_xent", "vicreg", "barlow_twins"]
+MAX_WIDTH = 2**16  # of a layer of a projector
+_COEFFICIENTS: dict[str, tuple[float, ...]] = {"nt_xent": (), "vicreg": (25.0, 25.0, 1.0), "barlow_twins": (0.005,)}
+
+
 class Adversarial(Section):
     """The joint loss of Context Encoders (section 3.2): it adds the loss of a discriminator."""
 
@@ -33,6 +38,49 @@ class Perceptual(Section):
     `encoder.weights.h5`."""
     layer: str = "conv3_block4_out"
     """Layer of the encoder whose outputs are compared."""
+
+
+class Agreement(Section):
+    """The agreement of two views of an image (`data.views: 2`), beside the reconstruction or alone.
+
+    It compares outputs of a projector: dense layers behind the encoder's pooled features, with batch norm and ReLU
+    between them, which are trained with the encoder and left out of every transfer.
+    """
+
+    type: Annotated[AgreementName, any_case(AgreementName)] = "nt_xent"
+    """nt_xent: the views of an image attract each other and repel those of all other images of the batch (SimCLR,
+    2002.05709). vicreg: views are alike, and dimensions vary and do not correlate (2105.04906). barlow_twins: each
+    dimension correlates with itself alone (2103.03230). Each is computed over the batch of all ranks."""
+    weight: float = Field(1.0, ge=0)
+    """Weight of the agreement beside `loss.reconstruction_weight`."""
+    temperature: float = Field(0.2, gt=0)
+    """nt_xent: the temperature."""
+    coefficients: list[Annotated[float, Field(ge=0)]] | None = None
+    """vicreg: factors of invariance, variance and covariance; null: [25, 25, 1]. barlow_twins: the factor of the
+    correlations between dimensions; null: [0.005]."""
+    projector: list[Annotated[int, Field(ge=1, le=MAX_WIDTH)]] | None = Field(None, min_length=1)
+    """Widths of the projector's layers; null: [2048, 128] for nt_xent, [2048, 2048, 2048] for the others."""
+
+    @model_validator(mode="after")
+    def _check_type(self) -> Agreement:
+        if self.type != "nt_xent" and "temperature" in self.model_fields_set:
+            raise ValueError(f"{self.type} has no temperature")
+        wanted = len(_COEFFICIENTS[self.type])
+        if self.coefficients is not None and len(self.coefficients) != wanted:
+            raise ValueError(f"coefficients: {self.type} has {wanted} of them, not {len(self.coefficients)}")
+        return self
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The coefficients of the type."""
+        return _COEFFICIENTS[self.type] if self.coefficients is None else tuple(self.coefficients)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of the projector's layers."""
+        if self.projector is None:
+            return (2048, 128) if self.type == "nt_xent" else (2048, 2048, 2048)
+        return tuple(self.projector)
 
 
 class Loss(Section):
@@ -60,6 +108,11 @@ class Loss(Section):
     normalize_patches: int | None = Field(None, ge=1)
     """With target image or masked, and MSE or L1: side in pixels of the cells of the target, each of them normalised to
     mean 0 and variance 1; the network's output is then linear. null: no normalisation."""
+    reconstruction_weight: float = Field(1.0, ge=0)
+    """With `agreement`: weight of the reconstruction, with the terms below. 0: views alone are compared, and the
+    decoder is not trained; a mask is then optional."""
+    agreement: Agreement | None = None
+    """Agreement of two views; null: none."""
     adversarial: Adversarial | None = None
     """Joint loss with a discriminator; null: none."""
     perceptual: Perceptual | None = None
@@ -76,4 +129,15 @@ class Loss(Section):
             raise ValueError("overlap and normalize_patches need target: masked (or image)")
         if self.normalize_patches and self.function not in ("MSE", "L1"):
             raise ValueError("normalize_patches needs function: MSE or L1, because its targets are not between 0 and 1")
+        return self
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Loss:
+        if self.agreement is None and self.reconstruction_weight != 1:
+            raise ValueError("reconstruction_weight needs agreement, beside which it counts")
+        if self.agreement and not (self.reconstruction_weight or self.agreement.weight):
+            raise ValueError("reconstruction_weight and agreement.weight must not both be 0")
+        if not self.reconstruction_weight and (self.adversarial or self.perceptual):
+            part = "adversarial" if self.adversarial else "perceptual"
+            raise ValueError(f"{part} judges restored images; it needs a reconstruction_weight above 0")
         return self

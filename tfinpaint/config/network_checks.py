@@ -1,4 +1,4 @@
-"""Refuse settings of network, optimizer and validation that do not fit together or to the command."""
+"""Refuse settings of network, optimizer, views and validation that do not fit together or to the command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OF_COMMAND = {"pretrain": ("bottleneck", "decoder", "batchnorm_visible_only"), 
 
 
 def check_network(config: Config, command: Literal["pretrain", "classify"]) -> None:
-    """Check the settings of network, optimizer and validation.
+    """Check the settings of network, optimizer, views and validation.
 
     Raises:
         ConfigError: one line that names the key, what was found and what to do.
@@ -36,6 +36,7 @@ def check_network(config: Config, command: Literal["pretrain", "classify"]) -> N
         )
     if config.model.batchnorm_visible_only:
         _check_visible_only(config)
+    _check_agreement(config)
     _check_validation(config, command)
 
 
@@ -49,6 +50,31 @@ def _check_visible_only(config: Config) -> None:
         )
     if config.distributed.sync_batchnorm:
         raise ConfigError("model.batchnorm_visible_only takes the statistics of each rank; remove sync_batchnorm")
+
+
+def _check_agreement(config: Config) -> None:
+    """Check what the agreement of views needs."""
+    data, model = config.data, config.model
+    if config.loss.agreement is None:
+        return
+    if data.views != 2:
+        raise ConfigError("loss.agreement compares two views of each image; set data.views: 2")
+    if config.layers is not None:
+        raise ConfigError("loss.agreement takes the features of the built-in encoder; remove `layers`")
+    if model.encoder_output != "after_relu":
+        raise ConfigError(
+            "loss.agreement takes the features behind the encoder's last ReLU; set model.encoder_output: after_relu"
+        )
+    if data.test_output_path and not config.reconstructs:
+        raise ConfigError(
+            "data.test_output_path is for restored images, but loss.reconstruction_weight is 0, so the decoder is not "
+            "trained; remove one of them"
+        )
+    if config.accumulate_steps > 1:
+        raise ConfigError(
+            "loss.agreement compares all images of a batch, which accumulate_steps would divide; set accumulate_steps: "
+            "1, and recompute: true to need less memory"
+        )
 
 
 def _check_validation(config: Config, command: str) -> None:

@@ -120,6 +120,8 @@ class Config(Section):
         """The reason why outputs cannot be compared with the original images pixel by pixel; None if they can."""
         if self.mask is None:
             return "there is no mask in data.transforms"
+        if not self.reconstructs:
+            return "loss.reconstruction_weight is 0, so the decoder is not trained"
         if not self.targets_are_cut:
             return "data.target_path or test_target_path names other images as targets"
         if self.data.target_transforms:
@@ -132,6 +134,11 @@ class Config(Section):
         if height and width and min(height, width) < MIN_SSIM_SIDE:
             return f"images of {width} x {height} are smaller than {MIN_SSIM_SIDE} pixels"
         return None
+
+    @property
+    def reconstructs(self) -> bool:
+        """False if views are compared and nothing is restored, so that the decoder is not trained."""
+        return self.loss.reconstruction_weight > 0
 
     @property
     def measures_pixels(self) -> bool:

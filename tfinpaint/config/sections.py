@@ -84,6 +84,9 @@ class Data(Section):
     folders."""
     testing_tag: str | None = Field(None, min_length=1)
     """The same for `test_input_path`."""
+    views: int = Field(1, ge=1, le=2)
+    """Number of times that each training image is in a batch of `pretrain`, each time transformed and erased with
+    random numbers of its own. `batch_size` counts images, so 2 views take twice the time and memory."""
     label_fraction: float = Field(1.0, gt=0, le=1)
     """Fraction of each class's training images to use."""
     validation_fraction: float = Field(0.0, ge=0, lt=1)

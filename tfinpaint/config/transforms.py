@@ -14,7 +14,10 @@ MAX_SIDE = 2**13  # pixels of an image as the network receives it: 0.8 GB as flo
 MAX_RECTANGLES = 4096  # of a mask; more need gigabytes per batch, and cover an image anyway
 Size = Annotated[list[Annotated[int, Field(ge=1, le=MAX_SIDE)]], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
+MaskShare = Annotated[float, Field(gt=0, lt=1)]
+MaskShareOrNone = Annotated[float, Field(ge=0, lt=1)]
 ShareRange = Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=2, max_length=2)]
+PositiveRange = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)]
 PerChannel = float | list[float]
 Fill = Literal["black", "mean", "noise"]
 
@@ -90,13 +93,72 @@ class Grid(_Mask):
 
     size: int = Field(16, ge=1)
     """Side of a cell in pixels, a divisor of the image's height and width."""
-    ratio: float = Field(0.75, gt=0, lt=1)
-    """Fraction of the cells to erase, the same number of cells in each image."""
+    ratio: MaskShare | list[MaskShareOrNone] = 0.75
+    """Fraction of the cells to erase, the same number of cells in each image. A list: each image has one of these
+    fractions at random; with 0 among them, some images of training stay whole, so that the encoder learns from such
+    images, too."""
+
+    @model_validator(mode="after")
+    def _check_ratio(self) -> Grid:
+        if isinstance(self.ratio, list) and not any(self.ratio):
+            raise ValueError("ratio: at least one fraction must be above 0; without holes, remove the mask")
+        return self
+
+    @property
+    def ratios(self) -> list[float]:
+        """The fractions that an image may have."""
+        return self.ratio if isinstance(self.ratio, list) else [self.ratio]
 
 
 def _check_range(name: str, limits: list[float]) -> None:
     if limits[0] > limits[1]:
         raise ValueError(f"{name}: the first value must not be greater than the second")
+
+
+class RandomResizedCrop(Section):
+    """A random part of the image, enlarged to the size that the image had, as in Inception and torchvision."""
+
+    scale: PositiveRange = Field([0.08, 1.0])
+    """Range of the part's area as a fraction of the image, drawn uniformly; at most 1."""
+    ratio: PositiveRange = Field([3 / 4, 4 / 3])
+    """Range of the part's width divided by its height, drawn uniformly in the logarithm."""
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> RandomResizedCrop:
+        _check_range("scale", self.scale)
+        _check_range("ratio", self.ratio)
+        if self.scale[1] > 1:
+            raise ValueError("scale: a part of the image is at most 1")
+        return self
+
+
+class ColorJitter(Section):
+    """Random changes of colours, as in torchvision, in this order: brightness, contrast, saturation, hue."""
+
+    brightness: float = Field(0.0, ge=0)
+    """B: multiply the values by a factor uniform in [max(0, 1 - B), 1 + B]."""
+    contrast: float = Field(0.0, ge=0)
+    """C: blend with the mean grey of the image; the image's share is uniform in [max(0, 1 - C), 1 + C]."""
+    saturation: float = Field(0.0, ge=0)
+    """S: blend with the grey image; the image's share is uniform in [max(0, 1 - S), 1 + S]."""
+    hue: float = Field(0.0, ge=0, le=0.5)
+    """H: turn the hue by a part of the colour circle uniform in [-H, H]."""
+    probability: Share = 1.0
+    """Probability that the colours of an image are changed."""
+
+
+class GaussianBlur(Section):
+    """Blur by a Gaussian, as in SimCLR, with a kernel as wide as a tenth of the image's shorter side."""
+
+    sigma: PositiveRange = Field([0.1, 2.0])
+    """Range of the Gaussian's standard deviation in pixels, drawn uniformly."""
+    probability: Share = 0.5
+    """Probability that an image is blurred."""
+
+    @model_validator(mode="after")
+    def _check_sigma(self) -> GaussianBlur:
+        _check_range("sigma", self.sigma)
+        return self
 
 
 MASKS = ("random_patches", "center", "random_block", "random_region", "grid")
@@ -137,6 +199,7 @@ class Transform(Section):
     """Probability of a horizontal flip."""
     random_vertical_flip: Share | None = None
     """Probability of a vertical flip."""
+    random_resized_crop: RandomResizedCrop | None = None
     random_zoom: Share | None = None
     """C: zoom in about the centre until c * S / 2 pixels are lost on each side, S being the image's extent and c
     uniform in [0, C) per image."""
@@ -146,6 +209,10 @@ class Transform(Section):
     """A: rotate by an angle uniform in [-A, A], in degrees."""
     convert_color: ColorCode | None = None
     """Colour conversion, as OpenCV names it; all values stay in [0, 1], hue too."""
+    color_jitter: ColorJitter | None = None
+    random_grayscale: Share | None = None
+    """Probability that an image loses its colours and keeps its channels."""
+    gaussian_blur: GaussianBlur | None = None
     normalize: Normalize | None = None
     grayscale: Literal[True] | None = None
     """Convert RGB to one channel (luma)."""
@@ -187,7 +254,9 @@ class Transform(Section):
     @property
     def changes_values(self) -> bool:
         """True for a step that changes values but moves no pixels; label maps skip it."""
-        return self.kind in ("convert_color", "normalize", "grayscale")
+        return self.kind in (
+            "convert_color", "normalize", "grayscale", "color_jitter", "random_grayscale", "gaussian_blur"
+        )  # fmt: skip
 
     @property
     def erases(self) -> bool:
@@ -195,9 +264,17 @@ class Transform(Section):
         return self.kind in MASKS
 
     @property
+    def without_whole_images(self) -> Transform:
+        """The same mask with a hole in every image, as evaluation needs it."""
+        if not self.grid or all(self.grid.ratios):
+            return self
+        return Transform(grid=self.grid.model_copy(update={"ratio": [ratio for ratio in self.grid.ratios if ratio]}))
+
+    @property
     def is_random(self) -> bool:
         """True for an augmentation, which evaluation skips."""
-        return self.kind == "jitter_crop" or (self.kind.startswith("random_") and not self.erases)
+        drawn = self.kind.startswith("random_") or self.kind in ("jitter_crop", "color_jitter", "gaussian_blur")
+        return drawn and not self.erases
 
     def shape_after(self, shape: Shape) -> Shape:
         """Return the shape of an image of this shape after the step."""

@@ -7,6 +7,7 @@ the masks of two ranks differ from those of one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -44,7 +45,8 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
             return draw_region(keys, least, most, height=height, width=width)
         case "grid", section:
             cells = (height // section.size) * (width // section.size)
-            return draw_cells(keys, number=round(section.ratio * cells), size=section.size, height=height, width=width)
+            numbers = [round(ratio * cells) for ratio in section.ratios]
+            return draw_cells(keys, numbers=numbers, size=section.size, height=height, width=width)
         case _:
             return pixel_sets.to_mask(draw_rectangles(step, keys, height=height, width=width), width=width)
 
@@ -130,11 +132,11 @@ def draw_region(keys: Keys, least: int, most: int, *, height: int, width: int) -
     return tf.reshape(tf.cast(ranks >= lowest[:, None], tf.float32), [-1, height, width, 1])
 
 
-def draw_cells(keys: Keys, *, number: int, size: int, height: int, width: int) -> tf.Tensor:
+def draw_cells(keys: Keys, *, numbers: Sequence[int], size: int, height: int, width: int) -> tf.Tensor:
     """Draw a uniformly random subset of the cells of a grid.
 
     Args:
-        number: of erased cells.
+        numbers: of erased cells; each image has one of them, each with the same probability.
         size: side of a cell in pixels, which divides height and width.
 
     Returns:
@@ -143,8 +145,15 @@ def draw_cells(keys: Keys, *, number: int, size: int, height: int, width: int) -
     rows, columns = height // size, width // size
     # The cell is the last key, and `random_bits` is one-to-one in its last key: all cells of an image are different.
     order = tf.bitcast(_bits(keys, rng.CELLS, rows * columns), tf.int64)
-    lowest = tf.math.top_k(order, number).values[:, -1:]
-    mask = tf.reshape(tf.cast(order >= lowest, tf.float32), [-1, rows, 1, columns, 1])
+    highest = tf.math.top_k(order, max(numbers)).values
+    if len(numbers) == 1:
+        erased = order >= highest[:, -1:]
+    else:
+        bits = rng.random_bits(keys.seed, rng.GRID_RATIO, keys.epoch, keys.examples)
+        number = tf.gather(tf.constant(numbers), rng.random_integers(bits, len(numbers)))
+        lowest = tf.gather(highest, tf.maximum(number - 1, 0), batch_dims=1)
+        erased = (order >= lowest[:, None]) & (number > 0)[:, None]
+    mask = tf.reshape(tf.cast(erased, tf.float32), [-1, rows, 1, columns, 1])
     return tf.reshape(tf.tile(mask, [1, 1, size, 1, size]), [-1, height, width, 1])
 
 

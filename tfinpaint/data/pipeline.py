@@ -8,7 +8,7 @@ the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -65,6 +65,7 @@ def train_batches(
     failures: Failures | None = None,
     features: Features | None = None,
     leave_out: Collection[str] = (),
+    views: int = 1,
 ) -> tf.data.Dataset:
     """Return endless training batches from global step `first_step` on.
 
@@ -78,6 +79,7 @@ def train_batches(
         failures: records the examples that can no longer be read, and replaces them; None: they are errors.
         features: those of `images`, which batches then have in place of "inputs"; None: images are read.
         leave_out: the tensors of a batch that training does not use. They are not computed.
+        views: how often each image is in a batch, each time with random numbers of its own (see `batch`).
     """
     steps = steps_per_pass(len(images.listing), batch_size)
     share = batch_size // images.share.count
@@ -89,13 +91,13 @@ def train_batches(
     def prepare_with_examples(batch: ImageBatch) -> Batch:
         made = tensors_of(_prepared(batch, prepare, features))
         kept = {name: tensor for name, tensor in made.items() if name not in leave_out}
-        return cast("Batch", {**kept, "examples": batch["examples"]})
+        return cast("Batch", {**kept, "examples": rng.examples_of(batch["examples"])})
 
     return (
         tf.data.Dataset.range(first_step // steps, np.iinfo(np.int64).max)
         .flat_map(_no_autograph(order))
         .skip(first_step % steps)  # nothing but integers so far: skipping them costs nothing
-        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures(), features))
+        .apply(lambda rows: _read_batches(rows, images, targets, seed, share, failures or Failures(), features, views))
         .map(_no_autograph(prepare_with_examples), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -145,13 +147,14 @@ def _prepared(batch: ImageBatch, prepare: Callable[[ImageBatch], Batch], feature
 
 def _read_batches(
     rows: tf.data.Dataset, images: Images, targets: Images | None, seed: int, share: int, failures: Failures,
-    features: Features | None,
+    features: Features | None, views: int = 1,
 ) -> tf.data.Dataset:  # fmt: skip
     """Map (epoch, example indices) to the preprocessed `ImageBatch` of these examples.
 
     Args:
         rows: int64 [] and int64 [share], a row per step.
         share: examples of this rank in a batch.
+        views: of each example, all of them in the batch.
         features: in place of the pixels of `images`; None: they are read.
     """
     labels = tf.constant(images.listing.labels, tf.int32)
@@ -161,12 +164,16 @@ def _read_batches(
         rows = rows.map(_no_autograph(lambda epoch, ids: (epoch, features.replaced(ids))))
 
     def finish(epoch: tf.Tensor, ids: tf.Tensor, pixels: Mapping[str, tf.Tensor]) -> ImageBatch:
-        keys = Keys(seed, epoch, ids)
-        done = {name: _apply(side, pixels[name], side.preprocessing.per_batch, keys) for name, side in sides.items()}
+        """Return the batch of these examples, from pixels [share, views or 1, height, width, channels]."""
+        every, keys = tf.tile(ids, [views]), Keys(seed, epoch, rng.view_keys(ids, views))
+        done = {
+            name: _apply(side, _one_after_another(pixels[name], views), side.preprocessing.per_batch, keys)
+            for name, side in sides.items()
+        }
         batch: ImageBatch = {
-            "images": features.gather(ids) if features else done["images"],
-            "labels": tf.gather(labels, ids),
-            "examples": ids,
+            "images": features.gather(every) if features else done["images"],
+            "labels": tf.gather(labels, every),
+            "examples": keys.examples,
             "epoch": epoch,
         }
         if "targets" in done:
@@ -177,7 +184,7 @@ def _read_batches(
 
         def gather(epoch: tf.Tensor, ids: tf.Tensor) -> ImageBatch:
             places = ids // images.share.count
-            return finish(epoch, ids, {name: tf.gather(side.pixels, places) for name, side in sides.items()})
+            return finish(epoch, ids, {name: tf.gather(side.pixels, places)[:, None] for name, side in sides.items()})
 
         batches = rows.map(_no_autograph(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         options = tf.data.Options()
@@ -185,7 +192,7 @@ def _read_batches(
         return batches.with_options(options)
 
     return (
-        _read_one_by_one(rows, sides, seed, failures)
+        _read_one_by_one(rows, sides, seed, failures, views)
         .batch(share)
         .map(
             _no_autograph(lambda epochs, ids, pixels: finish(epochs[0], ids, pixels)),
@@ -194,10 +201,16 @@ def _read_batches(
     )
 
 
+def _one_after_another(pixels: tf.Tensor, views: int) -> tf.Tensor:
+    """Return [views * batch, ...] of [batch, views, ...], or of [batch, 1, ...] if all views begin with one image."""
+    each = tf.unstack(pixels, axis=1) if pixels.shape[1] == views > 1 else [tf.squeeze(pixels, 1)] * views
+    return tf.concat(each, axis=0) if views > 1 else each[0]
+
+
 def _read_one_by_one(
-    rows: tf.data.Dataset, sides: Mapping[str, Images], seed: int, failures: Failures
+    rows: tf.data.Dataset, sides: Mapping[str, Images], seed: int, failures: Failures, views: int
 ) -> tf.data.Dataset:
-    """Map rows of (epoch, example indices) to (epoch, example, side -> [height, width, channels])."""
+    """Map rows of (epoch, example indices) to (epoch, example, side -> [views or 1, height, width, channels])."""
 
     def split(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids))
@@ -211,7 +224,7 @@ def _read_one_by_one(
         types = [tf.int64, *(tf.uint8 for _ in sides)]
         example, *pixels = tf.numpy_function(decode, [index], types, stateful=False)
         example = tf.ensure_shape(example, [])
-        keys = Keys(seed, epoch, example[None])
+        keys = [Keys(seed, epoch, key) for key in tf.split(rng.view_keys(example[None], views), views)]
         named = zip(sides.items(), pixels, strict=True)
         return epoch, example, {name: _preprocess_one(side, image, keys) for (name, side), image in named}
 
@@ -220,11 +233,19 @@ def _read_one_by_one(
     return one_by_one.map(_no_autograph(read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _preprocess_one(side: Images, pixels: tf.Tensor, keys: Keys) -> tf.Tensor:
-    """Return one decoded image [height, width, channels] in the size of the batch: uint8, or float32 after steps."""
+def _preprocess_one(side: Images, pixels: tf.Tensor, keys: Sequence[Keys]) -> tf.Tensor:
+    """Return one decoded image in the size of the batch: uint8, or float32 after steps.
+
+    Args:
+        keys: of each view.
+
+    Returns:
+        [views, height, width, channels], or [1, ...] without steps for single images, which could make views differ.
+    """
     preprocessing = side.preprocessing
     pixels = tf.ensure_shape(pixels, [*(preprocessing.decoding.size or (None, None)), preprocessing.decoding.channels])
-    return _apply(side, pixels[None], preprocessing.per_image, keys)[0]
+    steps = preprocessing.per_image
+    return tf.concat([_apply(side, pixels[None], steps, each) for each in keys[: len(keys) if steps else 1]], axis=0)
 
 
 def _apply(side: Images, pixels: tf.Tensor, steps: NumberedSteps, keys: Keys) -> tf.Tensor:

@@ -5,7 +5,25 @@ from __future__ import annotations
 import tensorflow as tf
 
 # The purpose of a random number, used as a key: numbers of different purposes are independent.
-ORDER, PATCHES, TRANSFORM, BLOCKS, REGION, REGION_AREA, CELLS, NOISE = range(1, 9)
+ORDER, PATCHES, TRANSFORM, BLOCKS, REGION, REGION_AREA, CELLS, NOISE, GRID_RATIO = range(1, 10)
+
+_VIEW = 2**40  # more than the examples of any data set
+
+
+def view_keys(examples: tf.Tensor, views: int) -> tf.Tensor:
+    """Return int64 [views * batch]: keys of the random numbers of each view, those of the first view in front.
+
+    The first view of an example has the example itself as its key; the others have numbers that no example has.
+
+    Args:
+        examples: int64 [batch], places in the listing.
+    """
+    return tf.concat([examples + view * _VIEW for view in range(views)], axis=0)
+
+
+def examples_of(keys: tf.Tensor) -> tf.Tensor:
+    """Return int64 [views * batch]: the examples that these keys of `view_keys` belong to."""
+    return keys % _VIEW
 
 
 def random_bits(*keys: tf.Tensor | int) -> tf.Tensor:

@@ -75,14 +75,21 @@ def _for_label_maps(steps: NumberedSteps) -> NumberedSteps:
 def pretraining_task(config: Config, *, separate: bool, augment: bool, classes: int | None = None) -> Task:
     """Return the task of `pretrain`: inpainting if the configuration has a mask, otherwise image to image.
 
+    Where nothing is restored (`loss.reconstruction_weight: 0`), there are no targets.
+
     Args:
         separate: targets are images of their own.
         augment: apply random steps.
         classes: number of classes in a label map; None: any values. An inpainting task does not check them.
     """
     if config.mask:
-        return inpainting_task(config, separate=separate, augment=augment)
-    return image_to_image_task(config, targets=separate, augment=augment, classes=classes)
+        task = inpainting_task(config, separate=separate, augment=augment)
+    else:
+        task = image_to_image_task(config, targets=separate, augment=augment, classes=classes)
+    if not config.reconstructs:
+        unused = ("targets", "originals", "weights", *(() if config.model.batchnorm_visible_only else ("mask",)))
+        return replace(task, has_targets=False, fixed_inputs=False, not_trained_on=unused)
+    return replace(task, fixed_inputs=task.fixed_inputs and config.data.views == 1)
 
 
 def classification_task(config: Config, *, labels: bool, augment: bool) -> Task:
@@ -108,10 +115,11 @@ def inpainting_task(config: Config, *, separate: bool, augment: bool) -> Task:
 
     Args:
         separate: targets are images of their own; otherwise they are made of the inputs.
-        augment: apply random steps; the mask is drawn in any case.
+        augment: apply random steps; the mask is drawn in any case, without `augment` with a hole in every image.
     """
-    mask_step, steps, is_label_map = config.mask, _Steps.of(config, augment), config.data.target_is_mask
-    assert mask_step  # the configuration was checked
+    assert config.mask  # the configuration was checked
+    mask_step = config.mask if augment else config.mask.without_whole_images
+    steps, is_label_map = _Steps.of(config, augment), config.data.target_is_mask
     height, width, _ = shape_after(config.data.transforms, config.input_channels)
     assert height
     assert width

@@ -7,6 +7,7 @@ target, for any number of ranks.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import tensorflow as tf
 
 from tfinpaint.config.transforms import Normalize, Transform
 from tfinpaint.data import rng
+from tfinpaint.data.photometric import color_jitter, gaussian_blur, random_grayscale
+from tfinpaint.data.resized_crop import ATTEMPTS, draw_parts, enlarge
 
 NumberedSteps = tuple[tuple[int, Transform], ...]  # the number of a step is unique in a configuration
 
@@ -39,6 +42,12 @@ class Keys:
         """Return float32 [batch], uniform in [0, 1), for the `draw`-th quantity of step `number`."""
         bits = rng.random_bits(self.seed, rng.TRANSFORM, self.epoch, self.examples, number, draw)
         return rng.random_uniform(bits)
+
+    def uniforms(self, number: int, draws: int) -> tf.Tensor:
+        """Return float32 [batch, draws]: `uniform` for each of the first `draws` quantities of a step."""
+        every = tf.range(draws, dtype=tf.int64)
+        bits = rng.random_bits(self.seed, rng.TRANSFORM, self.epoch, self.examples[:, None], number, every)
+        return rng.random_uniform(tf.ensure_shape(bits, [None, draws]))
 
 
 # 1 / 255 in two parts: the first has so few bits that its product with an integer up to 255 is exact.
@@ -71,6 +80,7 @@ def apply_transforms(images: tf.Tensor, steps: NumberedSteps, keys: Keys, *, nea
 
 def apply_transform(images: tf.Tensor, step: Transform, number: int, keys: Keys, *, nearest: bool) -> tf.Tensor:
     """Apply one step to images. Raises ValueError for a mask (see `masks`)."""
+    uniform = functools.partial(keys.uniform, number)
     match step.kind, getattr(step, step.kind):
         case "resize", (width, height):
             return resize(images, height, width, nearest=nearest)
@@ -82,6 +92,16 @@ def apply_transform(images: tf.Tensor, step: Transform, number: int, keys: Keys,
             return tf.where(_per_image(keys.uniform(number) < probability), images[:, :, ::-1], images)
         case "random_vertical_flip", probability:
             return tf.where(_per_image(keys.uniform(number) < probability), images[:, ::-1], images)
+        case "random_resized_crop", section:
+            height, width = tf.unstack(tf.shape(images)[1:3])
+            parts = draw_parts(section, keys.uniforms(number, 2 * ATTEMPTS + 2), height, width)
+            return enlarge(images, parts, nearest=nearest)
+        case "color_jitter", section:
+            return color_jitter(images, section, uniform)
+        case "random_grayscale", probability:
+            return random_grayscale(images, probability, uniform)
+        case "gaussian_blur", section:
+            return gaussian_blur(images, section, uniform)
         case "random_zoom", most:
             return zoom(images, most * keys.uniform(number), nearest=nearest)
         case "rotate", degrees:

@@ -105,6 +105,32 @@ class World:
         """Return the mean of a tensor over the ranks, through which gradients flow; otherwise as `all_reduce_sum`."""
         return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Average, name=name)
 
+    def gather_rows(self, values: Any, name: str) -> Any:
+        """Return the rows of all ranks, in the order of ranks; inside a `tf.function` too, but not under XLA.
+
+        Gradients of the rows of a rank are the sums over the ranks: with them, each rank's loss may be any function of
+        all rows, and averaged gradients of the weights are those of the mean of the ranks' losses. (Those of Horovod's
+        own operation are averages, which are too small by the number of ranks.)
+
+        Args:
+            values: float32 [rows, ...], of the same shape on all ranks.
+            name: as for `all_reduce_sum`.
+        """
+        if self.size == 1:
+            return values
+        import tensorflow as tf
+
+        @tf.custom_gradient
+        def gather(own: Any) -> tuple[Any, Callable[[Any], Any]]:
+            rows = own.shape[0] if own.shape[0] is not None else tf.shape(own)[0]
+
+            def gradient(received: Any) -> Any:
+                return self.all_reduce_sum(received, f"{name}_gradient")[self.rank * rows : (self.rank + 1) * rows]
+
+            return self._hvd.allgather(own, name=name), gradient
+
+        return gather(values)
+
     def broadcast_variables(self, variables: Sequence[Any]) -> None:
         """Set variables to the values of rank 0, except the states of seed generators: ranks keep their own randomness.
 

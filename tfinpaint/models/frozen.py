@@ -28,6 +28,11 @@ class DividedModel:
     trained: keras.Model
     last_frozen: str = ""
 
+    @property
+    def division(self) -> keras.KerasTensor:
+        """The tensor of `whole` at which it is divided: the features, or the input where `frozen` is None."""
+        return self.whole.get_layer(self.last_frozen).output if self.frozen else self.whole.inputs[0]
+
     def inputs_of_trained(self, batch: Batch) -> tf.Tensor:
         """Return what the trained part takes of a batch: its features, which are computed unless the batch has them.
 

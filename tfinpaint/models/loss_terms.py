@@ -1,13 +1,15 @@
-"""The additional terms of the joint loss: a discriminator that is trained alongside, and distances of features."""
+"""The terms beside the reconstruction: a discriminator, distances of features, and the agreement of two views."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from tfinpaint.batch import Batch
+from tfinpaint.models.agreement import AgreementLoss, pool
 from tfinpaint.models.discriminator import discriminator_loss, generator_loss
 from tfinpaint.models.features import feature_distance
 
@@ -29,11 +31,6 @@ class AdversarialTerm:
     optimizer: keras.Optimizer
     weight: float
     clip_norm: float | None = None
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """The variables of the discriminator and of its optimizer."""
-        return [*self.discriminator.variables, *self.optimizer.variables]
 
     def losses(self, batch: Batch, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return "adversarial_loss" of the network and "discriminator_loss", each float32 [batch], in nats."""
@@ -58,3 +55,38 @@ class PerceptualTerm:
         """Return "perceptual_loss", float32 [batch], of the originals with the restored region in the hole."""
         restored = tf.where(batch["mask"] > 0, tf.cast(outputs, tf.float32), batch["originals"])
         return {"perceptual_loss": feature_distance(self.features, restored, batch["originals"])}
+
+
+@dataclass(frozen=True)
+class AgreementTerm:
+    """The agreement of two views of each image.
+
+    Attributes:
+        projector: model from `models.agreement.build_projector`, trained with the encoder.
+        optimizer: the optimizer of the projector.
+        compare: loss of the projector's outputs.
+        weight: weight of the agreement.
+        layer: name of the layer of the encoder whose outputs are pooled.
+        gather: returns the rows of all ranks, in the order of ranks, for those of this rank; gradients flow through it,
+            summed over the ranks.
+        rank: number of this rank.
+        clip_norm: maximum global norm of the projector's gradients; None: no clipping.
+    """
+
+    projector: keras.Model
+    optimizer: keras.Optimizer
+    compare: AgreementLoss
+    weight: float
+    layer: str
+    gather: Callable[[tf.Tensor], tf.Tensor]
+    rank: int = 0
+    clip_norm: float | None = None
+
+    def losses(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return "agreement_loss", float32 [batch], of the features of a batch of two views.
+
+        Args:
+            features: [batch, height, width, maps], outputs of `layer`.
+        """
+        projected = self.projector(pool(features), training=True)
+        return {"agreement_loss": self.compare(projected, self.gather(projected), self.rank)}

@@ -20,26 +20,31 @@ from tfinpaint.models.frozen import DividedModel
 _BLOCK_ENDINGS = ("pool1_pool", "_out")  # endings of the names of the encoder's layers at which its blocks end
 
 
-def recomputing(parts: DividedModel, *, jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the forward pass of `parts.trained` in training, which recomputes the blocks of the built-in encoder.
+def recomputing(
+    parts: DividedModel, wanted: Sequence[keras.KerasTensor], *, jit_compile: bool
+) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+    """Return a forward pass of `parts.trained` in training, which recomputes the blocks of the built-in encoder.
 
     Outputs, gradients and batch-norm statistics are those of `parts.trained(inputs, training=True)`. What follows the
     last block, such as a decoder, is computed once.
 
     Args:
         parts: a model whose encoder is the built-in one.
+        wanted: tensors of the model that the pass returns, not before the end of its last block.
         jit_compile: whether XLA compiles the pass. It would merge both computations of a block without a barrier.
     """
-    whole = parts.whole
-    begin = whole.get_layer(parts.last_frozen).output if parts.frozen else whole.inputs[0]
     ends = [layer.output for layer in parts.trained.layers if layer.name.endswith(_BLOCK_ENDINGS)]
-    *blocks, rest = (keras.Model(*pair) for pair in pairwise([begin, *ends, whole.outputs[0]]))
+    points = [parts.division, *ends]
+    blocks = [keras.Model(*pair) for pair in pairwise(points)]
     passes = [_recomputed(block, jit_compile) if block.trainable_variables else block for block in blocks]
+    behind = [tensor for tensor in wanted if tensor is not points[-1]]
+    rest = keras.Model(points[-1], behind) if behind else None
 
-    def forward(inputs: tf.Tensor) -> tf.Tensor:
+    def forward(inputs: tf.Tensor) -> list[tf.Tensor]:
         for block in passes:
             inputs = block(inputs, training=True)
-        return rest(inputs, training=True)
+        made = iter(tf.nest.flatten(rest(inputs, training=True)) if rest else [])
+        return [inputs if tensor is points[-1] else next(made) for tensor in wanted]
 
     return forward
 

@@ -37,6 +37,14 @@ def set_trainable(model: keras.Model, trainable: str | Sequence[str] | None) -> 
         raise UserError(f"model.trainable: {what} leaves no weights to train")
 
 
+def freeze_behind(model: keras.Model, encoder: keras.Model) -> None:
+    """Freeze the layers of a model that are not in its encoder."""
+    kept = {id(layer) for layer in encoder.layers}
+    for layer in model.layers:
+        if id(layer) not in kept:
+            layer.trainable = False
+
+
 def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Return the variables of a model by layer and name, such as "conv1_conv/kernel".
 

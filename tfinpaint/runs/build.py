@@ -11,6 +11,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.models.decoder import encoder_part
 from tfinpaint.models.encoder import OUTPUT_LAYERS
 from tfinpaint.models.keras_json.build import output_activation as network_output_activation
+from tfinpaint.models.trainable import freeze_behind, set_trainable
 from tfinpaint.runs.run import Run
 
 
@@ -55,6 +56,22 @@ def _restoration(config: Config) -> InputSpec | None:
         return None
     assert config.mask
     return InputSpec(fill=config.mask.section.fill, input_transforms=tuple(steps))
+
+
+def select_trained(config: Config, model: keras.Model) -> None:
+    """Set which layers of a model are trained.
+
+    Raises:
+        UserError: as `set_trainable`; or views are to agree in an encoder that is frozen.
+    """
+    set_trainable(model, config.model.trainable)
+    if config.loss.agreement is None:
+        return
+    encoder = encoder_part(model, OUTPUT_LAYERS[config.model.encoder]["after_relu"])
+    if not encoder.trainable_weights:
+        raise UserError("loss.agreement trains the encoder, but model.trainable freezes all of it")
+    if not config.reconstructs:
+        freeze_behind(model, encoder)
 
 
 def check_output_shape(run: Run, model: keras.Model) -> None:

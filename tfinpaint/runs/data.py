@@ -67,6 +67,7 @@ class DataSet:
         failures: what can no longer be read in training.
         check: what the check of all images has found.
         features: those of this rank's inputs, which batches then have in their place; None: images are read.
+        views: how often each image is in a training batch.
     """
 
     images: Images
@@ -78,6 +79,7 @@ class DataSet:
     failures: Failures = field(default_factory=Failures)
     check: ImageCheck | None = None
     features: Features | None = None
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.images.listing)
@@ -97,7 +99,7 @@ class DataSet:
         batches = pipeline.train_batches(
             self.images, self.targets, batch_size=self.batch_size, seed=self.seed, first_step=step,
             prepare=self.task.prepare, failures=self.failures, features=self.features,
-            leave_out=self.task.not_trained_on,
+            leave_out=self.task.not_trained_on, views=self.views,
         )  # fmt: skip
         return Batches(batches, self.failures)
 
@@ -188,7 +190,10 @@ def open_data(
         )
     failures = Failures(data.max_bad_images, before=len(check.excluded)) if training else Failures()
     partners = opened[1] if len(opened) > 1 else None
-    return DataSet(opened[0], partners, task, run.batch_size, run.test_batch_size, run.config.seed, failures, check)
+    return DataSet(
+        opened[0], partners, task, run.batch_size, run.test_batch_size, run.config.seed, failures, check,
+        views=data.views if training else 1,
+    )  # fmt: skip
 
 
 def steps_per_epoch(run: Run, data: DataSet) -> int:

@@ -18,6 +18,7 @@ from tfinpaint.train.fit import EpochEnd
 from tfinpaint.train.rank_state import batchnorm_statistics
 from tfinpaint.train.totals import EpochResult
 from tfinpaint.train.trainer import Trainer
+from tfinpaint.train.view_measures import COLLAPSED_RANK
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,29 @@ def make_recalibration(run: Run, trainer: Trainer, data: DataSet, steps: int) ->
     norms, sample = batchnorm_layers(model, trainable=True), data.batches_from(0).take(count)
     visible_only = run.config.model.batchnorm_visible_only
     return StatisticsEstimator(part, norms, sample, world, visible_only=visible_only).run
+
+
+def make_view_measurement(trainer: Trainer, data: DataSet) -> Callable[[], dict[str, float]]:
+    """Return what measures the agreement of views at the end of each epoch: on the same batch, transformed alike."""
+    if trainer.agreement_term is None:
+        return dict
+    sample = data.batches_from(0).take(1)
+    return lambda: trainer.measure_views(next(iter(sample)))
+
+
+def warn_of_collapse(config: Config, epoch: int, train: EpochResult, _: EpochResult | None) -> None:
+    """Warn if the features of all images have become nearly the same, or multiples of one another."""
+    section, rank = config.loss.agreement, train.values.get("rankme", COLLAPSED_RANK)
+    if section is None or rank >= COLLAPSED_RANK:
+        return
+    remedy = "lower optimizer.learning_rate or raise data.batch_size"
+    if section.type == "vicreg":
+        remedy += ", and keep the factor of variance in loss.agreement.coefficients as large as that of invariance"
+    log.warning(
+        f"Epoch {epoch}: the encoder's features have collapsed: those of different images hardly differ (RankMe "
+        f"{rank:.2f} of at most {2 * config.data.batch_size}; 1 is a complete collapse). Start again from an earlier "
+        f"checkpoint or from the beginning; {remedy}"
+    )
 
 
 def learning_rate_log(run: Run, trainer: Trainer) -> list[EpochEnd]:

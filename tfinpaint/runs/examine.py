@@ -11,14 +11,14 @@ import numpy as np
 from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
 from tfinpaint.checkpoint.header import Kind
 from tfinpaint.checkpoint.model import build_model
-from tfinpaint.checkpoint.reader import load_discriminator, open_checkpoint
+from tfinpaint.checkpoint.reader import load_weights, open_checkpoint
 from tfinpaint.config.schema import Config
 from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.distributed.world import World
-from tfinpaint.models import trainable
+from tfinpaint.layout import companion_weights
 from tfinpaint.models.keras_json.parse import read_network
 from tfinpaint.models.layer_names import file_name
-from tfinpaint.runs.build import describe_model
+from tfinpaint.runs.build import describe_model, select_trained
 from tfinpaint.runs.initial_weights import load_by_name
 from tfinpaint.runs.nonfinite import NonfiniteBatch
 from tfinpaint.runs.run import Run
@@ -60,11 +60,12 @@ def rebuild_trainer(config: Config, checkpoint: Path | None) -> tuple[Trainer, s
             model, steps = saved.model(), saved.header.steps_per_epoch or 1
         averaged = "averages of the " if config.optimizer.ema_decay is not None else ""
         name = f"the {averaged}weights of {checkpoint.name}"
-    trainable.set_trainable(model, config.model.trainable)
+    select_trained(config, model)
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
     trainer = make_trainer(run, world, model, optimizer, steps=steps, scored=True)
-    if checkpoint and trainer.adversarial_term:
-        load_discriminator(checkpoint, trainer.adversarial_term.discriminator)
+    if checkpoint:
+        for beside, (network, _) in trainer.companions.items():
+            load_weights(checkpoint / companion_weights(beside), network)
     return trainer, name
 
 
@@ -83,7 +84,7 @@ def _initial_model(run: Run, world: World) -> keras.Model:
 def find_nonfinite(trainer: Trainer, kept: NonfiniteBatch) -> list[str]:
     """Run a saved batch forward and backward, without an update; return lines that say what is not finite."""
     values, gradients = trainer.examine(kept.batch)
-    given = {name: kept.batch[name] for name in ("inputs", "targets")}
+    given = {name: kept.batch[name] for name in ("inputs", "targets") if name in kept.batch}
     lines = [_by_example(name, array, kept.images) for name, array in (given | values).items()]
     layers = [layer for layer in trainer.model.layers if not isinstance(layer, keras.layers.InputLayer)]
     probe = keras.Model(trainer.model.input, [layer.output for layer in layers])

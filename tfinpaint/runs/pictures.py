@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MOST_SHOWN_PIXELS = 2**16  # in an image for which figures show the baselines: they take a second at most
 CURVES = ("hole_psnr_db", "hole_ssim")
+VIEW_CURVES = {"agreement_loss": "agreement of two views", "rankme": "effective rank of the features (RankMe)"}
 
 
 def shown_baselines(originals: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
@@ -103,7 +104,10 @@ class Pictures:
         self._animate(is_last=epoch >= self.config.num_epochs)
         if not self.config.data.input_path:
             return  # an evaluation is a single point
-        self._draw_curve(metrics, "loss", f"{self.config.loss.function} loss")
+        function, agrees = self.config.loss.function, self.config.loss.agreement is not None
+        self._draw_curve(metrics, "loss", "loss, weighted sum of its parts" if agrees else f"{function} loss")
+        for name, label in VIEW_CURVES.items() if agrees else ():
+            self._draw_curve(metrics, name, label)
         for name, label in SEGMENTATION.items() if self.config.data.target_is_mask else ():
             self._draw_curve(metrics, name, label)
         for name in CURVES if self.scored else ():
@@ -140,7 +144,10 @@ class Pictures:
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Return the columns of the grid, heading -> images, one for each example."""
-        arrays, outputs = self._arrays, self.trainer.predict(self.sample["inputs"])
+        arrays = self._arrays
+        if not self.config.reconstructs:
+            return {"input": arrays["inputs"]}
+        outputs = self.trainer.predict(self.sample["inputs"])
         if self._restores:
             shown = {"original": arrays["originals"], "input": arrays["inputs"], "output": outputs}
             return {**shown, "composite": self._composite(outputs), **self._baselines}

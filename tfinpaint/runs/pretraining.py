@@ -16,7 +16,7 @@ from tfinpaint.report.verdict import restoration_verdict
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures, metrics_table
 from tfinpaint.runs.build import check_output_shape
 from tfinpaint.runs.data import DataSet, open_data
-from tfinpaint.runs.pictures import CURVES
+from tfinpaint.runs.pictures import CURVES, VIEW_CURVES
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.session import Session
 from tfinpaint.runs.summary import write_report, write_summary
@@ -73,6 +73,6 @@ def report_pretraining(session: Session, metrics: MetricsLog, baselines: Baselin
     figures = folder.path / FIGURES
     sections += [
         Section("Images", figures=[figures / f"{RESTORATIONS}.png", figures / f"{ANIMATION}.gif"]),
-        Section("Curves", figures=[figures / f"{name}.png" for name in ("loss", *SEGMENTATION, *CURVES)]),
+        Section("Curves", figures=[figures / f"{name}.png" for name in ("loss", *VIEW_CURVES, *SEGMENTATION, *CURVES)]),
     ]
     write_report(folder, "Pretraining by inpainting" if config.mask else "Image to image", summary, sections)

@@ -16,6 +16,7 @@ from tfinpaint.runs.time_left import TimeLeft
 from tfinpaint.system.progress import duration
 from tfinpaint.train.totals import EpochResult
 from tfinpaint.train.trainer import ReadLoss
+from tfinpaint.train.view_measures import VIEW_MEASURES
 
 PLAIN_INTERVAL_SECONDS = 15.0
 BAR_INTERVAL_SECONDS = 0.5  # reading the loss waits for the device: not at every step
@@ -133,6 +134,6 @@ def _in_lines(parts: Sequence[str], width: int) -> list[str]:
 
 
 def _figures(prefix: str, result: EpochResult) -> list[str]:
-    """Return the results as text, with one of the image metrics: it is enough to follow a run."""
-    hidden = set(METRICS) - {metrics.HEADLINE}
+    """Return the results as text, with one of the image metrics and one of the views: enough to follow a run."""
+    hidden = {*METRICS, *VIEW_MEASURES} - {metrics.HEADLINE, "rankme"}
     return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]

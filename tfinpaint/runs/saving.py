@@ -83,8 +83,11 @@ class Saver:
         """Return the same models with weights of their own, in the host's memory."""
         with keras.device("cpu"):
             model = keras.models.clone_model(live.model)
-            discriminator = keras.models.clone_model(live.discriminator) if live.discriminator else None
-        return replace(live, model=model, encoder=encoder_of(self._run, model), discriminator=discriminator)
+            companions = {
+                name: replace(companion, model=keras.models.clone_model(companion.model))
+                for name, companion in live.companions.items()
+            }
+        return replace(live, model=model, encoder=encoder_of(self._run, model), companions=companions)
 
     def ask(self) -> ControlFlags:
         """Return what this rank wants before the next step.

@@ -15,11 +15,10 @@ from tfinpaint.checkpoint.model import build_model
 from tfinpaint.distributed.world import World
 from tfinpaint.layout import FIGURES
 from tfinpaint.models.losses import PerExample
-from tfinpaint.models.trainable import set_trainable
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
-from tfinpaint.runs.build import describe_model
+from tfinpaint.runs.build import describe_model, select_trained
 from tfinpaint.runs.data import DataSet, steps_per_epoch
 from tfinpaint.runs.early_stopping import VALIDATION, EarlyStopping, restore_best_epoch
 from tfinpaint.runs.epoch_end import (
@@ -29,9 +28,11 @@ from tfinpaint.runs.epoch_end import (
     end_in_steps,
     learning_rate_log,
     make_recalibration,
+    make_view_measurement,
     recalibrate_transferred,
     record_results,
     records_before,
+    warn_of_collapse,
 )
 from tfinpaint.runs.features import with_features
 from tfinpaint.runs.folder import RunFolder
@@ -86,7 +87,7 @@ def build_run_model(run: Run, world: World, classes: tuple[str, ...] = ()) -> ke
     config = run.config
     model = build_model(describe_model(run, steps=0, classes=classes), run.network, run.network_name)
     if run.trains:
-        set_trainable(model, config.model.trainable)
+        select_trained(config, model)
         if config.distributed.sync_batchnorm:
             synchronise_batchnorm(model, world)
     return model
@@ -200,6 +201,7 @@ def _train(
         *learning_rate_log(run, trainer),
         *([] if run.config.data.preload else [counter]),  # what is in memory stays readable
         progress.epoch_end,
+        partial(warn_of_collapse, run.config),
         partial(record_results, metrics, run.ranks, phase),
         *([stopping.epoch_end] if stopping else []),
         partial(draw_epoch, run.config, session.folder.path, metrics, draw, add_frame),
@@ -210,7 +212,7 @@ def _train(
         fit(
             trainer, data.batches_from(first_step), batches,
             first_epoch=run.first_epoch, num_epochs=run.config.num_epochs, steps_per_epoch=steps, so_far=so_far,
-            recalibrate=make_recalibration(run, trainer, data, steps),
+            measure=make_view_measurement(trainer, data), recalibrate=make_recalibration(run, trainer, data, steps),
             on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=observers,
             is_over=stopping.is_over if stopping else None,
         )  # fmt: skip

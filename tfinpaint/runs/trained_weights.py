@@ -70,16 +70,18 @@ def saved_slots(before: TrainedBefore, trainer: Trainer, config: Mapping[str, An
     return _slots(trainer.optimizer, [by_name[name] for name in before.weights], names)
 
 
-def saved_discriminator_slots(trainer: Trainer, config: Mapping[str, Any]) -> list[OptimizerSlot] | None:
-    """Return the slots of `discriminator_optimizer.npz`; None without a discriminator. It is always trained whole."""
-    if trainer.adversarial_term is None:
-        return None
-    section: Any = config
-    for key in ("loss", "adversarial", "optimizer"):
-        section = section.get(key) if isinstance(section, Mapping) else None
-    optimizer = trainer.adversarial_term.optimizer
-    weights = trainer.adversarial_term.discriminator.trainable_variables
-    return _slots(optimizer, weights, _state_names(section, DiscriminatorOptimizer, optimizer))
+def saved_companion_slots(trainer: Trainer, config: Mapping[str, Any]) -> dict[str, list[OptimizerSlot]]:
+    """Return the slots of the optimizers of the networks beside the model, by name. These are always trained whole."""
+    found = {}
+    for name, (network, optimizer) in trainer.companions.items():
+        section: Any = config
+        for key in ("loss", "adversarial", "optimizer") if name == "discriminator" else ("optimizer",):
+            section = section.get(key) if isinstance(section, Mapping) else None
+        if name == "projector" and isinstance(section, Mapping):
+            section = {**section, "ema_decay": None}  # as `runs.trainer` makes its optimizer
+        kind = DiscriminatorOptimizer if name == "discriminator" else Optimizer
+        found[name] = _slots(optimizer, network.trainable_variables, _state_names(section, kind, optimizer))
+    return found
 
 
 def _state_names(section: Any, kind: type[Optimizer], now: keras.Optimizer) -> Sequence[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 import keras
 import tensorflow as tf
@@ -12,25 +11,28 @@ import tensorflow as tf
 from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.checkpoint.reader import open_checkpoint, restore_training
-from tfinpaint.checkpoint.store import TrainingState
+from tfinpaint.checkpoint.store import Companion, TrainingState
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS
+from tfinpaint.models.agreement import build_agreement, build_projector
 from tfinpaint.models.discriminator import build_discriminator
+from tfinpaint.models.encoder import MAPS, OUTPUT_LAYERS
 from tfinpaint.models.features import build_features
-from tfinpaint.models.loss_terms import AdversarialTerm, PerceptualTerm
+from tfinpaint.models.loss_terms import AdversarialTerm, AgreementTerm, PerceptualTerm
 from tfinpaint.models.losses import Objective, PerExample, build_objective, check_source
 from tfinpaint.models.trainable import names_in, set_trainable
 from tfinpaint.runs.build import encoder_of, output_activation
 from tfinpaint.runs.run import Resumed, Run
 from tfinpaint.runs.trained_weights import (
     TrainedBefore,
-    saved_discriminator_slots,
+    saved_companion_slots,
     saved_slots,
     take_over,
     trained_before_recorded,
 )
+from tfinpaint.train.batchnorm import synchronise_batchnorm
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.rank_state import rank_state_names
@@ -67,17 +69,19 @@ def make_trainer(
             "loss.normalize_patches needs a network without an activation at its end (linear); this one ends in "
             f"{activation}"
         )
-    objective = adversarial_term = perceptual_term = None
+    objective = adversarial_term = perceptual_term = agreement_term = None
     if optimizer is not None or scored:
         objective = _make_objective(run, model, activation)
         perceptual_term = _make_perceptual_term(config)
     if optimizer is not None:
         adversarial_term = _make_adversarial_term(run, steps)
+        agreement_term = _make_agreement_term(run, world, steps)
     elif config.loss.adversarial:
         log.info("Without training there is no discriminator: the loss is that of the reconstruction alone")
     trainer = Trainer(
         model, optimizer, objective, metrics, measure,
-        adversarial_term=adversarial_term, perceptual_term=perceptual_term, world=world,
+        adversarial_term=adversarial_term, perceptual_term=perceptual_term, agreement_term=agreement_term,
+        reconstruction_weight=config.loss.reconstruction_weight, world=world,
         jit_compile=_compiles(config, world.size), accumulate_steps=config.accumulate_steps,
         clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss, recompute=config.recompute,
         visible_only=config.model.batchnorm_visible_only,
@@ -108,7 +112,7 @@ def _make_objective(run: Run, model: keras.Model, activation: str) -> Objective:
 
 def _compiles(config: Config, ranks: int) -> bool:
     """Return whether XLA compiles the forward and backward pass: never with collectives between the layers."""
-    if config.distributed.sync_batchnorm and ranks > 1:
+    if (config.distributed.sync_batchnorm or config.loss.agreement) and ranks > 1:
         return False
     return bool(tf.config.list_logical_devices("GPU")) if config.jit_compile == "auto" else config.jit_compile
 
@@ -123,6 +127,26 @@ def _make_adversarial_term(run: Run, steps: int) -> AdversarialTerm | None:
     optimizer = build_optimizer(section.optimizer, steps, run.config.num_epochs, run.lr_scaling)
     return AdversarialTerm(
         build_discriminator(height, width, channels), optimizer, section.weight, section.optimizer.clip_norm
+    )
+
+
+def _make_agreement_term(run: Run, world: World, steps: int) -> AgreementTerm | None:
+    """Return the term of the agreement of views; its batch norms take the statistics of the batch of all ranks."""
+    section, encoder = run.config.loss.agreement, run.config.model.encoder
+    if section is None:
+        return None
+    section_of_projector = run.config.optimizer.model_copy(update={"ema_decay": None})  # it is never evaluated
+    projector = build_projector(MAPS[encoder], section.widths)
+    synchronise_batchnorm(projector, world)
+    return AgreementTerm(
+        projector,
+        build_optimizer(section_of_projector, steps, run.config.num_epochs, run.lr_scaling),
+        build_agreement(section),
+        section.weight,
+        OUTPUT_LAYERS[encoder]["after_relu"],
+        lambda rows: world.gather_rows(rows, "projected"),
+        world.rank,
+        run.config.optimizer.clip_norm,
     )
 
 
@@ -157,18 +181,15 @@ def _make_perceptual_term(config: Config) -> PerceptualTerm | None:
 
 def training_state(run: Run, trainer: Trainer) -> TrainingState:
     """Return the models and optimizers that a checkpoint of this run holds."""
-    encoder, term = encoder_of(run, trainer.model), trainer.adversarial_term
-    state = TrainingState(trainer.model, trainer.optimizer, encoder, run.network)
-    if term is None:
-        return state
-    return replace(state, discriminator=term.discriminator, discriminator_optimizer=term.optimizer)
+    companions = {name: Companion(*parts) for name, parts in trainer.companions.items()}
+    return TrainingState(trainer.model, trainer.optimizer, encoder_of(run, trainer.model), run.network, companions)
 
 
 def _restore(run: Run, resumed: Resumed, trainer: Trainer, before: TrainedBefore) -> None:
     """Fill model and optimizers from the checkpoint that the run resumes from, on rank 0."""
     config = resumed.progress.config
     slots = saved_slots(before, trainer, config)
-    others = saved_discriminator_slots(trainer, config)
+    others = saved_companion_slots(trainer, config)
     trainer.world.run_on_rank0(lambda: restore_training(resumed.path, training_state(run, trainer), slots, others))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from tfinpaint.batch import Batch
 from tfinpaint.train.step import ControlFlags
@@ -22,6 +23,7 @@ def fit(
     num_epochs: int,
     steps_per_epoch: int,
     so_far: PartialEpoch | None = None,
+    measure: Callable[[], Mapping[str, float]] = dict,
     recalibrate: Callable[[], None],
     on_step: Callable[[int, ReadLoss], None] | None = None,
     ask: Callable[[], ControlFlags] = ControlFlags,
@@ -37,6 +39,7 @@ def fit(
         train_batches: endless; they begin after the last step that was done.
         test_batches: this rank's share of the held-out set, iterated once per epoch; None for no evaluation.
         so_far: the steps of `first_epoch` that were done before.
+        measure: called after the last step of each epoch; returns more of its results.
         recalibrate: called after the last step of each epoch, before evaluation; makes the batch-norm statistics of
             all ranks equal and ready for inference.
         on_step: called after each step with the epoch and a function that reads the loss.
@@ -59,6 +62,8 @@ def fit(
             ask=ask,
             pause=functools.partial(pause, epoch) if pause else None,
         )
+        trainer.world.report_task(f"in epoch {epoch}, measuring")
+        train = replace(train, values={**train.values, **measure()})
         trainer.use_averages(True)
         trainer.world.report_task(f"in epoch {epoch}, recalibrating batch-norm statistics")
         recalibrate()

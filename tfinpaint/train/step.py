@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.distributed.world import World
+from tfinpaint.models.agreement import pool
+from tfinpaint.models.decoder import encoder_part
 from tfinpaint.models.frozen import DividedModel
-from tfinpaint.models.loss_terms import AdversarialTerm
-from tfinpaint.models.recompute import recomputing
+from tfinpaint.models.loss_terms import AdversarialTerm, AgreementTerm
+from tfinpaint.models.training_pass import build_training_pass
 from tfinpaint.models.visible_batchnorm import encoder_batchnorms, over_visible
 from tfinpaint.train.gradients import replace_gradients
-from tfinpaint.train.loss import CombinedLoss, LossShares
+from tfinpaint.train.loss import AGREEMENT, RECONSTRUCTION, CombinedLoss, LossShares
 from tfinpaint.train.loss_scale import LossScale
+from tfinpaint.train.view_measures import MOST_ROWS, measure_features
 
 GRADIENTS, LOSS = 1, 2  # codes of what was not finite on a rank; their sum for both
 
@@ -69,6 +72,7 @@ class TrainingStep:
         optimizer: keras.Optimizer | None,
         loss: CombinedLoss,
         adversarial_term: AdversarialTerm | None,
+        agreement_term: AgreementTerm | None,
         world: World,
         *,
         jit_compile: bool,
@@ -80,14 +84,17 @@ class TrainingStep:
     ) -> None:
         replace_gradients()
         self._visible_only = encoder_batchnorms(parts.trained) if visible_only else []
-        self._parts, self._optimizer, self._adversarial_term = parts, optimizer, adversarial_term
-        self._forward = (
-            recomputing(parts, jit_compile=jit_compile) if recompute else partial(parts.trained, training=True)
-        )
-        self._loss, self._world = loss, world
+        self._parts, self._optimizer, self._loss, self._world = parts, optimizer, loss, world
+        self._adversarial_term, self._agreement_term = adversarial_term, agreement_term
+        self.forward = build_training_pass(
+            parts, layer=agreement_term.layer if agreement_term else None, restores=loss.restores,
+            recompute=recompute, jit_compile=jit_compile,
+        )  # fmt: skip
         self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm
         if adversarial_term:
             adversarial_term.optimizer.build(adversarial_term.discriminator.trainable_variables)
+        if agreement_term:
+            agreement_term.optimizer.build(agreement_term.projector.trainable_variables)
         if optimizer is not None:
             optimizer.build(parts.whole.trainable_variables)
         self._loss_scale = LossScale(optimizer) if optimizer is not None and scale_loss else None
@@ -95,6 +102,7 @@ class TrainingStep:
         with tf.device("CPU:0"):
             self._stopped = tf.Variable(False, trainable=False)  # for good: no later step changes anything
         # Without AutoGraph, which has nothing to convert here and takes as long as all the rest of the tracing.
+        self._measured = tf.function(self._measure_parts, autograph=False)
         self._forward_backward = tf.function(self.gradients, jit_compile=jit_compile or None, autograph=False)
         self._traced = tf.function(self._take, reduce_retracing=True, autograph=False)
 
@@ -103,25 +111,35 @@ class TrainingStep:
         return self._traced(dict(batch))
 
     def gradients(self, batch: Batch, shares: LossShares) -> tuple[Sums, list[tf.Tensor]]:
-        """Return sums over these examples, and what they add to the gradients of the model and the discriminator."""
-        with over_visible(self._visible_only, batch["mask"]) if self._visible_only else nullcontext():
+        """Return sums over these examples, and what they add to the gradients of all trained networks.
+
+        Gradients are those of the model, then those of the projector, then those of the discriminator.
+        """
+        with self._over_visible(batch):
             return self._gradients(batch, shares)
+
+    def _over_visible(self, batch: Batch) -> AbstractContextManager[None]:
+        """Within a `with` statement, have batch norms leave erased positions out, where they are to."""
+        return over_visible(self._visible_only, batch["mask"]) if self._visible_only else nullcontext()
 
     def _gradients(self, batch: Batch, shares: LossShares) -> tuple[Sums, list[tf.Tensor]]:
         inputs = self._parts.inputs_of_trained(batch)
         with tf.GradientTape(persistent=self._adversarial_term is not None) as tape:
-            outputs = self._forward(inputs)
-            losses, weights = self._loss.by_example(batch, outputs), self._loss.weights(batch)
+            computed = self.forward(inputs)
+            losses, weights = self._loss.by_example(batch, computed), self._loss.weights(batch)
             part = tf.cast(tf.shape(weights)[0], tf.float32) / shares.images
             penalty = part * sum(self._parts.trained.losses)  # of the regularizers in a network file
             total = shares.scale * self._loss.total(penalty, losses, weights, shares)
             if self._adversarial_term:
                 discriminator_loss = shares.scale * tf.reduce_sum(losses["discriminator_loss"]) / shares.images
-        gradients = tape.gradient(total, self._parts.whole.trainable_variables)
+        trained = list(self._parts.whole.trainable_variables)
+        if self._agreement_term:
+            trained += self._agreement_term.projector.trainable_variables
+        gradients = tape.gradient(total, trained)
         if self._adversarial_term:
             variables = self._adversarial_term.discriminator.trainable_variables
             gradients += tape.gradient(discriminator_loss, variables)
-        return self._loss.sums(batch, outputs, losses, weights), gradients
+        return self._loss.sums(batch, computed.outputs, losses, weights), gradients
 
     def _accumulate(self, batch: Batch, shares: LossShares) -> tuple[Sums, list[tf.Tensor]]:
         """Return `gradients` of a batch, computed in equal parts one after another.
@@ -148,13 +166,50 @@ class TrainingStep:
             last = compute(parts - 1)
         return tf.nest.pack_sequence_as(form, [a + b for a, b in zip(so_far, last, strict=True)])
 
+    def measure_views(self, batch: Batch) -> dict[str, float]:
+        """Return what `view_measures.measure_features` says of a batch of two views, and norms of gradients.
+
+        "reconstruction_gradient_norm" and "agreement_gradient_norm" are those of the weighted parts of the loss in the
+        encoder's weights. They, and the features, are those of the batch of all ranks; the model does not change.
+        """
+        state = [(variable, variable.numpy()) for variable in self._forward_state()]
+        features, gradients = self._measured(dict(batch))
+        for variable, before in state:
+            variable.assign(before)
+        norms = {
+            name.replace("_loss", "_gradient_norm"): float(tf.linalg.global_norm(self._world.average_gradients(each)))
+            for name, each in gradients.items()
+        }
+        images = len(features) // 2
+        rows = features.numpy().reshape(2, images, -1)[:, : max(1, MOST_ROWS // (2 * self._world.size))]
+        views = self._world.all_gather_rows(rows)  # [ranks, 2, images, width]
+        return measure_features(*(np.concatenate(views[:, view]) for view in range(2))) | norms
+
+    def _measure_parts(self, batch: Batch) -> tuple[tf.Tensor, dict[str, list[tf.Tensor]]]:
+        """Return the pooled features of this rank, and what each part of the loss adds to the encoder's gradients."""
+        assert self._agreement_term
+        inputs, weights = self._parts.inputs_of_trained(batch), self._loss.weights(batch)
+        shares = LossShares(*self._weight_and_images(weights), tf.constant(1.0))
+        encoder = encoder_part(self._parts.whole, self._agreement_term.layer)
+        with self._over_visible(batch), tf.GradientTape(persistent=True) as tape:
+            computed = self.forward(inputs)
+            losses = self._loss.by_example(batch, computed)
+            parts = {n: self._loss.part(n, losses, weights, shares) for n in (RECONSTRUCTION, AGREEMENT) if n in losses}
+        return pool(computed.features), {
+            name: tape.gradient(part, encoder.trainable_variables) for name, part in parts.items()
+        }
+
+    def _weight_and_images(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the mean over the ranks of the summed weights, and the number of images of this rank."""
+        weight, images = tf.reduce_sum(weights), tf.cast(tf.shape(weights)[0], tf.float32)
+        if self._loss.is_weighted:
+            weight = self._world.all_reduce_sum(weight, "weight") / self._world.size
+        return weight, images
+
     def _take(self, batch: Batch) -> tuple[Sums, StepStatus]:
         assert self._optimizer is not None, "a trainer without an optimizer only evaluates"
         world = self._world
-        weights = self._loss.weights(batch)
-        weight, images = tf.reduce_sum(weights), tf.cast(tf.shape(weights)[0], tf.float32)
-        if self._loss.is_weighted:
-            weight = world.all_reduce_sum(weight, "weight") / world.size
+        weight, images = self._weight_and_images(self._loss.weights(batch))
         scale = self._loss_scale.value if self._loss_scale else tf.constant(1.0)
         state = [(variable, tf.identity(variable.value)) for variable in self._forward_state()]
         sums, gradients = self._accumulate(batch, LossShares(weight, images, scale))
@@ -180,7 +235,11 @@ class TrainingStep:
 
     def _forward_state(self) -> list[keras.Variable]:
         """Return what the forward pass changes: batch-norm statistics and the states of seed generators."""
-        models = [self._parts.trained, *([self._adversarial_term.discriminator] if self._adversarial_term else [])]
+        models = [self._parts.trained]
+        if self._agreement_term:
+            models.append(self._agreement_term.projector)
+        if self._adversarial_term:
+            models.append(self._adversarial_term.discriminator)
         return [variable for model in models for variable in model.non_trainable_variables]
 
     def _find_nonfinite(self, sums: Mapping[str, tf.Tensor], gradients: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -190,14 +249,17 @@ class TrainingStep:
         return tf.one_hot(self._world.rank, self._world.size) * code
 
     def _apply(self, gradients: list[tf.Tensor]) -> tf.Operation:
-        """Update the weights of model and discriminator by their averaged gradients."""
-        variables, term = self._parts.whole.trainable_variables, self._adversarial_term
-        own, others = gradients[: len(variables)], gradients[len(variables) :]
+        """Update the weights of all trained networks by their averaged gradients."""
         assert self._optimizer is not None
-        self._optimizer.apply(self._clip(own, self._clip_norm, "model_norm"), variables)
-        if term:
-            clipped = self._clip(others, term.clip_norm, "discriminator_norm")
-            term.optimizer.apply(clipped, term.discriminator.trainable_variables)
+        networks = [("model_norm", self._parts.whole, self._optimizer, self._clip_norm)]
+        if term := self._agreement_term:
+            networks.append(("projector_norm", term.projector, term.optimizer, term.clip_norm))
+        if rival := self._adversarial_term:
+            networks.append(("discriminator_norm", rival.discriminator, rival.optimizer, rival.clip_norm))
+        rest = iter(gradients)
+        for name, network, optimizer, clip_norm in networks:
+            own = [gradient for _, gradient in zip(network.trainable_variables, rest, strict=False)]
+            optimizer.apply(self._clip(own, clip_norm, name), network.trainable_variables)
         return tf.no_op()
 
     def _clip(self, gradients: list[tf.Tensor], clip_norm: float | None, name: str) -> list[tf.Tensor]:

@@ -15,9 +15,10 @@ from tfinpaint.batch import Batch, input_of
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.models.frozen import DividedModel, divide
-from tfinpaint.models.loss_terms import AdversarialTerm, PerceptualTerm
+from tfinpaint.models.loss_terms import AdversarialTerm, AgreementTerm, PerceptualTerm
 from tfinpaint.models.losses import Objective, PerExample
 from tfinpaint.models.trainable import names_in
+from tfinpaint.models.training_pass import Computed
 from tfinpaint.train.base_optimizer import BaseOptimizer
 from tfinpaint.train.loss import CombinedLoss, LossShares, Measure
 from tfinpaint.train.rank_state import seed_states
@@ -59,6 +60,8 @@ class Trainer:
         *,
         adversarial_term: AdversarialTerm | None = None,
         perceptual_term: PerceptualTerm | None = None,
+        agreement_term: AgreementTerm | None = None,
+        reconstruction_weight: float = 1.0,
         world: World,
         jit_compile: bool = False,
         accumulate_steps: int = 1,
@@ -75,6 +78,9 @@ class Trainer:
             metrics: functions from (targets, outputs) to float32 [batch], whose means are reported.
             measure: function from (batch, outputs) to more such metrics, which only evaluations report.
             adversarial_term, perceptual_term: further terms of the loss. Batches then have "originals" and "mask".
+            agreement_term: another term of the loss, in training alone. Batches then have two views of each image.
+            reconstruction_weight: of the reconstruction and the first two terms, beside the agreement; 0: views are
+                compared alone, and what is behind the layer of the agreement is not trained.
             jit_compile: compile forward and backward pass with XLA; the collectives and the update stay outside it.
             accumulate_steps: number of equal parts in which a batch is computed, one after another.
             clip_norm: largest global norm of the model's gradients; they are scaled down to it.
@@ -82,12 +88,17 @@ class Trainer:
             recompute: compute the blocks of the built-in encoder again in the backward pass, to need less memory.
             visible_only: batch norms of the built-in encoder leave erased positions out. Batches then have "mask".
         """
-        self.model, self.optimizer, self.adversarial_term, self.world = model, optimizer, adversarial_term, world
+        self.model, self.optimizer, self.world = model, optimizer, world
+        self.adversarial_term, self.agreement_term = adversarial_term, agreement_term
         self.parts = divide(model) if optimizer is not None else DividedModel(model, None, model)
         self.on_nonfinite: OnNonfinite | None = None
-        self._loss, self._measure = CombinedLoss(objective, metrics, adversarial_term, perceptual_term), measure
+        self._measure = measure
+        self._loss = CombinedLoss(
+            objective, metrics, adversarial_term, perceptual_term, agreement_term,
+            reconstruction_weight=reconstruction_weight,
+        )  # fmt: skip
         self._step = TrainingStep(
-            self.parts, optimizer, self._loss, adversarial_term, world, jit_compile=jit_compile,
+            self.parts, optimizer, self._loss, adversarial_term, agreement_term, world, jit_compile=jit_compile,
             accumulate_steps=accumulate_steps, clip_norm=clip_norm, scale_loss=scale_loss, recompute=recompute,
             visible_only=visible_only,
         )  # fmt: skip
@@ -98,14 +109,24 @@ class Trainer:
         self._features_step = function(lambda inputs: self.parts.inputs_of_trained({"inputs": inputs}))
 
     @property
+    def companions(self) -> dict[str, tuple[keras.Model, keras.Optimizer]]:
+        """The networks that are trained beside the model, by name, each with its optimizer."""
+        found = {}
+        if term := self.agreement_term:
+            found["projector"] = (term.projector, term.optimizer)
+        if rival := self.adversarial_term:
+            found["discriminator"] = (rival.discriminator, rival.optimizer)
+        return found
+
+    @property
     def _models(self) -> list[keras.Model]:
-        return [self.model, *([self.adversarial_term.discriminator] if self.adversarial_term else [])]
+        return [self.model, *(network for network, _ in self.companions.values())]
 
     def synchronise(self) -> None:
         """Give every rank the weights and the optimizer state of rank 0, and random states of its own."""
         state = self.optimizer.variables if self.optimizer is not None else []
-        terms = self.adversarial_term.variables if self.adversarial_term else []
-        self.world.broadcast_variables([*self.model.variables, *state, *terms])
+        beside = [v for parts in self.companions.values() for part in parts for v in part.variables]
+        self.world.broadcast_variables([*self.model.variables, *state, *beside])
         # Dropout draws from these: equal on all ranks, they would drop the same features of the ranks' n-th examples.
         generators = seed_states(self.model)
         first = self.world.all_gather([v.numpy().tolist() for v in generators])[0]
@@ -120,7 +141,7 @@ class Trainer:
 
     def place(self, step: int) -> None:
         """Count `step` updates as done: learning-rate schedules go by their number."""
-        for optimizer in (self.optimizer, self.adversarial_term.optimizer if self.adversarial_term else None):
+        for optimizer in (self.optimizer, *(optimizer for _, optimizer in self.companions.values())):
             if optimizer is not None:
                 optimizer.place(step)
 
@@ -157,7 +178,7 @@ class Trainer:
     def _test(self, batch: Batch) -> tuple[Sums, tf.Tensor]:
         outputs = self.parts.trained(self.parts.inputs_of_trained(batch), training=False)
         measured = self._measure(batch, outputs) if self._measure else {}
-        losses, weights = self._loss.by_example(batch, outputs), self._loss.weights(batch)
+        losses, weights = self._loss.by_example(batch, Computed(outputs, None)), self._loss.weights(batch)
         sums = {name: tf.reduce_sum(values) for name, values in measured.items()}
         return {**self._loss.sums(batch, outputs, losses, weights), **sums}, outputs
 
@@ -171,11 +192,15 @@ class Trainer:
         weights = self._loss.weights(batch)
         images = tf.cast(tf.shape(weights)[0], tf.float32)
         _, gradients = self._step.gradients(batch, LossShares(tf.reduce_sum(weights), images, tf.constant(1.0)))
-        outputs = self.model(batch["inputs"], training=True)
+        computed = self._step.forward(self.parts.inputs_of_trained(batch))
         variables = [variable for model in self._models for variable in model.trainable_variables]
         named = {variable.path: g.numpy() for variable, g in zip(variables, gradients, strict=True)}
-        values = {"outputs": outputs, **self._loss.by_example(batch, outputs)}
-        return {name: tensor.numpy() for name, tensor in values.items()}, named
+        values = {**computed._asdict(), **self._loss.by_example(batch, computed)}
+        return {name: tensor.numpy() for name, tensor in values.items() if tensor is not None}, named
+
+    def measure_views(self, batch: Batch) -> dict[str, float]:
+        """Return what `TrainingStep.measure_views` does; every rank calls this."""
+        return self._step.measure_views(batch)
 
     def features(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return what the frozen layers make of a batch: the features that the trained part takes."""

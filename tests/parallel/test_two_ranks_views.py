@@ -1,0 +1,71 @@
+"""Two views on two ranks: negatives and covariances are those of the batch of all ranks, as on one rank."""
+
+import pytest
+from commandline import records
+from conftest import write_config
+from ranks import alone, largest_relative_difference, weights
+
+pytestmark = pytest.mark.parallel
+
+STEPS = [
+    {"resize": [32, 32]},
+    {"random_resized_crop": {"scale": [0.3, 1.0]}},
+    {"random_horizontal_flip": 0.5},
+    {"color_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "probability": 0.8}},
+    {"random_grayscale": 0.2},
+    {"gaussian_blur": {"probability": 0.5}},
+]
+MASK = {"grid": {"size": 8, "ratio": [0, 0.25, 0.5], "fill": "mean"}}
+MEASURES = ("alignment", "uniformity", "rankme", "agreement_gradient_norm")
+
+
+def config(images, path, agreement, **changes):
+    """Three SGD steps, an epoch each, with batch norms that do not depend on a rank's share of the batch."""
+    restored = {"function": "MSE", "target": "masked", "normalize_patches": 8, "reconstruction_weight": 0.5}
+    changes = {
+        "num_epochs": 3,
+        "steps_per_epoch": 1,
+        "optimizer": {"type": "SGD", "learning_rate": 0.01, "momentum": 0.9},
+        "model": {"encoder": "tiny", "encoder_output": "after_relu", "trainable": "batchnorm_frozen"},
+        "data__views": 2,
+        "data__transforms": [*STEPS, MASK],
+        "loss": {**restored, "agreement": {"projector": [16, 8], **agreement}},
+        **changes,
+    }
+    return write_config(path, "pretrain", images, **changes)
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "vicreg", "barlow_twins"])
+def test_each_agreement_of_two_ranks_is_that_of_one(images, tmp_path, request, name):
+    # Each rank alone would have 3 positives and negatives instead of 7: the first step's loss would be another one.
+    path = config(images, tmp_path / "c.yaml", {"type": name})
+    one = tmp_path / "one"
+    alone("pretrain", "--config", path, "--workdir", one)
+    for launcher in ("mpi", "gloo"):
+        two = tmp_path / launcher
+        request.getfixturevalue(launcher).succeed("pretrain", "--config", path, "--workdir", two)
+        for model in ("model", "projector"):
+            difference = largest_relative_difference(weights(two, model), weights(one, model))
+            assert difference <= 1e-5, (launcher, model, difference)
+        ours, theirs = records(two), records(one)
+        assert len(ours) == len(theirs) == 6
+        for mine, its in zip(ours, theirs, strict=True):
+            assert mine.keys() == its.keys()
+            for key in ("loss", "reconstruction_loss", "agreement_loss", *MEASURES, "reconstruction_gradient_norm"):
+                if its["phase"] == "train" or key in its:
+                    assert mine[key] == pytest.approx(its[key], rel=1e-4), (launcher, key)
+
+
+def test_synchronised_batch_norms_agree_on_two_ranks_without_a_reconstruction(images, tmp_path, gloo):
+    model = {"encoder": "tiny", "encoder_output": "after_relu", "batchnorm_batches": 1}
+    changes = {"model": model, "distributed": {"sync_batchnorm": True}, "data__transforms": STEPS, "num_epochs": 1}
+    loss = {"reconstruction_weight": 0, "agreement": {"projector": [16, 8]}}
+    path = config(images, tmp_path / "c.yaml", {}, **changes, loss=loss)
+    alone("pretrain", "--config", path, "--workdir", tmp_path / "one")
+    gloo.succeed("pretrain", "--config", path, "--workdir", tmp_path / "two")
+    ours, theirs = (records(tmp_path / name) for name in ("two", "one"))
+    assert [record["phase"] for record in ours] == ["train"]  # nothing is restored, so nothing is scored
+    for key in ("loss", "agreement_loss", *MEASURES):
+        assert ours[0][key] == pytest.approx(theirs[0][key], rel=1e-3), key
+    for name in ("model", "projector"):
+        assert largest_relative_difference(weights(tmp_path / "two", name), weights(tmp_path / "one", name)) <= 5e-4

@@ -6,7 +6,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from test_store import PROGRESS, RANKS, adversarial_term, contents, header, save, source
+from test_store import PROGRESS, RANKS, companions, contents, header, save, source
 
 from tfinpaint.checkpoint.header import FORMAT
 from tfinpaint.checkpoint.keras_files import KerasFile
@@ -76,11 +76,11 @@ def test_a_network_of_its_own_is_built_from_the_same_scan(tmp_path, scans):
 
 
 def test_a_run_is_resumed_by_one_scan_of_each_file(tmp_path, scans):
-    state = contents(*source(), **adversarial_term(0))
+    state = contents(*source(), **companions(0))
     path = save_checkpoint(tmp_path, header(adversarial="RMSprop"), PROGRESS, RANKS, state, 1)
     assert read_header(path) == header(adversarial="RMSprop")
     restore_training(path, state)
-    assert scans == ["model.weights.h5", "discriminator.weights.h5"]
+    assert scans == ["model.weights.h5", "discriminator.weights.h5", "projector.weights.h5"]
 
 
 @pytest.mark.parametrize("ending", [".h5", ".weights.h5", ".keras"])

@@ -93,6 +93,15 @@ def collectives(world: World) -> Iterator[tuple[str, Any, Any]]:
     tiny = 2.0**-40  # beside 1, lost in float32
     summed = world.sum_array(np.array([world.rank, 1.0 + tiny])).tolist()
     yield "sum_array", summed, [total, world.size + world.size * tiny]
+    own = tf.constant([[1.0 + world.rank]])
+    with tf.GradientTape() as tape:
+        tape.watch(own)
+        gathered_rows = world.gather_rows(own, "canary_rows")
+        squares = tf.reduce_sum(tf.square(gathered_rows))
+    gradient = tape.gradient(squares, own)
+    # Every rank's squares depend on this rank's row, and their gradients add up.
+    found = [*gathered_rows.numpy().ravel().tolist(), gradient.numpy().item()]
+    yield "gather_rows", found, [*(1.0 + rank for rank in ranks), 2.0 * (1.0 + world.rank) * world.size]
     rows = world.all_gather_rows(np.array([world.rank, 0.1])).tolist()
     yield "all_gather_rows", rows, [[rank, 0.1] for rank in ranks]
     yield "sum_values", world.sum_values({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}

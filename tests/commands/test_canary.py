@@ -15,6 +15,7 @@ WRONG = {
     "broadcast_variables": lambda self, variables: variables[2].assign(variables[2] + 1),  # the seed generator's state
     "average_variables": lambda self, variables: variables[1].assign(7),  # an integer
     "sum_array": lambda self, values: np.float64(np.float32(values)),
+    "gather_rows": lambda self, values, name: values + 1,
     "all_gather_rows": lambda self, values: values[None] + 1,
     "broadcast_array": lambda self, values: values + 1,
     "sum_values": lambda self, values: dict.fromkeys(values, 3.0),

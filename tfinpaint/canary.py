@@ -93,15 +93,8 @@ def collectives(world: World) -> Iterator[tuple[str, Any, Any]]:
     tiny = 2.0**-40  # beside 1, lost in float32
     summed = world.sum_array(np.array([world.rank, 1.0 + tiny])).tolist()
     yield "sum_array", summed, [total, world.size + world.size * tiny]
-    own = tf.constant([[1.0 + world.rank]])
-    with tf.GradientTape() as tape:
-        tape.watch(own)
-        gathered_rows = world.gather_rows(own, "canary_rows")
-        squares = tf.reduce_sum(tf.square(gathered_rows))
-    gradient = tape.gradient(squares, own)
-    # Every rank's squares depend on this rank's row, and their gradients add up.
-    found = [*gathered_rows.numpy().ravel().tolist(), gradient.numpy().item()]
-    yield "gather_rows", found, [*(1.0 + rank for rank in ranks), 2.0 * (1.0 + world.rank) * world.size]
+    gradient = 2.0 * (1 + world.rank) * world.size
+    yield "gather_rows", _rows_and_gradient(world), [[1.0 + rank for rank in ranks], gradient]
     rows = world.all_gather_rows(np.array([world.rank, 0.1])).tolist()
     yield "all_gather_rows", rows, [[rank, 0.1] for rank in ranks]
     yield "sum_values", world.sum_values({"ranks": world.rank, "ones": 1.0}), {"ranks": total, "ones": world.size}
@@ -112,6 +105,18 @@ def collectives(world: World) -> Iterator[tuple[str, Any, Any]]:
     yield "broadcast_array", world.broadcast_array(own).tolist(), [[0.1, 0.0]]
     yield "run_on_rank0", world.run_on_rank0(lambda: [world.rank, "first"]), [0, "first"]
     yield "run_on_rank0's error", _error_of_first(world), "told by rank 0"
+
+
+def _rows_and_gradient(world: World) -> list[Any]:
+    """Return the rows of all ranks, and the gradient of their squares in this rank's row, which all ranks sum up."""
+    import tensorflow as tf
+
+    own = tf.constant([[1.0 + world.rank]])
+    with tf.GradientTape() as tape:
+        tape.watch(own)
+        rows = world.gather_rows(own, "canary_rows")
+        squares = tf.reduce_sum(tf.square(rows))
+    return [rows.numpy().ravel().tolist(), tape.gradient(squares, own).numpy().item()]
 
 
 def _error_of_first(world: World) -> str:

@@ -65,6 +65,10 @@ def test_a_probe_says_and_writes_what_it_has_found(run):
         1,
         5,
     ]
+    assert found["sentences"][-1] == "No test image is a near-duplicate of a training image."
+    last = found["stage5"]
+    assert [each["images"] for each in last["classes"]] == found["images"]["test"]
+    assert 0 <= last["calibration"]["expected_calibration_error"] <= 1
     page = (run / "run" / "probe" / "report.html").read_text()
     for heading in ("Result", "Calibration", "Nearest training images", "Map of the test images", "recall"):
         assert heading in page

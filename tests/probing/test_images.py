@@ -26,7 +26,7 @@ def test_a_folder_of_test_images_is_used_as_it_is(tmp_path, caplog):
     images = open_labelled(data, test)
     assert (len(images.train), len(images.test), images.held_out) == (5, 4, False)
     assert images.test.labels.tolist() == [1] * 4
-    assert "1 of 4 test images are training images too (1 identical, 0 nearly identical)" in caplog.text
+    assert "1 of 4 test images (25.0 %) is a near-duplicate of a training image (1 identical, 0 nearly" in caplog.text
 
 
 def refusal(data, test=None) -> str:

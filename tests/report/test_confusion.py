@@ -22,7 +22,7 @@ THREE = counted(["a", "b", "c"], [[0, 0, 3], [0, 1, 1], [1, 1, 4], [2, 0, 2], [2
 def drawn(monkeypatch, counts):
     """The matplotlib figure of these counts, and the values of its cells."""
     saved = []
-    monkeypatch.setattr(confusion, "save_figure", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(confusion, "save_figure", lambda figure, path, alt: saved.append(figure))
     draw_confusion(counts, "x")
     return saved[0], np.asarray(saved[0].axes[0].images[0].get_array())
 
@@ -44,9 +44,45 @@ def test_the_tables_name_the_worst_first_and_no_more_than_asked():
     ]
     assert len(confusion.pairs_table(THREE)) == 4
     assert confusion.pairs_table(counted(["a"], [[0, 0, 3]])) == []
-    assert confusion.classes_table(THREE)[1:] == [[0, "a", 4, 3, 0.75], [1, "b", 4, 4, 1.0], [2, "c", 4, 1, 0.25]]
+    assert confusion.classes_table(THREE)[1:] == [
+        [0, "a", 4, 3, 0.75, 3 / 5, pytest.approx(2 / 3)],
+        [1, "b", 4, 4, 1.0, 4 / 6, pytest.approx(0.8)],
+        [2, "c", 4, 1, 0.25, 1.0, pytest.approx(0.4)],
+    ]
     assert [row[1] for row in confusion.classes_table(THREE, 2)[1:]] == ["c", "a"]
-    assert confusion.classes_table(counted(["a", "none"], [[0, 0, 1]]))[2] == [1, "none", 0, 0, ""]
+    rows = confusion.classes_table(counted(["a", "none", "never", "only"], [[0, 0, 1], [2, 0, 1], [0, 3, 1]]))
+    assert rows[2:] == [
+        [1, "none", 0, 0, "", "", ""],
+        [2, "never", 1, 0, 0.0, "", 0.0],
+        [3, "only", 0, 0, "", 0.0, 0.0],
+    ]
+
+
+def test_sentences_name_the_worst_classes_and_the_most_frequent_confusion():
+    assert confusion.verdict(THREE) == [
+        "8 of 12 test images (66.7 %) are classified correctly; the mean recall of the classes is 0.667, their mean F1 "
+        "0.622.",
+        "The recall is lowest for c (0.250, 4 images) and a (0.750, 4 images).",
+        "The most frequent confusion: c is predicted as a, 2 images, 50 % of that class.",
+    ]
+    assert len(confusion.verdict(counted(["a", "b"], [[0, 0, 3]]))) == 1
+
+
+def test_json_has_the_tables_with_null_for_what_is_not_defined():
+    found = confusion.confusion_json(counted(["a", "b"], [[0, 0, 3], [0, 0, 1]]))
+    assert found == {
+        "classes": [
+            {"number": 0, "class": "a", "images": 4, "right": 4, "recall": 1.0, "precision": 1.0, "f1": 1.0},
+            {"number": 1, "class": "b", "images": 0, "right": 0, "recall": None, "precision": None, "f1": None},
+        ],
+        "confusions": [],
+    }
+    assert confusion.confusion_json(THREE)["confusions"][0] == {
+        "true": "c",
+        "predicted": "a",
+        "images": 2,
+        "share": 0.5,
+    }
 
 
 def test_the_files_hold_whole_names(tmp_path):

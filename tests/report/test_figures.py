@@ -42,7 +42,7 @@ def test_figures_are_png_files_with_something_on_them(tmp_path, phases):
 def drawn(monkeypatch, draw):
     """The matplotlib figure that `draw` would save."""
     saved = []
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path, alt, photos=False: saved.append(figure))
     draw()
     return saved[0]
 

@@ -1,15 +1,20 @@
 """The report is one page, and texts in it cannot become markup."""
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tfinpaint.report.html import Section, write_page
 
 
 def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "figure.png")
+    texts = PngInfo()
+    texts.add_text("Description", 'A "square" & more')
+    Image.new("RGB", (4, 4)).save(tmp_path / "figure.png", pnginfo=texts)
     Image.new("RGB", (4, 4)).save(tmp_path / "moving.gif")
     sections = [
-        Section("<h>", table=[["name", "value"], ["<b>", 1234567], ["rate", 0.123456]], text="<script>"),
+        Section(
+            "<h>", table=[["name", "value"], ["<b>", 1234567], ["rate", 0.123456]], text="<script>", sentences=["<i>"]
+        ),
         Section("figures", figures=[tmp_path / name for name in ("figure.png", "missing.png", "moving.gif")]),
         Section("Curves", figures=[tmp_path / "missing.png"]),
     ]
@@ -17,6 +22,9 @@ def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 1
     assert page.count("data:image/gif;base64,R0lGOD") == 1
+    assert 'class="diagram" alt="A &#34;square&#34; &amp; more"' in page
+    assert 'class="photos" alt="moving"' in page
+    assert "<p>&lt;i&gt;</p>" in page
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "a &amp; b" in page

@@ -46,6 +46,13 @@ class Preprocessing:
     per_image: NumberedSteps = ()
     per_batch: NumberedSteps = ()
 
+    def for_pictures(self) -> Preprocessing:
+        """Return the preprocessing without the steps that change values, such as `normalize`."""
+        kept = (
+            tuple(each for each in steps if not each[1].changes_values) for steps in (self.per_image, self.per_batch)
+        )
+        return Preprocessing(self.decoding, *kept)
+
     def apply(self, images: tf.Tensor, steps: NumberedSteps, keys: Keys) -> tf.Tensor:
         """Return float32 images after some of the steps; label maps are not interpolated."""
         return apply_transforms(images, steps, keys, nearest=self.decoding.is_label_map)

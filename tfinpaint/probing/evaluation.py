@@ -67,6 +67,10 @@ class Score:
         """Return the mean accuracy of logistic regression over the draws."""
         return float(np.mean(self.linear))
 
+    def accuracy_on(self, images: np.ndarray) -> float:
+        """Return the mean accuracy of logistic regression on some test images, bool [test images], at least one."""
+        return float(self.right[images].mean())
+
     @property
     def validation(self) -> float | None:
         """Return the mean cross-validated accuracy over the draws; None where C could not be chosen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from tfinpaint.data.images.decode import CHECK_OPTIONS
 from tfinpaint.data.listing.check import check_images_once
-from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates
+from tfinpaint.data.listing.duplicates import Copy, duplicates_message, find_duplicates
 from tfinpaint.data.listing.listing import (
     Listing,
     fraction_indices,
@@ -34,15 +35,24 @@ class LabelledImages:
     Attributes:
         train, test: the images; both have the classes of `train`.
         held_out: the test images were taken from the same folder as the training images.
+        copies: the test images that are near-duplicates of training images.
     """
 
     train: Listing
     test: Listing
     held_out: bool
+    copies: Sequence[Copy]
+
+    @property
+    def distinct(self) -> np.ndarray:
+        """Return bool [test images]: False for a near-duplicate of a training image."""
+        distinct = np.ones(len(self.test), bool)
+        distinct[[copy.test for copy in self.copies]] = False
+        return distinct
 
 
 def open_labelled(data: Path, test: Path | None) -> LabelledImages:
-    """List class folders of images and check each image once; log test images that are training images too.
+    """List class folders of images and check each image once; warn of near-duplicates among the test images.
 
     Args:
         test: folder of test images with the same classes; None: a stratified fifth of `data` is set aside.
@@ -60,9 +70,7 @@ def open_labelled(data: Path, test: Path | None) -> LabelledImages:
     if test is not None:
         tested = list_class_folders(test, listing.classes)
         copies = find_duplicates(check_readable(tested), fingerprints)
-        for line in duplicates_message(copies, tested.place, listing.place, len(tested)):
-            log.warning(line)
-        return LabelledImages(listing, tested, held_out=False)
+        return _with_warning(LabelledImages(listing, tested, False, copies))
     counts = np.bincount(listing.labels, minlength=len(listing.classes))
     if single := [name for name, count in zip(listing.classes, counts, strict=True) if count < 2]:
         raise UserError(
@@ -72,10 +80,13 @@ def open_labelled(data: Path, test: Path | None) -> LabelledImages:
     chosen = fraction_indices(listing, HELD_OUT, _SPLIT_SEED)
     rest = np.delete(np.arange(len(listing)), chosen)
     copies = find_duplicates(fingerprints[chosen], fingerprints[rest])
-    train, tested = listing.select(rest), listing.select(chosen)
-    for line in duplicates_message(copies, tested.place, train.place, len(tested)):
+    return _with_warning(LabelledImages(listing.select(rest), listing.select(chosen), True, copies))
+
+
+def _with_warning(images: LabelledImages) -> LabelledImages:
+    for line in duplicates_message(images.copies, images.test.place, images.train.place, len(images.test)):
         log.warning(line)
-    return LabelledImages(train, tested, held_out=True)
+    return images
 
 
 def check_readable(listing: Listing) -> np.ndarray:

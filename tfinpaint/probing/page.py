@@ -8,29 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint.data.listing.listing import Listing
 from tfinpaint.layout import PROBE_FIGURE, REPORT
 from tfinpaint.probing.encoder import Source
 from tfinpaint.probing.evaluation import FeatureSet, Row
-from tfinpaint.probing.features import input_batches
-from tfinpaint.probing.pictures import (
-    MOST_PICTURES,
-    MOST_ROWS,
-    PictureRow,
-    draw_map,
-    draw_pictures,
-    draw_reliability,
-    nearest_images,
-    spread_over_classes,
-)
+from tfinpaint.probing.examples import draw_duplicates, draw_neighbours, read_pictures
+from tfinpaint.probing.feature_map import draw_map
 from tfinpaint.probing.report import accuracy_tables, write_results
 from tfinpaint.probing.study import Study
 from tfinpaint.probing.verdict import LAST_STAGE, share_text, stage_text
-from tfinpaint.report.confusion import Confusion, draw_confusion, pairs_table
+from tfinpaint.report.calibration import DEFINITION, Calibration, draw_reliability
+from tfinpaint.report.confused_images import confused_examples, draw_confused
+from tfinpaint.report.confusion import (
+    MOST_CLASSES_SHOWN,
+    Confusion,
+    classes_table,
+    confusion_json,
+    draw_confusion,
+    pairs_table,
+    verdict,
+)
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.html import Section, write_page
 
-MOST_CLASSES = 100  # rows of the table of classes
+FIGURE_NAMES = ("duplicates", "confusion", "confused", "reliability", "neighbours", "map")
 
 
 def write_report(folder: Path, source: Source, study: Study) -> None:
@@ -39,93 +39,71 @@ def write_report(folder: Path, source: Source, study: Study) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    write_results(folder, study.rows, study.sentences, study.facts)
     own = next(place for place, row in enumerate(study.rows) if (row.name, row.stage) == (source.name, LAST_STAGE))
-    row, features = study.rows[own], study.sets[own]
-    classes, labels = study.images.train.classes, study.images.test.labels
-    confusion = confusion_of(classes, labels, row.probabilities.argmax(axis=1))
-    files = {name: folder / f"{name}.png" for name in ("confusion", "confused", "reliability", "neighbours", "map")}
-    with attempt_figure(files["confusion"]):
-        draw_confusion(confusion, files["confusion"])
-    with attempt_figure(files["reliability"]):
-        draw_reliability(row.probabilities, labels, files["reliability"])
-    with attempt_figure(files["map"]):
-        draw_map(features.train, features.test, labels, classes, files["map"])
-    with attempt_figure(files["neighbours"]):
-        draw_pictures(_neighbour_rows(source, study, features), files["neighbours"])
-    with attempt_figure(files["confused"]):
-        if confused := _confused_rows(source, study, row, confusion):
-            draw_pictures(confused, files["confused"])
-    at = f"stage {LAST_STAGE} of {source.name}, {share_text(row.scores[-1].share)} of the labels"
+    row, labels = study.rows[own], study.images.test.labels
+    predicted, confidence = row.probabilities.argmax(axis=1), row.probabilities.max(axis=1)
+    confusion = confusion_of(study.images.train.classes, labels, predicted)
+    calibration = Calibration.of(confidence, predicted == labels)
+    share = share_text(row.scores[-1].share)
+    last_stage = {"share": row.scores[-1].share, **confusion_json(confusion), "calibration": calibration.as_json()}
+    facts = {**study.facts, f"stage{LAST_STAGE}": last_stage}
+    write_results(folder, study.rows, study.sentences, facts, study.images.distinct)
+    files = {name: folder / f"{name}.png" for name in FIGURE_NAMES}
+    _draw(files, source, study, study.sets[own], row, confusion, calibration)
+    at = f"stage {LAST_STAGE} of {source.name}, {share} of the labels"
     sections = [
-        Section("Result", text="\n".join(study.sentences), figures=[folder / PROBE_FIGURE]),
+        Section("Result", sentences=study.sentences, figures=[folder / PROBE_FIGURE]),
+        Section("Near-duplicates among the test images", figures=[files["duplicates"]]),
         *(Section(title, table=table) for title, table in accuracy_tables(study.rows).items()),
-        Section(f"Classes ({at})", table=class_table(confusion), figures=[files["confusion"]]),
+        Section(
+            f"Classes ({at})", sentences=verdict(confusion), table=classes_table(confusion, MOST_CLASSES_SHOWN),
+            figures=[files["confusion"]],
+        ),
         Section("Pairs that are confused most often", table=pairs_table(confusion), figures=[files["confused"]]),
-        Section(f"Calibration ({at})", figures=[files["reliability"]]),
+        Section(f"Calibration ({at})", sentences=[calibration.sentence(), DEFINITION], figures=[files["reliability"]]),
         Section(f"Nearest training images of some test images (stage {LAST_STAGE})", figures=[files["neighbours"]]),
         Section(f"Map of the test images (stage {LAST_STAGE}, main components)", figures=[files["map"]]),
         Section("How it was measured", table=_choices(study.rows), text=_facts_text(study)),
-    ]
+    ]  # fmt: skip
     write_page(folder / REPORT, f"Probe of {source.name}", sections)
+
+
+def _draw(
+    files: dict[str, Path],
+    source: Source,
+    study: Study,
+    features: FeatureSet,
+    row: Row,
+    confusion: Confusion,
+    calibration: Calibration,
+) -> None:
+    """Draw the figures of one row of the results."""
+    images, pictures = study.images, source.pictures
+    labels, predicted = images.test.labels, row.probabilities.argmax(axis=1)
+    for old in files.values():  # of an earlier probe into the same folder
+        old.unlink(missing_ok=True)
+    if images.copies:
+        with attempt_figure(files["duplicates"]):
+            draw_duplicates(images, pictures, files["duplicates"])
+    with attempt_figure(files["confusion"]):
+        draw_confusion(confusion, files["confusion"])
+    with attempt_figure(files["reliability"]):
+        draw_reliability(calibration, files["reliability"])
+    with attempt_figure(files["map"]):
+        draw_map(features.train, features.test, labels, images.train.classes, files["map"])
+    with attempt_figure(files["neighbours"]):
+        draw_neighbours(images, features, pictures, files["neighbours"])
+    with attempt_figure(files["confused"]):
+        confidence = row.probabilities.max(axis=1)
+        examples = confused_examples(confusion, np.arange(len(labels)), labels, predicted, confidence)
+        draw_confused(
+            confusion, examples, lambda indices: read_pictures(images.test, indices, pictures), files["confused"]
+        )
 
 
 def confusion_of(classes: Sequence[str], labels: np.ndarray, predicted: np.ndarray) -> Confusion:
     """Return the confusion of test images, int [images] each."""
     return Confusion.of(classes, [np.column_stack([labels, predicted, np.ones(len(labels), np.int64)])])
-
-
-def class_table(confusion: Confusion) -> list[list[Any]]:
-    """Return recall and precision of each class below a heading row; of many classes, those of the lowest recall."""
-    images, right = confusion.by_class()
-    predicted = np.zeros(len(images), np.int64)
-    np.add.at(predicted, confusion.pairs[:, 1], confusion.pairs[:, 2])
-    order = np.arange(len(images))
-    if len(order) > MOST_CLASSES:
-        order = np.lexsort((order, right / np.maximum(images, 1)))[:MOST_CLASSES]
-    rows = [
-        [
-            confusion.classes[i],
-            int(images[i]),
-            float(right[i] / images[i]) if images[i] else "",
-            float(right[i] / predicted[i]) if predicted[i] else "",
-        ]
-        for i in order.tolist()
-    ]
-    return [["class", "test images", "recall", "precision"], *rows]
-
-
-def _neighbour_rows(source: Source, study: Study, features: FeatureSet) -> list[PictureRow]:
-    train, test, classes = study.images.train, study.images.test, study.images.train.classes
-    chosen = spread_over_classes(test.labels, MOST_ROWS)
-    nearest = nearest_images(features.train, features.test, chosen)
-    rows = []
-    for index, near in zip(chosen, nearest.tolist(), strict=True):
-        own = int(test.labels[index])
-        names = [classes[train.labels[place]] for place in near]
-        images = np.concatenate([_pictures(test, [index], source), _pictures(train, near, source)])
-        wrong = [False, *(int(train.labels[place]) != own for place in near)]
-        rows.append(PictureRow("", images, [f"test: {classes[own]}"[:22], *(name[:22] for name in names)], wrong))
-    return rows
-
-
-def _confused_rows(source: Source, study: Study, row: Row, confusion: Confusion) -> list[PictureRow]:
-    test, classes = study.images.test, list(study.images.train.classes)
-    predicted = row.probabilities.argmax(axis=1)
-    rows = []
-    for true, wrong, count, _ in pairs_table(confusion, MOST_ROWS)[1:]:
-        own = np.flatnonzero((test.labels == classes.index(true)) & (predicted == classes.index(wrong)))
-        confidence = row.probabilities[own, classes.index(wrong)]
-        order = np.argsort(-confidence, kind="stable")[: MOST_PICTURES + 1]
-        captions = [f"probability {confidence[place]:.2f}" for place in order]
-        images = _pictures(test, own[order].tolist(), source)
-        rows.append(PictureRow(f"{true}, predicted as {wrong}: {count}", images, captions, [False] * len(order)))
-    return rows
-
-
-def _pictures(listing: Listing, indices: Sequence[int], source: Source) -> np.ndarray:
-    """Return some images as the encoder sees them, before its values are changed."""
-    return np.concatenate([batch.numpy() for batch in input_batches(listing.select(indices), source.pictures)])
 
 
 def _choices(rows: Sequence[Row]) -> list[list[Any]]:

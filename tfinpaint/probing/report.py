@@ -44,11 +44,14 @@ def _shown(accuracies: Sequence[float]) -> str:
     return mean if len(accuracies) == 1 else f"{mean} ± {np.std(accuracies, ddof=1):.3f}"
 
 
-def as_json(rows: Sequence[Row], sentences: Sequence[str], facts: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(
+    rows: Sequence[Row], sentences: Sequence[str], facts: Mapping[str, Any], distinct: np.ndarray
+) -> dict[str, Any]:
     """Return all results as JSON values.
 
     Args:
         facts: about the images and the encoders.
+        distinct: bool [test images]: False for a near-duplicate of a training image.
     """
     protocol = {
         "scaling": "mean 0 and deviation 1 on the labelled training images",
@@ -57,24 +60,26 @@ def as_json(rows: Sequence[Row], sentences: Sequence[str], facts: Mapping[str, A
         "neighbours": NEIGHBOURS,
         "temperature": TEMPERATURE,
     }
-    return {"sentences": list(sentences), **facts, "protocol": protocol, "rows": [_row_json(row) for row in rows]}
+    found = [_row_json(row, distinct) for row in rows]
+    return {"sentences": list(sentences), **facts, "protocol": protocol, "rows": found}
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: Row, distinct: np.ndarray) -> dict[str, Any]:
     return {
         "features": row.name,
         "stage": stage_text(row.stage) or None,
         "detail": row.detail or None,
         "size": row.size,
-        "scores": [_score_json(score) for score in row.scores],
+        "scores": [_score_json(score, distinct) for score in row.scores],
     }
 
 
-def _score_json(score: Score) -> dict[str, Any]:
+def _score_json(score: Score, distinct: np.ndarray) -> dict[str, Any]:
     return {
         "share": score.share,
         "labels": score.labels,
         "accuracy": score.accuracy,
+        "accuracy_without_duplicates": score.accuracy_on(distinct) if distinct.any() else None,
         "standard_error": standard_error(score.right),
         "deviation": float(np.std(score.linear, ddof=1)) if len(score.linear) > 1 else None,
         "draws": list(score.linear),
@@ -86,9 +91,11 @@ def _score_json(score: Score) -> dict[str, Any]:
     }
 
 
-def write_results(folder: Path, rows: Sequence[Row], sentences: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Write the JSON file and the figure into a folder. Raises OSError where it cannot be written."""
-    write_json(folder / PROBE_JSON, as_json(rows, sentences, facts))
+def write_results(
+    folder: Path, rows: Sequence[Row], sentences: Sequence[str], facts: Mapping[str, Any], distinct: np.ndarray
+) -> None:
+    """Write the JSON file of `as_json` and the figure into a folder. Raises OSError where it cannot be written."""
+    write_json(folder / PROBE_JSON, as_json(rows, sentences, facts, distinct))
     draw_accuracies(rows, folder / PROBE_FIGURE)
 
 
@@ -114,7 +121,8 @@ def draw_accuracies(rows: Sequence[Row], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     panels[0].set_ylabel("test accuracy")
-    save_figure(figure, path)
+    alt = "Test accuracy of logistic regression against the share of the labels, a panel for each of these encoders: "
+    save_figure(figure, path, f"{alt}{', '.join(encoders)}; a line for each depth, for raw pixels and for HOG.")
 
 
 def _draw_line(axes: Any, row: Row, label: str, style: str, **options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfinpaint.data.listing.duplicates import duplicates_json
 from tfinpaint.data.listing.listing import Listing, fraction_indices
 from tfinpaint.probing.baselines import pixels_and_gradients, random_encoders
 from tfinpaint.probing.encoder import Source
@@ -23,7 +24,7 @@ from tfinpaint.probing.evaluation import (
 from tfinpaint.probing.features import StageFeatures, extract_features
 from tfinpaint.probing.images import LabelledImages
 from tfinpaint.probing.shares import draw_labels
-from tfinpaint.probing.verdict import GRADIENTS, PIXELS, verdict
+from tfinpaint.probing.verdict import GRADIENTS, PIXELS, duplicates_verdict, verdict
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,9 @@ def study(
     rows = evaluate_sets(
         sets, draw_labels(images.train, shares, repeats), train_labels, test_labels, len(images.train.classes)
     )
-    return Study(images, rows, sets, verdict(rows, source.name), _facts(source, others, images))
+    sentences, duplicates = verdict(rows, source.name), duplicates_verdict(rows, source.name, images)
+    sentences = [duplicates, *sentences] if images.copies else [*sentences, duplicates]
+    return Study(images, rows, sets, sentences, _facts(source, others, images))
 
 
 def _features(
@@ -118,4 +121,5 @@ def _facts(source: Source, others: Sequence[Source], images: LabelledImages) -> 
         "classes": list(classes),
         "images": counts,
         "test_images_are": "a fifth of each class, set aside" if images.held_out else "a folder of their own",
+        "duplicates": duplicates_json(images.copies, images.test, images.train),
     }

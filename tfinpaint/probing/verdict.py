@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfinpaint.data.listing.duplicates import count_duplicates
 from tfinpaint.probing.evaluation import ALL_STAGES, Row, Score
+from tfinpaint.probing.images import LabelledImages
 
 RANDOM, PIXELS, GRADIENTS = "random encoder", "raw pixels", "HOG"
 LAST_STAGE = 5
@@ -36,6 +38,22 @@ def verdict(rows: Sequence[Row], name: str) -> list[str]:
         f"Accuracies are of logistic regression on {images} test images. A difference is given with its standard error "
         "over these images; other draws of labels and other initial weights add to it.",
     ]
+
+
+def duplicates_verdict(rows: Sequence[Row], name: str, images: LabelledImages) -> str:
+    """Return a sentence about near-duplicates among the test images, and what they change for the last stage."""
+    if not images.copies:
+        return "No test image is a near-duplicate of a training image."
+    found = count_duplicates(images.copies, len(images.test))
+    distinct = images.distinct
+    if not distinct.any():
+        return f"{found}. No other test image is left, so the accuracies say nothing about new images."
+    scores = [_score(rows, name, LAST_STAGE, place) for place in range(len(rows[0].scores))]
+    changes = [
+        f"{score.accuracy_on(distinct):.3f} instead of {score.accuracy:.3f} at {share_text(score.share)} of the labels"
+        for score in scores
+    ]
+    return f"{found}. Without them, stage {LAST_STAGE} of {name} has {', '.join(changes)}."
 
 
 def _by_interest(rows: Sequence[Row], place: int) -> float:

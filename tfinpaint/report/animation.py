@@ -43,7 +43,11 @@ def write_animation(folder: Path, path: Path) -> None:
     chosen = [epochs[round(i * (len(epochs) - 1) / max(count - 1, 1))] for i in range(count)]
     first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in reporting_activity(chosen)]
     durations = [FRAME_MS] * len(others) + [LAST_FRAME_MS]
-    write_image(path, first, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    comment = f"Animation of one held-out image, erased, restored and as it was, over the epochs {chosen[0][0]} to "
+    comment += f"{chosen[-1][0]}."
+    write_image(
+        path, first, "GIF", save_all=True, append_images=others, duration=durations, loop=0, comment=comment.encode()
+    )
 
 
 def _labelled(path: Path, text: str) -> Image.Image:

@@ -25,6 +25,7 @@ MOST_NAMED = 50  # classes whose names are shown in the figure
 MOST_CELLS = 1000  # along a side of the figure; with more classes, neighbours share a cell
 MOST_PAIRS_SHOWN, MOST_CLASSES_SHOWN = 20, 100  # rows of the report's tables
 MOST_PAIRS_WRITTEN = 100_000
+MOST_WORST = 2  # classes of the lowest recall that a sentence names
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,28 @@ class Confusion:
         np.add.at(right, true, np.where(true == predicted, counts, 0))
         return images, right
 
+    def scores(self) -> np.ndarray:
+        """Return precision, recall and F1 of each class, float64 [classes, 3]; NaN where one is not defined.
+
+        Precision is undefined for a class that is never predicted, recall for one without test images, F1 for both.
+        """
+        from sklearn.metrics import precision_recall_fscore_support
+
+        if not self.images:
+            return np.full((len(self.classes), 3), np.nan)
+        true, predicted, counts = self.pairs.T
+        found = precision_recall_fscore_support(
+            true, predicted, labels=range(len(self.classes)), sample_weight=counts, zero_division=np.nan
+        )
+        return np.column_stack(found[:3])
+
+    def confused_pairs(self, most: int) -> list[tuple[int, int, int]]:
+        """Return (true class, predicted class, images) of the pairs that are confused most often, at most `most`."""
+        wrong = self.pairs[self.pairs[:, 0] != self.pairs[:, 1]]
+        true, predicted, counts = wrong.T
+        order = np.lexsort((predicted, true, -counts / self.by_class()[0][true], -counts))[:most]
+        return [(int(own), int(other), int(count)) for own, other, count in wrong[order]]
+
 
 def draw_confusion(confusion: Confusion, path: Path) -> None:
     """Draw the confusion matrix: colours show the share of the true class; counts are added if there is room."""
@@ -95,7 +118,7 @@ def draw_confusion(confusion: Confusion, path: Path) -> None:
         figure.colorbar(image, label="share of the true class", shrink=0.6)
     else:
         _write_counts(axes, counts, share)
-    save_figure(figure, path)
+    save_figure(figure, path, f"Confusion matrix: true classes by predicted classes. {' '.join(verdict(confusion))}")
 
 
 def _cells(confusion: Confusion) -> np.ndarray:
@@ -114,40 +137,87 @@ def _write_counts(axes: Any, counts: np.ndarray, share: np.ndarray) -> None:
         axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
 
 
+def verdict(confusion: Confusion) -> list[str]:
+    """Return sentences: how many images are right, which classes are recognised least, and what is confused most.
+
+    [] without test images.
+    """
+    if not confusion.images:
+        return []
+    images, right = confusion.by_class()
+    scores, names = confusion.scores(), confusion.classes
+    known = np.flatnonzero(images)
+    sentences = [
+        f"{right.sum():,} of {confusion.images:,} test images ({100 * confusion.accuracy:.1f} %) are classified "
+        f"correctly; the mean recall of the classes is {scores[known, 1].mean():.3f}, their mean F1 "
+        f"{scores[known, 2].mean():.3f}."
+    ]
+    pairs = confusion.confused_pairs(1)
+    if not pairs:
+        return sentences
+    worst = known[np.argsort(scores[known, 1], kind="stable")[:MOST_WORST]]
+    told = [f"{names[i]} ({scores[i, 1]:.3f}, {_images(images[i])})" for i in worst if right[i] < images[i]]
+    own, other, count = pairs[0]
+    return [
+        *sentences,
+        f"The recall is lowest for {' and '.join(told)}.",
+        f"The most frequent confusion: {names[own]} is predicted as {names[other]}, {_images(count)}, "
+        f"{100 * count / images[own]:.0f} % of that class.",
+    ]
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
 def pairs_table(confusion: Confusion, most: int = MOST_PAIRS_SHOWN) -> list[list[Any]]:
     """Return the pairs of classes that are confused most often, a row each below a heading row; [] if there are none.
 
     Args:
         most: maximal number of rows, without the heading.
     """
-    true, predicted, counts = confusion.pairs[confusion.pairs[:, 0] != confusion.pairs[:, 1]].T
-    if not len(counts):
-        return []
-    share = counts / confusion.by_class()[0][true]
-    order = np.lexsort((predicted, true, -share, -counts))[:most].tolist()
-    names = confusion.classes
-    rows = [[names[true[i]], names[predicted[i]], int(counts[i]), float(share[i])] for i in order]
-    return [["true class", "predicted as", "images", "share of the true class"], *rows]
+    images, names = confusion.by_class()[0], confusion.classes
+    rows = [
+        [names[own], names[other], count, float(count / images[own])]
+        for own, other, count in confusion.confused_pairs(most)
+    ]
+    return [["true class", "predicted as", "images", "share of the true class"], *rows] if rows else []
 
 
 def classes_table(confusion: Confusion, most: int | None = None) -> list[list[Any]]:
-    """Return the accuracy of each class, a row each below a heading row.
+    """Return recall, precision and F1 of each class, a row each below a heading row; "" where one is not defined.
 
     Args:
-        most: maximal number of rows, without the heading; of more classes, those with the lowest accuracy are listed,
+        most: maximal number of rows, without the heading; of more classes, those with the lowest recall are listed,
             worst first. None: all classes, by number.
     """
     images, right = confusion.by_class()
-    accuracy = right / np.maximum(images, 1)
+    scores = confusion.scores()
     order = np.arange(len(images))
     if most is not None and len(order) > most:
-        order = np.lexsort((order, accuracy))
+        order = np.lexsort((order, right / np.maximum(images, 1)))
         order = order[images[order] > 0][:most]
     rows = [
-        [i, confusion.classes[i], int(images[i]), int(right[i]), float(accuracy[i]) if images[i] else ""]
+        [i, confusion.classes[i], int(images[i]), int(right[i]), *(_defined(scores[i, place]) for place in (1, 0, 2))]
         for i in order.tolist()
     ]
-    return [["number", "class", "test images", "right", "accuracy"], *rows]
+    return [["number", "class", "test images", "right", "recall", "precision", "F1"], *rows]
+
+
+def _defined(value: float) -> float | str:
+    return "" if np.isnan(value) else float(value)
+
+
+def confusion_json(confusion: Confusion) -> dict[str, Any]:
+    """Return the tables of the report as JSON values; null where a score is not defined."""
+    classes, pairs = classes_table(confusion, MOST_CLASSES_SHOWN)[1:], pairs_table(confusion)[1:]
+    names = ("number", "class", "images", "right", "recall", "precision", "f1")
+    return {
+        "classes": [
+            {name: None if cell == "" else cell for name, cell in zip(names, row, strict=True)} for row in classes
+        ],
+        "confusions": [dict(zip(("true", "predicted", "images", "share"), row, strict=True)) for row in pairs],
+    }
 
 
 def write_confusion_tables(confusion: Confusion, folder: Path) -> None:

@@ -26,6 +26,7 @@ MOST_DRAWN = 1e100  # larger values are not drawn, because Matplotlib's arithmet
 MOST_SHOWN_SIDE = 256  # pixels of an image in a grid, which is drawn with about 180 pixels
 MOST_BARS, MOST_WIDE_BARS = 200, 20
 MOST_NAME = 24  # characters of a name in a figure
+ALT, PHOTOS = "Description", "Photos"  # texts in a PNG file: what it shows, and that its colours are those of images
 TOO_DARK = 0.1  # a column whose values are all below this is stretched, to make it visible
 warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
 
@@ -95,7 +96,17 @@ def draw_curve(
         figure.legend(loc="outside upper center", ncols=3)
     elif drawn:
         axes.legend()
-    save_figure(figure, path)
+    save_figure(figure, path, _curve_alt(records, name, label))
+
+
+def _curve_alt(records: Sequence[Mapping[str, Any]], name: str, label: str) -> str:
+    """Return a sentence with the first and the last value of each phase."""
+    told = []
+    for phase in ("train", "validation", "test"):
+        epochs, values = metric_series(records, phase, name)
+        if epochs:
+            told.append(f"{phase} from {values[0]:.4g} (epoch {epochs[0]}) to {values[-1]:.4g} (epoch {epochs[-1]})")
+    return f"Line chart of {label} over the epochs: {'; '.join(told) or 'no values'}."
 
 
 def _drawable(values: Sequence[float]) -> np.ndarray:
@@ -123,7 +134,8 @@ def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None
         place.set_title(f"{name}\n{remark}" if remark else name, fontsize=10)
         place.imshow(_stacked(shown), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         place.axis("off")
-    save_figure(figure, path)
+    names = ", ".join(" ".join(name.split()) for name in columns)
+    save_figure(figure, path, f"Grid of {rows} rows of images ({title}); the columns are {names}.", photos=True)
 
 
 def shrink_images(images: np.ndarray, most: int) -> np.ndarray:
@@ -181,7 +193,8 @@ def draw_bars(values: Mapping[str, float], label: str, path: Path) -> None:
     axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=10 if wide else 7)
     axes.set(xlabel=label, xlim=(0, 1.1), ylim=(-0.7, len(shown) - 0.3))
     axes.invert_yaxis()
-    save_figure(figure, path)
+    told = ", ".join(f"{name} {value:.3f}" for name, (_, (_, value)) in list(zip(names, shown, strict=True))[:20])
+    save_figure(figure, path, f"Bar chart of {label}: {told}{', ...' * (len(shown) > 20)}.")
 
 
 def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -204,11 +217,17 @@ def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> 
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
-    save_figure(figure, path)
+    alt = "Test accuracy against the share of the training labels, for pretrained classifiers and those from scratch."
+    save_figure(figure, path, alt)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file, whole or not at all."""
-    contents = io.BytesIO()
-    figure.savefig(contents, dpi=DPI, format="png")
+def save_figure(figure: Figure, path: Path, alt: str, *, photos: bool = False) -> None:
+    """Write a figure as a PNG file, whole or not at all.
+
+    Args:
+        alt: a sentence that says what is seen, for readers who cannot see it; the file holds it.
+        photos: the figure holds images, so a dark page must not change its colours.
+    """
+    contents, texts = io.BytesIO(), {ALT: alt.encode("utf-8", "replace").decode()}  # file names need not be text
+    figure.savefig(contents, dpi=DPI, format="png", metadata=texts | ({PHOTOS: "yes"} if photos else {}))
     write_bytes(path, contents.getbuffer())

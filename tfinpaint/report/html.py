@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from PIL import Image
 
+from tfinpaint.report.figures import ALT, PHOTOS
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.version import __version__
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a heading above a text, a table and figures, as far as there are any.
+    """A part of the page: a heading above sentences, a table, figures and a text, as far as there are any.
 
     Attributes:
+        sentences: what the section shows, a paragraph each.
         table: rows; the first one is the heading row.
         figures: PNG or GIF files in the order in which they are shown; missing files are skipped.
         text: preformatted text.
@@ -28,11 +31,12 @@ class Section:
     table: Sequence[Sequence[Any]] = field(default_factory=list)
     figures: Sequence[Path] = field(default_factory=list)
     text: str = ""
+    sentences: Sequence[str] = ()
 
     @property
     def is_empty(self) -> bool:
         """Return whether the section has nothing but its heading; `write_page` skips it then."""
-        return not (self.table or self.text or any(figure.exists() for figure in self.figures))
+        return not (self.sentences or self.table or self.text or any(figure.exists() for figure in self.figures))
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
@@ -44,8 +48,9 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
         sections=[
             {
                 "heading": section.heading,
+                "sentences": section.sentences,
                 "table": [[_shown(cell) for cell in row] for row in section.table],
-                "figures": [(figure.stem, _embed(figure)) for figure in section.figures if figure.exists()],
+                "figures": [_embed(figure) for figure in section.figures if figure.exists()],
                 "text": section.text,
             }
             for section in sections
@@ -60,7 +65,7 @@ def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
     figures = {
         name.replace("_", " "): value
         for name, value in summary.items()
-        if value is not None and not isinstance(value, Mapping)
+        if value is not None and not isinstance(value, Mapping | list)
     }
     return [["figure", "value"], *([name, value] for name, value in figures.items())]
 
@@ -71,6 +76,17 @@ def _shown(cell: Any) -> str:
     return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
 
 
-def _embed(figure: Path) -> str:
+def _embed(figure: Path) -> dict[str, str]:
+    """Return a figure with the text that stands for it, and whether it is one of images ("photos") or a "diagram"."""
     kind = "gif" if figure.suffix == ".gif" else "png"
-    return f"data:image/{kind};base64," + base64.b64encode(figure.read_bytes()).decode()
+    try:
+        with Image.open(figure) as file:
+            texts = file.info
+    except (OSError, ValueError, SyntaxError):  # a file that is no image, in the folder of a run's figures
+        texts = {}
+    alt = texts.get(ALT) or texts.get("comment", b"").decode("utf-8", "replace") or figure.stem.replace("_", " ")
+    return {
+        "alt": alt,
+        "kind": "photos" if kind == "gif" or PHOTOS in texts else "diagram",
+        "data": f"data:image/{kind};base64,{base64.b64encode(figure.read_bytes()).decode()}",
+    }

@@ -1,4 +1,4 @@
-"""Find test images that are training images too: the same, or copies that were encoded or resized again.
+"""Find test images that are near-duplicates of training images: equal, encoded or resized again, or mirrored.
 
 An image's fingerprint is a hash of its thumbnail, equal for equal thumbnails, and the direction of the thumbnail's low
 frequencies (its discrete cosine transform, as in perceptual hashing), which is nearly equal for a copy.
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from tfinpaint.data.images.decode import THUMBNAIL
+from tfinpaint.data.listing.listing import Listing
 
 KEY_BYTES, FINGERPRINT_BYTES = 8, 72
 MAX_FULL_FINGERPRINTS = 200_000  # images of a folder; for larger ones the hashes alone are kept
 _MAX_PAIRS = 10**9  # pairs of a test and a training image that are compared; for more, the hashes alone are
-_LEAST_COSINE = 0.998  # of the directions of two copies
+# Of the directions of two near-duplicates. In the Natural Images data set, each pair above it shows one object, such as
+# two views of a fruit on a turntable, and none lies in two classes.
+_LEAST_COSINE = 0.99
 _LEAST_CONTRAST = 4  # grey levels of the low frequencies; flatter images are compared by their hashes alone
 _BLOCK = 512, 16_384  # test and training images that are compared at once
 MOST_NAMED = 20
@@ -25,6 +29,23 @@ _FREQUENCIES = 8  # along each axis: 63 without the mean
 _BASIS = np.cos(np.pi * (2 * np.arange(THUMBNAIL) + 1) * np.arange(_FREQUENCIES)[:, None] / (2 * THUMBNAIL))
 _BASIS *= np.sqrt(2 / THUMBNAIL)
 _BASIS[0] /= np.sqrt(2)
+# Mirroring an image from left to right changes the sign of its odd horizontal frequencies.
+_MIRRORED = np.tile(np.array([1, -1], np.float32), _FREQUENCIES**2 // 2)[1:]
+
+Kind = Literal["identical", "nearly identical", "mirrored"]
+
+
+class Copy(NamedTuple):
+    """A test image that is a near-duplicate of a training image.
+
+    Attributes:
+        test, training: the indices of the two images.
+        kind: "identical" if their thumbnails are equal; "mirrored" if one is nearly the other from left to right.
+    """
+
+    test: int
+    training: int
+    kind: Kind
 
 
 def fingerprint_of(thumbnail: np.ndarray) -> np.ndarray:
@@ -48,47 +69,52 @@ def fingerprint_width(images: int) -> int:
     return FINGERPRINT_BYTES if images <= MAX_FULL_FINGERPRINTS else KEY_BYTES
 
 
-def find_duplicates(test: np.ndarray, training: np.ndarray) -> list[tuple[int, int, bool]]:
-    """Find for each test image the training image that it is a copy of.
+def find_duplicates(test: np.ndarray, training: np.ndarray) -> list[Copy]:
+    """Find for each test image the training image that it is a near-duplicate of.
 
     Args:
         test, training: uint8 [images, bytes], fingerprints or their hashes alone; zeros for images without one.
 
     Returns:
-        (test image, training image, whether their thumbnails are equal) for each test image that is a copy.
+        One `Copy` for each such test image, in the order of the test images. Of several training images, one with an
+        equal thumbnail is named, or else the most similar one, or else the most similar mirrored one.
     """
     if not len(test) or not len(training):
         return []
-    found = _find_equal(_hashes(test), _hashes(training))
+    found: dict[int, Copy] = {}
     if min(test.shape[1], training.shape[1]) == FINGERPRINT_BYTES and len(test) * len(training) <= _MAX_PAIRS:
-        found = {image: (copy, False) for image, copy in _find_similar(test, training).items()} | found
-    return [(image, copy, equal) for image, (copy, equal) in sorted(found.items())]
+        found |= _find_similar(test, training, mirrored=True)
+        found |= _find_similar(test, training, mirrored=False)
+    found |= _find_equal(_hashes(test), _hashes(training))
+    return [copy for _, copy in sorted(found.items())]
 
 
 def _hashes(fingerprints: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(fingerprints[:, :KEY_BYTES]).view(np.uint64)[:, 0]
 
 
-def _find_equal(test: np.ndarray, training: np.ndarray) -> dict[int, tuple[int, bool]]:
+def _find_equal(test: np.ndarray, training: np.ndarray) -> dict[int, Copy]:
     order = np.argsort(training, kind="stable")
     places = order[np.minimum(np.searchsorted(training, test, sorter=order), len(training) - 1)]
     equal = np.flatnonzero((training[places] == test) & (test != 0))
-    return {int(image): (int(places[image]), True) for image in equal}
+    return {int(image): Copy(int(image), int(places[image]), "identical") for image in equal}
 
 
-def _find_similar(test: np.ndarray, training: np.ndarray) -> dict[int, int]:
+def _find_similar(test: np.ndarray, training: np.ndarray, *, mirrored: bool) -> dict[int, Copy]:
     best = np.full(len(test), _LEAST_COSINE, np.float32)
     copies = np.full(len(test), -1, np.int64)
     rows, columns = _BLOCK
     for begin in range(0, len(training), columns):
         known = _directions(training[begin : begin + columns])
         for first in range(0, len(test), rows):
-            cosines = _directions(test[first : first + rows]) @ known.T
+            directions = _directions(test[first : first + rows])
+            cosines = (directions * _MIRRORED if mirrored else directions) @ known.T
             nearest = cosines.argmax(axis=1)
             values = np.take_along_axis(cosines, nearest[:, None], axis=1)[:, 0]
             better = np.flatnonzero(values > best[first : first + rows])
             best[first + better], copies[first + better] = values[better], begin + nearest[better]
-    return {int(image): int(copies[image]) for image in np.flatnonzero(copies >= 0)}
+    kind: Kind = "mirrored" if mirrored else "nearly identical"
+    return {int(image): Copy(int(image), int(copies[image]), kind) for image in np.flatnonzero(copies >= 0)}
 
 
 def _directions(fingerprints: np.ndarray) -> np.ndarray:
@@ -99,10 +125,23 @@ def _directions(fingerprints: np.ndarray) -> np.ndarray:
     return directions / np.maximum(size, 1)
 
 
+def count_duplicates(copies: Sequence[Copy], images: int) -> str:
+    """Return how many of the test images are near-duplicates, such as "12 of 1,380 test images (0.9 %) are ...".
+
+    Args:
+        copies: at least one.
+        images: number of test images.
+    """
+    kinds = [f"{sum(copy.kind == kind for copy in copies):,} {kind}" for kind in get_args(Kind)]
+    are = "is a near-duplicate of a training image" if len(copies) == 1 else "are near-duplicates of training images"
+    share = f"{100 * len(copies) / images:.1f} %"
+    return f"{len(copies):,} of {images:,} test images ({share}) {are} ({', '.join(kinds)})"
+
+
 def duplicates_message(
-    copies: Sequence[tuple[int, int, bool]], test: Callable[[int], str], training: Callable[[int], str], images: int
+    copies: Sequence[Copy], test: Callable[[int], str], training: Callable[[int], str], images: int
 ) -> list[str]:
-    """Return lines that count and name the test images that are copies; none if there are no copies.
+    """Return lines that count and name the test images that are near-duplicates; none if there are none.
 
     Args:
         copies: as `find_duplicates` returns them.
@@ -111,11 +150,19 @@ def duplicates_message(
     """
     if not copies:
         return []
-    equal = sum(is_equal for *_, is_equal in copies)
     head = (
-        f"{len(copies)} of {images} test images are training images too ({equal} identical, {len(copies) - equal} "
-        "nearly identical): test scores are too optimistic; remove these images from one of the two sets"
+        f"{count_duplicates(copies, images)}: test scores are too optimistic; remove these images from one of the two "
+        "sets"
     )
+    words = {"identical": "is", "nearly identical": "is nearly", "mirrored": "is nearly the mirror image of"}
     more = [f"... and {len(copies) - MOST_NAMED} more"] if len(copies) > MOST_NAMED else []
-    named = [f"  {test(i)} {'is' if same else 'is nearly'} {training(j)}" for i, j, same in copies[:MOST_NAMED]]
+    named = [f"  {test(copy.test)} {words[copy.kind]} {training(copy.training)}" for copy in copies[:MOST_NAMED]]
     return [head, *named, *more]
+
+
+def duplicates_json(copies: Sequence[Copy], test: Listing, training: Listing) -> dict[str, Any]:
+    """Return the near-duplicates among the test images as JSON values, with the paths of the images."""
+    pairs = [
+        {"test": test.place(copy.test), "training": training.place(copy.training), "kind": copy.kind} for copy in copies
+    ]
+    return {"test_images": len(test), "near_duplicates": len(copies), "pairs": pairs}

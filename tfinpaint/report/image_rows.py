@@ -1,0 +1,69 @@
+"""Draw rows of images with captions, such as neighbours in feature space, or images that were classified wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tfinpaint.report.figures import save_figure, shrink_images
+
+MOST_ROWS, MOST_IMAGES = 8, 8  # of a figure, and of a row
+MOST_SIDE = 96  # pixels of an image in a figure
+MOST_CAPTION = 22  # characters
+RIGHT, WRONG = "✓", "✗"
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """A row of a figure of images.
+
+    Attributes:
+        title: of the row; "" without one.
+        images: float [images, height, width, channels], 0 to 1; at most MOST_IMAGES.
+        captions: one for each image, below it.
+        right: whether a caption is marked as right (True), as wrong (False), or not at all (None).
+    """
+
+    title: str
+    images: np.ndarray
+    captions: Sequence[str]
+    right: Sequence[bool | None]
+
+
+def draw_image_rows(rows: Sequence[ImageRow], path: Path, alt: str) -> None:
+    """Draw rows of images with captions; a mark and a colour tell right from wrong.
+
+    Args:
+        alt: as in `save_figure`.
+    """
+    columns = max(len(row.images) for row in rows)
+    figure = Figure(figsize=(1.3 * columns + 0.2, 1.65 * len(rows) + 0.2))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    for place, row in enumerate(rows):
+        top = 1.27 * place + 0.12
+        axes.text(0, top - 0.02, row.title, fontsize=8, weight="bold", parse_math=False)
+        for column, (image, caption, right) in enumerate(zip(_small(row.images), row.captions, row.right, strict=True)):
+            extent = column, column + 0.95, top + 0.95, top
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent, aspect="auto")
+            text, colour = _marked(caption, right)
+            axes.text(column, top + 1.05, text, fontsize=7, color=colour, parse_math=False)
+    axes.set(xlim=(-0.05, columns), ylim=(1.27 * len(rows), -0.1))
+    save_figure(figure, path, alt, photos=True)
+
+
+def _marked(caption: str, right: bool | None) -> tuple[str, str]:
+    """Return the text of a caption, and its colour."""
+    text = " ".join(caption.split())[:MOST_CAPTION]
+    if right is None:
+        return text, "black"
+    return (f"{RIGHT} {text}", "darkgreen") if right else (f"{WRONG} {text}", "firebrick")
+
+
+def _small(images: np.ndarray) -> np.ndarray:
+    shown = shrink_images(images, MOST_SIDE)
+    return (shown if shown.shape[-1] == 3 else shown.mean(axis=-1)).clip(0, 1)

@@ -45,7 +45,7 @@ def test_a_rank_that_works_longer_than_the_others_may_wait_is_no_hang(images, tm
         "report.predictions:PredictionsPart.add": 2,
     }
     first_alone = {"storage.atomic:_digest": 2, "report.predictions:_copy": 1.5}
-    changes = {"num_epochs": 1, "model": {"encoder": "tiny", "batchnorm_batches": 3}}
+    changes = {"num_epochs": 1, "model": {"batchnorm_batches": 3}}
     changes |= {"data__test_output_path": str(tmp_path / "predicted")}
     changes |= {"distributed": {"stall_timeout_s": STALL_SECONDS}}
     config = write_config(tmp_path / "c.yaml", "pretrain", images, **changes)

@@ -30,7 +30,7 @@ def stop_in_an_epoch(launcher: str, number: int, run: Path, *arguments: str | Pa
 def test_two_ranks_go_on_to_the_same_bytes_and_one_rank_says_what_is_different(tmp_path, mpi):
     data = write_training_and_testing(tmp_path)
     # Moving averages (batchnorm_batches is 0) and dropout: what two ranks know is not the same.
-    config = write_small(tmp_path, data, num_epochs=8, checkpoints={"interval_steps": 1, "keep": 1})
+    config = write_small(tmp_path, data, num_epochs=4, checkpoints={"interval_steps": 1, "keep": 1})
     mpi.succeed("classify", "--config", config, "--workdir", tmp_path / "whole")
 
     run = tmp_path / "run"
@@ -51,5 +51,5 @@ def test_two_ranks_go_on_to_the_same_bytes_and_one_rank_says_what_is_different(t
     output = succeed_alone("classify", "--resume", "--workdir", alone)
     assert "Resuming with 1 rank(s) instead of 2: 4 images per rank. Results differ slightly" in output
     records = outcome(alone)["metrics"]
-    assert [r["epoch"] for r in records if r["phase"] == "train"] == list(range(1, 9))
+    assert [r["epoch"] for r in records if r["phase"] == "train"] == [1, 2, 3, 4]
     assert {r["world_size"] for r in records} >= {1}

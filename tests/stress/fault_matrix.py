@@ -2,7 +2,7 @@
 
 usage: python tests/stress/fault_matrix.py [--ranks 2 3] [--launchers mpirun gloo bare] [--faults kill ...] [--phases ...]
 
-Each case is a real run of `tfinpaint.pretrain` (tiny encoder, 32 px, two epochs) in which the last rank (with --first,
+Each case is a real run of `tfinpaint.pretrain` (two convolutions, 32 px, two epochs) in which the last rank (with --first,
 and for a full disk, the first) breaks in epoch 2. It holds where every surviving rank is gone within the time-out with
 an exit code other than 0, and their output names rank and cause. The launcher "bare" starts the ranks itself and ends
 none of them, as a batch system may; mpirun and horovodrun --gloo kill what is left of a job that has lost a rank, so
@@ -122,13 +122,20 @@ def make_images(folder: Path) -> None:
 
 def configuration(images: Path) -> str:
     """JSON, which is YAML."""
+    output = {"filters": 3, "kernel_size": 3, "padding": "same", "activation": "sigmoid"}
     return json.dumps(
         {
             "num_epochs": 2,
             "steps_per_epoch": 3,
             "figures_interval": 1,
             "precision": "float32",
-            "model": {"encoder": "tiny"},
+            "layers": [
+                {"class_name": "InputLayer", "config": {"batch_shape": [None, 32, 32, 3]}},
+                {"class_name": "Conv2D", "config": {"filters": 4, "kernel_size": 3, "padding": "same"}},
+                {"class_name": "BatchNormalization"},
+                {"class_name": "ReLU"},
+                {"class_name": "Conv2D", "config": output},
+            ],
             "data": {
                 "input_path": str(images / "training"),
                 "test_input_path": str(images / "testing"),

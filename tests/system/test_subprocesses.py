@@ -57,7 +57,7 @@ def test_ranks_of_a_launcher_are_ended_although_they_heed_nothing(tmp_path):
     # As horovodrun does it: a shell that ends at once, and mpirun, whose ranks are in process groups of their own.
     script = f"trap '' TERM; echo $$ >>{tmp_path}/pids; sleep 60; sleep 60"
     mpirun = 'mpirun --allow-run-as-root --oversubscribe -np 2 sh -c "$0"'
-    code, output = run_bounded(["sh", "-c", f"{mpirun}; exit", script], 15)
+    code, output = run_bounded(["sh", "-c", f"{mpirun}; exit", script], 6)
     assert code is None, output
     ranks = [int(line) for line in (tmp_path / "pids").read_text().splitlines()]
     assert len(ranks) == 2

@@ -1,4 +1,4 @@
-"""The commands on one rank, whole, with the tiny model: outputs, resume, transfer, refusals."""
+"""The commands on one rank, whole, with small networks: outputs, resume, transfer, refusals."""
 
 import fcntl
 import json
@@ -16,6 +16,7 @@ from conftest import tree, write_config, write_images, write_training_and_testin
 from tfinpaint import classify, pretrain
 from tfinpaint.checkpoint import async_writer, store
 from tfinpaint.checkpoint.find import list_checkpoints
+from tfinpaint.checkpoint.reader import read_header
 from tfinpaint.checkpoint.store import save_checkpoint
 from tfinpaint.data.listing.check import CheckResult
 from tfinpaint.errors import UserError
@@ -24,11 +25,16 @@ from tfinpaint.report.comparison import write_comparison
 from tfinpaint.runs import classification, image_check
 from tfinpaint.storage import atomic
 
+PRETRAINED = {
+    "outfile": "log.txt",
+    "data__transforms": [{"resize": [32, 32]}, {"random_horizontal_flip": 0.5}, {"center": {}}],
+}
+
 
 @pytest.fixture(scope="module")
 def pretrained_once(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
-    config = write_config(folder / "pretrain.yaml", "pretrain", write_training_and_testing(folder), outfile="log.txt")
+    config = write_config(folder / "pretrain.yaml", "pretrain", write_training_and_testing(folder), **PRETRAINED)
     succeed("pretrain", "--config", config)
     return folder / "run"
 
@@ -36,7 +42,7 @@ def pretrained_once(tmp_path_factory) -> Path:
 @pytest.fixture
 def pretrained(images, tmp_path, pretrained_once) -> Path:
     """A copy of the run folder of two epochs of pretraining, with its configuration beside it."""
-    write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, outfile="log.txt")
+    write_config(tmp_path / "p" / "pretrain.yaml", "pretrain", images, **PRETRAINED)
     run = Path(shutil.copytree(pretrained_once, tmp_path / "p" / "run"))
     # The same images at another place are other images to a run.
     for path in [run / "config.resolved.yaml", *run.glob("model_checkpoints/*/progress.json")]:
@@ -45,6 +51,16 @@ def pretrained(images, tmp_path, pretrained_once) -> Path:
         (saved / atomic.MANIFEST).unlink()
         atomic._write_manifest(saved)
     return run
+
+
+@pytest.fixture(scope="module")
+def encoder_of_grey_images(tmp_path_factory) -> Path:
+    """The run folder of a step of pretraining with the project's own network."""
+    folder = tmp_path_factory.mktemp("grey")
+    changes = {"num_epochs": 1, "steps_per_epoch": 1, "data__grayscale": True, "data__test_input_path": None}
+    data = write_training_and_testing(folder)
+    succeed("pretrain", "--config", write_config(folder / "c.yaml", "pretrain", data, encoder="tiny", **changes))
+    return folder / "run"
 
 
 def test_pretrain_leaves_everything_behind(pretrained):
@@ -89,18 +105,21 @@ def test_one_process_listens_nowhere(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(async_writer, "save_checkpoint", look_and_save)
     before = {each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN}
-    succeed("pretrain", "--config", write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1))
+    changes = {"num_epochs": 1, "steps_per_epoch": 1, "data__test_input_path": None}
+    succeed("pretrain", "--config", write_config(tmp_path / "c.yaml", "pretrain", images, **changes))
     assert found == [before]
 
 
-def test_classify_transfers_learns_and_reports(images, tmp_path, pretrained):
-    saved = pretrained / "model_checkpoints" / "model_checkpoint_2"
-    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=8, checkpoints={"load": f"{saved}.pt"})
+def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey_images, pretrained):
+    saved = encoder_of_grey_images / "model_checkpoints" / "model_checkpoint_1"
+    assert (read_header(saved).channels, read_header(saved).target_channels) == (1, 1)
+    changes = {"num_epochs": 8, "data__grayscale": True, "checkpoints": {"load": f"{saved}.pt"}}
+    config = write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", **changes)
     output = succeed("classify", "--config", config)
-    assert "Skipping layer dense_1: not found in model_checkpoint_2\n" in output
+    assert "Skipping layer dense_1: not found in model_checkpoint_1\n" in output
     assert "Transferred 32 layers by name; skipped 1, mismatched 0, not needed 5\n" in output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["test_accuracy"] >= 6 / 7  # orange against blue
+    assert summary["test_accuracy"] >= 6 / 7  # bright against dark
     assert summary["test_images"] == 7
     last = records(tmp_path / "run")[-1]
     assert (last["phase"], last["epoch"], last["accuracy"]) == ("test", 8, summary["test_accuracy"])
@@ -126,7 +145,8 @@ def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
 
     for name in ("draw_curve", "draw_confusion"):
         monkeypatch.setattr(classification, name, fail)
-    config = write_config(tmp_path / "c.yaml", "classify", images, data__test_output_path=str(tmp_path / "out"))
+    changes = {"num_epochs": 1, "data__test_output_path": str(tmp_path / "out")}
+    config = write_config(tmp_path / "c.yaml", "classify", images, **changes)
     output = succeed("classify", "--config", config)
     for name in ("loss", "accuracy", "confusion"):
         assert f"figures/{name}.png (MemoryError: too large); continuing without it" in output
@@ -136,26 +156,27 @@ def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
         "Most confused classes" in (run / "report.html").read_text() or "Classes" in (run / "report.html").read_text()
     )
     assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 8
-    assert [path.name for path in store.list_checkpoints(run / "model_checkpoints")][-1] == "model_checkpoint_2"
+    assert [path.name for path in store.list_checkpoints(run / "model_checkpoints")][-1] == "model_checkpoint_1"
 
 
-def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, pretrained):
-    saved = pretrained / "model_checkpoints" / "model_checkpoint_2"
+def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, encoder_of_grey_images):
+    saved = encoder_of_grey_images / "model_checkpoints" / "model_checkpoint_1"
     changes = {
+        "num_epochs": 1,
+        "data__grayscale": True,
         "checkpoints": {"load": str(saved / "encoder.weights.h5")},
         "model": {"encoder": "tiny", "trainable": "head_only", "batchnorm_batches": 0},
     }
-    succeed("classify", "--config", write_config(tmp_path / "c.yaml", "classify", images, **changes))
+    succeed("classify", "--config", write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", **changes))
     before = weights(saved)
-    after = weights(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_2")
+    after = weights(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1")
     encoder = [name for name in after if "/dense/" not in name]
     assert len(encoder) == 96  # 16 convolutions with 2 weights, 16 batch norms with 4
     assert all(np.array_equal(before[name], after[name]) for name in encoder)
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, pretrained):
-    changes = {"outfile": "log.txt", "optimizer": {"type": "Adam", "learning_rate": 0.01}}
-    config = write_config(tmp_path / "again" / "pretrain.yaml", "pretrain", images, **changes)
+    config = write_config(tmp_path / "again" / "pretrain.yaml", "pretrain", images, **PRETRAINED)
     succeed("pretrain", "--config", config, "--resume", "--set", "num_epochs=1")  # nothing there yet: starts
     output = succeed("pretrain", "--config", config, "--resume")
     assert "Resuming from epoch 1 of 2" in output

@@ -319,19 +319,6 @@ def test_the_network_must_fit_the_images(images, tmp_path):
     assert "the network makes images of 32 x 32 x 1, the targets are 32 x 32 x 3" in error
 
 
-def test_grey_images_through_the_projects_own_network(images, tmp_path):
-    config = write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1, data__grayscale=True)
-    succeed("pretrain", "--config", config)
-    header = json.loads((tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1" / "checkpoint.json").read_text())
-    assert (header["channels"], header["target_channels"]) == (1, 1)
-    checkpoint = tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1" / "encoder.weights.h5"
-    config = write_config(
-        tmp_path / "d.yaml", "classify", images, num_epochs=1, workdir=str(tmp_path / "d"), data__grayscale=True,
-        checkpoints={"load": str(checkpoint)},
-    )  # fmt: skip
-    assert "Transferred 32 layers by name; skipped 1, mismatched 0" in succeed("classify", "--config", config)
-
-
 def test_a_seed_style_pair_of_configurations_shares_a_folder(images, tmp_path):
     inpaint = {
         "num_epochs": 1, "outfile": "out_inpaint.txt", "layers": network(tmp_path / "a.json", conv("conv1", 3, "sigmoid")),

@@ -639,7 +639,8 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
 
 def test_an_evaluation_at_another_size_names_both_shapes_and_scans_the_file_once(images, tmp_path, scans):
     write_checkpoint(tmp_path / "saved", kind="classifier", classes=("cold", "warm"))
-    config = write_config(tmp_path / "c.yaml", "classify", images, data__transforms=[{"resize": [64, 96]}])
+    resize = [{"resize": [64, 96]}]
+    config = write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", data__transforms=resize)
     load = ("--set", f"checkpoints.load={tmp_path / 'saved'}", "--set", "data.input_path=null")
     error = commandline.refuse("classify", "--config", config, *load)
     assert "the weights of layer dense_1 have the shapes [(128, 2), (2,)], the model needs [(768, 2), (2,)]: " in error

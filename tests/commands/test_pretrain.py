@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import write_config
 from PIL import Image
 
 from tfinpaint import predict, pretrain
+from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
 from tfinpaint.checkpoint.reader import read_header
+from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.config.checks import check_command
 from tfinpaint.config.loader import load_config
 from tfinpaint.data import pipeline
@@ -20,6 +23,8 @@ from tfinpaint.data.tasks import inpainting_task
 from tfinpaint.inpainting import classical
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRICS, measure_restoration
+from tfinpaint.models.decoder import build_inpainter, encoder_part
+from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
 
 RESIZE = {"resize": [32, 32]}
 CENTER = {"center": {"side": 0.5, "fill": "mean"}}
@@ -55,8 +60,8 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.stress
 def test_the_joint_loss_is_reported_saved_and_resumed_exactly(capsys, images, tmp_path):
-    whole = write_config(tmp_path / "whole" / "c.yaml", "pretrain", images, **JOINT)
-    parted = write_config(tmp_path / "parted" / "c.yaml", "pretrain", images, **JOINT)
+    whole = write_config(tmp_path / "whole" / "c.yaml", "pretrain", images, encoder="tiny", **JOINT)
+    parted = write_config(tmp_path / "parted" / "c.yaml", "pretrain", images, encoder="tiny", **JOINT)
     succeed(capsys, "--config", whole)
     succeed(capsys, "--config", parted, "--set", "num_epochs=1")
     assert "Resuming from epoch 1 of 2" in succeed(capsys, "--config", parted, "--resume")
@@ -115,7 +120,7 @@ def test_a_trained_network_beats_the_mean_colour_of_what_it_sees(capsys, images,
     # Every image is one colour, but for noise: a network that has learnt anything paints that colour.
     changes = {"num_epochs": 40, "figures_interval": 40, "loss": {"function": "L2", "target": "image", "overlap": 1}}
     config = write_config(
-        tmp_path / "c.yaml", "pretrain", images, data__transforms=[RESIZE, CENTER],
+        tmp_path / "c.yaml", "pretrain", images, encoder="tiny", data__transforms=[RESIZE, CENTER],
         checkpoints={"save": None}, **changes,
     )  # fmt: skip
     succeed(capsys, "--config", config)
@@ -142,7 +147,7 @@ def test_a_trained_network_beats_the_mean_colour_of_what_it_sees(capsys, images,
 )
 def test_other_masks_targets_and_decoders_train(capsys, images, tmp_path, mask, loss, model):
     model = {"encoder": "tiny", "batchnorm_batches": 1, **model}
-    changes = {"num_epochs": 1, "steps_per_epoch": 1, "loss": loss, "model": model}
+    changes = {"num_epochs": 1, "steps_per_epoch": 1, "loss": loss, "model": model, "encoder": "tiny"}
     config = write_config(tmp_path / "c.yaml", "pretrain", images, data__transforms=[RESIZE, mask], **changes)
     output = succeed(capsys, "--config", config)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -157,10 +162,21 @@ def test_other_masks_targets_and_decoders_train(capsys, images, tmp_path, mask, 
     assert (header.bottleneck, header.decoder) == (model.get("bottleneck"), model.get("decoder", "plain"))
 
 
+def write_encoder(folder: Path) -> Path:
+    """A checkpoint of an untrained context encoder."""
+    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32))
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(model.trainable_variables)
+    fields = {"kind": "inpainter", "epoch": 1, "step": 1, "encoder": "tiny", "encoder_output": "before_add"}
+    header = Header(**fields, batch_size=8, steps_per_epoch=1, height=32, width=32)
+    state = TrainingState(model, optimizer, encoder_part(model, OUTPUT_LAYERS["tiny"]["before_add"]))
+    ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
+    return save_checkpoint(folder, header, SavedProgress(), ranks, state, None)
+
+
 def test_the_perceptual_loss_takes_an_encoder_of_an_earlier_run(capsys, images, tmp_path):
+    encoder = write_encoder(tmp_path / "first" / "run" / "model_checkpoints")
     short = {"num_epochs": 1, "steps_per_epoch": 2, "data__transforms": [RESIZE, CENTER]}
-    succeed(capsys, "--config", write_config(tmp_path / "first" / "c.yaml", "pretrain", images, **short))
-    encoder = tmp_path / "first" / "run" / "model_checkpoints" / "model_checkpoint_1"
     before = arrays(encoder / "encoder.weights.h5")
     perceptual = {"encoder": "../first/run/model_checkpoints/model_checkpoint_1", "layer": "conv3_block1_out"}
     loss = {"target": "masked", "perceptual": perceptual}

@@ -30,7 +30,8 @@ def whiten(path):
 
 @pytest.mark.parametrize("task", [pytest.param("pretrain", marks=pytest.mark.stress), "classify"])
 def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, task):
-    config = write_config(tmp_path / "c.yaml", task, images, num_epochs=1, data__input_transforms=OVERFLOWING)
+    changes = {"num_epochs": 1, "data__input_transforms": OVERFLOWING}
+    config = write_config(tmp_path / "c.yaml", task, images, encoder="tiny", **changes)
     blacken(images)
     white = images / "training" / "warm" / "003.png"
     whiten(white)

@@ -18,7 +18,7 @@ def mask(**section):
 
 
 def refuse(images, tmp_path, command, changes, message, ranks=1):
-    config = load_config(write_config(tmp_path / "c.yaml", command, images, **changes))
+    config = load_config(write_config(tmp_path / "c.yaml", command, images, encoder="tiny", **changes))
     with pytest.raises(ConfigError, match=message) as refusal:
         check_command(config, command, ranks)
     assert "\n" not in str(refusal.value)
@@ -174,13 +174,17 @@ def test_an_encoder_to_compare_features_must_be_there_and_stay(images, tmp_path,
     (tmp_path / "run" / "model_checkpoints").mkdir(parents=True)
     changes = {"loss": {"perceptual": {"encoder": encoder}, "target": "image"}}
     with pytest.raises(ConfigError, match=message):
-        load_checked(write_config(tmp_path / "c.yaml", "pretrain", images, **changes), [], "pretrain", 1)
+        load_checked(
+            write_config(tmp_path / "c.yaml", "pretrain", images, encoder="tiny", **changes), [], "pretrain", 1
+        )
 
 
 def test_what_is_not_used_is_not_checked_and_open_keys_follow_the_command(images, tmp_path):
     changes = {"data__test_input_path": None, "data__test_batch_size": 5, "loss": {}, "data__target_type": None}
     for command, target_type, function in (("pretrain", "images", "BCE"), ("classify", "labels", "NLL")):
-        config = load_config(write_config(tmp_path / "c.yaml", command, images, **changes, data__type=None))
+        config = load_config(
+            write_config(tmp_path / "c.yaml", command, images, encoder="tiny", **changes, data__type=None)
+        )
         complete = check_command(config, command, 2)
         assert (complete.data.target_type, complete.loss.function) == (target_type, function)
 

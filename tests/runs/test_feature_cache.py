@@ -73,10 +73,11 @@ def test_features_give_the_results_of_the_images(images, tmp_path, monkeypatch, 
 @pytest.mark.stress
 def test_a_transferred_encoder_whose_last_stage_is_trained(images, tmp_path, monkeypatch):
     # The frozen batch norms are recalibrated before the features are computed, those of the stage after every epoch.
-    pretrained = write_config(tmp_path / "p.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=1)
+    pretrained = write_config(tmp_path / "p.yaml", "pretrain", images, encoder="tiny", num_epochs=1, steps_per_epoch=1)
     succeed("pretrain", "--config", pretrained, "--workdir", tmp_path / "pretrained")
     changes = {"model__trainable": ["conv5_*", "dense_1"], "checkpoints": {"load": str(tmp_path / "pretrained")}}
-    config = write_config(tmp_path / "c.yaml", "classify", images, steps_per_epoch=2, data__batch_size=12, **changes)
+    changes |= {"steps_per_epoch": 2, "data__batch_size": 12}
+    config = write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", **changes)
     once, always = tmp_path / "once", tmp_path / "always"
     assert "up to conv4_block1_out: computing" in succeed("classify", "--config", config, "--workdir", once)
     without_cache(monkeypatch)

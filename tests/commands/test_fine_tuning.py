@@ -27,10 +27,10 @@ FEW_LABELS = {
 
 
 def test_all_at_once_from_a_classifier_with_another_head(images, tmp_path):
-    flat = write_config(tmp_path / "flat.yaml", "classify", images, num_epochs=1, data__transforms=SIZE)
+    flat = write_config(tmp_path / "flat.yaml", "classify", images, encoder="tiny", num_epochs=1, data__transforms=SIZE)
     succeed("classify", "--config", flat, "--workdir", tmp_path / "flat")
     load = {"load": str(tmp_path / "flat")}
-    config = write_config(tmp_path / "c.yaml", "classify", images, checkpoints=load, **FEW_LABELS)
+    config = write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", checkpoints=load, **FEW_LABELS)
     output = succeed("classify", "--config", config)
     # 13 and 11 images without 3 of each for validation: 18 / (2 * 10) and 18 / (2 * 8).
     assert "Class weights from 0.9 (cold) to 1.125 (warm)" in output

@@ -19,7 +19,7 @@ def run(tmp_path_factory):
     write_images(folder / "images", {"cold": 24, "warm": 24, "cool": 18, "rare": 3}, size=(32, 32))
     write_images(folder / "data" / "training", {"cold": 12, "warm": 12})
     changes = {"model__encoder_output": "after_relu", "num_epochs": 1, "data__test_input_path": None}
-    config = write_config(folder / "c.yaml", "pretrain", folder / "data", **changes)
+    config = write_config(folder / "c.yaml", "pretrain", folder / "data", encoder="tiny", **changes)
     succeed("pretrain", "--config", config)
     return folder
 

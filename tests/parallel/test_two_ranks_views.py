@@ -32,7 +32,7 @@ def config(images, path, agreement, **changes):
         "loss": {**restored, "agreement": {"projector": [16, 8], **agreement}},
         **changes,
     }
-    return write_config(path, "pretrain", images, **changes)
+    return write_config(path, "pretrain", images, encoder="tiny", **changes)
 
 
 # With the weight 1, the large gradients of Barlow Twins would make three steps amplify the rounding of float32.

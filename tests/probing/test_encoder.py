@@ -132,7 +132,10 @@ def test_images_are_prepared_as_in_the_run_without_masks_and_chance(tmp_path):
         "num_epochs": 1,
         "data__test_input_path": None,
     }
-    assert pretrain.main(["--config", str(write_config(tmp_path / "c.yaml", "pretrain", data, **changes))]) == 0
+    assert (
+        pretrain.main(["--config", str(write_config(tmp_path / "c.yaml", "pretrain", data, encoder="tiny", **changes))])
+        == 0
+    )
     source = load_encoder(tmp_path / "run")
     assert source.run == tmp_path / "run"
     assert run_folder_of(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1") == tmp_path / "run"

@@ -35,7 +35,7 @@ def two_views(folder, data, **changes):
         "loss": RESTORED | AGREEMENT | {"reconstruction_weight": 0.5},
         **changes,
     }
-    return write_config(folder / "c.yaml", "pretrain", data, **changes)
+    return write_config(folder / "c.yaml", "pretrain", data, encoder="tiny", **changes)
 
 
 def beside(run):
@@ -88,7 +88,7 @@ def test_views_alone_need_no_mask_and_leave_the_decoder_as_it_began(data, tmp_pa
     assert not kernels & same
     # The encoder moves into a classifier; the projector stays behind.
     classifier = write_config(
-        tmp_path / "classify.yaml", "classify", data, num_epochs=1, checkpoints={"load": str(run)}
+        tmp_path / "classify.yaml", "classify", data, encoder="tiny", num_epochs=1, checkpoints={"load": str(run)}
     )
     succeed("classify", "--config", classifier, "--workdir", tmp_path / "classified")
     files = {path.name for path in list_checkpoints(tmp_path / "classified" / "model_checkpoints")[-1].iterdir()}

@@ -4,9 +4,11 @@ usage: mpirun -np 2 python session.py FOLDER
 
 The tests write FOLDER/0.json, FOLDER/1.json, ...: a module and the arguments of its `main`, or null to end. Each rank
 answers with FOLDER/NUMBER.RANK.json: the exit code and the standard output. Horovod is started once and stays: under MPI
-a process cannot start it again.
+a process cannot start it again. A rank that takes longer than SECONDS writes where each of its threads is to the standard
+error.
 """
 
+import faulthandler
 import importlib
 import io
 import json
@@ -20,6 +22,8 @@ sys.path.append(str(Path(__file__).parents[1] / "stress"))  # equal_weights.py
 from tfinpaint.distributed import launch
 from tfinpaint.distributed.environment import launched_rank
 
+SECONDS = 200  # less than the tests wait
+
 folder, shut_down = Path(sys.argv[1]), launch._shut_down
 launch._shut_down = lambda: None
 number = 0
@@ -29,8 +33,10 @@ while True:
     request = json.loads((folder / f"{number}.json").read_text())
     if request is None:
         break
+    faulthandler.dump_traceback_later(SECONDS)
     with redirect_stdout(io.StringIO()) as output:
         code = importlib.import_module(request["module"]).main(request["arguments"])
+    faulthandler.cancel_dump_traceback_later()
     partial = folder / f"partial.{launched_rank()}"
     partial.write_text(json.dumps({"code": code, "output": output.getvalue()}))
     partial.rename(folder / f"{number}.{launched_rank()}.json")

@@ -26,6 +26,13 @@ def test_every_collective_is_right_and_ranks_stay_equal(two):
     assert "canary: 2 rank(s), gradients averaged, weights equal to the last byte" in two.succeed("canary")
 
 
+def test_ranks_that_have_made_different_numbers_of_models_find_each_other(two):
+    found = json.loads(two.run("uneven_models").splitlines()[-1])
+    assert found["rows"] == [pytest.approx([-1.0, 1.0]), pytest.approx([1.0, -1.0])]  # 1 and 3, -2 and -6
+    # A normalised value of two is -1 or 1 whatever the values are, so that nothing changes it.
+    assert found["gradient"] == [pytest.approx([0.0, 0.0], abs=1e-5)]
+
+
 @pytest.fixture
 def equal_runs(images, tmp_path):
     """20 SGD steps on equal global batches with frozen batch norms; images per rank differ."""

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class World:
     def _reduce(self, tensors: Sequence[Any], op: Any) -> list[Any]:
         if self.gradient_groups is None:
             # One named operation per tensor: Horovod fuses those that are ready while others are still being computed.
-            return [self._hvd.allreduce(t, op=op, name=f"gradient_{n}") for n, t in enumerate(tensors)]
+            return [self._all_reduce(t, op, f"gradient_{n}") for n, t in enumerate(tensors)]
         groups = group_by_size(tensors, [math.prod(tensor.shape) for tensor in tensors], self.gradient_groups)
         reduced = [self._hvd.grouped_allreduce(group, op=op, name=f"gradients_{n}") for n, group in enumerate(groups)]
         return [tensor for group in reduced for tensor in group]
@@ -99,11 +100,26 @@ class World:
         Args:
             name: of the operation; unique among the operations that run at the same time.
         """
-        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Sum, name=name)
+        return value if self.size == 1 else self._all_reduce(value, self._hvd.Sum, name)
 
     def all_reduce_mean(self, value: Any, name: str) -> Any:
         """Return the mean of a tensor over the ranks, through which gradients flow; otherwise as `all_reduce_sum`."""
-        return value if self.size == 1 else self._hvd.allreduce(value, op=self._hvd.Average, name=name)
+        if self.size == 1:
+            return value
+        import tensorflow as tf
+
+        @tf.custom_gradient
+        def mean(own: Any) -> tuple[Any, Callable[[Any], Any]]:
+            def gradient(received: Any) -> Any:
+                return self._all_reduce(received, self._hvd.Average, f"{name}_gradient")
+
+            return self._all_reduce(own, self._hvd.Average, name), gradient
+
+        return mean(value)
+
+    def _all_reduce(self, value: Any, op: Any, name: str) -> Any:
+        with _same_names_on_all_ranks():
+            return self._hvd.allreduce(value, op=op, name=name)
 
     def gather_rows(self, values: Any, name: str) -> Any:
         """Return the rows of all ranks, in the order of ranks; inside a `tf.function` too, but not under XLA.
@@ -127,7 +143,8 @@ class World:
             def gradient(received: Any) -> Any:
                 return self.all_reduce_sum(received, f"{name}_gradient")[self.rank * rows : (self.rank + 1) * rows]
 
-            return self._hvd.allgather(own, name=name), gradient
+            with _same_names_on_all_ranks():
+                return self._hvd.allgather(own, name=name), gradient
 
         return gather(values)
 
@@ -211,6 +228,18 @@ class World:
         if "error" in outcome:
             raise UserError(outcome["error"])
         return outcome["value"]
+
+
+def _same_names_on_all_ranks() -> AbstractContextManager[Any]:
+    """Within a `with` statement, name operations independently of the layer that calls them.
+
+    Ranks wait for an operation of the same name, and TensorFlow prefixes the names of the models and layers around it.
+    Keras numbers models without a name by how many a process has made: ranks that have made different numbers of them
+    would wait for each other forever.
+    """
+    import tensorflow as tf
+
+    return tf.name_scope("ranks/")  # the slash begins again at the root
 
 
 def group_by_size(items: Sequence[Any], sizes: Sequence[int], count: int) -> list[list[Any]]:

@@ -23,6 +23,13 @@ PROBE = "probe"  # what `tfinpaint probe` writes, unless another folder is named
 PROBE_JSON = "probe.json"
 PROBE_FIGURE = "probe.png"
 
+# In the folder of a sweep
+SWEEP_PLAN = "plan.json"
+SWEEP_JSON = "sweep.json"
+SWEEP_TABLE = "sweep.csv"
+SWEEP_FIGURE = "sweep.png"
+SWEEP_TIMES = "times.json"
+
 # In the folder of figures
 RESTORATIONS = "restorations"  # the newest grid of images (.png), and a folder with earlier ones
 ANIMATION = "animation"  # the animation (.gif), and a folder with its frames

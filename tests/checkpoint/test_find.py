@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tfinpaint.checkpoint.find import BestCheckpoint, FoundCheckpoint, find_best, find_checkpoint
+from tfinpaint.checkpoint.find import BestCheckpoint, FoundCheckpoint, find_best, find_checkpoint, find_weights
 from tfinpaint.errors import UserError
 
 
@@ -130,3 +130,12 @@ def test_rmldnns_name_stands_for_the_folder_or_the_newest_before(tmp_path):
         find_checkpoint(saved / "model_checkpoint_1.pt")
     (saved / "model_checkpoint_8.pt").write_bytes(b"PK libtorch")  # its own file: that is there, and no other's turn
     assert find_checkpoint(saved / "model_checkpoint_8.pt").path == saved / "model_checkpoint_8.pt"
+
+
+def test_for_its_weights_a_run_means_its_best_checkpoint_or_else_the_newest(tmp_path):
+    names = [f"model_checkpoint_{epoch}" for epoch in (1, 2, 3)]
+    assert find_weights(write_run(tmp_path / "unknown", *names)).path.name == "model_checkpoint_3"
+    found = find_weights(write_run(tmp_path / "known", *names, best=2))
+    assert found.path.name == "model_checkpoint_2"
+    assert "the best of" in found.note
+    assert find_weights(tmp_path / "known" / "model_checkpoints" / names[0]).path.name == "model_checkpoint_1"

@@ -16,7 +16,7 @@ from tfinpaint.data.listing.listing import list_images
 from tfinpaint.errors import UserError
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.probing.encoder import IMAGENET, find_weights, load_encoder, resized, run_folder_of
+from tfinpaint.probing.encoder import IMAGENET, load_encoder, resized, run_folder_of
 from tfinpaint.probing.features import input_batches
 
 
@@ -109,17 +109,6 @@ def test_imagenet_inputs_are_those_of_keras(tmp_path):
     wanted = keras.applications.resnet.preprocess_input(pixels.copy())
     found = np.concatenate([batch.numpy() for batch in input_batches(listing, preprocessing)])
     np.testing.assert_allclose(found, wanted, atol=1e-3)
-
-
-def test_a_run_means_its_best_checkpoint_or_else_the_newest(tmp_path):
-    for epoch, best in ((1, None), (2, None), (3, None)):
-        write_checkpoint(tmp_path, "tiny", "after_relu", best, epoch=epoch)
-    assert find_weights(tmp_path).path.name == "model_checkpoint_3"
-    write_checkpoint(tmp_path, "tiny", "after_relu", 2, epoch=4)
-    found = find_weights(tmp_path)
-    assert found.path.name == "model_checkpoint_2"
-    assert "the best of" in found.note
-    assert find_weights(tmp_path / "model_checkpoint_1").path.name == "model_checkpoint_1"
 
 
 def test_images_are_prepared_as_in_the_run_without_masks_and_chance(tmp_path):

@@ -214,3 +214,13 @@ def _some(names: Sequence[str]) -> str:
     """Return the last few names as a text."""
     more = f"{len(names) - _MOST_NAMED} more and " if len(names) > _MOST_NAMED else ""
     return more + ", ".join(names[-_MOST_NAMED:])
+
+
+def find_weights(path: Path) -> FoundCheckpoint:
+    """Find the checkpoint that a path refers to, as `find_checkpoint` does; of a run, the best one if it is known.
+
+    Raises:
+        UserError: There is none.
+    """
+    folder = checkpoints_folder(path) if path.is_dir() else None
+    return find_checkpoint(path / BEST if folder is not None and find_best(folder) else path)

@@ -10,6 +10,7 @@ PURPOSES = {
     "predict": "Restore a photo where a mask is white, with a model that `tfinpaint pretrain` has trained.",
     "classify": "Train a classifier on images in class folders, from a pretrained encoder or from scratch.",
     "probe": "Judge an encoder's features by simple classifiers on few labels, beside random encoders, pixels and HOG.",
+    "sweep": "Find out whether pretraining pays: accuracy over shares of the labels, against training from scratch.",
     "features": "Write an encoder's features of images, with their names and labels, as NPZ, CSV or Parquet.",
     "compare": "Compare finished runs: a table on the terminal and one report of all of them.",
     "replay": "Find where in the network values are not finite, for the batch at which a run stopped because of them.",

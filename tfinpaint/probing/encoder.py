@@ -10,7 +10,7 @@ import keras
 from pydantic import ValidationError
 
 from tfinpaint.checkpoint import transfer
-from tfinpaint.checkpoint.find import FoundCheckpoint, checkpoints_folder, find_best, find_checkpoint
+from tfinpaint.checkpoint.find import find_weights
 from tfinpaint.checkpoint.header import Header
 from tfinpaint.checkpoint.keras_files import KerasFile, with_current_names
 from tfinpaint.checkpoint.reader import SavedModel, open_weights, read_progress
@@ -21,7 +21,7 @@ from tfinpaint.data.examples import Preprocessing, split_steps
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.errors import UserError
-from tfinpaint.layout import BEST, ENCODER_WEIGHTS, PROGRESS, RESOLVED_CONFIG
+from tfinpaint.layout import ENCODER_WEIGHTS, PROGRESS, RESOLVED_CONFIG
 from tfinpaint.models.encoder import STAGES, build_encoder
 from tfinpaint.models.layer_names import file_name
 
@@ -59,16 +59,6 @@ class Source:
     model: keras.Model
     is_keras: bool
     notes: tuple[str, ...]
-
-
-def find_weights(path: Path) -> FoundCheckpoint:
-    """Find the checkpoint that a path refers to, as `find_checkpoint` does; of a run, the best one if it is known.
-
-    Raises:
-        UserError: There is none.
-    """
-    folder = checkpoints_folder(path) if path.is_dir() else None
-    return find_checkpoint(path / BEST if folder is not None and find_best(folder) else path)
 
 
 def run_folder_of(path: Path) -> Path | None:

@@ -1,0 +1,1 @@
+"""Compare a pretrained encoder with a random one, frozen and trained, over shares of the labels."""

@@ -1,0 +1,313 @@
+"""The plan of a sweep: shares and draws of the labels, and the settings that each way of training is tried with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tfinpaint.checkpoint.find import find_weights
+from tfinpaint.config.diff import as_values, flat_values
+from tfinpaint.config.schema import Config
+from tfinpaint.data.images.decode import CHECK_OPTIONS
+from tfinpaint.data.listing.check import check_images_once
+from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates
+from tfinpaint.data.listing.listing import Listing, hold_out, list_class_folders, take_fraction
+from tfinpaint.errors import UserError
+from tfinpaint.layout import ENCODER_WEIGHTS, SWEEP_PLAN
+from tfinpaint.system.paths import display_path
+
+log = logging.getLogger(__name__)
+
+Method = Literal["pretrained_frozen", "fine_tuned", "random_frozen", "from_scratch"]
+METHODS: dict[Method, str] = {
+    "pretrained_frozen": "pretrained, frozen",
+    "fine_tuned": "pretrained, fine-tuned",
+    "random_frozen": "random, frozen",
+    "from_scratch": "from scratch",
+}
+TRAINED: tuple[Method, ...] = ("fine_tuned", "from_scratch")
+SCRATCH_STEPS = 3  # times those of fine-tuning
+FINE_TUNING_FACTORS = (0.3, 1.0, 3.0)  # of the configuration's learning rate
+SCRATCH_RATES = (3e-4, 1e-3, 3e-3)
+SCRATCH_DECAYS = (5e-4, 5e-2)
+VALIDATION = 0.2  # of the labelled images, unless the configuration has `data.validation_fraction`
+# Keys that do not affect results, or whose part of a result is told by something else, such as the names of all images.
+_FREE = (
+    *("workdir", "outfile", "output_format", "figures_interval"),
+    *("data.input_path", "data.test_input_path", "data.test_output_path", "data.label_fraction", "data.preload"),
+)
+_FREE_SECTIONS = ("checkpoints.", "distributed.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options of the command ask for.
+
+    Attributes:
+        shares: fractions of the training images whose labels are used, in (0, 1].
+        draws: number of draws of each share.
+        steps: of a fine-tuning; None: those of the configuration with all labels.
+        rates: learning rates of fine-tuning; None: FINE_TUNING_FACTORS times that of the configuration.
+        scratch_rates, scratch_decays: learning rates and weight decays from scratch.
+    """
+
+    shares: tuple[float, ...]
+    draws: int
+    steps: int | None = None
+    rates: tuple[float, ...] | None = None
+    scratch_rates: tuple[float, ...] = SCRATCH_RATES
+    scratch_decays: tuple[float, ...] = SCRATCH_DECAYS
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The settings of one training in a grid."""
+
+    learning_rate: float
+    weight_decay: float
+
+    @property
+    def name(self) -> str:
+        """The name of its run folder."""
+        return f"rate_{self.learning_rate:.6g}_decay_{self.weight_decay:.6g}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One draw of one share of the labels, the same for all methods.
+
+    Attributes:
+        share: fraction of the training images whose labels are used.
+        number: of the draw, from 0.
+        seed: of the runs; it draws the images, and the order and the random weights of training.
+        labelled, trained, validated: numbers of images: labelled ones, and their parts for training and validation.
+        unvalidated: classes without an image for validation.
+    """
+
+    share: float
+    number: int
+    seed: int
+    labelled: int
+    trained: int
+    validated: int
+    unvalidated: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The path of its folder in that of the sweep."""
+        return f"share_{100 * self.share:.6g}/draw_{self.number}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep consists of.
+
+    Attributes:
+        folder: of the sweep.
+        config: of `classify`, checked, with a validation fraction.
+        weights: the checkpoint or weight file of the pretrained encoder.
+        train, test: the images.
+        cells: smallest share first.
+        epochs, steps: epochs of each training, and steps per epoch of fine-tuning.
+        grids: method -> settings that are tried.
+        digest: SHA-256 of the pretrained weights.
+        left_out: a line for each share that cannot be used.
+    """
+
+    folder: Path
+    config: Config
+    weights: Path
+    train: Listing
+    test: Listing
+    cells: tuple[Cell, ...]
+    epochs: int
+    steps: int
+    grids: Mapping[Method, Sequence[Setting]]
+    digest: str
+    left_out: tuple[str, ...]
+
+    def steps_of(self, method: Method) -> int:
+        """Return the number of steps of a training by this method."""
+        return self.epochs * self.steps * (SCRATCH_STEPS if method == "from_scratch" else 1)
+
+    def rows(self) -> list[tuple[Cell, Method]]:
+        """Return the final rows: all methods in each cell, but frozen encoders once with all labels.
+
+        There every draw has the same images, on which nothing of a frozen encoder depends but its classifier.
+        """
+        return [
+            (cell, method) for cell in self.cells for method in METHODS
+            if method in TRAINED or cell.share < 1 or cell.number == 0
+        ]  # fmt: skip
+
+    def settings(self) -> dict[str, Any]:
+        """Return dotted key -> value of everything, but for shares and draws, that results depend on."""
+        config = flat_values(as_values(self.config))
+        kept = {key: value for key, value in config.items() if key not in _FREE and not key.startswith(_FREE_SECTIONS)}
+        return {
+            **kept,
+            "pretrained weights (SHA-256)": self.digest,
+            "training images": self.train.paths.digest(),
+            "test images": self.test.paths.digest(),
+            "epochs": self.epochs,
+            "steps per epoch": self.steps,
+            **{f"settings of {METHODS[key]}": [asdict(each) for each in grid] for key, grid in self.grids.items()},
+        }
+
+
+def make_plan(folder: Path, config: Config, asked: Asked) -> Plan:
+    """List the images, draw the labels, and settle steps and grids.
+
+    Args:
+        folder: of the sweep.
+        config: of `classify`, checked; `checkpoints.load` names the pretrained encoder.
+
+    Raises:
+        UserError: The configuration, the weights or the images cannot be used, or no share can.
+    """
+    _check_config(config)
+    data = config.data
+    assert config.checkpoints.load is not None
+    assert data.input_path is not None
+    assert data.test_input_path is not None
+    found = find_weights(config.checkpoints.load)
+    if found.note:
+        log.info(found.note)
+    if not data.validation_fraction:
+        config = config.model_copy(update={"data": data.model_copy(update={"validation_fraction": VALIDATION})})
+    train = list_class_folders(data.input_path, tag=data.training_tag)
+    test = list_class_folders(data.test_input_path, train.classes, tag=data.testing_tag)
+    _check_images(train, test)
+    cells, left_out = _draw_cells(train, config, asked)
+    epochs, steps = _count_steps(train, config, asked.steps)
+    rate, decay = config.optimizer.learning_rate, config.optimizer.weight_decay
+    rates = asked.rates or tuple(factor * rate for factor in FINE_TUNING_FACTORS)
+    grids: dict[Method, Sequence[Setting]] = {
+        "fine_tuned": [Setting(each, decay) for each in sorted(set(rates))],
+        "from_scratch": [
+            Setting(each, other)
+            for each in sorted(set(asked.scratch_rates))
+            for other in sorted(set(asked.scratch_decays))
+        ],
+    }
+    return Plan(
+        folder, config, found.path, train, test, cells, epochs, steps, grids, _digest(found.path), left_out
+    )  # fmt: skip
+
+
+def _check_config(config: Config) -> None:
+    if config.checkpoints.load is None:
+        raise UserError(
+            "no pretrained encoder is named: give --weights, a run folder or a weight file, or set checkpoints.load"
+        )
+    if config.data.input_path is None or config.data.test_input_path is None:
+        raise UserError(
+            "a sweep needs data.input_path, the training images, and data.test_input_path, the test images; "
+            "`tfinpaint prepare` splits a folder of class folders into both"
+        )
+    if config.model.trainable not in (None, "all"):
+        raise UserError(
+            f"model.trainable: {config.model.trainable}: a sweep trains all layers, and judges frozen encoders beside "
+            "that; remove it"
+        )
+    if config.data.max_bad_images:
+        raise UserError("data.max_bad_images: a sweep uses the same images everywhere; set 0, and repair bad images")
+
+
+def _check_images(train: Listing, test: Listing) -> None:
+    """Decode each image once, unless it was before; log test images that are training images too.
+
+    Raises:
+        UserError: An image cannot be read.
+    """
+    prints = []
+    for listing in (train, test):
+        found = check_images_once(listing, 0, range(len(listing)), CHECK_OPTIONS)
+        if found.bad:
+            index, reason = min(found.bad.items())
+            raise UserError(
+                f"{listing.place(index)}: {reason} ({len(found.bad)} of {len(listing)} images of {listing.root} cannot "
+                "be read); repair or remove them"
+            )
+        log.info(f"{display_path(listing.root)}: {len(listing)} images in {len(train.classes)} classes")
+        prints.append(found.fingerprints)
+    for line in duplicates_message(find_duplicates(prints[1], prints[0]), test.place, train.place, len(test)):
+        log.warning(line)
+
+
+def _draw_cells(train: Listing, config: Config, asked: Asked) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
+    """Return the cells, and a line for each share that has to be left out.
+
+    Raises:
+        UserError: No share is left.
+    """
+    cells, left_out = [], []
+    for share in sorted(set(asked.shares)):
+        for number in range(asked.draws):
+            seed = config.seed + number
+            labelled = take_fraction(train, share, seed)
+            try:
+                trained, validated = hold_out(labelled, config.data.validation_fraction, seed)
+            except UserError:
+                left_out.append(
+                    f"{100 * share:g} % of the labels are left out: these are {len(labelled)} images, one of each "
+                    "class, so that none can be kept out for validation"
+                )
+                break
+            missing = np.setdiff1d(np.arange(len(train.classes)), validated.labels)
+            names = tuple(train.classes[each] for each in missing)
+            cells.append(Cell(share, number, seed, len(labelled), len(trained), len(validated), names))
+    for line in left_out:
+        log.warning(line)
+    if not cells:
+        raise UserError(f"{train.root}: no share of the labels can be used; name larger ones with --shares")
+    return tuple(cells), tuple(left_out)
+
+
+def _count_steps(train: Listing, config: Config, asked: int | None) -> tuple[int, int]:
+    """Return the number of epochs and of steps per epoch of fine-tuning, the same for all shares."""
+    if asked is not None:
+        epochs = min(config.num_epochs, asked)
+        return epochs, math.ceil(asked / epochs)
+    trained, _ = hold_out(train, config.data.validation_fraction, config.seed)
+    return config.num_epochs, config.steps_per_epoch or max(1, len(trained) // config.data.batch_size)
+
+
+def _digest(weights: Path) -> str:
+    file = weights / ENCODER_WEIGHTS if weights.is_dir() else weights
+    with file.open("rb") as opened:
+        digest = hashlib.sha256()
+        while block := opened.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_saved(folder: Path) -> dict[str, Any]:
+    """Return what `save_plan` wrote into a folder; {} without it or where it cannot be read."""
+    try:
+        found = json.loads((folder / SWEEP_PLAN).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def saved_values(plan: Plan, asked: Asked) -> dict[str, Any]:
+    """Return the plan as JSON values."""
+    config = as_values(plan.config)
+    config["checkpoints"]["load"] = str(plan.weights)
+    return {"settings": plan.settings(), "asked": asdict(asked), "config": config}
+
+
+def asked_of(saved: Mapping[str, Any]) -> Asked:
+    """Return what the options asked for, as `saved_values` has it."""
+    values = saved["asked"]
+    rates, shares, *scratch = (values[name] for name in ("rates", "shares", "scratch_rates", "scratch_decays"))
+    return Asked(tuple(shares), values["draws"], values["steps"], rates and tuple(rates), *map(tuple, scratch))

@@ -1,0 +1,185 @@
+"""Run jobs in parallel, each in a process of its own, with cores or a GPU of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.runs.signals import StopRequest
+from tfinpaint.system.hardware import Machine, available_memory, read_hardware
+from tfinpaint.system.subprocesses import clean_environment, failure_reason
+
+CORES = 2  # of a worker without a GPU
+MEMORY = 3 * 2**30  # bytes that a worker is taken to need, for the default number of workers
+GRACE = 120  # seconds in which a process that was asked to stop saves what it has
+INTERVAL = 0.1  # seconds between looks at the processes
+MOST_LOG = 2**20  # bytes of a failed process's output that are searched for the reason
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The part of the machine that one worker uses.
+
+    Attributes:
+        cores: numbers of its cores.
+        gpu: as in CUDA_VISIBLE_DEVICES; None without GPUs.
+    """
+
+    cores: tuple[int, ...]
+    gpu: str | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """A process to run.
+
+    Attributes:
+        title: for messages.
+        begin: prepares the job and returns its command.
+        end: called when the process has ended, with its duration in seconds; returns whether its work was done.
+        log: the file for its output.
+        work: how long it takes: in images of training.
+        share: of the labels; None for all shares together.
+        needs: jobs that must have ended before.
+    """
+
+    title: str
+    begin: Callable[[], Sequence[str]]
+    end: Callable[[float], bool]
+    log: Path
+    work: float
+    share: float | None = None
+    needs: Sequence[Job] = field(default=())
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: subprocess.Popen
+    output: IO[bytes]
+    started: float
+
+
+def make_slots(workers: int | None, machine: Machine | None = None) -> list[Slot]:
+    """Divide the machine among workers.
+
+    Args:
+        workers: their number; None: one for each GPU, or for each CORES cores as far as memory allows.
+
+    Raises:
+        UserError: There are fewer GPUs, or cores.
+    """
+    machine = machine or read_hardware()
+    cores, gpus = sorted(os.sched_getaffinity(0))[: machine.usable_cores], _gpus(machine)
+    most = len(gpus) if gpus else max(1, len(cores) // CORES)
+    if workers is not None and workers > most:
+        has = f"{len(gpus)} GPUs, one for each worker" if gpus else f"{len(cores)} cores, {CORES} for each worker"
+        raise UserError(f"--workers {workers}: there are {has}; give at most {most}")
+    by_memory = max(1, available_memory() // MEMORY)
+    count = workers or (most if gpus else min(most, by_memory))
+    bounds = [len(cores) * place // count for place in range(count + 1)]
+    shares = [tuple(cores[bounds[place] : bounds[place + 1]]) or tuple(cores) for place in range(count)]
+    return [Slot(share, gpus[place] if gpus else None) for place, share in enumerate(shares)]
+
+
+def _gpus(machine: Machine) -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(len(machine.gpus))]
+    return names if visible is None else [name.strip() for name in visible.split(",") if name.strip()][: len(names)]
+
+
+def classify_command(config: Path, *options: str) -> tuple[str, ...]:
+    """Return the command that runs `classify` in a process."""
+    return sys.executable, "-m", "tfinpaint.classify", "--config", str(config), *options
+
+
+def start(command: Sequence[str], slot: Slot, output: IO[bytes]) -> subprocess.Popen:
+    """Start a process on the cores and the GPU of a worker, in a group of its own, so that Ctrl-C reaches only us."""
+    environment = clean_environment() | ({} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu})
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    with suppress(OSError):  # it has ended already
+        os.sched_setaffinity(process.pid, slot.cores)  # long before TensorFlow counts its cores
+    return process
+
+
+def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job], None]) -> None:
+    """Run all jobs in their order, as soon as what they need has ended and a slot is free.
+
+    Args:
+        on_end: called when a job has done its work.
+
+    Raises:
+        UserError: A job has failed; the others were stopped.
+        StoppedError: This process was asked to stop; the jobs were, too, and have saved what they had.
+    """
+    waiting, running, stop = list(jobs), dict[Slot, _Running](), StopRequest()
+    with stop.listening():
+        try:
+            while waiting or running:
+                _start_ready(waiting, running, slots)
+                time.sleep(INTERVAL)
+                for slot in [slot for slot, each in running.items() if each.process.poll() is not None]:
+                    ended = running.pop(slot)
+                    _close(ended, stopped=bool(stop.name))
+                    on_end(ended.job)
+                if stop.name:
+                    raise StoppedError("", 130 if stop.name == "SIGINT" else 0)
+        finally:
+            _stop(list(running.values()))
+
+
+def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Sequence[Slot]) -> None:
+    """Start jobs in free slots, and move them from `waiting` to `running`."""
+    for slot in [slot for slot in slots if slot not in running]:
+        unfinished = {*waiting, *(each.job for each in running.values())}
+        job = next((job for job in waiting if unfinished.isdisjoint(job.needs)), None)
+        if job is None:
+            return
+        waiting.remove(job)
+        command = job.begin()
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        output = job.log.open("ab")
+        running[slot] = _Running(job, start(command, slot, output), output, time.monotonic())
+
+
+def _close(ended: _Running, *, stopped: bool) -> None:
+    """Have a job look at its results. Raises UserError if its work was not done; StoppedError if it was stopped."""
+    ended.output.close()
+    if ended.job.end(time.monotonic() - ended.started):
+        return
+    if stopped:
+        raise StoppedError("", 130)
+    with ended.job.log.open("rb") as file:
+        file.seek(max(0, ended.job.log.stat().st_size - MOST_LOG))
+        reason = failure_reason(file.read().decode(errors="replace")).removeprefix("error: ")
+    raise UserError(f"{ended.job.title}: failed: {reason} ({ended.job.log} has its whole output)")
+
+
+def _stop(running: Sequence[_Running]) -> None:
+    """Ask processes to save and end; end those that take longer than GRACE, or at once at a second Ctrl-C."""
+    for each in running:
+        with suppress(ProcessLookupError):
+            os.killpg(each.process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    try:
+        for each in running:
+            with suppress(subprocess.TimeoutExpired):
+                each.process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for each in running:
+            with suppress(ProcessLookupError):
+                os.killpg(each.process.pid, signal.SIGKILL)
+            each.process.wait()
+            each.output.close()

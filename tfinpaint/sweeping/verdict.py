@@ -1,0 +1,105 @@
+"""Say in sentences what a sweep has found, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfinpaint.sweeping.plan import METHODS, Plan
+from tfinpaint.sweeping.rows import Row
+from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, Difference
+
+_SURE = f"{100 * CONFIDENCE:g} % interval"
+
+
+def percent(share: float) -> str:
+    """Return a share of the labels such as "10 %"."""
+    return f"{100 * share:g} %"
+
+
+def verdict(plan: Plan, rows: Sequence[Row], found: Sequence[Difference]) -> list[str]:
+    """Return sentences: whether pretraining pays, then the differences at each share, then what limits them.
+
+    Args:
+        rows: the finished rows, and `found` their differences.
+    """
+    trained = [each for each in found if each.pair == PAIRS[0]]
+    return [
+        _whether_it_pays(trained),
+        *(_difference(each) for pair in PAIRS for each in found if each.pair == pair),
+        *_limits(plan, rows),
+    ]
+
+
+def _whether_it_pays(found: Sequence[Difference]) -> str:
+    if not found:
+        return "No share of the labels has been fine-tuned and trained from scratch so far, so there is no result yet."
+    better = [percent(each.share) for each in found if each.interval.low > 0]
+    worse = [percent(each.share) for each in found if each.interval.high < 0]
+    unclear = [percent(each.share) for each in found if not each.interval.is_clear]
+    parts = []
+    if better:
+        parts.append(
+            f"Pretraining pays with {_listed(better)} of the labels: there the fine-tuned encoder is more accurate "
+            f"than training from scratch, and the {_SURE} of the difference excludes 0"
+        )
+    if worse and better:
+        parts.append(f"with {_listed(worse)} training from scratch is more accurate")
+    elif worse:
+        parts.append(
+            f"Pretraining does not pay with {_listed(worse)} of the labels: there training from scratch is more accurate, "
+            f"and the {_SURE} of the difference excludes 0"
+        )
+    if unclear:
+        start = "with" if parts else "Pretraining is not shown to pay: with"
+        parts.append(f"{start} {_listed(unclear)} of the labels the difference may be due to chance")
+    return "; ".join(parts) + "."
+
+
+def _difference(each: Difference) -> str:
+    ours, theirs = (METHODS[method] for method in each.pair)
+    interval, count = each.interval, len(each.draws)
+    points = [100 * value for value in (interval.mean, interval.low, interval.high)]
+    above = sum(value > 0 for value in each.draws)
+    draws = f"; above in {above} of {count} draws" if count > 1 else "; a single draw"
+    return (
+        f"{percent(each.share)} of the labels ({each.labels:,}): {ours} {each.ours:.3f}, {theirs} {each.theirs:.3f}, "
+        f"difference {points[0]:+.1f} points ({_SURE} {points[1]:+.1f} to {points[2]:+.1f}{draws})."
+    )
+
+
+def _limits(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    """Return sentences about what the results do not cover."""
+    lines = [f"{line}." for line in plan.left_out]
+    wanted = {(cell.share, cell.number, method) for cell, method in plan.rows()}
+    if missing := wanted - {(row.share, row.draw, row.method) for row in rows}:
+        lines.append(
+            f"The sweep is not finished: {len(missing)} of {len(wanted)} rows are missing; the same command goes on."
+        )
+    edges = [row for row in rows if row.at_edge]
+    for method in dict.fromkeys(row.method for row in edges):
+        count, of = sum(row.method == method for row in edges), sum(row.method == method for row in rows)
+        option = "--scratch-rates" if method == "from_scratch" else "--rates"
+        lines.append(
+            f"{METHODS[method]}: in {count} of {of} rows the chosen learning rate is the smallest or the largest that "
+            f"was tried; a wider grid ({option}, in another folder) may raise its accuracy."
+        )
+    unvalidated = [cell for cell in plan.cells if cell.unvalidated]
+    if unvalidated:
+        shares = list(dict.fromkeys(percent(cell.share) for cell in unvalidated))
+        classes = list(dict.fromkeys(name for cell in unvalidated for name in cell.unvalidated))
+        some = ", ".join(classes[:5]) + ", ..." * (len(classes) > 5)
+        lines.append(
+            f"With {_listed(shares)} of the labels no image of class {some} could be kept out for validation, because "
+            "there is a single labelled one."
+        )
+    draws = 1 + max(cell.number for cell in plan.cells)
+    over = f"the test images and the {draws} draws of labels" if draws > 1 else "the test images of a single draw"
+    lines.append(
+        f"Accuracies are those of {len(plan.test):,} test images, on which nothing was chosen. The intervals are of a "
+        f"bootstrap over {over}."
+    )
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

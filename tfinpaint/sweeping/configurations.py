@@ -64,7 +64,8 @@ def test_config(plan: Plan, trained: Config, folder: Path) -> Config:
     values |= {"workdir": str(folder), "early_stopping": None}
     values["data"] |= {
         "input_path": None, "training_tag": None, "validation_fraction": 0.0,
-        "test_input_path": str(data.test_input_path), "testing_tag": data.testing_tag, "test_output_path": str(folder / PREDICTIONS),
+        "test_input_path": str(data.test_input_path), "testing_tag": data.testing_tag,
+        "test_output_path": str(folder / PREDICTIONS),
     }  # fmt: skip
     values["checkpoints"] |= {"save": None, "load": str(trained.workdir / BEST)}
     return _checked(values)

@@ -99,8 +99,8 @@ def check_folder(plan: Plan) -> None:
         more = f" (and {len(changed) - 1} more differ)" if len(changed) > 1 else ""
         raise UserError(
             f"{folder}: holds a sweep with other settings: {key} was {_short(before.get(key))}, is "
-            f"{_short(now.get(key))}{more}; name another folder with --workdir, or go on with the settings of "
-            f"{SWEEP_PLAN}. Other shares and more seeds can be added to it"
+            f"{_short(now.get(key))}{more}; name another folder with --workdir (shares and seeds may "
+            "be added in this one)"
         )
 
 
@@ -144,7 +144,8 @@ def dry_run(plan: Plan, workers: int | None) -> tuple[str, list[list[Any]], list
         "counted.",
         f"Each fine-tuning has {plan.steps_of('fine_tuned'):,} steps, with {len(plan.grids['fine_tuned'])} settings; "
         f"each training from scratch {plan.steps_of('from_scratch'):,} steps, with "
-        f"{len(plan.grids['from_scratch'])} settings. Fewer --shares, --seeds, --steps or --scratch-rates take less time.",
+        f"{len(plan.grids['from_scratch'])} settings. Fewer --shares, --seeds, --steps or --scratch-rates "
+        "take less time.",
         f"Nothing was written to {display_path(plan.folder)}.",
     ]
     return "What would run", table, sentences

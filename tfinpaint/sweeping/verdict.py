@@ -46,8 +46,8 @@ def _whether_it_pays(found: Sequence[Difference]) -> str:
         parts.append(f"with {_listed(worse)} training from scratch is more accurate")
     elif worse:
         parts.append(
-            f"Pretraining does not pay with {_listed(worse)} of the labels: there training from scratch is more accurate, "
-            f"and the {_SURE} of the difference excludes 0"
+            f"Pretraining does not pay with {_listed(worse)} of the labels: there training from scratch is more "
+            f"accurate, and the {_SURE} of the difference excludes 0"
         )
     if unclear:
         start = "with" if parts else "Pretraining is not shown to pay: with"

@@ -78,13 +78,13 @@ def write_findings(plan: Plan, found: Findings) -> None:
         with attempt_figure(folder / SWEEP_FIGURE):
             draw_findings(found, folder / SWEEP_FIGURE)
     sections = [
-        Section("Result", text="\n".join(found.sentences), figures=[folder / SWEEP_FIGURE]),
+        Section("Result", sentences=found.sentences, figures=[folder / SWEEP_FIGURE]),
         Section("Test accuracy: mean ± deviation over the draws of labels", table=found.table),
         Section(
             f"Differences in points, with {100 * CONFIDENCE:g} % intervals", table=difference_table(found.differences)
         ),
         Section("All rows, and what their validation images have chosen", table=_shown_rows(found.rows)),
-        Section("How it was measured", text="\n".join(_protocol(plan)), table=_cells_table(plan)),
+        Section("How it was measured", sentences=_protocol(plan), table=_cells_table(plan)),
     ]
     write_page(folder / REPORT, "Does pretraining pay?", sections)
 
@@ -194,7 +194,11 @@ def draw_findings(found: Findings, path: Path) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    save_figure(figure, path)
+    told = "; ".join(
+        f"{METHODS[each.method]}, {percent(each.share)}: {each.interval.mean:.3f}" for each in found.points
+    )
+    alt = f"Test accuracy against the share of the labels ({told}), and beside it the differences, with intervals."
+    save_figure(figure, path, alt)
 
 
 def _draw_intervals(

@@ -31,8 +31,8 @@ def folder(tmp_path_factory):
     write_images(folder / "data" / "testing", TESTING, size=(32, 32), seed=1)
     (folder / "encoder.weights.h5").write_bytes(b"weights")
     write_config(
-        folder / "c.yaml", "classify", folder / "data", num_epochs=2, steps_per_epoch=2, workdir=str(folder / "classify"),
-        model__encoder_output="after_relu", model__head="pool",
+        folder / "c.yaml", "classify", folder / "data", encoder="tiny", num_epochs=2, steps_per_epoch=2,
+        workdir=str(folder / "classify"), model__encoder_output="after_relu", model__head="pool",
     )  # fmt: skip
     return folder
 
@@ -261,7 +261,8 @@ def test_what_cannot_be_swept_is_refused_in_a_line(folder, tmp_path, monkeypatch
 def test_a_whole_sweep_in_processes(folder, tmp_path):
     """One setting each of fine-tuning and from scratch, with half of the labels."""
     pretrained = write_config(
-        folder / "p.yaml", "pretrain", folder / "data", num_epochs=1, steps_per_epoch=1, model__encoder_output="after_relu",
+        folder / "p.yaml", "pretrain", folder / "data", encoder="tiny", num_epochs=1, steps_per_epoch=1,
+        model__encoder_output="after_relu",
         workdir=str(folder / "pretrain"), data__test_input_path=None,
     )  # fmt: skip
     succeed("pretrain", "--config", pretrained)

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 def plan_of(folder: Path, asked: Asked, **changes: object) -> Plan:
     changes = {"checkpoints__load": str(folder / "encoder.weights.h5"), **changes}
-    config = write_config(folder / "c.yaml", "classify", folder / "data", **changes)
+    config = write_config(folder / "c.yaml", "classify", folder / "data", encoder="tiny", **changes)
     return make_plan(folder / "sweep", load_checked(config, (), "classify", 1), asked)
 
 

@@ -87,6 +87,7 @@ ROWS: dict[str, Row] = {
     "share_0.25": Row("erased share", "0.25 of every image", steps={"grid": {"ratio": 0.25}}),
     "share_0.5": Row("erased share", "0.5 of every image", steps={"grid": {"ratio": 0.5}}),
     "share_0.75": Row("erased share", "0.75 of every image", steps={"grid": {"ratio": 0.75}}),
+    "complementary": Row("masks", "complementary", steps={"grid": {"ratio": 0.5, "complementary": True}}),
     "cell_4": Row(
         "cell", "4 px", keys={"loss.normalize_patches": 4}, steps={"grid": {"size": 4}},
     ),

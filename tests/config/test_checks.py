@@ -53,6 +53,10 @@ def test_what_cannot_work_on_two_ranks_is_refused(images, tmp_path, changes, mes
         ("classify", {"model": {"bottleneck": "channelwise"}}, r"model.bottleneck is for pretrain only"),
         ("classify", {"model": {"decoder": "batchnorm"}}, r"model.decoder is for pretrain only"),
         ("classify", {"data__transforms": mask(grid={"size": 8})}, r"classify takes no mask; remove grid"),
+        (
+            "pretrain", {"data__transforms": mask(grid={"size": 8, "complementary": True})},
+            r"grid.complementary is for two views of each image; set data.views: 2",
+        ),
         # paths
         ("pretrain", {"data__input_path": "/no/such"}, r"data.input_path: no such folder: /no/such"),
         ("pretrain", {"data__target_is_mask": True, "loss__function": "NLL", "data__target_path": "/no/such"}, r"target_path: no such"),
@@ -130,13 +134,16 @@ def test_what_cannot_work_for_a_command_is_refused(images, tmp_path, command, ch
     refuse(images, tmp_path, command, changes, message)
 
 
-def test_views_that_agree_and_are_not_restored_need_no_mask_and_no_targets(images, tmp_path):
-    changes = TWO_VIEWS | {"loss": {"reconstruction_weight": 0, "agreement": {}}, "data__transforms": [RESIZE]}
-    config = check_command(load_config(write_config(tmp_path / "c.yaml", "pretrain", images, **changes)), "pretrain", 2)
+@pytest.mark.parametrize(
+    ("steps", "unmeasured"),
+    [([RESIZE], None), (mask(grid={"size": 8}), "loss.reconstruction_weight is 0, so the decoder is not trained")],
+)
+def test_views_that_agree_and_are_not_restored_need_no_mask_and_no_targets(images, tmp_path, steps, unmeasured):
+    changes = TWO_VIEWS | {"loss": {"reconstruction_weight": 0, "agreement": {}}, "data__transforms": steps}
+    path = write_config(tmp_path / "c.yaml", "pretrain", images, encoder="tiny", **changes)
+    config = check_command(load_config(path), "pretrain", 2)
     assert (config.reconstructs, config.measures_pixels) == (False, False)
-    changes["data__transforms"] = mask(grid={"size": 8})
-    config = check_command(load_config(write_config(tmp_path / "c.yaml", "pretrain", images, **changes)), "pretrain", 2)
-    assert config.unmeasured == "loss.reconstruction_weight is 0, so the decoder is not trained"
+    assert unmeasured is None or config.unmeasured == unmeasured
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,10 @@ RESIZE = {"resize": [32, 32]}
         ("data: {views: 3}", r"data.views: input should be less than or equal to 2"),
         ("data: {transforms: [{grid: {ratio: [0, 0.0]}}]}", r"grid: ratio: at least one fraction must be above 0"),
         ("data: {transforms: [{grid: {ratio: 1.0}}]}", r"grid.ratio.*less than 1"),
+        (
+            "data: {transforms: [{grid: {ratio: [0, 0.5], complementary: true}}]}",
+            r"grid: ratio: with complementary: true, a fraction of 0 would erase the whole second view",
+        ),
         ("data: {transforms: [{random_resized_crop: {scale: [0.5, 1.5]}}]}", r"scale: a part of the image is at most 1"),
         ("data: {transforms: [{random_resized_crop: {ratio: [2.0, 0.5]}}]}", r"ratio: the first value must not be greater"),
         ("data: {transforms: [{gaussian_blur: {sigma: [2.0, 0.5]}}]}", r"sigma: the first value must not be greater"),

@@ -63,6 +63,21 @@ def test_the_first_view_is_the_single_one_to_the_byte_and_the_second_another(lis
         assert np.array_equal(two["inputs"][visible], two["targets"][visible])
 
 
+def test_the_second_of_complementary_views_loses_what_the_first_one_keeps(listing, monkeypatch):
+    steps = [{"resize": [32, 32]}, {"random_horizontal_flip": 0.5}]
+    grid = {"size": 8, "ratio": [0.25, 0.5]}
+    monkeypatch.setitem(CASES, "independent", [*steps, {"grid": grid}])
+    monkeypatch.setitem(CASES, "complementary", [*steps, {"grid": {**grid, "complementary": True}}])
+    independent, complementary = (batches(listing, case, views=2) for case in ("independent", "complementary"))
+    for before, batch in zip(independent, complementary, strict=True):
+        mask = batch["mask"]
+        assert np.array_equal(mask[:8], before["mask"][:8])
+        assert np.array_equal(mask[8:], 1 - mask[:8])
+        assert set(mask[8:].mean(axis=(1, 2, 3))) == {0.5, 0.75}
+        hidden = np.broadcast_to(mask[8:] == 1, batch["inputs"][8:].shape)
+        assert np.all(batch["inputs"][8:][hidden] == 0)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_have_the_views_of_one(listing, case):
     whole = batches(listing, case, views=2)

@@ -36,7 +36,7 @@ def check_network(config: Config, command: Literal["pretrain", "classify"]) -> N
         )
     if config.model.batchnorm_visible_only:
         _check_visible_only(config)
-    _check_agreement(config)
+    _check_views(config)
     _check_validation(config, command)
 
 
@@ -52,9 +52,11 @@ def _check_visible_only(config: Config) -> None:
         raise ConfigError("model.batchnorm_visible_only takes the statistics of each rank; remove sync_batchnorm")
 
 
-def _check_agreement(config: Config) -> None:
-    """Check what the agreement of views needs."""
+def _check_views(config: Config) -> None:
+    """Check what two views, and their agreement, need."""
     data, model = config.data, config.model
+    if (mask := config.mask) and mask.kind == "grid" and mask.section.complementary and data.views != 2:
+        raise ConfigError("grid.complementary is for two views of each image; set data.views: 2")
     if config.loss.agreement is None:
         return
     if data.views != 2:

@@ -97,11 +97,15 @@ class Grid(_Mask):
     """Fraction of the cells to erase, the same number of cells in each image. A list: each image has one of these
     fractions at random; with 0 among them, some images of training stay whole, so that the encoder learns from such
     images, too."""
+    complementary: bool = False
+    """With `data.views: 2`: the second view loses the cells that the first one keeps (SplitMask, arXiv 2112.10740)."""
 
     @model_validator(mode="after")
     def _check_ratio(self) -> Grid:
         if isinstance(self.ratio, list) and not any(self.ratio):
             raise ValueError("ratio: at least one fraction must be above 0; without holes, remove the mask")
+        if self.complementary and 0 in self.ratios:
+            raise ValueError("ratio: with complementary: true, a fraction of 0 would erase the whole second view")
         return self
 
     @property

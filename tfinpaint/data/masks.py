@@ -7,7 +7,9 @@ the masks of two ranks differ from those of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +48,8 @@ def draw_mask(step: Transform, keys: Keys, *, height: int, width: int) -> tf.Ten
         case "grid", section:
             cells = (height // section.size) * (width // section.size)
             numbers = [round(ratio * cells) for ratio in section.ratios]
-            return draw_cells(keys, numbers=numbers, size=section.size, height=height, width=width)
+            draw = partial(draw_cells, numbers=numbers, size=section.size, height=height, width=width)
+            return _complemented(draw, keys) if section.complementary else draw(keys)
         case _:
             return pixel_sets.to_mask(draw_rectangles(step, keys, height=height, width=width), width=width)
 
@@ -155,6 +158,13 @@ def draw_cells(keys: Keys, *, numbers: Sequence[int], size: int, height: int, wi
         erased = (order >= lowest[:, None]) & (number > 0)[:, None]
     mask = tf.reshape(tf.cast(erased, tf.float32), [-1, rows, 1, columns, 1])
     return tf.reshape(tf.tile(mask, [1, 1, size, 1, size]), [-1, height, width, 1])
+
+
+def _complemented(draw: Callable[[Keys], tf.Tensor], keys: Keys) -> tf.Tensor:
+    """Return masks of which those of second views have the holes where those of the first views have none."""
+    first = replace(keys, examples=rng.examples_of(keys.examples))
+    mask = draw(first)
+    return tf.where((keys.examples != first.examples)[:, None, None, None], 1 - mask, mask)
 
 
 def _bits(keys: Keys, purpose: int, number: int, *draw: int) -> tf.Tensor:

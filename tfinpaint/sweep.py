@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tfinpaint.checkpoint.find import find_weights
 from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
@@ -42,7 +43,10 @@ def sweep(options: argparse.Namespace) -> None:
         raise UserError("--config FILE is missing: a configuration of classify, such as configs/demo/classify.yaml")
     overrides = list(options.overrides)
     if options.weights is not None:
-        overrides.append(f"checkpoints.load={options.weights}")
+        weights = find_weights(options.weights)
+        if weights.note:
+            log.info(weights.note)
+        overrides.append(f"checkpoints.load={weights.path}")
     config = load_checked(options.config, overrides, "classify", 1)
     assert config.workdir is not None
     folder = (options.workdir or config.workdir.with_name(f"{config.workdir.name}_sweep")).resolve()

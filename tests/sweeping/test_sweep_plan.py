@@ -76,7 +76,8 @@ def test_steps_do_not_depend_on_the_share_and_are_three_times_as_many_from_scrat
 
 def test_trainings_do_not_name_the_test_images_and_tests_do(folder):
     plan = plan_of(
-        folder, Asked((0.2,), draws=1), optimizer={"type": "SGD", "learning_rate": 0.1, "momentum": 0.9, "layer_decay": 0.7},
+        folder, Asked((0.2,), draws=1),
+        optimizer={"type": "SGD", "learning_rate": 0.1, "momentum": 0.9, "layer_decay": 0.7},
         data__validation_fraction=0.25, early_stopping={"patience": 4}, data__batch_size=32, accumulate_steps=2,
     )  # fmt: skip
     (cell,) = plan.cells

@@ -19,13 +19,12 @@ from tfinpaint.storage.atomic import write_text
 from tfinpaint.sweeping.configurations import PREDICTIONS, test_config, training_config
 from tfinpaint.sweeping.frozen import missing_rows
 from tfinpaint.sweeping.plan import METHODS, TRAINED, Cell, Method, Plan, Setting
-from tfinpaint.sweeping.processes import Job, classify_command
+from tfinpaint.sweeping.processes import Job, classify_command, read_end
 from tfinpaint.sweeping.rows import (
     Row,
     Trained,
     at_edge,
     choose,
-    has_diverged,
     read_predictions,
     read_training,
     row_path,
@@ -34,6 +33,7 @@ from tfinpaint.sweeping.rows import (
 from tfinpaint.sweeping.times import add_time
 
 FROZEN_ENCODERS = 7  # the pretrained one, and three random ones with two kinds of batch-norm statistics
+NOT_FINITE = "not finite (inf or nan)"  # in the message with which `classify` ends
 FORWARD = 1 / 3  # of the work of a training step, for each image
 
 
@@ -69,13 +69,18 @@ class Group:
         """Return the run folder of a training."""
         return self.folder / setting.name
 
+    def log(self, setting: Setting) -> Path:
+        """Return the file with the output of a training."""
+        return self.folder / f"{setting.name}.log"
+
     def config(self, setting: Setting) -> Config:
         """Return the configuration of a training."""
         return training_config(self.plan, self.cell, self.method, setting, self.run(setting))
 
     def is_over(self, setting: Setting) -> bool:
         """Return whether a training has ended, well or with values that were not finite."""
-        return read_training(self.run(setting), setting) is not None or has_diverged(self.run(setting))
+        run = self.run(setting)
+        return read_training(run, setting) is not None or _has_diverged(run, self.log(setting))
 
     def chosen(self) -> Trained:
         """Return the training that the validation images choose.
@@ -127,7 +132,7 @@ def _group_jobs(group: Group) -> list[Job]:
         Job(
             f"{group.title}, learning rate {setting.learning_rate:g}, weight decay {setting.weight_decay:g}",
             partial(_begin, group.config(setting), group.folder / f"{setting.name}.yaml"),
-            partial(_end_training, group, setting, work), group.folder / f"{setting.name}.log", work,
+            partial(_end_training, group, setting, work), group.log(setting), work,
             group.cell.share,
         )
         for setting in group.grid
@@ -150,7 +155,7 @@ def _end_training(group: Group, setting: Setting, work: float, seconds: float) -
     if read_training(run, setting) is not None:
         add_time(group.plan.folder, work, seconds, run / METRICS_LOG)
         return True
-    return has_diverged(run)
+    return _has_diverged(run, group.log(setting))
 
 
 def _begin_test(group: Group) -> Sequence[str]:
@@ -187,3 +192,8 @@ def _end_test(group: Group, seconds: float) -> bool:
 def _drop_checkpoints(group: Group) -> None:
     for setting in group.grid:
         shutil.rmtree(group.run(setting) / CHECKPOINTS, ignore_errors=True)
+
+
+def _has_diverged(run: Path, log: Path) -> bool:
+    """Return whether a training has ended because values were not finite, as the end of its log says."""
+    return not (run / SUMMARY).exists() and NOT_FINITE in read_end(log)

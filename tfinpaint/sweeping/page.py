@@ -35,6 +35,7 @@ class Findings:
     """What the finished rows of a sweep show.
 
     Attributes:
+        distinct: the differences without near-duplicates of training images; () where there are none.
         sentences: the result first.
         table: accuracy of each method at each share, below a heading row.
     """
@@ -42,6 +43,7 @@ class Findings:
     rows: Sequence[Row]
     points: Sequence[Point]
     differences: Sequence[Difference]
+    distinct: Sequence[Difference]
     sentences: Sequence[str]
     table: Sequence[Sequence[Any]]
 
@@ -50,8 +52,12 @@ def find(plan: Plan) -> Findings:
     """Evaluate the finished rows. Raises UserError where the file of one is damaged."""
     rows = read_rows(plan.folder, plan.test)
     found, labels = differences(rows, plan.test.labels), plan.test.labels
+    counted = np.ones(len(labels), bool)
+    counted[[copy.test for copy in plan.copies]] = False
+    distinct = differences(rows, labels, counted) if plan.copies and counted.any() else []
     accuracies = points(rows, labels)
-    return Findings(rows, accuracies, found, verdict(plan, rows, found), accuracy_table(accuracies))
+    sentences = verdict(plan, rows, found, distinct)
+    return Findings(rows, accuracies, found, distinct, sentences, accuracy_table(accuracies))
 
 
 def accuracy_table(accuracies: Sequence[Point]) -> list[list[Any]]:
@@ -103,6 +109,7 @@ def as_json(plan: Plan, found: Findings) -> dict[str, Any]:
             {**asdict(each), "deviation": each.deviation, "draws": list(each.draws)} for each in found.points
         ],
         "differences": [asdict(each) for each in found.differences],
+        "differences_without_near_duplicates": [asdict(each) for each in found.distinct],
         "rows": [{key: value for key, value in asdict(row).items() if key != "predicted"} for row in found.rows],
     }
 

@@ -18,7 +18,7 @@ from tfinpaint.config.diff import as_values, flat_values
 from tfinpaint.config.schema import Config
 from tfinpaint.data.images.decode import CHECK_OPTIONS
 from tfinpaint.data.listing.check import check_images_once
-from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates
+from tfinpaint.data.listing.duplicates import Copy, duplicates_message, find_duplicates
 from tfinpaint.data.listing.listing import Listing, hold_out, list_class_folders, take_fraction
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, SWEEP_PLAN
@@ -120,6 +120,7 @@ class Plan:
         grids: method -> settings that are tried.
         digest: SHA-256 of the pretrained weights.
         left_out: a line for each share that cannot be used.
+        copies: the test images that are near-duplicates of training images.
     """
 
     folder: Path
@@ -133,6 +134,7 @@ class Plan:
     grids: Mapping[Method, Sequence[Setting]]
     digest: str
     left_out: tuple[str, ...]
+    copies: tuple[Copy, ...]
 
     def steps_of(self, method: Method) -> int:
         """Return the number of steps of a training by this method."""
@@ -185,7 +187,7 @@ def make_plan(folder: Path, config: Config, asked: Asked) -> Plan:
         config = config.model_copy(update={"data": data.model_copy(update={"validation_fraction": VALIDATION})})
     train = list_class_folders(data.input_path, tag=data.training_tag)
     test = list_class_folders(data.test_input_path, train.classes, tag=data.testing_tag)
-    _check_images(train, test)
+    copies = _check_images(train, test)
     cells, left_out = _draw_cells(train, config, asked)
     epochs, steps = _count_steps(train, config, asked.steps)
     rate, decay = config.optimizer.learning_rate, config.optimizer.weight_decay
@@ -199,7 +201,8 @@ def make_plan(folder: Path, config: Config, asked: Asked) -> Plan:
         ],
     }
     return Plan(
-        folder, config, found.path, train, test, cells, epochs, steps, grids, _digest(found.path), left_out
+        folder, config, found.path, train, test, cells, epochs, steps, grids, _digest(found.path), left_out,
+        copies,
     )  # fmt: skip
 
 
@@ -222,8 +225,8 @@ def _check_config(config: Config) -> None:
         raise UserError("data.max_bad_images: a sweep uses the same images everywhere; set 0, and repair bad images")
 
 
-def _check_images(train: Listing, test: Listing) -> None:
-    """Decode each image once, unless it was before; log test images that are training images too.
+def _check_images(train: Listing, test: Listing) -> tuple[Copy, ...]:
+    """Decode each image once, unless it was before; return and log the near-duplicates among the test images.
 
     Raises:
         UserError: An image cannot be read.
@@ -239,8 +242,10 @@ def _check_images(train: Listing, test: Listing) -> None:
             )
         log.info(f"{display_path(listing.root)}: {len(listing)} images in {len(train.classes)} classes")
         prints.append(found.fingerprints)
-    for line in duplicates_message(find_duplicates(prints[1], prints[0]), test.place, train.place, len(test)):
+    copies = find_duplicates(prints[1], prints[0])
+    for line in duplicates_message(copies, test.place, train.place, len(test)):
         log.warning(line)
+    return tuple(copies)
 
 
 def _draw_cells(train: Listing, config: Config, asked: Asked) -> tuple[tuple[Cell, ...], tuple[str, ...]]:

@@ -22,7 +22,7 @@ CORES = 2  # of a worker without a GPU
 MEMORY = 3 * 2**30  # bytes that a worker is taken to need, for the default number of workers
 GRACE = 120  # seconds in which a process that was asked to stop saves what it has
 INTERVAL = 0.1  # seconds between looks at the processes
-MOST_LOG = 2**20  # bytes of a failed process's output that are searched for the reason
+MOST_LOG = 2**14  # bytes at the end of a process's output that are searched for the reason of a failure
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,18 @@ def _close(ended: _Running, *, stopped: bool) -> None:
         return
     if stopped:
         raise StoppedError("", 130)
-    with ended.job.log.open("rb") as file:
-        file.seek(max(0, ended.job.log.stat().st_size - MOST_LOG))
-        reason = failure_reason(file.read().decode(errors="replace")).removeprefix("error: ")
+    reason = failure_reason(read_end(ended.job.log)).removeprefix("error: ")
     raise UserError(f"{ended.job.title}: failed: {reason} ({ended.job.log} has its whole output)")
+
+
+def read_end(log: Path) -> str:
+    """Return the last lines of the output of a process; "" without any."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - MOST_LOG))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _stop(running: Sequence[_Running]) -> None:

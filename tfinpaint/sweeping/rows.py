@@ -13,7 +13,7 @@ import numpy as np
 
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
-from tfinpaint.layout import NONFINITE_BATCHES, PREDICTIONS_TABLE, SUMMARY
+from tfinpaint.layout import PREDICTIONS_TABLE, SUMMARY
 from tfinpaint.storage.atomic import write_json
 from tfinpaint.sweeping.plan import Cell, Method, Setting
 
@@ -106,11 +106,6 @@ def read_training(run: Path, setting: Setting) -> Trained | None:
         return Trained(setting, float(found[0]), float(found[1]), int(found[2]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def has_diverged(run: Path) -> bool:
-    """Return whether a training has ended because values were not finite."""
-    return (run / NONFINITE_BATCHES).is_dir() and not (run / SUMMARY).exists()
 
 
 def choose(trained: Sequence[Trained]) -> Trained:

@@ -124,6 +124,7 @@ def dry_run(plan: Plan, workers: int | None) -> tuple[str, list[list[Any]], list
     how = "from the runs that are finished"
     if speed is None:
         how = "from a few steps that were run"
+        log.info("Running a few steps to measure their time ...")
         speed = measure_speed(lambda run: _run_measured(plan, slots[0], run))
     table: list[list[Any]] = [["labels", "images", "to train on", "for validation", "draws", "runs left", "time"]]
     for share in dict.fromkeys(cell.share for cell in plan.cells):

@@ -106,8 +106,13 @@ def points(rows: Sequence[Row], labels: np.ndarray) -> list[Point]:
     return found
 
 
-def differences(rows: Sequence[Row], labels: np.ndarray) -> list[Difference]:
-    """Return the difference of each pair at each share where both have a draw in common, smallest share first."""
+def differences(rows: Sequence[Row], labels: np.ndarray, counted: np.ndarray | None = None) -> list[Difference]:
+    """Return the difference of each pair at each share where both have a draw in common, smallest share first.
+
+    Args:
+        labels: int [test images].
+        counted: bool [test images]: those that count, at least one; None: all.
+    """
     found = []
     for share in dict.fromkeys(row.share for row in rows):
         for pair in PAIRS:
@@ -116,6 +121,8 @@ def differences(rows: Sequence[Row], labels: np.ndarray) -> list[Difference]:
             if not common:
                 continue
             ours, theirs = (_right([rows_of[draw] for draw in common], labels) for rows_of in by_draw)
+            if counted is not None:
+                ours, theirs = ours[:, counted], theirs[:, counted]
             change = ours - theirs
             found.append(
                 Difference(

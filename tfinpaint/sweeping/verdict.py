@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfinpaint.data.listing.duplicates import count_duplicates
 from tfinpaint.sweeping.plan import METHODS, Plan
 from tfinpaint.sweeping.rows import Row
 from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, Difference
@@ -16,16 +17,20 @@ def percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def verdict(plan: Plan, rows: Sequence[Row], found: Sequence[Difference]) -> list[str]:
+def verdict(
+    plan: Plan, rows: Sequence[Row], found: Sequence[Difference], distinct: Sequence[Difference] = ()
+) -> list[str]:
     """Return sentences: whether pretraining pays, then the differences at each share, then what limits them.
 
     Args:
         rows: the finished rows, and `found` their differences.
+        distinct: the differences without the near-duplicates of training images, where there are any.
     """
     trained = [each for each in found if each.pair == PAIRS[0]]
     return [
         _whether_it_pays(trained),
         *(_difference(each) for pair in PAIRS for each in found if each.pair == pair),
+        *_without_copies(plan, distinct),
         *_limits(plan, rows),
     ]
 
@@ -65,6 +70,20 @@ def _difference(each: Difference) -> str:
         f"{percent(each.share)} of the labels ({each.labels:,}): {ours} {each.ours:.3f}, {theirs} {each.theirs:.3f}, "
         f"difference {points[0]:+.1f} points ({_SURE} {points[1]:+.1f} to {points[2]:+.1f}{draws})."
     )
+
+
+def _without_copies(plan: Plan, distinct: Sequence[Difference]) -> list[str]:
+    """Return a sentence about the first pair without the near-duplicates of training images; none without any."""
+    told = [
+        f"{100 * each.interval.mean:+.1f} points with {percent(each.share)} of the labels"
+        for each in distinct
+        if each.pair == PAIRS[0]
+    ]
+    if not told:
+        return []
+    names = " and ".join(METHODS[method] for method in PAIRS[0])
+    counted = count_duplicates(plan.copies, len(plan.test))
+    return [f"{counted}. Without these the difference of {names} is {_listed(told)}."]
 
 
 def _limits(plan: Plan, rows: Sequence[Row]) -> list[str]:

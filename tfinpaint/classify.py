@@ -22,12 +22,12 @@ def classify(options: Options, world: World) -> None:
     """Train and test a classifier, or only test one, as the configuration says. Every rank calls this."""
     from tfinpaint.models.losses import accuracy
     from tfinpaint.runs.classification import (
-        count_confusion,
         draw_curves,
         open_classified_images,
         report_classification,
         with_class_weights,
     )
+    from tfinpaint.runs.evaluation import evaluate_classifier
     from tfinpaint.runs.run import open_run
     from tfinpaint.runs.session import begin_session, build_run_model, run_session
 
@@ -43,9 +43,9 @@ def classify(options: Options, world: World) -> None:
             validation=images.validation, classes=classes, metrics={"accuracy": accuracy},
         )  # fmt: skip
         metrics = run_session(session, partial(draw_curves, session) if world.is_rank0 else None)
-        confusion = count_confusion(session)
+        evaluation = evaluate_classifier(session)
         if world.is_rank0:
-            report_classification(session, metrics, confusion)
+            report_classification(session, metrics, evaluation)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -123,14 +123,25 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey
     assert summary["test_images"] == 7
     last = records(tmp_path / "run")[-1]
     assert (last["phase"], last["epoch"], last["accuracy"]) == ("test", 8, summary["test_accuracy"])
-    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {
+    drawn = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert ("confused.png" in drawn) == (summary["test_accuracy"] < 1)
+    assert drawn - {"confused.png"} == {
         "loss.png",
         "accuracy.png",
         "confusion.png",
+        "reliability.png",
         "confused_pairs.csv",
         "test_classes.csv",
     }
-    assert "Skipping layer dense_1" in (tmp_path / "run" / "report.html").read_text()
+    assert [(each["class"], each["images"]) for each in summary["test_classes"]] == [("cold", 4), ("warm", 3)]
+    assert sum(each["right"] for each in summary["test_classes"]) == 7 * summary["test_accuracy"]
+    intervals = summary["test_calibration"]["intervals"]
+    gaps = [each["images"] * abs(each["mean_probability"] - each["accuracy"]) for each in intervals]
+    assert summary["test_expected_calibration_error"] == pytest.approx(sum(gaps) / 7)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Skipping layer dense_1" in page
+    assert page.index(" of 7 test images (") < page.index("<table>")  # a sentence is the first
+    assert "expected_calibration_error" not in page  # a group of values has a section of its own
     tables = write_comparison([pretrained, tmp_path / "run"], tmp_path / "both.html").tables
     assert {kind: table[1][0] for kind, table in tables.items()} == {
         "Classifiers": str(tmp_path / "run"),

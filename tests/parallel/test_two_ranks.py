@@ -142,6 +142,9 @@ def test_class_weights_averages_and_predictions_of_two_ranks_are_those_of_one(im
     assert len(ours) == 7
     assert largest_relative_difference(theirs, ours) <= 1e-4
     assert (one / "predictions" / "predictions.csv").read_text().count("\n") == 8
+    mine, its = (json.loads((run / "summary.json").read_text()) for run in (two, one))
+    assert mine["test_classes"] == its["test_classes"]
+    assert mine["test_expected_calibration_error"] == pytest.approx(its["test_expected_calibration_error"], rel=1e-4)
     # Evaluation alone, of a single image: the second rank has none.
     for path in sorted((images / "testing").rglob("*.png"))[1:]:
         path.unlink()

@@ -58,7 +58,7 @@ def test_pairs_stand_side_by_side(images, rows, tmp_path):
         examples.read_pictures(each, [place], PICTURES) for each, place in ((images.test, 9), (images.train, 2))
     )
     np.testing.assert_array_equal(drawn[2].images[2:], np.concatenate([own, other]))
-    assert alt.startswith("10 pairs of a test image and")
+    assert alt.startswith("10 of 10 pairs of a test image and")
 
 
 def test_neighbours_are_marked_right_or_wrong(images, rows, tmp_path):

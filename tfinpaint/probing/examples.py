@@ -25,9 +25,13 @@ def read_pictures(listing: Listing, indices: Sequence[int], pictures: Preprocess
 
 
 def draw_duplicates(images: LabelledImages, pictures: Preprocessing, path: Path) -> None:
-    """Draw test images beside the training images that they are near-duplicates of, several pairs in a row."""
+    """Draw test images beside the training images that they are near-duplicates of, several pairs in a row.
+
+    Of many pairs, some are shown that are evenly spread over the list.
+    """
     in_row = MOST_IMAGES // 2
-    shown = images.copies[: in_row * MOST_ROWS]
+    step = -(-len(images.copies) // (in_row * MOST_ROWS))
+    shown = images.copies[::step]
     test = read_pictures(images.test, [copy.test for copy in shown], pictures)
     training = read_pictures(images.train, [copy.training for copy in shown], pictures)
     both = np.stack([test, training], axis=1)  # [pairs, 2, height, width, channels]
@@ -37,7 +41,7 @@ def draw_duplicates(images: LabelledImages, pictures: Preprocessing, path: Path)
         for first in range(0, len(shown), in_row)
         if (part := captions[2 * first : 2 * (first + in_row)])
     ]
-    alt = f"{len(shown)} pairs of a test image and, to its right, the training image that it is a near-duplicate of."
+    alt = f"{len(shown)} of {len(images.copies)} pairs of a test image and, to its right, the training image that it is a near-duplicate of."
     draw_image_rows(rows, path, alt)
 
 

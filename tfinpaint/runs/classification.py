@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from tfinpaint.batch import Batch
 from tfinpaint.data.listing.listing import (
     has_class_folders,
     hold_out,
@@ -23,12 +21,15 @@ from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES
+from tfinpaint.report.calibration import DEFINITION, draw_reliability
+from tfinpaint.report.confused_images import draw_confused
 from tfinpaint.report.confusion import (
     MOST_CLASSES_SHOWN,
-    Confusion,
     classes_table,
+    confusion_json,
     draw_confusion,
     pairs_table,
+    verdict,
     write_confusion_tables,
 )
 from tfinpaint.report.figures import attempt_figure, draw_curve
@@ -36,6 +37,7 @@ from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.early_stopping import VALIDATION
+from tfinpaint.runs.evaluation import Evaluation
 from tfinpaint.runs.initial_weights import trained_classes
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.session import Session
@@ -116,22 +118,6 @@ def with_class_weights(run: Run, training: DataSet | None) -> Run:
     return replace(run, class_weights=weights)
 
 
-def count_confusion(session: Session) -> Confusion | None:
-    """Count the held-out images of all ranks by true and predicted class; None where they have no labels."""
-    data = session.held_out
-    if data is None or not data.has_targets:
-        return None
-    own = []
-
-    def count(batch: Batch, outputs: tf.Tensor) -> None:
-        predicted = outputs.numpy().argmax(axis=1)
-        own.append(np.column_stack([batch["targets"].numpy(), predicted, np.ones_like(predicted)]))
-
-    session.trainer.evaluate(data.evaluation_batches(), on_batch=count)
-    shares = session.world.all_gather(Confusion.of(session.classes, own).pairs.tolist())
-    return Confusion.of(session.classes, [np.reshape(share, (-1, 3)) for share in shares])
-
-
 def draw_curves(session: Session, metrics: MetricsLog) -> None:
     """Draw the curves of loss and accuracy."""
     if not session.training:
@@ -142,11 +128,11 @@ def draw_curves(session: Session, metrics: MetricsLog) -> None:
             draw_curve(metrics.records, name, label, path)
 
 
-def report_classification(session: Session, metrics: MetricsLog, confusion: Confusion | None) -> None:
+def report_classification(session: Session, metrics: MetricsLog, evaluation: Evaluation | None) -> None:
     """Write summary, figures and report of a classification run, in this order. Rank 0 calls this.
 
     Args:
-        confusion: None where no labelled images were tested.
+        evaluation: None where no labelled images were tested.
     """
     config, figures = session.run.config, session.folder.path / FIGURES
     last = {record["phase"]: record for record in metrics.records}
@@ -158,17 +144,35 @@ def report_classification(session: Session, metrics: MetricsLog, confusion: Conf
         results["from_scratch"] = config.checkpoints.load is None
     if session.validation:
         results |= {"validation_images": len(session.validation), **_best_validation(metrics)}
-    if confusion:
-        results = {"test_accuracy": confusion.accuracy, "test_loss": last["test"]["loss"], **results}
-        results["test_images"] = confusion.images
+    if evaluation:
+        accuracy = evaluation.confusion.accuracy
+        results = {"test_accuracy": accuracy, "test_loss": last["test"]["loss"], **results, **_scores(evaluation)}
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, session.folder, session.trainer.model, metrics, results)
     sections = [
         Section("Curves", figures=[figures / "accuracy.png", figures / "loss.png"]),
-        *(_confusion_sections(confusion, figures) if confusion else []),
+        *(_test_sections(evaluation, figures) if evaluation else []),
         Section("Transfer", text=_describe_start(session)),
     ]
-    write_report(session.folder, "Classification", summary, sections)
+    write_report(session.folder, "Classification", summary, sections, _sentences(evaluation) if evaluation else [])
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the entries of the summary about the test images beside accuracy and loss."""
+    confusion, calibration = evaluation.confusion, evaluation.calibration
+    known = confusion.by_class()[0] > 0
+    return {
+        "test_images": confusion.images,
+        "test_mean_recall": float(confusion.scores()[known, 1].mean()),
+        "test_mean_f1": float(confusion.scores()[known, 2].mean()),
+        "test_expected_calibration_error": calibration.error,
+        "test_calibration": calibration.as_json(),
+        **{f"test_{name}": rows for name, rows in confusion_json(confusion).items()},
+    }
+
+
+def _sentences(evaluation: Evaluation) -> list[str]:
+    return [*verdict(evaluation.confusion), evaluation.calibration.sentence()]
 
 
 def _best_validation(metrics: MetricsLog) -> dict[str, Any]:
@@ -186,17 +190,30 @@ def _describe_start(session: Session) -> str:
     return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
 
 
-def _confusion_sections(confusion: Confusion, folder: Path) -> list[Section]:
-    path = folder / "confusion.png"
-    with attempt_figure(path):
-        draw_confusion(confusion, path)
+def _test_sections(evaluation: Evaluation, folder: Path) -> list[Section]:
+    """Draw the figures and write the tables about the test images, and return the sections that show them."""
+    confusion, calibration = evaluation.confusion, evaluation.calibration
+    matrix, confused, reliability = (folder / f"{name}.png" for name in ("confusion", "confused", "reliability"))
+    with attempt_figure(matrix):
+        draw_confusion(confusion, matrix)
+    confused.unlink(missing_ok=True)  # of an earlier evaluation, when there were errors
+    with attempt_figure(confused):
+        draw_confused(confusion, evaluation.examples, evaluation.read, confused)
+    with attempt_figure(reliability):
+        draw_reliability(calibration, reliability)
     write_confusion_tables(confusion, folder)
     pairs = pairs_table(confusion)
-    some = f"The {MOST_CLASSES_SHOWN} classes of the lowest accuracy. "
+    some = f"The {MOST_CLASSES_SHOWN} classes of the lowest recall. "
     some = some if len(confusion.classes) > MOST_CLASSES_SHOWN else ""
-    table = classes_table(confusion, MOST_CLASSES_SHOWN)
     return [
-        Section("Confusion matrix of the test images", figures=[path]),
-        Section("Most confused classes", table=pairs, text=f"More pairs: {FIGURES}/{CONFUSED_PAIRS}" if pairs else ""),
-        Section("Classes", table=table, text=f"{some}All classes: {FIGURES}/{CLASS_TABLE}"),
-    ]
+        Section("Confusion matrix of the test images", figures=[matrix]),
+        Section(
+            "Most confused classes", table=pairs, figures=[confused],
+            text=f"More pairs: {FIGURES}/{CONFUSED_PAIRS}" if pairs else "",
+        ),
+        Section(
+            "Classes", table=classes_table(confusion, MOST_CLASSES_SHOWN),
+            text=f"{some}All classes: {FIGURES}/{CLASS_TABLE}",
+        ),
+        Section("Calibration", sentences=[calibration.sentence(), DEFINITION], figures=[reliability]),
+    ]  # fmt: skip

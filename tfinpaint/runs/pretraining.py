@@ -63,16 +63,13 @@ def report_pretraining(session: Session, metrics: MetricsLog, baselines: Baselin
         results["test_images"] = test_images
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, folder, session.trainer.model, metrics, results)
-    sections = []
+    sections, sentences = [], [sentence for sentence in [restoration_verdict(summary)] if sentence]
     if "measurements" in summary:
-        note = (
-            f"{restoration_verdict(summary)}\nTest images: {test_images} for the network, "
-            f"{summary['baseline_images']} for the baselines."
-        )
+        note = f"Test images: {test_images} for the network, {summary['baseline_images']} for the baselines."
         sections.append(Section("Image metrics", table=metrics_table(summary["measurements"]), text=note))
     figures = folder.path / FIGURES
     sections += [
         Section("Images", figures=[figures / f"{RESTORATIONS}.png", figures / f"{ANIMATION}.gif"]),
         Section("Curves", figures=[figures / f"{name}.png" for name in ("loss", *VIEW_CURVES, *SEGMENTATION, *CURVES)]),
     ]
-    write_report(folder, "Pretraining by inpainting" if config.mask else "Image to image", summary, sections)
+    write_report(folder, "Pretraining by inpainting" if config.mask else "Image to image", summary, sections, sentences)

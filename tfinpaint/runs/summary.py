@@ -58,10 +58,12 @@ def _best_checkpoint(folder: RunFolder, phase: str) -> dict[str, Any]:
     }
 
 
-def write_report(folder: RunFolder, title: str, summary: Mapping[str, Any], sections: Sequence[Section]) -> None:
-    """Write report.html: the summary, the given sections and the configuration."""
+def write_report(
+    folder: RunFolder, title: str, summary: Mapping[str, Any], sections: Sequence[Section], sentences: Sequence[str]
+) -> None:
+    """Write report.html: sentences about the result, the summary, the given sections and the configuration."""
     path = folder.path / REPORT
-    result = Section("Result", table=summary_table(summary))
+    result = Section("Result", sentences=sentences, table=summary_table(summary))
     configuration = Section("Configuration", text=(folder.path / RESOLVED_CONFIG).read_text("utf-8"))
     write_page(path, title, [result, *sections, configuration])
     log.info(f"Report: {display_path(path)}")

@@ -41,7 +41,10 @@ def draw_duplicates(images: LabelledImages, pictures: Preprocessing, path: Path)
         for first in range(0, len(shown), in_row)
         if (part := captions[2 * first : 2 * (first + in_row)])
     ]
-    alt = f"{len(shown)} of {len(images.copies)} pairs of a test image and, to its right, the training image that it is a near-duplicate of."
+    alt = (
+        f"{len(shown)} of {len(images.copies)} pairs of a test image and, to its right, the training image that it "
+        "is a near-duplicate of."
+    )
     draw_image_rows(rows, path, alt)
 
 

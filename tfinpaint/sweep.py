@@ -19,7 +19,7 @@ from tfinpaint.cli.options import load_checked
 from tfinpaint.cli.tables import print_table, terminal_width
 from tfinpaint.errors import UserError
 from tfinpaint.layout import REPORT
-from tfinpaint.sweeping.plan import SCRATCH_DECAYS, SCRATCH_RATES, Asked
+from tfinpaint.sweeping.plan import LEAST_STEPS, SCRATCH_DECAYS, SCRATCH_RATES, Asked
 from tfinpaint.sweeping.run import dry_run, run_sweep
 from tfinpaint.system.paths import display_path
 
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(
             "--steps", type=_whole(10**9), metavar="N",
             help="steps of a fine-tuning at every share; from scratch takes three times as many; default: those of the "
-            "configuration with all labels",
+            f"configuration with all labels, at least {LEAST_STEPS}",
         )  # fmt: skip
         parser.add_argument(
             "--rates", type=_positive, nargs="+", metavar="RATE",

@@ -66,8 +66,12 @@ def test_without_a_usable_share_nothing_is_planned(folder):
 
 def test_steps_do_not_depend_on_the_share_and_are_three_times_as_many_from_scratch(folder):
     plan = plan_of(folder, Asked((0.2,), draws=1), num_epochs=5)
+    assert (plan.epochs, plan.steps) == (5, 100)  # the least number
     trained, _ = hold_out(plan.train, 0.2, 0)
-    assert (plan.epochs, plan.steps) == (5, len(trained) // 8)
+    plan = plan_of(folder, Asked((0.2,), draws=1), num_epochs=100)
+    assert (plan.epochs, plan.steps) == (100, len(trained) // 8)
+    plan = plan_of(folder, Asked((0.2,), draws=1), num_epochs=5, steps_per_epoch=7)
+    assert (plan.epochs, plan.steps) == (5, 7)
     assert plan.steps_of("from_scratch") == 3 * plan.steps_of("fine_tuned") == 3 * 5 * plan.steps
     plan = plan_of(folder, Asked((0.2,), draws=1, steps=13), num_epochs=5)
     assert (plan.epochs, plan.steps, plan.steps_of("fine_tuned")) == (5, 3, 15)

@@ -35,6 +35,7 @@ METHODS: dict[Method, str] = {
 }
 TRAINED: tuple[Method, ...] = ("fine_tuned", "from_scratch")
 SCRATCH_STEPS = 3  # times those of fine-tuning
+LEAST_STEPS = 500  # of fine-tuning, unless they are given: a pass over few images has too few to train from scratch
 FINE_TUNING_FACTORS = (0.3, 1.0, 3.0)  # of the configuration's learning rate
 SCRATCH_RATES = (3e-4, 1e-3, 3e-3)
 SCRATCH_DECAYS = (5e-4, 5e-2)
@@ -54,7 +55,7 @@ class Asked:
     Attributes:
         shares: fractions of the training images whose labels are used, in (0, 1].
         draws: number of draws of each share.
-        steps: of a fine-tuning; None: those of the configuration with all labels.
+        steps: of a fine-tuning; None: those of the configuration with all labels, or LEAST_STEPS if that is more.
         rates: learning rates of fine-tuning; None: FINE_TUNING_FACTORS times that of the configuration.
         scratch_rates, scratch_decays: learning rates and weight decays from scratch.
     """
@@ -279,11 +280,13 @@ def _draw_cells(train: Listing, config: Config, asked: Asked) -> tuple[tuple[Cel
 
 def _count_steps(train: Listing, config: Config, asked: int | None) -> tuple[int, int]:
     """Return the number of epochs and of steps per epoch of fine-tuning, the same for all shares."""
-    if asked is not None:
-        epochs = min(config.num_epochs, asked)
-        return epochs, math.ceil(asked / epochs)
+    epochs = config.num_epochs
+    if asked is None and config.steps_per_epoch:
+        return epochs, config.steps_per_epoch
     trained, _ = hold_out(train, config.data.validation_fraction, config.seed)
-    return config.num_epochs, config.steps_per_epoch or max(1, len(trained) // config.data.batch_size)
+    steps = asked or max(LEAST_STEPS, epochs * (len(trained) // config.data.batch_size))
+    epochs = min(epochs, steps)
+    return epochs, math.ceil(steps / epochs)
 
 
 def _digest(weights: Path) -> str:

@@ -141,7 +141,7 @@ def dry_run(plan: Plan, workers: int | None) -> tuple[str, list[list[Any]], list
     at_once = f"{len(slots)} runs at the same time" if len(slots) > 1 else "one run at a time"
     sentences = [
         f"{len(jobs)} runs are left for {len(rows) - finished} of {len(rows)} rows: about {total} with {at_once} "
-        f"({how}: {1 / speed.image:.3g} images/s, and {speed.start:.0f} s for each start); early stopping is not "
+        f"({how}: {_rounded(1 / speed.image)} images/s, and {speed.start:.0f} s for each start); early stopping is not "
         "counted.",
         f"Each fine-tuning has {plan.steps_of('fine_tuned'):,} steps, with {len(plan.grids['fine_tuned'])} settings; "
         f"each training from scratch {plan.steps_of('from_scratch'):,} steps, with "
@@ -150,6 +150,10 @@ def dry_run(plan: Plan, workers: int | None) -> tuple[str, list[list[Any]], list
         f"Nothing was written to {display_path(plan.folder)}.",
     ]
     return "What would run", table, sentences
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _run_measured(plan: Plan, slot: Slot, run: Path) -> None:

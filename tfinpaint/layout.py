@@ -21,7 +21,7 @@ PROBE = "probe"  # what `tfinpaint probe` writes, unless another folder is named
 
 # In the folder of a probe
 PROBE_JSON = "probe.json"
-PROBE_FIGURE = "probe.png"
+PROBE_FIGURE = "probe.png"  # also in the figures of pretraining
 
 # In the folder of a sweep
 SWEEP_PLAN = "plan.json"
@@ -50,6 +50,7 @@ PROGRESS = "progress.json"
 RANKS = "ranks.npz"
 
 BEST = "best"  # stands for the name of a checkpoint in a path
+BEST_PROBE = "best_probe"  # stands for another one
 
 
 def companion_weights(name: str) -> str:

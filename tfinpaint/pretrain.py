@@ -29,6 +29,7 @@ def pretrain(options: Options, world: World) -> None:
     from tfinpaint.inpainting.metrics import measure_restoration
     from tfinpaint.models.losses import accuracy, dice_coefficient
     from tfinpaint.runs.baseline_scores import score_baselines
+    from tfinpaint.runs.online_probe import open_online_probe
     from tfinpaint.runs.pictures import Pictures
     from tfinpaint.runs.pretraining import open_pretraining_images, report_pretraining
     from tfinpaint.runs.run import open_run
@@ -45,14 +46,18 @@ def pretrain(options: Options, world: World) -> None:
         )  # fmt: skip
         if config.mask and not config.measures_pixels:
             log.info(f"Image metrics are not computed: {config.unmeasured}")
+        probe = open_online_probe(run, world, folder.path, model) if config.probe and run.trains else None
         baselines = score_baselines(config, world, held_out) if held_out and config.measures_pixels else None
         pictures = None
         if world.is_rank0:
             shown, title = (held_out, "held-out images") if held_out else (training, "training images")
             assert shown is not None  # the configuration was checked
-            pictures = Pictures(config, folder.path, session.trainer, shown.sample(SHOWN_IMAGES), title, baselines)
+            random = probe.random if probe else None
+            pictures = Pictures(
+                config, folder.path, session.trainer, shown.sample(SHOWN_IMAGES), title, baselines, random
+            )
         metrics = run_session(
-            session, pictures.draw if pictures else None, add_frame=pictures.add_frame if pictures else None
+            session, pictures.draw if pictures else None, pictures.add_frame if pictures else None, probe
         )
         if world.is_rank0:
             report_pretraining(session, metrics, baselines)

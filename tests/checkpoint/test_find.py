@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tfinpaint.checkpoint.find import BestCheckpoint, FoundCheckpoint, find_best, find_checkpoint, find_weights
+from tfinpaint.checkpoint.find import (
+    BY_PROBE,
+    BestCheckpoint,
+    FoundCheckpoint,
+    find_best,
+    find_checkpoint,
+    find_weights,
+)
 from tfinpaint.errors import UserError
 
 
@@ -73,9 +80,27 @@ def test_best_is_the_one_of_the_lowest_loss_on_held_out_images(tmp_path, end):
     for content in ("", "[]", '{"best_epoch": 9, "records": [1, {"phase": "test", "epoch": 9, "loss": "low"}]}'):
         (damaged / "progress.json").write_text(content)
         assert find_checkpoint(run / end).path == found.path
-    assert find_best(run / "model_checkpoints").loss is None
+    assert find_best(run / "model_checkpoints").value is None
     (damaged / "progress.json").write_text('{"best_epoch": "../../model_checkpoint_2"}')
     assert find_best(run / "model_checkpoints") is None
+
+
+def test_best_probe_is_the_one_of_the_highest_accuracy_of_the_probe(tmp_path):
+    run = write_run(tmp_path / "run", *EPOCHS)
+    accuracies = [{"phase": "train", "epoch": epoch, "loss": 1.0, "probe_stage5": 0.75} for epoch in (9, 10)]
+    progress = {"best_epoch": 2, "best_probe_epoch": 9, "records": accuracies}
+    (run / "model_checkpoints" / "model_checkpoint_10" / "progress.json").write_text(json.dumps(progress))
+    found = find_checkpoint(run / "best_probe")
+    assert found.path == run / "model_checkpoints" / "model_checkpoint_9"
+    assert found.note == f"Using model_checkpoint_9, the best of {run}: highest accuracy of the probe (0.75)"
+    assert find_best(run / "model_checkpoints", BY_PROBE) == BestCheckpoint(found.path, 9, 0.75)
+    assert find_checkpoint(run / "best").path == run / "model_checkpoints" / "model_checkpoint_2"
+    assert find_checkpoint(run).note.endswith(
+        f"model_checkpoint_2; name {run}/best to use it; the best one (highest accuracy of the probe) is "
+        f"model_checkpoint_9; name {run}/best_probe to use it"
+    )
+    with pytest.raises(UserError, match=r"the best one is unknown, because none was saved with a probe"):
+        find_checkpoint(write_run(tmp_path / "other", *EPOCHS, best=9) / "best_probe")
 
 
 def test_a_file_or_folder_that_is_called_best_is_taken_as_it_is(tmp_path):

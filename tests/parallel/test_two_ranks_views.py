@@ -72,3 +72,20 @@ def test_losses_and_measures_with_synchronised_batch_norms_are_those_of_one_rank
     for key in ("loss", "agreement_loss", *MEASURES):
         tolerance = 1e-2 if key.endswith("gradient_norm") else 1e-3
         assert ours[0][key] == pytest.approx(theirs[0][key], rel=tolerance), key
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_probe_of_two_ranks_has_the_accuracies_of_one(images, tmp_path, mpi, gloo, views):
+    changes = {"steps_per_epoch": 1, "num_epochs": 2, "probe": {"every": 2, "images": 15}, "data__views": views}
+    loss = {"function": "MSE", "target": "masked"}
+    loss |= {"agreement": {"projector": [16, 8]}} if views == 2 else {}
+    path = config(images, tmp_path / "c.yaml", {}, **changes, loss=loss)
+    alone("pretrain", "--config", path, "--workdir", tmp_path / "one")
+    wanted = records(tmp_path / "one")[2]
+    for launcher in (mpi, gloo) if views == 1 else (gloo,):
+        output = launcher.succeed("pretrain", "--config", path, "--overwrite", "--workdir", tmp_path / "two")
+        found = records(tmp_path / "two")
+        assert "measured on 7 others" in output  # an odd number: the ranks' shares differ
+        assert [("probe_stage5" in record) for record in found] == [False, False, True, False]
+        for name in ("probe_stage3", "probe_stage4", "probe_stage5"):
+            assert found[2][name] == pytest.approx(wanted[name]), (name, views)

@@ -11,10 +11,10 @@ from typing import Any
 
 from tfinpaint.config.loader import move_outputs, read_values
 from tfinpaint.errors import UserError
-from tfinpaint.layout import BEST, CHECKPOINTS, PROGRESS, RESOLVED_CONFIG, checkpoint_name
+from tfinpaint.layout import BEST, BEST_PROBE, CHECKPOINTS, PROGRESS, RESOLVED_CONFIG, checkpoint_name
 
 MOST_PROGRESS_BYTES = 16 * 2**20  # of 30,000 epochs; a hostile file may take thirty times its size in memory
-BEST_BY = "lowest loss on held-out images"
+PROBED = "probe_stage5"  # the metric by which the probe in pretraining chooses
 _NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
 _MOST_NAMED = 5
 
@@ -33,18 +33,48 @@ class FoundCheckpoint:
 
 
 @dataclass(frozen=True)
+class Criterion:
+    """What makes a checkpoint the best one of its run.
+
+    Attributes:
+        name: stands for that checkpoint in a path.
+        entry: the entry of `progress.json` that has its epoch.
+        metric, phases: of the records that have its value.
+        words: the criterion in words.
+        needed: what a run needs, for checkpoints to be judged by it.
+    """
+
+    name: str
+    entry: str
+    metric: str
+    phases: tuple[str, ...]
+    words: str
+    needed: str
+
+
+BY_LOSS = Criterion(
+    BEST, "best_epoch", "loss", ("validation", "test"), "lowest loss on held-out images",
+    "a loss on held-out images (data.test_input_path)",
+)  # fmt: skip
+BY_PROBE = Criterion(
+    BEST_PROBE, "best_probe_epoch", PROBED, ("train",), "highest accuracy of the probe", "a probe (section probe)"
+)
+CRITERIA = (BY_LOSS, BY_PROBE)
+
+
+@dataclass(frozen=True)
 class BestCheckpoint:
-    """The checkpoint of a run with the lowest loss on held-out images.
+    """The best checkpoint of a run.
 
     Attributes:
         path: its folder.
         epoch: the epoch after which it was saved, from 1.
-        loss: its loss on held-out images; None if the run's records lack it.
+        value: its loss or accuracy; None if the run's records lack it.
     """
 
     path: Path
     epoch: int
-    loss: float | None
+    value: float | None
 
 
 def epoch_and_step(path: Path) -> tuple[int, int]:
@@ -70,28 +100,28 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda path: (epoch_and_step(path)[1] == 0, epoch_and_step(path)), default=None)
 
 
-def find_best(folder: Path) -> BestCheckpoint | None:
+def find_best(folder: Path, by: Criterion = BY_LOSS) -> BestCheckpoint | None:
     """Return the best checkpoint in a folder, according to the newest one that can be read.
 
     Returns:
-        None if no checkpoint was saved with a loss on held-out images, or the best one has been deleted.
+        None if no checkpoint was judged by this criterion, or the best one has been deleted.
     """
     for path in reversed(list_checkpoints(folder)):
         progress = _read_progress(path / PROGRESS)
         if progress is None:
             continue
-        epoch = progress.get("best_epoch")
+        epoch = progress.get(by.entry)
         if not isinstance(epoch, int) or not (best := folder / checkpoint_name(epoch)).is_dir():
             return None
-        return BestCheckpoint(best, epoch, _loss_at(epoch, progress.get("records")))
+        return BestCheckpoint(best, epoch, _value_at(epoch, progress.get("records"), by))
     return None
 
 
-def _loss_at(epoch: int, records: Any) -> float | None:
-    """Return the loss on held-out images after an epoch; None if the records lack it."""
+def _value_at(epoch: int, records: Any, by: Criterion) -> float | None:
+    """Return the value of a criterion after an epoch; None if the records lack it."""
     found = [r for r in records if isinstance(r, dict)] if isinstance(records, list) else []
-    losses = [r.get("loss") for r in found if r.get("phase") in ("validation", "test") and r.get("epoch") == epoch]
-    return losses[-1] if losses and isinstance(losses[-1], float) else None
+    values = [r.get(by.metric) for r in found if r.get("phase") in by.phases and r.get("epoch") == epoch]
+    return values[-1] if values and isinstance(values[-1], float) else None
 
 
 def _read_progress(path: Path) -> dict[str, Any] | None:
@@ -129,6 +159,7 @@ def find_checkpoint(path: Path, key: str = "") -> FoundCheckpoint:
             - a checkpoint folder or a weight file, which is used as it is;
             - a run folder or its folder of checkpoints, for the newest checkpoint saved at the end of an epoch;
             - `best` in either of these, for the checkpoint with the lowest loss on held-out images;
+            - `best_probe` in either of these, for that with the highest accuracy of the probe in pretraining;
             - rmldnn's `model_checkpoint_100.pt`, for this project's `model_checkpoint_100`, or the newest one of an
               earlier epoch, because a shortened run ends with another number.
         key: the configuration key that names the path, for messages.
@@ -151,17 +182,18 @@ def _find(path: Path) -> FoundCheckpoint:
         return _newest(path, folder)
     if path.exists():
         return FoundCheckpoint(path)
-    folder = checkpoints_folder(path.parent) if path.name == BEST else None
-    if folder is None:
+    by = next((each for each in CRITERIA if each.name == path.name), None)
+    folder = checkpoints_folder(path.parent) if by else None
+    if by is None or folder is None:
         raise UserError(f"no such checkpoint: {path}; {_what_is_there(path)}")
-    best = find_best(folder)
+    best = find_best(folder, by)
     if best is None:
         raise UserError(
-            f"no such checkpoint: {path}: the best one is unknown, because none was saved with a loss on held-out "
-            f"images (data.test_input_path); {_named(list_checkpoints(folder), folder)}"
+            f"no such checkpoint: {path}: the best one is unknown, because none was saved with {by.needed}; "
+            f"{_named(list_checkpoints(folder), folder)}"
         )
-    loss = "" if best.loss is None else f" ({best.loss:.4g})"
-    return FoundCheckpoint(best.path, f"Using {best.path.name}, the best of {path.parent}: {BEST_BY}{loss}")
+    value = "" if best.value is None else f" ({best.value:.4g})"
+    return FoundCheckpoint(best.path, f"Using {best.path.name}, the best of {path.parent}: {by.words}{value}")
 
 
 def _find_for_rmldnn(path: Path) -> FoundCheckpoint | None:
@@ -186,8 +218,10 @@ def _newest(path: Path, folder: Path) -> FoundCheckpoint:
     note = f"Using {newest.name}, the newest of {path}"
     if epoch_and_step(newest)[1]:
         note += "; it was saved within an epoch, so its batch-norm statistics are not recalibrated for inference"
-    elif (best := find_best(folder)) and best.path != newest:
-        note += f"; the best one ({BEST_BY}) is {best.path.name}; name {path / BEST} to use it"
+        return FoundCheckpoint(newest, note)
+    for by in CRITERIA:
+        if (best := find_best(folder, by)) and best.path != newest:
+            note += f"; the best one ({by.words}) is {best.path.name}; name {path / by.name} to use it"
     return FoundCheckpoint(newest, note)
 
 
@@ -219,8 +253,11 @@ def _some(names: Sequence[str]) -> str:
 def find_weights(path: Path) -> FoundCheckpoint:
     """Find the checkpoint that a path refers to, as `find_checkpoint` does; of a run, the best one if it is known.
 
+    The best one is that of the probe in pretraining, or else that of the lowest loss.
+
     Raises:
         UserError: There is none.
     """
     folder = checkpoints_folder(path) if path.is_dir() else None
-    return find_checkpoint(path / BEST if folder is not None and find_best(folder) else path)
+    known = [by.name for by in (BY_PROBE, BY_LOSS) if folder is not None and find_best(folder, by)]
+    return find_checkpoint(path / known[0] if known else path)

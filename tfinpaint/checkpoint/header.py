@@ -104,6 +104,7 @@ class SavedProgress(BaseModel):
         records: the records of its metrics, as in `report.metrics_log.MetricsLog`.
         config: its configuration, as `config.diff.as_values` returns it; empty if it is unknown.
         best_epoch: the saved epoch with the lowest loss on held-out images; None without any.
+        best_probe_epoch: the saved epoch with the highest accuracy of the probe in pretraining; None without any.
         data: digest of the names of the training images, in their order.
         images: number of training images.
         listed: digest of the names of all images that existed when the run began.
@@ -123,6 +124,7 @@ class SavedProgress(BaseModel):
     records: tuple[dict[str, Phase | int | float], ...] = ()
     config: dict[str, Any] = {}
     best_epoch: int | None = None
+    best_probe_epoch: int | None = None
     data: str = ""
     images: int = 0
     listed: str = ""
@@ -135,6 +137,11 @@ class SavedProgress(BaseModel):
     sum_parts: int | None = Field(None, ge=1)
     trained: dict[str, int] | None = None
     transferred: tuple[str, ...] = ()
+
+    @property
+    def best_epochs(self) -> set[int]:
+        """The epochs whose checkpoints are the best by a criterion."""
+        return {epoch for epoch in (self.best_epoch, self.best_probe_epoch) if epoch is not None}
 
     @field_validator("records")
     @classmethod

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint into `folder`, whole or not at all, then delete those that it replaces.
 
-    The newest `keep` checkpoints of epochs are kept, the best one, and those within epochs that are among the newest
+    The newest `keep` checkpoints of epochs are kept, the best ones, and those within epochs that are among the newest
     `keep` of all (2 if `keep` is None). Checkpoints with more steps than this one are deleted: the run was resumed from
     an earlier one, or now has fewer steps in an epoch.
 
@@ -141,7 +141,7 @@ def save_checkpoint(
         found = list_checkpoints(folder)
         later = [path for path in found if epoch_and_step(path) > epoch_and_step(final)]
         earlier = [path for path in found if path not in later]
-        for path in [*later, *_superfluous(earlier, keep, progress.best_epoch)]:
+        for path in [*later, *_superfluous(earlier, keep, progress.best_epochs)]:
             remove_folder(path)
     except OSError as error:
         where = f"{Path(error.filename).name}: " if error.filename else ""
@@ -152,10 +152,10 @@ def save_checkpoint(
     return final
 
 
-def _superfluous(checkpoints: Sequence[Path], keep: int | None, best_epoch: int | None) -> list[Path]:
+def _superfluous(checkpoints: Sequence[Path], keep: int | None, best: Collection[int]) -> list[Path]:
     epochs = [path for path in checkpoints if epoch_and_step(path)[1] == 0]
     kept = epochs[-keep:] if keep else epochs
-    kept += [path for path in epochs if epoch_and_step(path)[0] == best_epoch]
+    kept += [path for path in epochs if epoch_and_step(path)[0] in best]
     kept += list(checkpoints)[-(keep or _STEP_CHECKPOINTS) :]
     return [path for path in checkpoints if path not in kept]
 

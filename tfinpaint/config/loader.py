@@ -35,6 +35,7 @@ _INPUT_PATHS: list[Location] = [
     ("data", "test_input_path"),
     ("data", "test_target_path"),
     ("loss", "perceptual", "encoder"),
+    ("probe", "path"),
 ]
 _OUTPUT_PATHS: list[Location] = [("outfile",), ("checkpoints", "save"), ("data", "test_output_path")]
 

@@ -37,6 +37,7 @@ def check_network(config: Config, command: Literal["pretrain", "classify"]) -> N
     if config.model.batchnorm_visible_only:
         _check_visible_only(config)
     _check_views(config)
+    _check_probe(config, command)
     _check_validation(config, command)
 
 
@@ -77,6 +78,17 @@ def _check_views(config: Config) -> None:
             "loss.agreement compares all images of a batch, which accumulate_steps would divide; set accumulate_steps: "
             "1, and recompute: true to need less memory"
         )
+
+
+def _check_probe(config: Config, command: str) -> None:
+    if config.probe is None:
+        return
+    if command != "pretrain":
+        raise ConfigError("probe is for pretrain only; remove it for classify, which has data.validation_fraction")
+    if config.layers is not None:
+        raise ConfigError("probe takes the features of the built-in encoder; remove it, or `layers`")
+    if config.probe.path is not None and not config.probe.path.is_dir():
+        raise ConfigError(f"probe.path: no such folder: {config.probe.path}")
 
 
 def _check_validation(config: Config, command: str) -> None:

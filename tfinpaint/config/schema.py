@@ -12,7 +12,7 @@ from pydantic import Field
 from tfinpaint.config.base import PathText, Section
 from tfinpaint.config.loss import Loss
 from tfinpaint.config.optimizer import Optimizer
-from tfinpaint.config.sections import Checkpoints, Data, Distributed, EarlyStopping, Model
+from tfinpaint.config.sections import Checkpoints, Data, Distributed, EarlyStopping, Model, Probe
 from tfinpaint.config.transforms import Shape, Transform, shape_after
 from tfinpaint.errors import UserError
 
@@ -63,6 +63,9 @@ class Config(Section):
     """Network: a Keras JSON file, or a list of layers; null: the built-in network of section `model`."""
     early_stopping: EarlyStopping | None = None
     """With `data.validation_fraction`: end training before `num_epochs`; null: train all epochs."""
+    probe: Probe | None = None
+    """`pretrain`: judge the encoder's features every few epochs by logistic regression on labelled images, and keep the
+    checkpoint that has the best ones; null: no probe. `{}` takes the defaults."""
     checkpoints: Checkpoints = Checkpoints()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()

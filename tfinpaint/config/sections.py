@@ -27,11 +27,12 @@ class Checkpoints(Section):
     interval_minutes: float | None = Field(10.0, gt=0)
     """Minutes between checkpoints, within an epoch too; null: no limit in time."""
     keep: int | None = Field(2, ge=1)
-    """Number of newest checkpoints to keep, besides the one with the lowest loss on held-out images; null: all."""
+    """Number of newest checkpoints to keep, besides the one with the lowest loss on held-out images and the best one by
+    `probe`; null: all."""
     load: PathText | None = None
     """Checkpoint to start from: a run folder (its newest checkpoint), `best` in a run folder (its checkpoint with the
-    lowest loss on held-out images), a checkpoint folder, a weight file, or a Keras file (`.h5`, `.weights.h5`,
-    `.keras`). null: random weights."""
+    lowest loss on held-out images), `best_probe` (that with the highest accuracy of `probe`), a checkpoint
+    folder, a weight file, or a Keras file (`.h5`, `.weights.h5`, `.keras`). null: random weights."""
 
 
 class EarlyStopping(Section):
@@ -39,6 +40,18 @@ class EarlyStopping(Section):
 
     patience: int = Field(10, ge=1)
     """Number of epochs without a lower loss on validation images after which training ends."""
+
+
+class Probe(Section):
+    """The probe of the encoder's features in pretraining, by labels that training does not use."""
+
+    every: int = Field(5, ge=1)
+    """Epochs between probes. The last epoch always has one."""
+    images: int = Field(1000, ge=4)
+    """Number of labelled images, about the same fraction of each class: half of them to fit the classifiers, the others
+    to measure their accuracy."""
+    path: PathText | None = None
+    """Folder of class folders with labelled images, not those of the final test; null: `data.input_path`."""
 
 
 class Data(Section):

@@ -77,18 +77,20 @@ class LinearProbe:
         return self.model.predict_proba(self.scaling(features))
 
 
-def fit_linear_probe(features: np.ndarray, labels: np.ndarray) -> LinearProbe:
+def fit_linear_probe(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float] | None = None) -> LinearProbe:
     """Fit logistic regression, with the C of the highest accuracy in cross-validation on these images alone.
 
     Args:
         features: float32 [images, features].
         labels: int [images], at least two classes.
+        strengths: the values of C to choose from, smallest first; None: STRENGTHS.
     """
+    strengths = STRENGTHS if strengths is None else strengths
     scaling = Scaling.of(features)
     scaled = scaling(features)
-    accuracies = validate_strengths(scaled, labels, STRENGTHS)
+    accuracies = validate_strengths(scaled, labels, strengths)
     best = None if accuracies is None else int(accuracies.argmax())  # of equal ones, the most regularised
-    strength = UNCHOSEN if best is None else STRENGTHS[best]
+    strength = UNCHOSEN if best is None else strengths[best]
     model = _regression(strength, MOST_ITERATIONS[1])
     with _fitting():
         model.fit(scaled, labels)

@@ -109,6 +109,30 @@ def _curve_alt(records: Sequence[Mapping[str, Any]], name: str, label: str) -> s
     return f"Line chart of {label} over the epochs: {'; '.join(told) or 'no values'}."
 
 
+def draw_probe(
+    records: Sequence[Mapping[str, Any]], stages: Mapping[int, str], random: Mapping[str, float], path: Path
+) -> None:
+    """Draw the accuracy of the probe in pretraining over the epochs, a line for each stage of the encoder.
+
+    Args:
+        records: the records of metrics.jsonl.
+        stages: number of a stage -> name of the metric.
+        random: the same metrics of a random encoder, drawn as a horizontal line for each stage.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for stage, name in stages.items():
+        (line,) = axes.plot(*metric_series(records, "train", name), "-o", markersize=3, label=f"stage {stage}")
+        if name in random:
+            label = f"random encoder, stage {stage}: {random[name]:.3f}"
+            axes.axhline(random[name], linestyle=(0, (6, 3)), linewidth=1, color=line.get_color(), label=label)
+    axes.set(xlabel="epoch", ylabel="accuracy of logistic regression")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2)
+    save_figure(figure, path)
+
+
 def _drawable(values: Sequence[float]) -> np.ndarray:
     """Return float64 values, NaN for those that cannot be drawn."""
     drawable = np.array(values, np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.config.schema import Config
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRIC_LABELS
-from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
+from tfinpaint.layout import ANIMATION, FIGURES, PROBE_FIGURE, RESTORATIONS
 from tfinpaint.report import animation
-from tfinpaint.report.figures import attempt_figure, draw_curve, draw_grid, shrink_images
+from tfinpaint.report.figures import attempt_figure, draw_curve, draw_grid, draw_probe, shrink_images
 from tfinpaint.report.metrics_log import (
     MOST_PICTURES,
     SEGMENTATION,
@@ -25,6 +26,7 @@ from tfinpaint.report.metrics_log import (
     pictures_by_epoch,
 )
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
+from tfinpaint.runs.online_probe import JUDGED
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.train.trainer import Trainer
 
@@ -65,6 +67,7 @@ class Pictures:
         sample: a batch of the images.
         title: of the grid.
         scored: what the baselines reach; None where no image metrics are computed.
+        probed: accuracies of the probe on a random encoder, by metric; None without a probe.
     """
 
     config: Config
@@ -73,6 +76,7 @@ class Pictures:
     sample: Batch
     title: str
     scored: BaselineScores | None = None
+    probed: Mapping[str, float] | None = None
     _arrays: dict[str, np.ndarray] = field(init=False)
     _baselines: dict[str, np.ndarray] = field(init=False, default_factory=dict)
     _animated: int = field(init=False, default=0)  # frames of the animation that was made last
@@ -108,6 +112,10 @@ class Pictures:
         self._draw_curve(metrics, "loss", "loss, weighted sum of its parts" if agrees else f"{function} loss")
         for name, label in VIEW_CURVES.items() if agrees else ():
             self._draw_curve(metrics, name, label)
+        if self.probed is not None:
+            path = self._folder / PROBE_FIGURE
+            with attempt_figure(path):
+                draw_probe(metrics.records, JUDGED, self.probed, path)
         for name, label in SEGMENTATION.items() if self.config.data.target_is_mask else ():
             self._draw_curve(metrics, name, label)
         for name in CURVES if self.scored else ():

@@ -9,7 +9,7 @@ import keras
 from tfinpaint.data.listing.pairing import list_pairs
 from tfinpaint.data.tasks import pretraining_task
 from tfinpaint.distributed.world import World
-from tfinpaint.layout import ANIMATION, FIGURES, RESTORATIONS
+from tfinpaint.layout import ANIMATION, FIGURES, PROBE_FIGURE, RESTORATIONS
 from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import SEGMENTATION, MetricsLog
 from tfinpaint.report.verdict import restoration_verdict
@@ -48,6 +48,12 @@ def open_pretraining_images(
     )
 
 
+def _curves() -> list[str]:
+    """Return the names of all figures of curves that a run may have, in the order of the report."""
+    loss, *others = (f"{name}.png" for name in ("loss", *VIEW_CURVES, *SEGMENTATION, *CURVES))
+    return [loss, PROBE_FIGURE, *others]
+
+
 def report_pretraining(session: Session, metrics: MetricsLog, baselines: BaselineScores | None) -> None:
     """Write summary and report of a pretraining run. Rank 0 calls this."""
     config, folder = session.run.config, session.folder
@@ -70,6 +76,6 @@ def report_pretraining(session: Session, metrics: MetricsLog, baselines: Baselin
     figures = folder.path / FIGURES
     sections += [
         Section("Images", figures=[figures / f"{RESTORATIONS}.png", figures / f"{ANIMATION}.gif"]),
-        Section("Curves", figures=[figures / f"{name}.png" for name in ("loss", *VIEW_CURVES, *SEGMENTATION, *CURVES)]),
+        Section("Curves", figures=[figures / name for name in _curves()]),
     ]
     write_report(folder, "Pretraining by inpainting" if config.mask else "Image to image", summary, sections, sentences)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.distributed.environment import was_launched
 from tfinpaint.inpainting import metrics
 from tfinpaint.inpainting.metrics import METRICS
+from tfinpaint.runs.online_probe import JUDGED
 from tfinpaint.runs.time_left import TimeLeft
 from tfinpaint.system.progress import duration
 from tfinpaint.train.totals import EpochResult
@@ -134,6 +136,6 @@ def _in_lines(parts: Sequence[str], width: int) -> list[str]:
 
 
 def _figures(prefix: str, result: EpochResult) -> list[str]:
-    """Return the results as text, with one of the image metrics and one of the views: enough to follow a run."""
-    hidden = {*METRICS, *VIEW_MEASURES} - {metrics.HEADLINE, "rankme"}
+    """Return the results as text, with one image metric, one of the views and one of the probe."""
+    hidden = {*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {metrics.HEADLINE, "rankme", PROBED}
     return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]

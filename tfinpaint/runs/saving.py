@@ -30,6 +30,7 @@ from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.build import describe_model, encoder_of
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.early_stopping import VALIDATION, EarlyStopping
+from tfinpaint.runs.online_probe import BestProbe
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.signals import StopRequest
 from tfinpaint.runs.trainer import training_state
@@ -73,6 +74,7 @@ class Saver:
         self._saved = run.first_step(self._steps)  # the step that the newest checkpoint holds
         self._began = time.monotonic()  # of the time to the next one
         self._best = run.resumed.progress.best_epoch if run.resumed else None
+        self._best_probe = BestProbe.before(run)
         self._writer = None
         if self._world.is_rank0:
             live = training_state(run, trainer)
@@ -124,6 +126,7 @@ class Saver:
         best = False
         if self._stopping:
             last, best = last or self._stopping.is_over(), epoch == self._stopping.best
+        best |= self._best_probe.is_new(epoch, train)
         if not last:
             flags = ControlFlags(*np.any(self._world.all_gather(list(self.ask())), axis=0).tolist())
         if last or best or any(flags) or epoch % config.checkpoints.interval == 0:
@@ -177,7 +180,8 @@ class Saver:
         if self._writer:
             check = self._data.check
             progress = SavedProgress(
-                records=tuple(self._metrics.records), config=as_values(self._run.config), best_epoch=self._best,
+                records=tuple(self._metrics.records), config=as_values(self._run.config),
+                best_epoch=self._best, best_probe_epoch=self._best_probe.epoch,
                 data=self._digest, images=len(self._data),
                 listed=check.listed if check else "", left_out=check.excluded if check else (),
                 names=so_far.names, seconds=so_far.seconds, ranks=world.size,
@@ -220,6 +224,6 @@ def _warn_of_shortage(run: Run, live: TrainingState) -> None:
     if folder is None:
         return
     # An earlier checkpoint is deleted once the next is complete; a resumed run has its earlier ones already.
-    sets = 1 if run.resumed else (keep or 1) + 1
+    sets = 1 if run.resumed else (keep or 1) + (2 if run.config.probe else 1)
     if lacking := find_shortage(folder, live.file_bytes, sets):
         log.warning(f"The checkpoints will not fit into {folder}: {lacking}")

@@ -39,6 +39,7 @@ from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.image_check import warn_of_copies
 from tfinpaint.runs.initial_weights import load_by_name
 from tfinpaint.runs.nonfinite import NonfiniteKeeper
+from tfinpaint.runs.online_probe import OnlineProbe
 from tfinpaint.runs.predictions import write_predictions
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.runs.resume import check_same_run, restore_ranks
@@ -130,10 +131,13 @@ def begin_session(
     return Session(run, folder, training, held_out, trainer, steps, classes, transferred, validation)
 
 
-def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None = None) -> MetricsLog:
+def run_session(
+    session: Session, draw: Draw | None, add_frame: AddFrame | None = None, probe: OnlineProbe | None = None
+) -> MetricsLog:
     """Train, or evaluate where there is nothing to train on; then write the predictions that are asked for.
 
     Args:
+        probe: judges the features of the encoder at the ends of epochs; None: nothing does.
         draw: called every `figures_interval` epochs and at the end; None on other ranks than 0.
         add_frame: called after every epoch, before `draw`; None on other ranks than 0.
 
@@ -143,7 +147,7 @@ def run_session(session: Session, draw: Draw | None, add_frame: AddFrame | None 
     held_out, training = session.held_out, session.training
     tested = held_out if held_out and held_out.has_targets else None
     if training:
-        metrics = _train(session, training, tested, draw, add_frame)
+        metrics = _train(session, training, tested, draw, add_frame, probe)
     else:
         _begin_folder(session)
         metrics = _open_metrics(session)
@@ -174,7 +178,12 @@ def _open_metrics(session: Session, records: Sequence[Mapping[str, Any]] = ()) -
 
 
 def _train(
-    session: Session, data: DataSet, tested: DataSet | None, draw: Draw | None, add_frame: AddFrame | None
+    session: Session,
+    data: DataSet,
+    tested: DataSet | None,
+    draw: Draw | None,
+    add_frame: AddFrame | None,
+    probe: OnlineProbe | None,
 ) -> MetricsLog:
     """Fit, with metrics, pictures and progress at the ends of epochs, and checkpoints whenever they are due."""
     run, trainer, world, steps = session.run, session.trainer, session.world, session.steps
@@ -213,6 +222,7 @@ def _train(
             trainer, data.batches_from(first_step), batches,
             first_epoch=run.first_epoch, num_epochs=run.config.num_epochs, steps_per_epoch=steps, so_far=so_far,
             measure=make_view_measurement(trainer, data), recalibrate=make_recalibration(run, trainer, data, steps),
+            probe=probe,
             on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=observers,
             is_over=stopping.is_over if stopping else None,
         )  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfinpaint.checkpoint.find import BEST_BY, find_best
-from tfinpaint.layout import BEST, REPORT, RESOLVED_CONFIG, SUMMARY
+from tfinpaint.checkpoint.find import BY_LOSS, BY_PROBE, BestCheckpoint, Criterion, find_best
+from tfinpaint.layout import REPORT, RESOLVED_CONFIG, SUMMARY
 from tfinpaint.report.html import Section, summary_table, write_page
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.folder import RunFolder
@@ -30,6 +30,7 @@ def write_summary(
     summary = {
         **figures,
         **_best_checkpoint(folder, "validation" if run.config.data.validation_fraction else "test"),
+        **_best_by_probe(folder),
         "epochs": max((record["epoch"] for record in metrics.records if record["phase"] == "train"), default=0),
         "images_per_second": statistics.median(rates) if rates else None,
         "seconds": sum(record["seconds"] for record in metrics.records),
@@ -43,19 +44,42 @@ def write_summary(
 
 def _best_checkpoint(folder: RunFolder, phase: str) -> dict[str, Any]:
     """Return the entries of the summary about the best checkpoint, and log which it is; {} where none is known."""
-    best = find_best(folder.checkpoints) if folder.checkpoints else None
+    best = _find_best(folder, BY_LOSS)
     if best is None:
         return {}
-    inside = best.path.is_relative_to(folder.path)  # then the entry stays true when the folder is moved
-    place = best.path.relative_to(folder.path) if inside else best.path
-    loss = "" if best.loss is None else f" ({best.loss:.4g})"
-    log.info(f"Best checkpoint: {best.path.name}, {BEST_BY}{loss}; {display_path(folder.path / BEST)} stands for it")
     return {
-        "best_checkpoint": str(place),
-        "best_by": BEST_BY,
+        "best_checkpoint": _place(folder, best),
+        "best_by": BY_LOSS.words,
         "best_epoch": best.epoch,
-        f"best_{phase}_loss": best.loss,
+        f"best_{phase}_loss": best.value,
     }
+
+
+def _best_by_probe(folder: RunFolder) -> dict[str, Any]:
+    """Return the entries about the checkpoint with the best features, and log which it is; {} without a probe."""
+    best = _find_best(folder, BY_PROBE)
+    if best is None:
+        return {}
+    return {
+        "best_probe_checkpoint": _place(folder, best),
+        "best_probe_epoch": best.epoch,
+        "best_probe_accuracy": best.value,
+    }
+
+
+def _find_best(folder: RunFolder, by: Criterion) -> BestCheckpoint | None:
+    best = find_best(folder.checkpoints, by) if folder.checkpoints else None
+    if best:
+        value = "" if best.value is None else f" ({best.value:.4g})"
+        stands = f"{display_path(folder.path / by.name)} stands for it"
+        log.info(f"Best checkpoint: {best.path.name}, {by.words}{value}; {stands}")
+    return best
+
+
+def _place(folder: RunFolder, best: BestCheckpoint) -> str:
+    """Return the path of a checkpoint, relative inside the run folder, so that it stays true when that is moved."""
+    inside = best.path.is_relative_to(folder.path)
+    return str(best.path.relative_to(folder.path) if inside else best.path)
 
 
 def write_report(

@@ -25,6 +25,7 @@ def fit(
     so_far: PartialEpoch | None = None,
     measure: Callable[[], Mapping[str, float]] = dict,
     recalibrate: Callable[[], None],
+    probe: Callable[[int], Mapping[str, float]] | None = None,
     on_step: Callable[[int, ReadLoss], None] | None = None,
     ask: Callable[[], ControlFlags] = ControlFlags,
     pause: Callable[[int, int, ControlFlags, Callable[[], PartialEpoch]], None] | None = None,
@@ -42,6 +43,7 @@ def fit(
         measure: called after the last step of each epoch; returns more of its results.
         recalibrate: called after the last step of each epoch, before evaluation; makes the batch-norm statistics of
             all ranks equal and ready for inference.
+        probe: called after that with the epoch; returns more of its results.
         on_step: called after each step with the epoch and a function that reads the loss.
         ask, pause: as `Trainer.train_steps` takes them, but `pause` gets the epoch first.
         on_epoch_end: called in order on every rank after each epoch.
@@ -67,6 +69,8 @@ def fit(
         trainer.use_averages(True)
         trainer.world.report_task(f"in epoch {epoch}, recalibrating batch-norm statistics")
         recalibrate()
+        if probe:
+            train = replace(train, values={**train.values, **probe(epoch)})
         test = trainer.evaluate(test_batches, where=f"epoch {epoch}, evaluation") if test_batches is not None else None
         trainer.world.report_task(f"in epoch {epoch}, saving and drawing")
         for call in on_epoch_end:

@@ -28,6 +28,8 @@ from tfinpaint.config import suggestions
         ("gradient_checkpointing", "recompute"),
         ("grad_clip", "optimizer.clip_norm"),
         ("optimizer.ema", "optimizer.ema_decay"),
+        ("lp_ft", "model.head_init"),
+        ("online_probe", "probe"),
         ("layer_lr_decay", "optimizer.layer_decay"),
         ("patience", "early_stopping.patience"),
         ("label_smoothing", "loss.label_smoothing"),
@@ -59,7 +61,10 @@ def test_the_key_that_was_meant_is_found(key, meant):
     ("key", "message"),
     [
         ("foo", "; the keys of a configuration are num_epochs, "),
-        ("model.foo", "; the keys of model are encoder, encoder_output, bottleneck, decoder, head, trainable, "),
+        (
+            "model.foo",
+            "; the keys of model are encoder, encoder_output, bottleneck, decoder, head, head_init, trainable, ",
+        ),
         ("optimizer.type.name", "; optimizer.type is a value and has no keys"),
         ("resize", "; transforms belong into the list data.transforms: `- resize: ...`"),
         ("data.random_patches", "; transforms belong into the list data.transforms: `- random_patches: ...`"),

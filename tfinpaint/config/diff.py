@@ -30,6 +30,7 @@ _ADDED = {
     "model.batchnorm_visible_only": False,
     "model.decoder": "plain",
     "model.head": "flatten",
+    "model.head_init": "random",
     **{f"{section}optimizer.decay_kernels_only": False for section in ("", "loss.adversarial.")},
     **{f"{section}optimizer.layer_decay": 1.0 for section in ("", "loss.adversarial.")},
 }

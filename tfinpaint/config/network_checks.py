@@ -8,7 +8,7 @@ from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.sections import Model
 
 # Keys of `model` that one command alone has a use for.
-_OF_COMMAND = {"pretrain": ("bottleneck", "decoder", "batchnorm_visible_only"), "classify": ("head",)}
+_OF_COMMAND = {"pretrain": ("bottleneck", "decoder", "batchnorm_visible_only"), "classify": ("head", "head_init")}
 
 
 def check_network(config: Config, command: Literal["pretrain", "classify"]) -> None:
@@ -27,6 +27,11 @@ def check_network(config: Config, command: Literal["pretrain", "classify"]) -> N
                 raise ConfigError(
                     f"model.{key} is for the built-in network; with `layers`, put it into the network file"
                 )
+    if config.model.head_init != "random" and config.model.head != "pool":
+        raise ConfigError(
+            "model.head_init: logistic_regression is fitted to averaged features, but model.head is flatten; set "
+            "model.head: pool"
+        )
     if config.optimizer.layer_decay != 1 and config.layers is not None:
         raise ConfigError("optimizer.layer_decay is for the built-in network, whose layers have groups; remove it")
     if config.optimizer.ema_decay is not None and not config.model.batchnorm_batches:

@@ -144,6 +144,9 @@ class Model(Section):
     head: Literal["flatten", "pool"] = "flatten"
     """What the dense layer of a classifier gets: flatten: all features of the encoder, as in rmldnn; pool: their means
     over the image (global average pooling)."""
+    head_init: Literal["random", "logistic_regression"] = "random"
+    """What the dense layer of a classifier begins with. logistic_regression: with `head: pool`, the logistic regression
+    on the features that the encoder has of the training images before its first step (LP-FT, 2202.10054)."""
     trainable: Literal["all", "head_only", "batchnorm_frozen"] | list[str] | None = None
     """Layers to train: a preset, or a list of shell patterns of layer names. null: as the network file in `layers`
     states, or all without one. Frozen layers that the network begins with run once for each image where nothing random

@@ -39,6 +39,8 @@ _NAMES = {
     "data.validation_fraction": "validation_split val_split val_fraction valid_fraction",
     "early_stopping.patience": "patience early_stopping_patience",
     "model.head": "pooling global_pool pool_type classifier_head",
+    "model.head_init": "lp_ft lpft linear_probe_init init_head",
+    "probe": "online_probe linear_eval knn_eval probing",
     "model.trainable": "freeze frozen freeze_encoder freeze_backbone freeze_layers unfreeze freeze_bn linear_probe",
     "model.encoder": "backbone arch architecture model_name encoder_name net",
     "layers": "network network_file model_file net_file",

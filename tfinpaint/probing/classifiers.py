@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from tfinpaint.system.activity import report_activity
 from tfinpaint.system.parallel import parallel_map
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 13))  # C of logistic regression: smaller regularises more
+FEW_STRENGTHS = STRENGTHS[:9:2]  # 0.0001 to 1, within training: larger ones take longest and are rarely the best
 UNCHOSEN = 1.0  # C where no class has two labelled images to choose it by
 FOLDS = 5
 MOST_ITERATIONS = 100, 1000  # of a fit in cross-validation, and of the last one
@@ -76,6 +78,20 @@ class LinearProbe:
         """Return float64 [images, classes], in the order of the numbers of the classes."""
         return self.model.predict_proba(self.scaling(features))
 
+    def softmax_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the classifier as a dense layer before a softmax, on features that are not scaled.
+
+        Returns:
+            Kernel, float64 [features, classes], and bias, float64 [classes].
+        """
+        kernel, bias = self.model.coef_.T, self.model.intercept_
+        if kernel.shape[1] == 1:  # of two classes there is a single logit, that of the second one
+            kernel, bias = np.concatenate([-kernel, kernel], axis=1) / 2, np.concatenate([-bias, bias]) / 2
+        if self.scaling.axes is not None:
+            kernel = self.scaling.axes @ kernel
+        kernel = kernel / self.scaling.deviation[:, None]
+        return kernel, bias - self.scaling.mean @ kernel
+
 
 def fit_linear_probe(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float] | None = None) -> LinearProbe:
     """Fit logistic regression, with the C of the highest accuracy in cross-validation on these images alone.
@@ -117,6 +133,7 @@ def validate_strengths(scaled: np.ndarray, labels: np.ndarray, strengths: Sequen
         model = _regression(strengths[0], MOST_ITERATIONS[0])  # a fit begins with the weights of the one before it
         right = []
         for strength in strengths:
+            report_activity()
             model.C = strength
             model.fit(scaled[training], labels[training])
             right.append(int(np.count_nonzero(model.predict(scaled[validation]) == labels[validation])))

@@ -41,7 +41,7 @@ def end_in_steps(run: Run, test_batches: Batches | None) -> float:
 
 
 def recalibrate_transferred(run: Run, trainer: Trainer, data: DataSet, steps: int) -> None:
-    """Recalibrate the statistics of frozen batch norms once after a transfer.
+    """Recalibrate the statistics of frozen batch norms once after a transfer; of all, if the head is to be fitted.
 
     They came with the weights, and are those of erased images. They are computed over the batches of all ranks, so that
     their number does not matter.
@@ -49,6 +49,8 @@ def recalibrate_transferred(run: Run, trainer: Trainer, data: DataSet, steps: in
     model, count = trainer.model, min(run.config.model.batchnorm_batches, steps)
     if count and run.config.checkpoints.load and not run.resumed:
         norms, sample = batchnorm_layers(model, trainable=False), data.batches_from(0).take(count)
+        if run.config.model.head_init == "logistic_regression":
+            norms += batchnorm_layers(model, trainable=True)
         StatisticsEstimator(model, norms, sample, trainer.world, synchronised=True).run()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.models.encoder import STAGES, build_encoder
-from tfinpaint.probing.classifiers import STRENGTHS, fit_linear_probe
+from tfinpaint.probing.classifiers import FEW_STRENGTHS, fit_linear_probe
 from tfinpaint.probing.features import pooled_model
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.run import Run
@@ -26,7 +27,6 @@ from tfinpaint.train.totals import EpochResult
 log = logging.getLogger(__name__)
 
 JUDGED = {3: "probe_stage3", 4: "probe_stage4", 5: PROBED}  # number of a stage -> metric
-TRIED = STRENGTHS[:9:2]  # values of C: 0.0001 to 1; larger ones take longest and are rarely the best
 FITTED = 0.5  # of the images of each class; the others measure the accuracy
 _DRAW = 2**31  # beyond the seeds of a configuration: runs with other seeds are judged by the same images
 _RANDOM_ENCODER = 1  # seed of its weights
@@ -82,7 +82,7 @@ class OnlineProbe:
         return self._accuracies()
 
     def _accuracies(self) -> dict[str, float]:
-        features = self._features()
+        features = gather_features(self._world, self._data, self._compute, self._width)
 
         def judge() -> dict[str, float]:
             stages = dict(zip(self._stages, np.split(features, self._ends, axis=1), strict=True))
@@ -90,25 +90,32 @@ class OnlineProbe:
 
         return self._world.run_on_rank0(judge)
 
-    def _features(self) -> np.ndarray:
-        """Return float32 [images, channels of all stages], from the shares of all ranks."""
-        world, images = self._world, len(self._data)
-        own, done = np.zeros((-(-images // world.size), self._width), np.float32), 0
-        for batch in self._data.evaluation_batches():
-            world.report_activity()
-            found = self._compute(batch["inputs"]).numpy()
-            own[done : done + len(found)] = found
-            done += len(found)
-        shares = world.all_gather_rows(own)  # [ranks, rows, channels]; rank r has the images r, r + ranks, ...
-        return shares.swapaxes(0, 1).reshape(-1, self._width)[:images].astype(np.float32)
-
     def _accuracy(self, features: np.ndarray) -> float:
-        self._world.report_activity()
         if not np.isfinite(features).all():
             raise UserError("probe: the encoder's features are not finite; lower optimizer.learning_rate")
-        fitted = fit_linear_probe(features[self._fitted], self._labels[self._fitted], TRIED)
+        fitted = fit_linear_probe(features[self._fitted], self._labels[self._fitted], FEW_STRENGTHS)
         found = fitted.probabilities(features[self._measured]).argmax(axis=1)
         return float(np.mean(found == self._labels[self._measured]))
+
+
+def gather_features(world: World, data: DataSet, compute: Callable[[tf.Tensor], tf.Tensor], width: int) -> np.ndarray:
+    """Return the features of all images, in the order of the listing; each rank computes those of its share.
+
+    Args:
+        compute: from inputs, [batch, height, width, channels], to features, [batch, width].
+
+    Returns:
+        float32 [images, width], the same on every rank.
+    """
+    images, done = len(data), 0
+    own = np.zeros((-(-images // world.size), width), np.float32)
+    for batch in data.evaluation_batches():
+        world.report_activity()
+        found = tf.cast(compute(batch["inputs"]), tf.float32).numpy()
+        own[done : done + len(found)] = found
+        done += len(found)
+    shares = world.all_gather_rows(own)  # [ranks, rows, width]; rank r has the images r, r + ranks, ...
+    return shares.swapaxes(0, 1).reshape(-1, width)[:images].astype(np.float32)
 
 
 def open_online_probe(run: Run, world: World, folder: Path, model: keras.Model) -> OnlineProbe:

@@ -36,6 +36,7 @@ from tfinpaint.runs.epoch_end import (
 )
 from tfinpaint.runs.features import with_features
 from tfinpaint.runs.folder import RunFolder
+from tfinpaint.runs.head_init import fit_head
 from tfinpaint.runs.image_check import warn_of_copies
 from tfinpaint.runs.initial_weights import load_by_name
 from tfinpaint.runs.nonfinite import NonfiniteKeeper
@@ -195,6 +196,7 @@ def _train(
     metrics = _open_metrics(session, records_before(run, again))
     first_step = run.first_step(steps)
     recalibrate_transferred(run, trainer, data, steps)
+    fit_head(run, trainer, data)
     data, observed = _with_features(session, data, session.validation or tested)
     batches = observed.evaluation_batches() if observed else None
     progress = RunProgress(

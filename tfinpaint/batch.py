@@ -56,6 +56,9 @@ class Batch(TypedDict, total=False):
         mask: float32 [batch, height, width, 1], 1 where a pixel was erased, else 0.
         weights: float32, shaped as `mask`: how much each pixel counts in the loss.
         examples: int64 [batch], in training: the place of each image in the listing.
+        shares: float32 [batch], 0 to 1, where images are mixed (`data.mixup`): the share of the image itself.
+        order: int64 [batch], before they are mixed: random numbers, by whose order images become partners.
+        partners: int32 [batch], once they are mixed: the class of the other image in each of them.
     """
 
     inputs: tf.Tensor
@@ -65,6 +68,9 @@ class Batch(TypedDict, total=False):
     mask: tf.Tensor
     weights: tf.Tensor
     examples: tf.Tensor
+    shares: tf.Tensor
+    order: tf.Tensor
+    partners: tf.Tensor
 
 
 def input_of(batch: Batch) -> tf.Tensor:

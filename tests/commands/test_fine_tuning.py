@@ -13,14 +13,16 @@ FEW_LABELS = {
     "num_epochs": 2,
     "data__transforms": SIZE,
     "data__validation_fraction": 0.25,
+    "data__mixup": 0.2,
     "loss": {"function": "NLL", "weight": "balanced", "label_smoothing": 0.1},
-    "model": {"encoder": "tiny", "batchnorm_batches": 2, "head": "pool"},
+    "model": {"encoder": "tiny", "batchnorm_batches": 2, "head": "pool", "head_init": "logistic_regression"},
     "optimizer": {
         "type": "AdamW",
         "learning_rate": 0.01,
         "weight_decay": 0.05,
         "decay_kernels_only": True,
         "layer_decay": 0.7,
+        "unfreeze_every": 1,
         "ema_decay": 0.9,
     },
 }
@@ -38,6 +40,11 @@ def test_all_at_once_from_a_classifier_with_another_head(images, tmp_path):
         "Skipping layer dense_1: model_checkpoint_1 has weights [(512, 2), (2,)], the model [(128, 2), (2,)]" in output
     )
     assert "Transferred 32 layers by name; skipped 0, mismatched 1" in output
+    assert "The head begins as logistic regression on the features of 18 training images" in output
+    assert (
+        "Gradual unfreezing: the head from epoch 1, stage 5 from epoch 2; not trained in 2 epochs: stage 4, stage 3, "
+        "stage 2, the stem" in output
+    )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["labels"], summary["validation_images"], summary["test_images"]) == (24, 6, 7)
     found = records(tmp_path / "run")

@@ -24,7 +24,7 @@ RESIZE = {"resize": [32, 32]}
         ("loss: {function: L1, label_smoothing: 0.1}", r"L1 has no label_smoothing"),
         ("loss: {label_smoothing: 1.0}", r"label_smoothing: input should be less than 1"),
         ("loss: {weight: equal}", r"config.yaml:1: loss.weight: .*balanced"),
-        ("loss: {adversarial: {optimizer: {ema_decay: 0.9}}}", r"ema_decay and layer_decay are for the optimizer of the model"),
+        ("loss: {adversarial: {optimizer: {ema_decay: 0.9}}}", r"ema_decay, layer_decay and unfreeze_every are for the optimizer of the model"),
         ("optimizer: {ema_decay: 1.0}", r"ema_decay: input should be less than 1"),
         ("loss: {weight: [0.0, 0.0]}", r"at least one class must have a weight above 0"),
         ("loss: {overlap: 2}", r"overlap and normalize_patches need target: masked"),

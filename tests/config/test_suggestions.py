@@ -29,6 +29,8 @@ from tfinpaint.config import suggestions
         ("grad_clip", "optimizer.clip_norm"),
         ("optimizer.ema", "optimizer.ema_decay"),
         ("lp_ft", "model.head_init"),
+        ("mixup_alpha", "data.mixup"),
+        ("gradual_unfreezing", "optimizer.unfreeze_every"),
         ("online_probe", "probe"),
         ("layer_lr_decay", "optimizer.layer_decay"),
         ("patience", "early_stopping.patience"),

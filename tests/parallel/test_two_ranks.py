@@ -220,6 +220,28 @@ def test_two_ranks_choose_the_best_epoch_of_one_and_end_with_it(tmp_path, two):
     assert ours[-1]["epoch"] < max(r["epoch"] for r in ours) < 8
 
 
+def test_a_fitted_head_mixed_images_and_groups_that_are_unfrozen_are_those_of_one_rank(images, tmp_path, mpi, gloo):
+    model = {"encoder": "tiny", "head": "pool", "head_init": "logistic_regression", "trainable": "batchnorm_frozen"}
+    changes = {
+        "num_epochs": 2,
+        "steps_per_epoch": 2,
+        "model": model | {"batchnorm_batches": 0},
+        "loss": {"function": "NLL", "weight": [1.0, 3.0]},
+        "optimizer": {"type": "SGD", "learning_rate": 0.05, "momentum": 0.9, "unfreeze_every": 1},
+        "data__mixup": 0.5,
+    }
+    config = write_config(tmp_path / "c.yaml", "classify", images, **changes)
+    alone("classify", "--config", config, "--workdir", tmp_path / "one")
+    theirs = records(tmp_path / "one")
+    for launcher in (mpi, gloo):
+        output = launcher.succeed("classify", "--config", config, "--overwrite", "--workdir", tmp_path / "two")
+        assert output.count("The head begins as logistic regression on the features of 24 training images") == 1
+        difference = largest_relative_difference(weights(tmp_path / "two"), weights(tmp_path / "one"))
+        assert difference <= 1e-4, difference
+        for ours, its in zip(records(tmp_path / "two"), theirs, strict=True):
+            assert (ours["loss"], ours["accuracy"]) == pytest.approx((its["loss"], its["accuracy"]), rel=1e-4)
+
+
 def test_layers_that_are_unfrozen_on_two_ranks_train_as_on_one(tmp_path, mpi):
     data = write_training_and_testing(tmp_path)
     network = [

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from commandline import refuse, succeed
-from conftest import write_config
+from conftest import outcome, write_config
 
 from tfinpaint.checkpoint.reader import open_checkpoint
 from tfinpaint.data.listing.listing import hold_out, list_class_folders
@@ -12,6 +12,7 @@ from tfinpaint.probing.classifiers import FEW_STRENGTHS, fit_linear_probe
 from tfinpaint.probing.encoder import resized
 from tfinpaint.probing.features import input_batches
 from tfinpaint.runs.head_init import set_head
+from tfinpaint.runs.progress import RunProgress
 
 LINE = "The head begins as logistic regression on the features of"
 
@@ -60,8 +61,33 @@ def test_a_classifier_begins_with_the_regression_on_the_images_to_train_on_and_f
     probe = fit_linear_probe(features, trained.labels, FEW_STRENGTHS)
     np.testing.assert_allclose(model(inputs).numpy(), probe.probabilities(features), atol=1e-5)
     assert f"C {probe.strength:.4g}, accuracy in cross-validation {probe.validated:.4f}" in output
-    more = succeed("classify", "--resume", "--workdir", tmp_path / "run", "--set", "num_epochs=2")
-    assert LINE not in more
+
+
+@pytest.mark.stress
+def test_with_mixed_images_and_unfrozen_layers_a_run_that_stops_goes_on_to_the_same_bytes(
+    images, tmp_path, monkeypatch
+):
+    changes = {"num_epochs": 2, "steps_per_epoch": 2, "deterministic": True, "figures_interval": 100}
+    optimizer = {"type": "Adam", "learning_rate": 0.01, "unfreeze_every": 1, "ema_decay": 0.9}
+    config = fine_tuning(
+        tmp_path, images, **changes, optimizer=optimizer, data__mixup=0.4, checkpoints={"interval_steps": 1}
+    )
+    assert LINE in succeed("classify", "--config", config, "--workdir", tmp_path / "whole")
+    taken = RunProgress.step
+
+    def fail(self, epoch, read_loss):
+        taken(self, epoch, read_loss)
+        if self._done == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunProgress, "step", fail)
+        with pytest.raises((KeyboardInterrupt, AssertionError)):
+            succeed("classify", "--config", config)
+    output = succeed("classify", "--resume", "--workdir", tmp_path / "run")
+    assert "Resuming from epoch 1 of 2, step 1 of 2" in output
+    assert LINE not in output
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_what_it_needs_is_said_in_a_line(images, tmp_path):

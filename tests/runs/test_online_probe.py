@@ -102,6 +102,7 @@ def test_a_probe_changes_nothing_else(run, data, tmp_path):
     assert ours == theirs
 
 
+@pytest.mark.stress
 def test_a_run_that_stops_within_an_epoch_goes_on_to_the_same_bytes_and_accuracies(run, data, tmp_path, monkeypatch):
     taken = RunProgress.step
 

@@ -113,3 +113,28 @@ def test_layer_decay_multiplies_the_learning_rate_of_a_group(section):
         np.testing.assert_allclose(decayed[path], factor * step, rtol=1e-3, atol=3e-7, err_msg=path)
     assert np.abs(plain["conv1_conv/kernel"]).max() > 10 * np.abs(decayed["conv1_conv/kernel"]).max() > 0
     assert decayed["dense_1/kernel"].tobytes() == plain["dense_1/kernel"].tobytes()
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=name_of)
+def test_groups_of_layers_are_unfrozen_from_the_head_to_the_stem(section):
+    """With 2 epochs of 1 step between groups, stage 5 is trained from the third update on, and the stem in none."""
+    section = section.model_copy(update={"unfreeze_every": 2, "ema_decay": DECAY})
+    image = x = keras.Input((3,))
+    for name in ("conv1_conv", "conv4_block1_1_conv", "conv5_block1_1_conv", "dense_1"):
+        x = keras.layers.Dense(3, name=name, bias_initializer="glorot_normal")(x)
+    weights = keras.Model(image, x).trainable_variables
+    distances = [distance_from_head(weight.path.split("/")[0]) for weight in weights]
+    assert distances == [5, 5, 2, 2, 1, 1, 0, 0]
+    optimizer = build_optimizer(section, 1, 10)
+    optimizer.build(weights)
+    start = [weight.numpy() for weight in weights]
+    gradients = [tf.constant(GENERATOR.normal(size=weight.shape), tf.float32) for weight in weights]
+    apply = tf.function(lambda: optimizer.apply(gradients, weights), autograph=False)
+    for update in range(5):
+        before = [weight.numpy() for weight in weights]
+        apply()
+        changed = {d for d, w, b in zip(distances, weights, before, strict=True) if w.numpy().tobytes() != b.tobytes()}
+        assert changed == set(range(update // 2 + 1)), update
+    optimizer.use_averages(True)
+    for distance, weight, first in zip(distances, weights, start, strict=True):
+        assert (weight.numpy().tobytes() == first.tobytes()) == (distance == 5), weight.path

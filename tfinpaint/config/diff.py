@@ -22,6 +22,7 @@ _FREE = (
 _ADDED = {
     "recompute": False,
     "data.jpeg_scaling": True,
+    "data.mixup": 0.0,
     "data.validation_fraction": 0.0,
     "data.views": 1,
     "loss.agreement": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.sections import Model
 
@@ -32,8 +33,11 @@ def check_network(config: Config, command: Literal["pretrain", "classify"]) -> N
             "model.head_init: logistic_regression is fitted to averaged features, but model.head is flatten; set "
             "model.head: pool"
         )
-    if config.optimizer.layer_decay != 1 and config.layers is not None:
-        raise ConfigError("optimizer.layer_decay is for the built-in network, whose layers have groups; remove it")
+    for key in ("layer_decay", "unfreeze_every"):
+        if getattr(config.optimizer, key) != Optimizer.model_fields[key].default and config.layers is not None:
+            raise ConfigError(f"optimizer.{key} is for the built-in network, whose layers have groups; remove it")
+    if config.optimizer.unfreeze_every is not None and command != "classify":
+        raise ConfigError("optimizer.unfreeze_every is for classify only; remove it for pretrain")
     if config.optimizer.ema_decay is not None and not config.model.batchnorm_batches:
         raise ConfigError(
             "optimizer.ema_decay needs model.batchnorm_batches above 0, because the statistics of batch norms must be "
@@ -101,6 +105,8 @@ def _check_validation(config: Config, command: str) -> None:
     if command == "pretrain":
         if config.loss.weight == "balanced":
             raise ConfigError("loss.weight: balanced is for classify only; give a weight for each class")
+        if data.mixup:
+            raise ConfigError("data.mixup mixes images with their classes; it is for classify only")
         if data.validation_fraction:
             raise ConfigError("data.validation_fraction is for classify only; remove it for pretrain")
     if config.early_stopping and not data.validation_fraction:

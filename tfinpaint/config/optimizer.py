@@ -28,7 +28,10 @@ _PARAMETERS: dict[OptimizerName, tuple[str, ...]] = {
     "LAMB": _ADAM,
     "RMSprop": ("momentum", "alpha", "eps", "centered", "weight_decay"),
 }
-_OF_ALL_TYPES = ("type", "learning_rate", "decay_kernels_only", "clip_norm", "layer_decay", "ema_decay", "lr_scheduler")
+_OF_ALL_TYPES = (
+    *("type", "learning_rate", "decay_kernels_only", "clip_norm", "layer_decay", "unfreeze_every", "ema_decay"),
+    "lr_scheduler",
+)
 
 
 class LrScheduler(Section):
@@ -102,6 +105,10 @@ class Optimizer(Section):
     """Factor of the learning rate from each group of layers of the built-in network to the one before it. The head (or
     decoder) has the learning rate itself, stage 5 of the encoder that times `layer_decay`, and so on through stages 4,
     3 and 2 to the stem."""
+    unfreeze_every: int | None = Field(None, ge=1)
+    """`classify`: epochs after which one more group of layers is trained (gradual unfreezing, 1801.06146): the head
+    from the start, then stage 5 of the encoder, stage 4, and so on to the stem. Until then the weights of a group stay
+    as they are. null: all from the start."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Decay per step of an exponential moving average of the weights, such as 0.999. Evaluations, pictures, and saved
     models and encoders have the averages; training continues with the weights themselves. null: no averages."""
@@ -126,8 +133,10 @@ class DiscriminatorOptimizer(Optimizer):
 
     @model_validator(mode="after")
     def _check_keys_of_model(self) -> DiscriminatorOptimizer:
-        if self.ema_decay is not None or self.layer_decay != 1.0:
+        of_model = ("ema_decay", "layer_decay", "unfreeze_every")
+        if any(getattr(self, name) != Optimizer.model_fields[name].default for name in of_model):
             raise ValueError(
-                "ema_decay and layer_decay are for the optimizer of the model, not for the discriminator's"
+                "ema_decay, layer_decay and unfreeze_every are for the optimizer of the model, not for the "
+                "discriminator's"
             )
         return self

@@ -100,6 +100,10 @@ class Data(Section):
     views: int = Field(1, ge=1, le=2)
     """Number of times that each training image is in a batch of `pretrain`, each time transformed and erased with
     random numbers of its own. `batch_size` counts images, so 2 views take twice the time and memory."""
+    mixup: float = Field(0.0, ge=0)
+    """`classify`: alpha of mixup (1710.09412), such as 0.2. Each training image is mixed with another one of the batch
+    of all ranks, and so are their classes; the share of the image itself is drawn from Beta(alpha, alpha). 0: no
+    mixing."""
     label_fraction: float = Field(1.0, gt=0, le=1)
     """Fraction of each class's training images to use."""
     validation_fraction: float = Field(0.0, ge=0, lt=1)

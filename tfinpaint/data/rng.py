@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 # The purpose of a random number, used as a key: numbers of different purposes are independent.
-ORDER, PATCHES, TRANSFORM, BLOCKS, REGION, REGION_AREA, CELLS, NOISE, GRID_RATIO = range(1, 10)
+ORDER, PATCHES, TRANSFORM, BLOCKS, REGION, REGION_AREA, CELLS, NOISE, GRID_RATIO, MIX_SHARE, MIX_ORDER = range(1, 12)
 
 _VIEW = 2**40  # more than the examples of any data set
 

@@ -13,6 +13,7 @@ from tfinpaint.config.transforms import shape_after
 from tfinpaint.data.erasing import make_eraser
 from tfinpaint.data.examples import Preprocessing, split_steps
 from tfinpaint.data.images.decode import DecodeOptions
+from tfinpaint.data.mixing import draw_mixing
 from tfinpaint.data.targets import make_targets, normalize_cells, pixel_weights
 from tfinpaint.data.transforms import Keys, NumberedSteps, apply_transforms, to_float
 
@@ -104,10 +105,13 @@ def classification_task(config: Config, *, labels: bool, augment: bool) -> Task:
         made: Batch = {"inputs": to_float(batch["images"])}
         if labels:
             made["targets"] = batch["labels"]
+        if mixes:
+            made["shares"], made["order"] = draw_mixing(config.seed, batch["epoch"], batch["examples"], alpha)
         return made
 
-    steps = _Steps.of(config, augment).of_inputs
-    return Task(split_steps(steps, _input_options(config)), None, prepare, labels, _are_fixed(steps))
+    alpha, steps = config.data.mixup, _Steps.of(config, augment).of_inputs
+    mixes = augment and alpha > 0
+    return Task(split_steps(steps, _input_options(config)), None, prepare, labels, _are_fixed(steps) and not mixes)
 
 
 def inpainting_task(config: Config, *, separate: bool, augment: bool) -> Task:

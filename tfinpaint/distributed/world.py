@@ -129,7 +129,7 @@ class World:
         own operation are averages, which are too small by the number of ranks.)
 
         Args:
-            values: float32 [rows, ...], of the same shape on all ranks.
+            values: float32 or integers [rows, ...], of the same shape on all ranks.
             name: as for `all_reduce_sum`.
         """
         if self.size == 1:

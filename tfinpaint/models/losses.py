@@ -38,7 +38,15 @@ class Objective:
 
 def of_targets(loss: PerExample) -> Objective:
     """Return the objective that is the mean of a loss over the examples."""
-    return Objective(lambda batch, outputs: loss(batch["targets"], outputs))
+    return Objective(lambda batch, outputs: of_mixed(loss, batch, outputs))
+
+
+def of_mixed(score: PerExample, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+    """Return a score of the targets, float32 [batch]; of mixed images, the scores of both classes by their shares."""
+    own = score(batch["targets"], outputs)
+    if "partners" not in batch:
+        return own
+    return batch["shares"] * own + (1.0 - batch["shares"]) * score(batch["partners"], outputs)
 
 
 def build_objective(section: Loss, output_activation: str, *, by_pixel: bool = False) -> Objective:
@@ -104,10 +112,17 @@ def _negative_log_likelihood(
     loss = functools.partial(losses[output_activation], class_weights=class_weights, smoothing=smoothing)
     if class_weights is None:
         return of_targets(loss)
-    return Objective(
-        lambda batch, outputs: loss(batch["targets"], outputs),
-        lambda batch: total_class_weight(batch["targets"], class_weights),
-    )
+
+    def weight(batch: Batch) -> tf.Tensor:
+        return of_mixed(lambda targets, _: total_class_weight(targets, class_weights), batch, tf.zeros([]))
+
+    def per_example(batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        if "partners" not in batch:
+            return loss(batch["targets"], outputs)
+        weighted = of_mixed(lambda t, o: total_class_weight(t, class_weights) * loss(t, o), batch, outputs)
+        return tf.math.divide_no_nan(weighted, weight(batch))
+
+    return Objective(per_example, weight)
 
 
 def bce(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:

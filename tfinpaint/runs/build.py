@@ -14,6 +14,8 @@ from tfinpaint.models.keras_json.build import output_activation as network_outpu
 from tfinpaint.models.trainable import freeze_behind, set_trainable
 from tfinpaint.runs.run import Run
 
+UNFROZEN = ("stage 5", "stage 4", "stage 3", "stage 2", "the stem")  # by their distance from the head
+
 
 def describe_model(run: Run, *, steps: int, classes: tuple[str, ...] = ()) -> Header:
     """Return the header of a run's model before its first step, where an epoch has `steps`."""
@@ -72,6 +74,18 @@ def select_trained(config: Config, model: keras.Model) -> None:
         raise UserError("loss.agreement trains the encoder, but model.trainable freezes all of it")
     if not config.reconstructs:
         freeze_behind(model, encoder)
+
+
+def describe_unfreezing(config: Config) -> str | None:
+    """Return a line about the epochs from which each group of layers is trained; None where all are from the first."""
+    every, epochs = config.optimizer.unfreeze_every, config.num_epochs
+    if every is None:
+        return None
+    begins = {name: number * every + 1 for number, name in enumerate(UNFROZEN, start=1)}
+    known = [f"{name} from epoch {epoch}" for name, epoch in begins.items() if epoch <= epochs]
+    never = [name for name, epoch in begins.items() if epoch > epochs]
+    last = f"; not trained in {epochs} epochs: {', '.join(never)}" if never else ""
+    return f"Gradual unfreezing: {', '.join(['the head from epoch 1', *known])}{last}"
 
 
 def check_output_shape(run: Run, model: keras.Model) -> None:

@@ -18,7 +18,7 @@ from tfinpaint.models.losses import PerExample
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
-from tfinpaint.runs.build import describe_model, select_trained
+from tfinpaint.runs.build import describe_model, describe_unfreezing, select_trained
 from tfinpaint.runs.data import DataSet, steps_per_epoch
 from tfinpaint.runs.early_stopping import VALIDATION, EarlyStopping, restore_best_epoch
 from tfinpaint.runs.epoch_end import (
@@ -126,6 +126,8 @@ def begin_session(
         transferred = run.resumed.progress.transferred
     elif config.checkpoints.load:
         transferred = load_by_name(run, world, config.checkpoints.load, model, classes, whole=training is None)
+    if training and (line := describe_unfreezing(config)):
+        log.info(line)
     optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling) if training else None
     scored = held_out is not None and held_out.has_targets
     trainer = make_trainer(run, world, model, optimizer, metrics, measure, steps=steps, scored=scored)

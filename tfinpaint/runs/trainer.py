@@ -84,7 +84,7 @@ def make_trainer(
         reconstruction_weight=config.loss.reconstruction_weight, world=world,
         jit_compile=_compiles(config, world.size), accumulate_steps=config.accumulate_steps,
         clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss, recompute=config.recompute,
-        visible_only=config.model.batchnorm_visible_only,
+        visible_only=config.model.batchnorm_visible_only, mixes=config.data.mixup > 0,
     )  # fmt: skip
     before = trained_before(run, run.resumed) if run.resumed and optimizer is not None else None
     if run.resumed and before:

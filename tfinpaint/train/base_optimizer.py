@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -11,6 +12,18 @@ from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.models.encoder import distance_from_head
 
 AVERAGE = "average"  # the state of a weight that is its moving average
+
+
+class Group(NamedTuple):
+    """What the learning rates of a group of layers have in common.
+
+    Attributes:
+        factor: of the learning rate.
+        first: number of the first update that changes these weights, from 0.
+    """
+
+    factor: float
+    first: int
 
 
 class BaseOptimizer(keras.optimizers.Optimizer):
@@ -29,14 +42,20 @@ class BaseOptimizer(keras.optimizers.Optimizer):
         averages_in_use: the weights hold their averages, and the averages what is trained (see `use_averages`).
     """
 
-    def __init__(self, section: Optimizer, rate: float | keras.optimizers.schedules.LearningRateSchedule) -> None:
+    def __init__(
+        self,
+        section: Optimizer,
+        rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        steps_per_epoch: int = 1,
+    ) -> None:
         super().__init__(learning_rate=rate)
         self.section = section
+        self._steps = steps_per_epoch
         self.averages_in_use = False
         self._skipped: list[int] = []  # for each weight, the updates before it was trained
         self._averages: list[keras.Variable] = []  # of each weight, where they are kept
         self._decays: list[float] = []  # for each weight, the weight decay
-        self._factors: list[float] = []  # for each weight, the factor of the learning rate
+        self._groups: list[Group] = []  # for each weight
 
     def formula_states(self) -> Sequence[str]:
         """Return the names of the states of each weight that the formula has; they start from 0."""
@@ -51,11 +70,14 @@ class BaseOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        factor = self._factor(variable)
-        if factor not in self._rates:
+        group = self._group(variable)
+        if group not in self._rates:
             rate = tf.cast(learning_rate, variable.dtype)
-            self._rates[factor] = rate if factor == 1.0 else factor * rate
-        self.update_weight(gradient, variable, self._rates[factor])
+            rate = rate if group.factor == 1.0 else group.factor * rate
+            if group.first:
+                rate = tf.where(self.iterations.value >= group.first, rate, tf.zeros_like(rate))
+            self._rates[group] = rate
+        self.update_weight(gradient, variable, self._rates[group])
 
     def state_names(self) -> Sequence[str]:
         """Return the names of the state variables of each weight, which have its shape."""
@@ -69,7 +91,7 @@ class BaseOptimizer(keras.optimizers.Optimizer):
         self._states = [[self.add_variable_from_reference(v, name) for name in names] for v in variables]
         self._skipped = [0] * len(variables)
         self._decays = [self.section.weight_decay if self._is_decayed(v) else 0.0 for v in variables]
-        self._factors = [self.section.layer_decay ** distance_from_head(v.path.partition("/")[0]) for v in variables]
+        self._groups = [self._make_group(distance_from_head(v.path.partition("/")[0])) for v in variables]
         if self.section.ema_decay is not None:
             self._averages = [states[-1] for states in self._states]
         self.resume_averages([])
@@ -125,7 +147,7 @@ class BaseOptimizer(keras.optimizers.Optimizer):
         self.averages_in_use = True
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        self._rates: dict[float, tf.Tensor] = {}  # of this update, by their factors
+        self._rates: dict[Group, tf.Tensor] = {}  # of this update
         super().apply(grads, trainable_variables)
         self._rates.clear()  # tensors of one update, which belong to the graph that is traced
         if self.section.ema_decay is not None:
@@ -153,9 +175,14 @@ class BaseOptimizer(keras.optimizers.Optimizer):
         """Return the weight decay of a weight."""
         return self._decays[self._get_variable_index(variable)]
 
-    def _factor(self, variable: tf.Variable) -> float:
-        """Return the factor of a weight's learning rate."""
-        return self._factors[self._get_variable_index(variable)]
+    def _make_group(self, distance: int) -> Group:
+        """Return the group of layers at this distance from the head."""
+        epochs = distance * (self.section.unfreeze_every or 0)
+        return Group(self.section.layer_decay**distance, epochs * self._steps)
+
+    def _group(self, variable: tf.Variable) -> Group:
+        """Return the group that a weight belongs to."""
+        return self._groups[self._get_variable_index(variable)]
 
     def _gradient(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
         """Return the gradient plus the L2 term of the weight decay, which passes through the rest of the formula."""

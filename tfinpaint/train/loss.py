@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfinpaint.batch import Batch, input_of
 from tfinpaint.models.loss_terms import AdversarialTerm, AgreementTerm, PerceptualTerm
-from tfinpaint.models.losses import Objective, PerExample, of_targets
+from tfinpaint.models.losses import Objective, PerExample, of_mixed, of_targets
 from tfinpaint.models.training_pass import Computed
 
 Measure = Callable[[Batch, tf.Tensor], Mapping[str, tf.Tensor]]  # (batch, outputs) -> float32 [batch] by name
@@ -106,7 +106,7 @@ class CombinedLoss:
         """Return sums over the examples: of the weights, of each part of the loss and of each metric."""
         others = {name: values for name, values in losses.items() if name != RECONSTRUCTION}
         if outputs is not None:
-            others |= {name: score(batch["targets"], outputs) for name, score in self._metrics.items()}
+            others |= {name: of_mixed(score, batch, outputs) for name, score in self._metrics.items()}
         sums = {"weight": tf.reduce_sum(weights)}
         if RECONSTRUCTION in losses:
             sums[RECONSTRUCTION] = tf.reduce_sum(losses[RECONSTRUCTION] * weights)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config.optimizer import Optimizer
-from tfinpaint.train.base_optimizer import BaseOptimizer
+from tfinpaint.train.base_optimizer import BaseOptimizer, Group
 from tfinpaint.train.schedules import LrScaling, ScaledSchedule, learning_rate
 
 ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no key for it
@@ -36,7 +36,7 @@ def build_optimizer(
     rate = learning_rate(config, steps_per_epoch, num_epochs)
     if scaling:
         rate = ScaledSchedule(rate, scaling.factor, round(scaling.warmup_epochs * steps_per_epoch))
-    return chosen(config, rate)
+    return chosen(config, rate, steps_per_epoch)
 
 
 class SGD(BaseOptimizer):
@@ -150,8 +150,8 @@ class Adam(_Moments):
             self._fused(gradient, variable, rate)
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        # Of this update, by the updates that a weight has skipped and the factor of its rate.
-        self._scalars: dict[tuple[int, float], dict[str, tf.Tensor]] = {}
+        # Of this update, by the updates that a weight has skipped and the group that it belongs to.
+        self._scalars: dict[tuple[int, Group], dict[str, tf.Tensor]] = {}
         super().apply(grads, trainable_variables)
         self._scalars.clear()  # tensors of one update, which belong to the graph that is traced
 
@@ -161,7 +161,7 @@ class Adam(_Moments):
         Weights that have been trained equally long, at the same rate, share the scalars: made for each weight, they
         would be thousands of operations in the step of a ResNet50, and most of the time that tracing it takes.
         """
-        shared = self._skipped[self._get_variable_index(variable)], self._factor(variable)
+        shared = self._skipped[self._get_variable_index(variable)], self._group(variable)
         if shared not in self._scalars:
             self._scalars[shared] = self._scalars_of(variable, rate)
         m, v = self._state(variable)

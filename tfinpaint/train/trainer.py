@@ -21,6 +21,7 @@ from tfinpaint.models.trainable import names_in
 from tfinpaint.models.training_pass import Computed
 from tfinpaint.train.base_optimizer import BaseOptimizer
 from tfinpaint.train.loss import CombinedLoss, LossShares, Measure
+from tfinpaint.train.mixup import Mixup
 from tfinpaint.train.rank_state import seed_states
 from tfinpaint.train.step import GRADIENTS, LOSS, ControlFlags, StepStatus, Sums, TrainingStep
 from tfinpaint.train.totals import EpochResult, PartialEpoch, Totals, name_ranks
@@ -69,6 +70,7 @@ class Trainer:
         scale_loss: bool = False,
         recompute: bool = False,
         visible_only: bool = False,
+        mixes: bool = False,
     ) -> None:
         """
         Args:
@@ -87,12 +89,13 @@ class Trainer:
             scale_loss: scale the loss dynamically, for gradients that are float16 in the backward pass or when sent.
             recompute: compute the blocks of the built-in encoder again in the backward pass, to need less memory.
             visible_only: batch norms of the built-in encoder leave erased positions out. Batches then have "mask".
+            mixes: mix each image with another one of the batch of all ranks. Batches then have "shares" and "order".
         """
         self.model, self.optimizer, self.world = model, optimizer, world
         self.adversarial_term, self.agreement_term = adversarial_term, agreement_term
         self.parts = divide(model) if optimizer is not None else DividedModel(model, None, model)
         self.on_nonfinite: OnNonfinite | None = None
-        self._measure = measure
+        self._measure, self._mix = measure, Mixup(world) if mixes else None
         self._loss = CombinedLoss(
             objective, metrics, adversarial_term, perceptual_term, agreement_term,
             reconstruction_weight=reconstruction_weight,
@@ -241,6 +244,8 @@ class Trainer:
         for step in range(totals.steps + 1, steps + 1):
             self.world.report_task(f"in {where}, step {step}, reading images")
             batch = next(batches)
+            if self._mix:
+                batch = self._mix(batch)
             self.world.report_task(f"in {where}, step {step}")
             self._send_flags(ask())
             sums, status = self._step(batch)

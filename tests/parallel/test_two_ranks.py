@@ -230,7 +230,7 @@ def test_a_fitted_head_mixed_images_and_groups_that_are_unfrozen_are_those_of_on
         "optimizer": {"type": "SGD", "learning_rate": 0.05, "momentum": 0.9, "unfreeze_every": 1},
         "data__mixup": 0.5,
     }
-    config = write_config(tmp_path / "c.yaml", "classify", images, **changes)
+    config = write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", **changes)
     alone("classify", "--config", config, "--workdir", tmp_path / "one")
     theirs = records(tmp_path / "one")
     for launcher in (mpi, gloo):

@@ -42,12 +42,12 @@ def fine_tuning(folder, data, **changes):
         "optimizer": {"type": "SGD", "learning_rate": 1e-12},
         **changes,
     }
-    return write_config(folder / "c.yaml", "classify", data, **changes)
+    return write_config(folder / "c.yaml", "classify", data, encoder="tiny", **changes)
 
 
 def test_a_classifier_begins_with_the_regression_on_the_images_to_train_on_and_fits_it_once(images, tmp_path):
     # Without a transfer the statistics of batch norms are those of the initialisation; with one, those of the images.
-    base = write_config(tmp_path / "base.yaml", "pretrain", images, num_epochs=1)
+    base = write_config(tmp_path / "base.yaml", "pretrain", images, encoder="tiny", num_epochs=1)
     succeed("pretrain", "--config", base, "--workdir", tmp_path / "base")
     config = fine_tuning(tmp_path, images, checkpoints={"load": str(tmp_path / "base"), "interval": 1})
     output = succeed("classify", "--config", config)
@@ -95,5 +95,7 @@ def test_what_it_needs_is_said_in_a_line(images, tmp_path):
     assert "fitted to averaged features, but model.head is flatten; set model.head: pool" in refuse(
         "classify", "--config", flat
     )
-    pretrain = write_config(tmp_path / "p.yaml", "pretrain", images, model__head_init="logistic_regression")
+    pretrain = write_config(
+        tmp_path / "p.yaml", "pretrain", images, encoder="tiny", model__head_init="logistic_regression"
+    )
     assert "model.head_init is for classify only; remove it for pretrain" in refuse("pretrain", "--config", pretrain)

@@ -45,7 +45,7 @@ def probed(folder, data, **changes):
         "optimizer": {"type": "Adam", "learning_rate": 0.01, "ema_decay": 0.9},
         **changes,
     }
-    return write_config(folder / "c.yaml", "pretrain", data, **changes)
+    return write_config(folder / "c.yaml", "pretrain", data, encoder="tiny", **changes)
 
 
 @pytest.fixture(scope="module")
@@ -153,5 +153,5 @@ def test_what_a_probe_needs_is_said_in_a_line(data, tmp_path):
     )
     error = refuse("pretrain", "--config", config, "--set", f"probe.path={tmp_path / 'nowhere'}")
     assert "probe.path: no such folder" in error
-    classify = write_config(tmp_path / "classify.yaml", "classify", data, probe={})
+    classify = write_config(tmp_path / "classify.yaml", "classify", data, encoder="tiny", probe={})
     assert "probe is for pretrain only; remove it for classify" in refuse("classify", "--config", classify)

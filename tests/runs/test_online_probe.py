@@ -12,10 +12,10 @@ from tfinpaint.checkpoint.header import SavedProgress
 from tfinpaint.checkpoint.reader import read_progress
 from tfinpaint.config.schema import Config
 from tfinpaint.data.listing.listing import fraction_indices, list_class_folders
-from tfinpaint.probing.classifiers import FEW_STRENGTHS, fit_linear_probe
+from tfinpaint.probing.classifiers import fit_linear_probe
 from tfinpaint.probing.encoder import load_encoder
 from tfinpaint.probing.features import extract_features
-from tfinpaint.runs.online_probe import FITTED, JUDGED, BestProbe
+from tfinpaint.runs.online_probe import FITTED, JUDGED, TRIED, BestProbe
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.runs.run import Resumed, Run
 from tfinpaint.train.totals import EpochResult
@@ -77,7 +77,7 @@ def test_they_are_those_of_the_encoder_in_the_checkpoint_on_images_without_holes
     others = np.setdiff1d(np.arange(len(listing)), fitted)
     features = extract_features(listing, source.preprocessing, {"it": (source.encoder, source.model)})["it"]
     for stage, name in JUDGED.items():
-        probe = fit_linear_probe(features[stage][fitted], listing.labels[fitted], FEW_STRENGTHS)
+        probe = fit_linear_probe(features[stage][fitted], listing.labels[fitted], TRIED)
         right = probe.probabilities(features[stage][others]).argmax(axis=1) == listing.labels[others]
         assert records(run)[-2][name] == pytest.approx(right.mean()), stage
         assert 0 < right.mean() < 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 13))  # C of logistic regression: smaller regularises more
-FEW_STRENGTHS = STRENGTHS[:9:2]  # 0.0001 to 1, within training: larger ones take longest and are rarely the best
+FEW_STRENGTHS = STRENGTHS[:9:2]  # 0.0001 to 1, within training, where time counts
 UNCHOSEN = 1.0  # C where no class has two labelled images to choose it by
 FOLDS = 5
 MOST_ITERATIONS = 100, 1000  # of a fit in cross-validation, and of the last one

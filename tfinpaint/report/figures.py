@@ -121,8 +121,12 @@ def draw_probe(
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
+    told = []
     for stage, name in stages.items():
-        (line,) = axes.plot(*metric_series(records, "train", name), "-o", markersize=3, label=f"stage {stage}")
+        epochs, values = metric_series(records, "train", name)
+        (line,) = axes.plot(epochs, values, "-o", markersize=3, label=f"stage {stage}")
+        if epochs:
+            told.append(f"stage {stage} from {values[0]:.3f} (epoch {epochs[0]}) to {values[-1]:.3f} ({epochs[-1]})")
         if name in random:
             label = f"random encoder, stage {stage}: {random[name]:.3f}"
             axes.axhline(random[name], linestyle=(0, (6, 3)), linewidth=1, color=line.get_color(), label=label)
@@ -130,7 +134,8 @@ def draw_probe(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2)
-    save_figure(figure, path)
+    alt = f"Line chart of the accuracy of the probe over the epochs: {'; '.join(told) or 'no values'}."
+    save_figure(figure, path, alt)
 
 
 def _drawable(values: Sequence[float]) -> np.ndarray:

@@ -18,7 +18,7 @@ from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.models.encoder import STAGES, build_encoder
-from tfinpaint.probing.classifiers import FEW_STRENGTHS, fit_linear_probe
+from tfinpaint.probing.classifiers import fit_linear_probe
 from tfinpaint.probing.features import pooled_model
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.run import Run
@@ -27,6 +27,7 @@ from tfinpaint.train.totals import EpochResult
 log = logging.getLogger(__name__)
 
 JUDGED = {3: "probe_stage3", 4: "probe_stage4", 5: PROBED}  # number of a stage -> metric
+TRIED = (0.001, 0.01, 0.1)  # values of C
 FITTED = 0.5  # of the images of each class; the others measure the accuracy
 _DRAW = 2**31  # beyond the seeds of a configuration: runs with other seeds are judged by the same images
 _RANDOM_ENCODER = 1  # seed of its weights
@@ -93,7 +94,7 @@ class OnlineProbe:
     def _accuracy(self, features: np.ndarray) -> float:
         if not np.isfinite(features).all():
             raise UserError("probe: the encoder's features are not finite; lower optimizer.learning_rate")
-        fitted = fit_linear_probe(features[self._fitted], self._labels[self._fitted], FEW_STRENGTHS)
+        fitted = fit_linear_probe(features[self._fitted], self._labels[self._fitted], TRIED)
         found = fitted.probabilities(features[self._measured]).argmax(axis=1)
         return float(np.mean(found == self._labels[self._measured]))
 

@@ -47,20 +47,20 @@ def pretrain(options: Options, world: World) -> None:
         if config.mask and not config.measures_pixels:
             log.info(f"Image metrics are not computed: {config.unmeasured}")
         probe = open_online_probe(run, world, folder.path, model) if config.probe and run.trains else None
+        probed = probe.random if probe else None
         baselines = score_baselines(config, world, held_out) if held_out and config.measures_pixels else None
         pictures = None
         if world.is_rank0:
             shown, title = (held_out, "held-out images") if held_out else (training, "training images")
             assert shown is not None  # the configuration was checked
-            random = probe.random if probe else None
             pictures = Pictures(
-                config, folder.path, session.trainer, shown.sample(SHOWN_IMAGES), title, baselines, random
+                config, folder.path, session.trainer, shown.sample(SHOWN_IMAGES), title, baselines, probed
             )
         metrics = run_session(
             session, pictures.draw if pictures else None, pictures.add_frame if pictures else None, probe
         )
         if world.is_rank0:
-            report_pretraining(session, metrics, baselines)
+            report_pretraining(session, metrics, baselines, probed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -87,6 +87,8 @@ def test_the_best_checkpoint_by_the_probe_is_kept_and_has_a_name(run):
     accuracies = {r["epoch"]: r["probe_stage5"] for r in records(run) if "probe_stage5" in r}
     best = 2 if accuracies[2] >= accuracies[3] else 3
     found = summary(run)
+    assert f"best after epoch {best}: logistic regression on labelled images" in (run / "report.html").read_text()
+    assert 0 < found["random_probe_accuracy"] <= 1
     assert (found["best_probe_epoch"], found["best_probe_accuracy"]) == (best, accuracies[best])
     assert found["best_probe_checkpoint"] == f"model_checkpoints/model_checkpoint_{best}"
     kept = [path.name for path in list_checkpoints(run / "model_checkpoints")]

@@ -48,6 +48,17 @@ def classifier_verdict(summaries: Sequence[Summary]) -> list[str]:
     ]
 
 
+def probe_verdict(summary: Summary) -> str | None:
+    """Return a sentence about the probe of a pretraining run; None for a run without one."""
+    best, random = (summary.get(name) for name in ("best_probe_accuracy", "random_probe_accuracy"))
+    if not _is_number(best) or not _is_number(random):
+        return None
+    return (
+        f"The features of stage 5 were best after epoch {summary['best_probe_epoch']}: logistic regression on labelled "
+        f"images has an accuracy of {best:.3f}, and {random:.3f} on a random encoder."
+    )
+
+
 def restoration_verdict(summary: Summary) -> str:
     """Return a sentence that compares a run's restorations with the baselines; "" if they were not measured."""
     name = "hole_psnr_db"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 
+from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.data.listing.pairing import list_pairs
 from tfinpaint.data.tasks import pretraining_task
 from tfinpaint.distributed.world import World
 from tfinpaint.layout import ANIMATION, FIGURES, PROBE_FIGURE, RESTORATIONS
 from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import SEGMENTATION, MetricsLog
-from tfinpaint.report.verdict import restoration_verdict
+from tfinpaint.report.verdict import probe_verdict, restoration_verdict
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures, metrics_table
 from tfinpaint.runs.build import check_output_shape
 from tfinpaint.runs.data import DataSet, open_data
@@ -54,8 +56,17 @@ def _curves() -> list[str]:
     return [loss, PROBE_FIGURE, *others]
 
 
-def report_pretraining(session: Session, metrics: MetricsLog, baselines: BaselineScores | None) -> None:
-    """Write summary and report of a pretraining run. Rank 0 calls this."""
+def report_pretraining(
+    session: Session,
+    metrics: MetricsLog,
+    baselines: BaselineScores | None,
+    probed: Mapping[str, float] | None = None,
+) -> None:
+    """Write summary and report of a pretraining run. Rank 0 calls this.
+
+    Args:
+        probed: accuracies of the probe on a random encoder, by metric; None without a probe.
+    """
     config, folder = session.run.config, session.folder
     last = {record["phase"]: record for record in metrics.records}
     names = {"train": "pretrain_loss" if config.mask else "train_loss", "test": "test_loss"}
@@ -67,9 +78,11 @@ def report_pretraining(session: Session, metrics: MetricsLog, baselines: Baselin
     test_images = len(session.held_out) if session.held_out else 0
     if test_images:
         results["test_images"] = test_images
+    if probed is not None:
+        results["random_probe_accuracy"] = probed[PROBED]
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, folder, session.trainer.model, metrics, results)
-    sections, sentences = [], [sentence for sentence in [restoration_verdict(summary)] if sentence]
+    sections, sentences = [], [each for each in (restoration_verdict(summary), probe_verdict(summary)) if each]
     if "measurements" in summary:
         note = f"Test images: {test_images} for the network, {summary['baseline_images']} for the baselines."
         sections.append(Section("Image metrics", table=metrics_table(summary["measurements"]), text=note))

@@ -43,7 +43,7 @@ def train(size: int, batch: int, steps: int, recompute: bool) -> dict[str, float
     from tfinpaint.distributed import world
     from tfinpaint.models import losses
     from tfinpaint.models.decoder import build_inpainter
-    from tfinpaint.models.encoder import build_encoder
+    from tfinpaint.models.encoder import block_ends, build_encoder
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.trainer import Trainer
 
@@ -51,7 +51,8 @@ def train(size: int, batch: int, steps: int, recompute: bool) -> dict[str, float
     model = build_inpainter(build_encoder("resnet50", "before_add", size, size))
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)
     objective = losses.of_targets(losses.bce)
-    trainer = Trainer(model, optimizer, objective, world=world.World(), recompute=recompute)
+    ends = block_ends("resnet50", model) if recompute else ()
+    trainer = Trainer(model, optimizer, objective, world=world.World(), recompute=ends)
     images = tf.random.uniform((batch, size, size, 3))
     batches = iter(lambda: {"inputs": images, "targets": images}, None)
     seconds = []

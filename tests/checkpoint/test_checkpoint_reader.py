@@ -16,7 +16,7 @@ from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, MODEL_WEIGHTS, OPTIMIZER_STATE
 from tfinpaint.models.classifier import build_classifier
-from tfinpaint.models.encoder import MAPS, build_encoder
+from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.keras_json.build import build_network
 from tfinpaint.models.keras_json.parse import read_network
 from tfinpaint.storage import safe_hdf5
@@ -217,8 +217,3 @@ def test_a_name_by_which_keras_would_take_the_file_for_an_archive_is_refused(sav
     other.write_bytes((saved / MODEL_WEIGHTS).read_bytes())
     with pytest.raises(UserError, match=r"expected a name that ends in \.weights\.h5"):
         load_weights(other, source()[0])
-
-
-def test_the_maps_of_an_encoder_are_those_that_headers_are_checked_with():
-    for name, maps in MAPS.items():
-        assert build_encoder(name, "before_add", 32, 32).output_shape == (None, 1, 1, maps)

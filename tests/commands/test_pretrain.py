@@ -15,6 +15,7 @@ from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
 from tfinpaint.checkpoint.reader import read_header
 from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.config.checks import check_command
+from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.config.loader import load_config
 from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
@@ -24,7 +25,7 @@ from tfinpaint.inpainting import classical
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRICS, measure_restoration
 from tfinpaint.models.decoder import build_inpainter, encoder_part
-from tfinpaint.models.encoder import OUTPUT_LAYERS, build_encoder
+from tfinpaint.models.encoder import build_encoder
 
 RESIZE = {"resize": [32, 32]}
 CENTER = {"center": {"side": 0.5, "fill": "mean"}}
@@ -169,7 +170,7 @@ def write_encoder(folder: Path) -> Path:
     optimizer.build(model.trainable_variables)
     fields = {"kind": "inpainter", "epoch": 1, "step": 1, "encoder": "tiny", "encoder_output": "before_add"}
     header = Header(**fields, batch_size=8, steps_per_epoch=1, height=32, width=32)
-    state = TrainingState(model, optimizer, encoder_part(model, OUTPUT_LAYERS["tiny"]["before_add"]))
+    state = TrainingState(model, optimizer, encoder_part(model, ARCHITECTURES["tiny"].before_add))
     ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
     return save_checkpoint(folder, header, SavedProgress(), ranks, state, None)
 

@@ -99,6 +99,8 @@ def test_what_cannot_work_on_two_ranks_is_refused(images, tmp_path, changes, mes
                       "data__target_path": "..", "data__test_target_path": ".."}, r"normalize_patches needs target images"),
         ("pretrain", {"loss": {"target": "masked"}, "data__transforms": [RESIZE], "data__target_path": "."},
          r"loss.target: masked needs a mask at the end of data.transforms"),
+        ("classify", {"data__transforms": [{"resize": [28, 32]}], "model__stem": "small"}, r"28 x 32: .*multiples of 8"),
+        ("pretrain", {"layers": [{}], "model": {"stem": "small"}}, r"model.stem is for the built-in network"),
         ("pretrain", {"layers": [{}], "model": {"bottleneck": "channelwise"}}, r"bottleneck is for the built-in network"),
         ("pretrain", {"layers": [{}], "model": {"decoder": "batchnorm"}}, r"decoder is for the built-in network"),
         ("classify", {"layers": [{}], "model": {"head": "pool"}}, r"model.head is for the built-in network"),

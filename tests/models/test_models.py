@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
+from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.decoder import ChannelwiseDense, build_inpainter, encoder_part
-from tfinpaint.models.encoder import MAPS, OUTPUT_LAYERS, build_encoder
+from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.trainable import set_trainable
 from tfinpaint.models.transposed import Conv2DTranspose
 
@@ -81,7 +82,7 @@ def test_the_encoder_ends_before_the_addition_or_after_the_relu(inpainter):
     image = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     assert inpainter.get_layer("decoder_layer_1").input is inpainter.get_layer("conv5_block3_3_bn").output
     after = build_encoder("tiny", "after_relu", 32, 32)
-    before = keras.Model(after.input, after.get_layer(OUTPUT_LAYERS["tiny"]["before_add"]).output)
+    before = keras.Model(after.input, after.get_layer(ARCHITECTURES["tiny"].before_add).output)
     assert before(image).shape == after(image).shape == (2, 1, 1, after.output_shape[-1])
     assert float(tf.reduce_min(before(image))) < 0 <= float(tf.reduce_min(after(image)))
 
@@ -111,7 +112,7 @@ def channelwise_inpainter(encoder: str = "tiny", size: tuple[int, int] = (32, 64
 
 @pytest.mark.parametrize(("size", "positions"), [((64, 64), 4), ((64, 96), 6)])
 def test_the_channelwise_bottleneck_has_a_weight_for_each_pair_of_positions(size, positions):
-    model, maps = channelwise_inpainter(size=size), MAPS["tiny"]
+    model, maps = channelwise_inpainter(size=size), ARCHITECTURES["tiny"].maps
     assert model.get_layer("bottleneck_channelwise").count_params() == maps * positions**2 + maps * positions
     assert model.get_layer("bottleneck_conv").count_params() == maps**2 + maps
     assert model.output_shape == (None, *size, 3)

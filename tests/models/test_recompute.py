@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.decoder import build_inpainter
-from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.encoder import block_ends, build_encoder
 from tfinpaint.models.frozen import divide
 from tfinpaint.models.recompute import recomputing
 from tfinpaint.models.trainable import set_trainable
@@ -34,7 +34,7 @@ def step(model: keras.Model, *, recompute: bool, jit_compile: bool = False):
     """A function from images to outputs and gradients, in training."""
     parts = divide(model)
     plain, wanted = lambda x: [parts.trained(x, training=True)], model.outputs
-    forward = recomputing(parts, wanted, jit_compile=jit_compile) if recompute else plain
+    forward = recomputing(parts, wanted, block_ends("tiny", model), jit_compile=jit_compile) if recompute else plain
 
     @tf.function(autograph=False, jit_compile=jit_compile)
     def compute(images):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.distributed.world import World
 from tfinpaint.models.decoder import build_inpainter
-from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.encoder import block_ends, build_encoder
 from tfinpaint.models.losses import of_targets
 from tfinpaint.models.visible_batchnorm import encoder_batchnorms, over_visible
 from tfinpaint.train.batchnorm import StatisticsEstimator
@@ -62,7 +62,8 @@ def train(model: keras.Model, *, recompute: bool = False) -> list[np.ndarray]:
     """Take a step; return all variables."""
     objective = of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=[1, 2, 3]))
     optimizer = build_optimizer(Optimizer(type="SGD", learning_rate=0.1), 1, 1)
-    trainer = Trainer(model, optimizer, objective, world=World(), visible_only=True, recompute=recompute)
+    ends = block_ends("tiny", model) if recompute else ()
+    trainer = Trainer(model, optimizer, objective, world=World(), visible_only=True, recompute=ends)
     batch = {"inputs": IMAGES * (1 - ERASED), "targets": IMAGES, "mask": ERASED}
     trainer.train_steps(iter([{name: tf.constant(value) for name, value in batch.items()}]), 1)
     return [variable.numpy() for variable in model.variables]

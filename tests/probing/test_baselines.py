@@ -38,7 +38,7 @@ def test_pixels_are_shrunk_and_gradients_are_those_of_scikit_image(listing):
 def test_random_encoders_differ_and_come_with_both_statistics(listing, monkeypatch):
     monkeypatch.setattr(baselines, "INITIALISATIONS", 2)
     model = build_encoder("tiny", "after_relu", SIZE, SIZE)
-    source = Source("x", None, "tiny", (SIZE, SIZE, 3), PREPROCESSING, PREPROCESSING, model, False, ())
+    source = Source("x", None, "tiny", "standard", (SIZE, SIZE, 3), PREPROCESSING, PREPROCESSING, model, False, ())
     found = random_encoders(source, listing)
     plain = [f"initialisation {number}" for number in (1, 2)]
     assert list(found) == [name for each in plain for name in (each, f"{each}, batch norms recalibrated")]

@@ -33,7 +33,8 @@ def write_checkpoint(folder: Path, encoder: str, output: str, best: int | None =
     header = Header(
         **{**fields, "step": 10 * changes.get("epoch", 1), "batch_size": 8, "steps_per_epoch": 10, **changes}
     )
-    inner = filled(build_encoder(encoder, output, 32, 32, header.channels), header.epoch)
+    shape = header.height, header.width, header.channels
+    inner = filled(build_encoder(encoder, output, *shape, stem=header.stem), header.epoch)
     model = build_inpainter(inner, 3)
     optimizer = keras.optimizers.SGD()
     optimizer.build([])
@@ -81,6 +82,16 @@ def test_weights_that_were_not_trained_are_refused(tmp_path):
     assert load_encoder(tmp_path / "after").model.output_names == ["conv5_block1_out"]
     file = tmp_path / "after" / "model_checkpoint_1" / "encoder.weights.h5"
     assert load_encoder(file, (64, 64)).shape == (64, 64, 3)
+
+
+def test_a_checkpoint_has_the_encoder_and_stem_of_its_header(tmp_path):
+    inner = write_checkpoint(tmp_path, "resnet18", "after_relu", stem="small", height=16, width=24)
+    source = load_encoder(tmp_path)
+    assert (source.encoder, source.stem, source.shape) == ("resnet18", "small", (16, 24, 3))
+    assert equal_weights(source.model, inner)
+    file = (tmp_path / "model_checkpoint_1" / "encoder.weights.h5").rename(tmp_path / "e.weights.h5")
+    with pytest.raises(UserError, match=r"images of 4 x 4 pixels: the encoder needs at least 8 x 8"):
+        load_encoder(file, (4, 4))
 
 
 def test_another_network_is_refused(tmp_path, resnet50):

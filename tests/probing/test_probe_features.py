@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from conftest import write_images
 
+from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data.examples import split_steps
 from tfinpaint.data.images.decode import DecodeOptions, read_image
 from tfinpaint.data.listing.listing import list_images
 from tfinpaint.errors import UserError
-from tfinpaint.models.encoder import STAGES, build_encoder
+from tfinpaint.models.encoder import build_encoder
 from tfinpaint.probing import features as features_module
 from tfinpaint.probing.features import concatenated, extract_features
 
@@ -42,9 +43,9 @@ def test_features_are_the_outputs_of_keras_averaged_by_hand(listing, monkeypatch
 
 def test_stages_end_where_the_next_one_begins():
     model = build_encoder("resnet50", "after_relu", 64, 64)
-    shapes = [model.get_layer(name).output.shape[1:] for name in STAGES["resnet50"].values()]
+    shapes = [model.get_layer(name).output.shape[1:] for name in ARCHITECTURES["resnet50"].stages.values()]
     assert shapes == [(16, 16, 256), (8, 8, 512), (4, 4, 1024), (2, 2, 2048)]
-    assert model.output_names == [STAGES["resnet50"][5]]
+    assert model.output_names == [ARCHITECTURES["resnet50"].stages[5]]
 
 
 def test_several_encoders_share_one_pass(listing):

@@ -9,7 +9,7 @@ from tfinpaint.config.loss import Agreement, Loss
 from tfinpaint.distributed.world import World
 from tfinpaint.models.agreement import build_agreement, build_projector
 from tfinpaint.models.decoder import build_inpainter, encoder_part
-from tfinpaint.models.encoder import build_encoder
+from tfinpaint.models.encoder import block_ends, build_encoder
 from tfinpaint.models.loss_terms import AgreementTerm
 from tfinpaint.models.losses import build_objective
 from tfinpaint.models.trainable import freeze_behind, set_trainable
@@ -91,7 +91,7 @@ def test_one_step_is_that_of_a_tape_of_its_own(name, reconstruction_weight, weig
         freeze_behind(model, encoder_part(model, LAYER))
     trainer = make_trainer(
         section, model=model, weight=weight, reconstruction_weight=reconstruction_weight,
-        recompute="recompute" in options,
+        recompute=block_ends("tiny", model) if "recompute" in options else (),
     )  # fmt: skip
     networks = (model, trainer.agreement_term.projector)
     before = [[variable.numpy() for variable in network.variables] for network in networks]

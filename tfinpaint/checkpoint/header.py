@@ -11,10 +11,10 @@ import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tfinpaint.config.encoders import ARCHITECTURES, STRIDES, EncoderName, EncoderOutput, Stem
 from tfinpaint.config.transforms import MAX_SIDE, Fill, Transform
 from tfinpaint.errors import UserError
 from tfinpaint.layout import checkpoint_name
-from tfinpaint.models.encoder import MAPS, STRIDE
 
 Kind = Literal["inpainter", "classifier", "encoder"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -46,6 +46,7 @@ class Header(BaseModel):
         kind: "inpainter" (context encoder), "classifier", or "encoder" (the encoder's weights alone).
         epoch, step: whole epochs and steps since the start of the run.
         encoder, encoder_output: arguments of `models.encoder.build_encoder`; None if there is a network file.
+        stem: another argument of it.
         network: SHA-256 of the network file's definition; None without one.
         height, width, channels: those of the input images; pixels, 1 or 3.
         target_channels: channels of an inpainter's output images.
@@ -66,8 +67,9 @@ class Header(BaseModel):
     kind: Kind
     epoch: int = Field(ge=0)
     step: int = Field(ge=0)
-    encoder: Literal["resnet50", "tiny"] | None
-    encoder_output: Literal["before_add", "after_relu"] | None
+    encoder: EncoderName | None
+    encoder_output: EncoderOutput | None
+    stem: Stem = "standard"
     network: str | None = None
     height: int
     width: int
@@ -224,9 +226,14 @@ def find_contradiction(header: Header, has_network: bool, file_bytes: int) -> st
         return "restoration.input_transforms change more than pixel values"
     if has_network:
         return None  # `models.keras_json.build` counts the weights
-    if not header.encoder or not header.encoder_output or (header.kind == "inpainter" and (height | width) % STRIDE):
+    if not header.encoder or not header.encoder_output:
+        return "it names neither an encoder nor a network"
+    architecture, stride = ARCHITECTURES[header.encoder], STRIDES[header.stem]
+    if problem := architecture.problem(header.stem, header.encoder_output):
+        return f"{header.encoder}: {problem}"
+    if header.kind == "inpainter" and (height | width) % stride:
         return f"no encoder makes images of {width} x {height}"
-    positions, maps = -(-height // STRIDE) * -(-width // STRIDE), MAPS[header.encoder]
+    positions, maps = -(-height // stride) * -(-width // stride), architecture.maps
     weights = {"inpainter": maps * positions**2 if header.bottleneck else 0, "encoder": 0}
     weights["classifier"] = maps * (positions if header.head == "flatten" else 1) * len(header.classes)
     if 4 * weights[header.kind] > file_bytes:

@@ -41,7 +41,8 @@ def build_model(
         return model
     assert header.encoder
     assert header.encoder_output
-    encoder = build_encoder(header.encoder, header.encoder_output, header.height, header.width, header.channels)
+    shape = header.height, header.width, header.channels
+    encoder = build_encoder(header.encoder, header.encoder_output, *shape, stem=header.stem)
     if header.kind == "inpainter":
         return build_inpainter(
             encoder,

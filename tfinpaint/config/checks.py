@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tfinpaint.config.encoders import STRIDES
 from tfinpaint.config.loss import PIXEL_LOSSES, Loss
 from tfinpaint.config.network_checks import check_network
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import MASKS, MAX_RECTANGLES, Shape, Transform, shape_after
 
 Command = Literal["pretrain", "classify"]
-STRIDE = 32  # ResNet50 halves the image five times, the decoder doubles it five times
 _PATHS = ("input_path", "target_path", "test_input_path", "test_target_path")
 _PRETRAIN_LOSS = (
     "target", "overlap", "normalize_patches", "reconstruction_weight", "agreement", "adversarial", "perceptual",
@@ -197,10 +197,10 @@ def _check_steps(name: str, steps: Sequence[Transform], channels: int) -> None:
 
 
 def _check_size(config: Config) -> None:
-    height, width, _ = config.input_shape
-    if config.layers is None and ((height or 0) % STRIDE or (width or 0) % STRIDE):
+    (height, width, _), stride = config.input_shape, STRIDES[config.model.stem]
+    if config.layers is None and ((height or 0) % stride or (width or 0) % stride):
         raise ConfigError(
-            f"data.transforms produce images of {width} x {height}: both sides must be multiples of {STRIDE}"
+            f"data.transforms produce images of {width} x {height}: both sides must be multiples of {stride}"
         )
 
 
@@ -305,5 +305,5 @@ def _check_loss(config: Config) -> None:
         raise ConfigError(f"loss.normalize_patches {cell} does not divide the target, {width} x {height}")
     if parts and config.unmeasured:
         raise ConfigError(f"loss.{parts[0]} compares the output with the original image, but {config.unmeasured}")
-    if loss.perceptual and min(height, width) < STRIDE:
-        raise ConfigError(f"loss.perceptual: its encoder needs images of at least {STRIDE} x {STRIDE}")
+    if loss.perceptual and min(height, width) < (least := STRIDES["standard"]):
+        raise ConfigError(f"loss.perceptual: its encoder needs images of at least {least} x {least}")

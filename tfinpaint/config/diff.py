@@ -32,6 +32,7 @@ _ADDED = {
     "model.decoder": "plain",
     "model.head": "flatten",
     "model.head_init": "random",
+    "model.stem": "standard",
     **{f"{section}optimizer.decay_kernels_only": False for section in ("", "loss.adversarial.")},
     **{f"{section}optimizer.layer_decay": 1.0 for section in ("", "loss.adversarial.")},
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.sections import Model
 
-# Keys of `model` that one command alone has a use for.
+# Keys of `model` that describe the built-in network, and those of them that one command alone has a use for.
+_BUILT_IN = ("stem", "bottleneck", "decoder", "batchnorm_visible_only", "head", "head_init")
 _OF_COMMAND = {"pretrain": ("bottleneck", "decoder", "batchnorm_visible_only"), "classify": ("head", "head_init")}
 
 
@@ -18,16 +20,16 @@ def check_network(config: Config, command: Literal["pretrain", "classify"]) -> N
     Raises:
         ConfigError: one line that names the key, what was found and what to do.
     """
+    changed = [key for key in _BUILT_IN if getattr(config.model, key) != Model.model_fields[key].default]
     for owner, keys in _OF_COMMAND.items():
-        for key in keys:
-            if getattr(config.model, key) == Model.model_fields[key].default:
-                continue
-            if owner != command:
-                raise ConfigError(f"model.{key} is for {owner} only; remove it for {command}")
-            if config.layers is not None:
-                raise ConfigError(
-                    f"model.{key} is for the built-in network; with `layers`, put it into the network file"
-                )
+        if owner != command and (foreign := [key for key in keys if key in changed]):
+            raise ConfigError(f"model.{foreign[0]} is for {owner} only; remove it for {command}")
+    if changed and config.layers is not None:
+        raise ConfigError(
+            f"model.{changed[0]} is for the built-in network; with `layers`, put it into the network file"
+        )
+    if config.layers is None:
+        _check_encoder(config.model)
     if config.model.head_init != "random" and config.model.head != "pool":
         raise ConfigError(
             "model.head_init: logistic_regression is fitted to averaged features, but model.head is flatten; set "
@@ -48,6 +50,15 @@ def check_network(config: Config, command: Literal["pretrain", "classify"]) -> N
     _check_views(config)
     _check_probe(config, command)
     _check_validation(config, command)
+
+
+def _check_encoder(model: Model) -> None:
+    """Check what the encoder cannot be combined with."""
+    architecture = ARCHITECTURES[model.encoder]
+    if problem := architecture.problem(model.stem, model.encoder_output):
+        raise ConfigError(f"model.encoder: {model.encoder}: {problem}")
+    if model.batchnorm_visible_only and not architecture.has_batchnorms:
+        raise ConfigError(f"model.batchnorm_visible_only: {model.encoder} has no batch norms; remove it")
 
 
 def _check_visible_only(config: Config) -> None:

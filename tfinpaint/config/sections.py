@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tfinpaint.config.base import PathText, Section
+from tfinpaint.config.encoders import EncoderName, EncoderOutput, Stem
 from tfinpaint.config.transforms import Transform
 from tfinpaint.layout import CHECKPOINTS
 
@@ -135,10 +136,13 @@ class Data(Section):
 class Model(Section):
     """The built-in network, and which layers are trained."""
 
-    encoder: Literal["resnet50", "tiny"] = "resnet50"
-    """Encoder. tiny: one block per stage and 1/16 of the filters, for tests."""
-    encoder_output: Literal["before_add", "after_relu"] = "before_add"
+    encoder: EncoderName = "resnet50"
+    """Encoder. tiny: a ResNet with one block per stage and 1/16 of the filters, for tests."""
+    encoder_output: EncoderOutput = "before_add"
     """Where the encoder ends: before its last addition (as in rmldnn) or after its last ReLU."""
+    stem: Stem = "standard"
+    """First layers. small: a 3 x 3 convolution with stride 1 and no pooling, for images below 64 pixels; a ResNet then
+    divides their sides by 8 instead of 32. standard: those of the network."""
     bottleneck: Literal["channelwise"] | None = None
     """Layer between encoder and decoder. channelwise: the channel-wise fully-connected layer of Context Encoders. null:
     none."""

@@ -9,7 +9,10 @@ from keras import layers
 from tfinpaint.models.fused_batchnorm import fuse_batchnorm
 from tfinpaint.models.transposed import Conv2DTranspose
 
-DECODER_FILTERS = (512, 256, 128, 64)  # of the hidden layers; the last layer has the channels of the image
+# Filters of the hidden layers that double maps of 1/32, 1/16, 1/8 and 1/4 of the image's sides, or the latter of these.
+# The last layer has the channels of the image.
+DECODER_FILTERS = (512, 256, 128, 64)
+_LAYER = "decoder_layer_"  # how the names of its layers begin
 
 
 def build_inpainter(
@@ -20,13 +23,14 @@ def build_inpainter(
     decoder: str = "plain",
     activation: str = "sigmoid",
 ) -> keras.Model:
-    """Return an encoder followed by a decoder of five transposed convolutions, 4x4 with stride 2.
+    """Return an encoder followed by a decoder of transposed convolutions, 4x4 with stride 2: five for a stride of 32.
 
     All of them except the last have a ReLU, as in Context Encoders (Pathak et al., arXiv 1604.07379, section 3.1).
-    Their layers have the same names and weights in every decoder.
+    Their layers have the same names in every decoder, and the same weights for each stride of the encoder.
 
     Args:
-        encoder: model from [batch, height, width, channels] to [batch, height / 32, width / 32, maps].
+        encoder: model from [batch, height, width, channels] to [batch, height / stride, width / stride, maps]; its
+            stride is a power of 2, at most 32.
         channels: number of channels of the output images.
         bottleneck: None, as in rmldnn, or "channelwise": the paper's channel-wise fully-connected layer, which
             propagates information across the image, and a 1x1 convolution that mixes the feature maps. The paper
@@ -45,18 +49,23 @@ def build_inpainter(
         maps = x.shape[-1]
         x = ChannelwiseDense(name="bottleneck_channelwise")(x)
         x = layers.Conv2D(maps, 1, activation="relu", name="bottleneck_conv")(x)
-    for number, filters in enumerate(DECODER_FILTERS, start=1):
-        name, activated = f"decoder_layer_{number}", None if decoder == "batchnorm" else "relu"
+    doublings = (encoder.input.shape[1] // x.shape[1]).bit_length() - 1
+    for number, filters in enumerate(DECODER_FILTERS[len(DECODER_FILTERS) + 1 - doublings :], start=1):
+        name, activated = f"{_LAYER}{number}", None if decoder == "batchnorm" else "relu"
         x = Conv2DTranspose(filters, 4, strides=2, padding="same", activation=activated, name=name)(x)
         if decoder == "batchnorm":
             x = layers.BatchNormalization(name=f"{name}_bn")(x)
             x = layers.Activation("relu", name=f"{name}_relu")(x)
-    number = len(DECODER_FILTERS) + 1
-    x = Conv2DTranspose(channels, 4, strides=2, padding="same", name=f"decoder_layer_{number}")(x)
+    x = Conv2DTranspose(channels, 4, strides=2, padding="same", name=f"{_LAYER}{doublings}")(x)
     x = layers.Activation(activation, dtype="float32", name="decoder_output")(x)
     model = keras.Model(encoder.input, x, name="inpainter")
     fuse_batchnorm(model)
     return model
+
+
+def is_of_decoder(layer: str) -> bool:
+    """Return whether a layer of a context encoder, by its name, is a transposed convolution or what follows it."""
+    return layer.startswith(_LAYER)
 
 
 class ChannelwiseDense(layers.Layer):

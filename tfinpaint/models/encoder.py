@@ -1,80 +1,67 @@
-"""The encoder that both tasks share. Its layers are named here only, so that names match by construction."""
+"""The encoder that both tasks share. Its layers are named by its network alone, so that names match by construction."""
 
 from __future__ import annotations
 
-import re
-
 import keras
-from keras import layers
 
+from tfinpaint.config.encoders import ARCHITECTURES, EncoderName, EncoderOutput, Stem
 from tfinpaint.models.fused_batchnorm import fuse_batchnorm
+from tfinpaint.models.networks import NETWORKS, with_small_stem
 
-# Where each encoder can end: before its last addition (as in rmldnn) or after its last ReLU.
-OUTPUT_LAYERS = {
-    "resnet50": {"before_add": "conv5_block3_3_bn", "after_relu": "conv5_block3_out"},
-    "tiny": {"before_add": "conv5_block1_3_bn", "after_relu": "conv5_block1_out"},
-}
-# The last layer of each stage, by the number of the stage as in the names of its layers.
-STAGES = {
-    "resnet50": {2: "conv2_block3_out", 3: "conv3_block4_out", 4: "conv4_block6_out", 5: "conv5_block3_out"},
-    "tiny": {stage: f"conv{stage}_block1_out" for stage in (2, 3, 4, 5)},
-}
-STRIDE = 32  # pixels of the image from one position of the output to the next
-MAPS = {"resnet50": 2048, "tiny": 128}  # channels of the output
+LEAST_SIDE = 32  # pixels of an image that keras.applications accepts
 
 
-GROUPS = (
-    5  # of the encoder's layers, whose names begin with their number: the stem (conv1_), stages 2 to 5 (conv2_ ...)
-)
-
-
-def distance_from_head(layer: str) -> int:
-    """Return how many groups of layers a layer of this name is before the head or decoder: 0 of that, 5 of the stem."""
-    group = re.match(rf"conv([1-{GROUPS}])_", layer)
-    return GROUPS + 1 - int(group[1]) if group else 0
-
-
-def build_encoder(encoder: str, output: str, height: int, width: int, channels: int = 3) -> keras.Model:
+def build_encoder(
+    encoder: EncoderName, output: EncoderOutput, height: int, width: int, channels: int = 3, stem: Stem = "standard"
+) -> keras.Model:
     """Return a convolutional encoder with random weights.
 
     Args:
-        encoder: "resnet50" (He et al., arXiv 1512.03385, as in keras.applications) or "tiny" (one bottleneck block
-            per stage and 1/16 of the filters, for tests).
-        output: "before_add" or "after_relu".
-        height, width: of the images, in pixels; multiples of 32.
+        encoder: a network of keras.applications; "resnet18"; or "tiny" (a ResNet with one bottleneck block per stage
+            and 1/16 of the filters, for tests).
+        output: "before_add" or "after_relu", where the network has an addition that late.
+        height, width: of the images, in pixels; multiples of the stride.
         channels: of the images.
+        stem: "standard"; or, of a ResNet, "small", for small images: see `networks.with_small_stem`.
 
     Returns:
-        Model from [batch, height, width, channels], values in [0, 1], to [batch, height / 32, width / 32, channels].
+        Model from [batch, height, width, channels], values in [0, 1], to [batch, height / stride, width / stride,
+        maps]. The stride is 32, with the small stem 8.
     """
-    if encoder == "resnet50":
-        whole = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(height, width, channels))
+    if stem == "small":
+        whole = NETWORKS[encoder](input_shape=(LEAST_SIDE, LEAST_SIDE, channels))
+        whole = with_small_stem(whole, (height, width, channels))
     else:
-        whole = _tiny(height, width, channels)
-    last = whole.get_layer(OUTPUT_LAYERS[encoder][output])
+        whole = NETWORKS[encoder](input_shape=(height, width, channels))
+    last = whole.get_layer(ARCHITECTURES[encoder].output_layer(output))
     model = keras.Model(whole.input, last.output, name="encoder")
     fuse_batchnorm(model)
     return model
 
 
-def _tiny(height: int, width: int, channels: int) -> keras.Model:
-    image = layers.Input((height, width, channels))
-    x = layers.Conv2D(4, 7, strides=2, padding="same", name="conv1_conv")(image)
-    x = layers.BatchNormalization(name="conv1_bn")(x)
-    x = layers.Activation("relu", name="conv1_relu")(x)
-    x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1_pool")(x)
-    for stage, filters in enumerate((4, 8, 16, 32), start=2):
-        x = _bottleneck(x, filters, strides=1 if stage == 2 else 2, name=f"conv{stage}_block1")
-    return keras.Model(image, x)
+def distances_from_head(encoder: EncoderName, output: EncoderOutput, model: keras.Model) -> dict[str, int]:
+    """Return how many groups of layers each layer of the encoder in a model is before the head or decoder.
+
+    The groups are the stem and the stages 2 to 5: the layers of stage 5 have the distance 1, those of the stem 5.
+
+    Args:
+        encoder, output: as the encoder was built.
+        model: the encoder, or a model that begins with it.
+    """
+    architecture = ARCHITECTURES[encoder]
+    ends = [architecture.stem, *(architecture.stages[stage] for stage in (2, 3, 4)), architecture.output_layer(output)]
+    found: dict[str, int] = {}
+    for layer in model.layers:  # in topological order
+        if not ends:
+            break
+        found[layer.name] = len(ends)
+        if layer.name == ends[0]:
+            ends.pop(0)
+    return found
 
 
-def _bottleneck(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
-    shortcut = layers.Conv2D(4 * filters, 1, strides=strides, name=f"{name}_0_conv")(x)
-    shortcut = layers.BatchNormalization(name=f"{name}_0_bn")(shortcut)
-    for part, (width, kernel, step) in enumerate(((filters, 1, strides), (filters, 3, 1), (4 * filters, 1, 1)), 1):
-        x = layers.Conv2D(width, kernel, strides=step, padding="same", name=f"{name}_{part}_conv")(x)
-        x = layers.BatchNormalization(name=f"{name}_{part}_bn")(x)
-        if part < 3:
-            x = layers.Activation("relu", name=f"{name}_{part}_relu")(x)
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return layers.Activation("relu", name=f"{name}_out")(x)
+def block_ends(encoder: EncoderName, model: keras.Model) -> tuple[str, ...]:
+    """Return the names of the layers of a model at which its encoder's stem and blocks end."""
+    architecture = ARCHITECTURES[encoder]
+    names = [layer.name for layer in model.layers]
+    return tuple(name for name in names if name == architecture.stem or name.endswith(architecture.block))

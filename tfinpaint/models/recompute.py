@@ -6,7 +6,7 @@ This is gradient checkpointing (Chen, Xu, Zhang, Guestrin, "Training Deep Nets w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -17,23 +17,22 @@ from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_optimization_barrier
 
 from tfinpaint.models.frozen import DividedModel
 
-_BLOCK_ENDINGS = ("pool1_pool", "_out")  # endings of the names of the encoder's layers at which its blocks end
-
 
 def recomputing(
-    parts: DividedModel, wanted: Sequence[keras.KerasTensor], *, jit_compile: bool
+    parts: DividedModel, wanted: Sequence[keras.KerasTensor], block_ends: Collection[str], *, jit_compile: bool
 ) -> Callable[[tf.Tensor], list[tf.Tensor]]:
-    """Return a forward pass of `parts.trained` in training, which recomputes the blocks of the built-in encoder.
+    """Return a forward pass of `parts.trained` in training, which recomputes its blocks.
 
     Outputs, gradients and batch-norm statistics are those of `parts.trained(inputs, training=True)`. What follows the
     last block, such as a decoder, is computed once.
 
     Args:
-        parts: a model whose encoder is the built-in one.
+        parts: a model in blocks.
         wanted: tensors of the model that the pass returns, not before the end of its last block.
+        block_ends: names of the layers at which blocks end; all paths through the model pass each of them.
         jit_compile: whether XLA compiles the pass. It would merge both computations of a block without a barrier.
     """
-    ends = [layer.output for layer in parts.trained.layers if layer.name.endswith(_BLOCK_ENDINGS)]
+    ends = [layer.output for layer in parts.trained.layers if layer.name in block_ends]
     points = [parts.division, *ends]
     blocks = [keras.Model(*pair) for pair in pairwise(points)]
     passes = [_recomputed(block, jit_compile) if block.trainable_variables else block for block in blocks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import keras
@@ -25,14 +25,14 @@ class Computed(NamedTuple):
 
 
 def build_training_pass(
-    parts: DividedModel, *, layer: str | None, restores: bool, recompute: bool, jit_compile: bool
+    parts: DividedModel, *, layer: str | None, restores: bool, recompute: Collection[str], jit_compile: bool
 ) -> Callable[[tf.Tensor], Computed]:
     """Return the forward pass, in training mode, from the inputs of `parts.trained`.
 
     Args:
         layer: name of the layer whose outputs are wanted, too; None: none.
         restores: the model's outputs are wanted. Otherwise nothing behind `layer` is computed.
-        recompute: compute the blocks of the built-in encoder again in the backward pass, to need less memory.
+        recompute: names of the layers that end the blocks which are computed again in the backward pass; (): none.
         jit_compile: as `recomputing` takes it.
     """
     whole = parts.whole
@@ -40,7 +40,7 @@ def build_training_pass(
     if layer:
         wanted.append(whole.get_layer(layer).output)
     if recompute:
-        forward = recomputing(parts, wanted, jit_compile=jit_compile)
+        forward = recomputing(parts, wanted, recompute, jit_compile=jit_compile)
     else:
         model = keras.Model(parts.division, wanted) if layer else parts.trained
 

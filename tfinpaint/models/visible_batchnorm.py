@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 
-from tfinpaint.models.encoder import distance_from_head
+from tfinpaint.models.decoder import is_of_decoder
 
 
 def encoder_batchnorms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the batch norms of the built-in encoder within a model."""
+    """Return the batch norms of the encoder within a context encoder."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    return [norm for norm in norms if distance_from_head(norm.name)]
+    return [norm for norm in norms if not is_of_decoder(norm.name)]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from tfinpaint.config.encoders import EncoderName
 from tfinpaint.data.examples import Images, Preprocessing, RankShare
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.data.pipeline import train_batches
@@ -26,16 +27,17 @@ HOG_CELLS = 8  # along each side of an image
 HOG_DIRECTIONS = 9
 
 
-def random_encoders(source: Source, train: Listing) -> Mapping[str, tuple[str, keras.Model]]:
+def random_encoders(source: Source, train: Listing) -> Mapping[str, tuple[EncoderName, keras.Model]]:
     """Return encoders of a source's architecture that were never trained: description -> (architecture, encoder).
 
     Each initialisation comes with the batch-norm statistics that it begins with, and with those of training images.
     """
-    height, width, channels = source.shape
     found = {}
     for number in range(1, INITIALISATIONS + 1):
         keras.utils.set_random_seed(number)
-        model, recalibrated = (build_encoder(source.encoder, "after_relu", height, width, channels) for _ in range(2))
+        model, recalibrated = (
+            build_encoder(source.encoder, "after_relu", *source.shape, stem=source.stem) for _ in range(2)
+        )
         recalibrated.set_weights(model.get_weights())
         _recalibrate(recalibrated, train, source.preprocessing)
         found[f"initialisation {number}"] = source.encoder, model

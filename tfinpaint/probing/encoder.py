@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import keras
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from tfinpaint.checkpoint.header import Header
 from tfinpaint.checkpoint.keras_files import KerasFile, with_current_names
 from tfinpaint.checkpoint.reader import SavedModel, open_weights, read_progress
 from tfinpaint.checkpoint.transfer import LayerWeights, TransferPlan
+from tfinpaint.config.encoders import ARCHITECTURES, STRIDES, EncoderName, Stem
 from tfinpaint.config.schema import Config
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data.examples import Preprocessing, split_steps
@@ -22,10 +22,9 @@ from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, PROGRESS, RESOLVED_CONFIG
-from tfinpaint.models.encoder import STAGES, build_encoder
+from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.layer_names import file_name
 
-LEAST_SIDE = 32  # pixels of an image that keras.applications.ResNet50 accepts
 # What keras.applications.resnet50.preprocess_input does to RGB values of 0 to 1: BGR, 0 to 255, minus these means.
 _IMAGENET_MEANS = (103.939, 116.779, 123.68)
 IMAGENET = [
@@ -41,7 +40,7 @@ class Source:
     Attributes:
         name: the path as it was given.
         run: the run folder that the weights lie in; None outside of one.
-        encoder: the architecture.
+        encoder, stem: the architecture, as arguments of `models.encoder.build_encoder`.
         shape: height, width and channels of its images.
         preprocessing: from image files to its inputs; nothing in it is random, and nothing is erased.
         pictures: the same without the steps that change values, such as `normalize`.
@@ -52,7 +51,8 @@ class Source:
 
     name: str
     run: Path | None
-    encoder: Literal["resnet50", "tiny"]
+    encoder: EncoderName
+    stem: Stem
     shape: tuple[int, int, int]
     preprocessing: Preprocessing
     pictures: Preprocessing
@@ -93,7 +93,8 @@ def load_encoder(
             )
         height, width = (header.height, header.width) if size is None or config is not None else size
         shape = height, width, header.channels
-        name, model = header.encoder or "resnet50", _build(header.encoder or "resnet50", shape)
+        name = header.encoder or "resnet50"
+        model = _build(name, shape, header.stem)
         layers = _layers_of(saved, model)
     _fill(path, layers, model, header)
     if config is None:
@@ -101,7 +102,8 @@ def load_encoder(
     else:
         preprocessing = classification_task(config, labels=False, augment=False).images
         pictures = classification_task(_without_values(config), labels=False, augment=False).images
-    return Source(str(path), run_folder_of(path), name, shape, preprocessing, pictures, model, False, tuple(notes))
+    run = run_folder_of(path)
+    return Source(str(path), run, name, header.stem, shape, preprocessing, pictures, model, False, tuple(notes))
 
 
 def _load_keras(path: Path, saved: KerasFile, size: tuple[int, int] | None, imagenet: bool) -> Source:
@@ -110,21 +112,22 @@ def _load_keras(path: Path, saved: KerasFile, size: tuple[int, int] | None, imag
             f"{path}: a weight file of Keras does not tell the size of its images; give --size, such as --size 224"
         )
     shape = (*size, 3)
-    model = _build("resnet50", shape)
+    model = _build("resnet50", shape, "standard")
     read = saved.read_weights(model, None)
     _fill(path, read.layers, model, None)
     notes = [*read.notes]
     if not imagenet:
         notes.append(f"{path}: receives values of 0 to 1; add --imagenet if these are ImageNet weights of Keras")
     preprocessing, pictures = resized(shape, IMAGENET if imagenet else ())
-    return Source(str(path), run_folder_of(path), "resnet50", shape, preprocessing, pictures, model, True, tuple(notes))
+    run = run_folder_of(path)
+    return Source(str(path), run, "resnet50", "standard", shape, preprocessing, pictures, model, True, tuple(notes))
 
 
-def _build(name: Literal["resnet50", "tiny"], shape: tuple[int, int, int]) -> keras.Model:
-    height, width, channels = shape
-    if min(height, width) < LEAST_SIDE:
-        raise UserError(f"images of {width} x {height} pixels: the encoder needs at least {LEAST_SIDE} x {LEAST_SIDE}")
-    return build_encoder(name, "after_relu", height, width, channels)
+def _build(name: EncoderName, shape: tuple[int, int, int], stem: Stem) -> keras.Model:
+    (height, width, channels), least = shape, STRIDES[stem]
+    if min(height, width) < least:
+        raise UserError(f"images of {width} x {height} pixels: the encoder needs at least {least} x {least}")
+    return build_encoder(name, "after_relu", height, width, channels, stem)
 
 
 def _layers_of(saved: SavedModel, encoder: keras.Model) -> LayerWeights:
@@ -139,29 +142,36 @@ def _layers_of(saved: SavedModel, encoder: keras.Model) -> LayerWeights:
 
 def _fill(path: Path, layers: LayerWeights, model: keras.Model, header: Header | None) -> None:
     """Copy the weights of all layers into the encoder. Raises UserError where one is missing or has another shape."""
+    network = header.encoder if header and header.encoder else "ResNet50"
     try:
         plan = transfer.plan_transfer(layers, model)
     except UserError as error:
-        raise UserError(f"{path}: not the weights of ResNet50: {error}") from None
+        raise UserError(f"{path}: not the weights of {network}: {error}") from None
     if plan.not_copied:
-        raise UserError(f"{path}: {_incomplete(plan, header)}")
+        raise UserError(f"{path}: {_incomplete(plan, header) or f'not the weights of {network}: {_missing(plan)}'}")
     transfer.copy_weights(plan, layers, model)
 
 
-def _incomplete(plan: TransferPlan, header: Header | None) -> str:
-    """Return why weights do not fill the encoder."""
-    if header is not None and header.encoder and header.encoder_output == "before_add" and not plan.mismatched:
-        last = STAGES[header.encoder][5].removesuffix("_out")
-        if all(name.startswith(f"{last}_0_") for name in plan.missing):
-            return (
-                f"the layers {', '.join(plan.missing)} are missing, which lead around the last block of "
-                f"model.encoder: {header.encoder}; with encoder_output: before_add they are not trained; pretrain with "
-                "encoder_output: after_relu"
-            )
+def _incomplete(plan: TransferPlan, header: Header | None) -> str | None:
+    """Return why the last block lacks weights where these were not trained; None where something else is missing."""
+    if header is None or not header.encoder or header.encoder_output != "before_add" or plan.mismatched:
+        return None
+    last = ARCHITECTURES[header.encoder].stages[5].removesuffix("_out")
+    if not all(name.startswith(f"{last}_0_") for name in plan.missing):
+        return None
+    return (
+        f"the layers {', '.join(plan.missing)} are missing, which lead around the last block of model.encoder: "
+        f"{header.encoder}; with encoder_output: before_add they are not trained; pretrain with encoder_output: "
+        "after_relu"
+    )
+
+
+def _missing(plan: TransferPlan) -> str:
+    """Return which layer of the encoder gets no weights."""
     if plan.mismatched:
         name, stored, wanted = plan.mismatched[0]
-        return f"not the weights of ResNet50: layer {name} has the shapes {stored}, expected {wanted}"
-    return f"not the weights of ResNet50: layer {plan.missing[0]} is missing ({len(plan.missing)} layers in total)"
+        return f"layer {name} has the shapes {stored}, expected {wanted}"
+    return f"layer {plan.missing[0]} is missing ({len(plan.missing)} layers in total)"
 
 
 def _config_of(found: Path) -> Config | None:

@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.batch import Batch, ImageBatch
+from tfinpaint.config.encoders import ARCHITECTURES, EncoderName
 from tfinpaint.data.examples import Images, Preprocessing, RankShare
 from tfinpaint.data.failures import Failures
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.data.pipeline import evaluation_batches
 from tfinpaint.data.transforms import to_float
 from tfinpaint.errors import UserError
-from tfinpaint.models.encoder import STAGES
 from tfinpaint.system.progress import log_progress
 
 log = logging.getLogger(__name__)
@@ -25,20 +25,21 @@ BATCH = 64
 StageFeatures = Mapping[int, np.ndarray]  # number of a stage -> float32 [images, channels]
 
 
-def pooled_model(encoder: str, model: keras.Model) -> keras.Model:
+def pooled_model(encoder: EncoderName, model: keras.Model) -> keras.Model:
     """Return a model of the averages over all positions of each stage's last layer, in the order of the stages.
 
     Args:
-        encoder: "resnet50" or "tiny".
+        encoder: name of the architecture.
         model: what `models.encoder.build_encoder` returns with "after_relu".
     """
     pool = keras.layers.GlobalAveragePooling2D
-    pooled = [pool(name=f"stage{stage}")(model.get_layer(name).output) for stage, name in STAGES[encoder].items()]
+    stages = ARCHITECTURES[encoder].stages
+    pooled = [pool(name=f"stage{stage}")(model.get_layer(name).output) for stage, name in stages.items()]
     return keras.Model(model.input, pooled, name="features")
 
 
 def extract_features(
-    listing: Listing, preprocessing: Preprocessing, models: Mapping[str, tuple[str, keras.Model]]
+    listing: Listing, preprocessing: Preprocessing, models: Mapping[str, tuple[EncoderName, keras.Model]]
 ) -> dict[str, StageFeatures]:
     """Compute the features of all images by several encoders, in one pass over the images.
 
@@ -61,7 +62,7 @@ def extract_features(
             found[name].append([part.numpy() for part in function(inputs)])
     features: dict[str, StageFeatures] = {}
     for name, batches in found.items():
-        numbers = STAGES[models[name][0]]
+        numbers = ARCHITECTURES[models[name][0]].stages
         features[name] = {
             stage: np.concatenate(parts) for stage, parts in zip(numbers, zip(*batches, strict=True), strict=True)
         }

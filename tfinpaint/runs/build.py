@@ -6,13 +6,15 @@ import keras
 
 from tfinpaint.checkpoint.header import FORMAT, Header, InputSpec
 from tfinpaint.checkpoint.model import network_digest, size_text
+from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
 from tfinpaint.models.decoder import encoder_part
-from tfinpaint.models.encoder import OUTPUT_LAYERS
+from tfinpaint.models.encoder import distances_from_head
 from tfinpaint.models.keras_json.build import output_activation as network_output_activation
 from tfinpaint.models.trainable import freeze_behind, set_trainable
 from tfinpaint.runs.run import Run
+from tfinpaint.train.optimizers import build_optimizer
 
 UNFROZEN = ("stage 5", "stage 4", "stage 3", "stage 2", "the stem")  # by their distance from the head
 
@@ -31,6 +33,7 @@ def describe_model(run: Run, *, steps: int, classes: tuple[str, ...] = ()) -> He
         step=0,
         encoder=None if run.network else model.encoder,
         encoder_output=None if run.network else model.encoder_output,
+        stem=model.stem,
         network=network_digest(run.network) if run.network else None,
         height=height,
         width=width,
@@ -69,7 +72,7 @@ def select_trained(config: Config, model: keras.Model) -> None:
     set_trainable(model, config.model.trainable)
     if config.loss.agreement is None:
         return
-    encoder = encoder_part(model, OUTPUT_LAYERS[config.model.encoder]["after_relu"])
+    encoder = encoder_part(model, ARCHITECTURES[config.model.encoder].output_layer("after_relu"))
     if not encoder.trainable_weights:
         raise UserError("loss.agreement trains the encoder, but model.trainable freezes all of it")
     if not config.reconstructs:
@@ -114,4 +117,14 @@ def output_activation(run: Run) -> str:
 def encoder_of(run: Run, model: keras.Model) -> keras.Model | None:
     """Return the encoder inside a model of this run; None where the model is that of a network file."""
     section = run.config.model
-    return None if run.network else encoder_part(model, OUTPUT_LAYERS[section.encoder][section.encoder_output])
+    if run.network:
+        return None
+    return encoder_part(model, ARCHITECTURES[section.encoder].output_layer(section.encoder_output))
+
+
+def make_optimizer(run: Run, model: keras.Model, steps: int) -> keras.Optimizer:
+    """Make the optimizer of a run's model, where an epoch has `steps`."""
+    config, section, distances = run.config, run.config.model, None
+    if run.network is None:
+        distances = distances_from_head(section.encoder, section.encoder_output, model)
+    return build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling, distances)

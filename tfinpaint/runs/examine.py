@@ -18,12 +18,11 @@ from tfinpaint.distributed.world import World
 from tfinpaint.layout import companion_weights
 from tfinpaint.models.keras_json.parse import read_network
 from tfinpaint.models.layer_names import file_name
-from tfinpaint.runs.build import describe_model, select_trained
+from tfinpaint.runs.build import describe_model, make_optimizer, select_trained
 from tfinpaint.runs.initial_weights import load_by_name
 from tfinpaint.runs.nonfinite import NonfiniteBatch
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.trainer import make_trainer
-from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
 
 MOST_NAMED = 5
@@ -61,7 +60,7 @@ def rebuild_trainer(config: Config, checkpoint: Path | None) -> tuple[Trainer, s
         averaged = "averages of the " if config.optimizer.ema_decay is not None else ""
         name = f"the {averaged}weights of {checkpoint.name}"
     select_trained(config, model)
-    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, None)
+    optimizer = make_optimizer(run, model, steps)
     trainer = make_trainer(run, world, model, optimizer, steps=steps, scored=True)
     if checkpoint:
         for beside, (network, _) in trainer.companions.items():

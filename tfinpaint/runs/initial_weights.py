@@ -144,7 +144,7 @@ def _read_weights(run: Run, path: Path, model: keras.Model, whole: bool) -> _Sou
 def _check_same_model(run: Run, path: Path, header: Header, whole: bool) -> None:
     """Raise UserError where the checkpoint has another encoder or, for a whole model, another form."""
     # A whole model must also agree in what has no weights, or lies between the layers of equal names.
-    form = {"encoder_output": "model.", "bottleneck": "model.", "decoder": "model."}
+    form = {"encoder_output": "model.", "stem": "model.", "bottleneck": "model.", "decoder": "model."}
     form |= {"head": "model.", "output_activation": "with this loss the "}
     wanted = describe_model(run, steps=0)
     for name, where in {"encoder": "model.", **(form if whole else {})}.items():

@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.checkpoint.find import PROBED
+from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.data.listing.listing import fraction_indices, list_class_folders
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
-from tfinpaint.models.encoder import STAGES, build_encoder
+from tfinpaint.models.encoder import build_encoder
 from tfinpaint.probing.classifiers import fit_linear_probe
 from tfinpaint.probing.features import pooled_model
 from tfinpaint.runs.data import DataSet, open_data
@@ -51,7 +52,7 @@ class OnlineProbe:
         """
         assert run.config.probe
         self._every, self._last, self._world, self._data = run.config.probe.every, run.config.num_epochs, world, data
-        self._stages = list(STAGES[run.config.model.encoder])
+        self._stages = list(ARCHITECTURES[run.config.model.encoder].stages)
         encoder = _random_encoder(run)
         self._copied = _pairs(encoder, model)
         pooled = pooled_model(run.config.model.encoder, encoder)
@@ -147,14 +148,14 @@ def open_online_probe(run: Run, world: World, folder: Path, model: keras.Model) 
 
 def _random_encoder(run: Run) -> keras.Model:
     """Return an encoder with random weights, without a trace in the random numbers of the run."""
-    height, width, channels = run.config.input_shape
+    (height, width, channels), section = run.config.input_shape, run.config.model
     assert height
     assert width
     policy, state = keras.config.dtype_policy(), random.getstate()
     keras.config.set_dtype_policy("float32")
     random.seed(_RANDOM_ENCODER)  # Keras draws the seeds of initial weights there
     try:
-        return build_encoder(run.config.model.encoder, "after_relu", height, width, channels)
+        return build_encoder(section.encoder, "after_relu", height, width, channels, section.stem)
     finally:
         random.setstate(state)
         keras.config.set_dtype_policy(policy)

@@ -18,7 +18,7 @@ from tfinpaint.models.losses import PerExample
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.runs.bad_images import BadImageCounter
-from tfinpaint.runs.build import describe_model, describe_unfreezing, select_trained
+from tfinpaint.runs.build import describe_model, describe_unfreezing, make_optimizer, select_trained
 from tfinpaint.runs.data import DataSet, steps_per_epoch
 from tfinpaint.runs.early_stopping import VALIDATION, EarlyStopping, restore_best_epoch
 from tfinpaint.runs.epoch_end import (
@@ -51,7 +51,6 @@ from tfinpaint.runs.trainer import make_trainer
 from tfinpaint.train.batchnorm import synchronise_batchnorm
 from tfinpaint.train.fit import EpochEnd, fit
 from tfinpaint.train.loss import Measure
-from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -128,7 +127,7 @@ def begin_session(
         transferred = load_by_name(run, world, config.checkpoints.load, model, classes, whole=training is None)
     if training and (line := describe_unfreezing(config)):
         log.info(line)
-    optimizer = build_optimizer(config.optimizer, steps, config.num_epochs, run.lr_scaling) if training else None
+    optimizer = make_optimizer(run, model, steps) if training else None
     scored = held_out is not None and held_out.has_targets
     trainer = make_trainer(run, world, model, optimizer, metrics, measure, steps=steps, scored=scored)
     return Session(run, folder, training, held_out, trainer, steps, classes, transferred, validation)

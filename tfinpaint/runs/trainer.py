@@ -12,13 +12,14 @@ from tfinpaint.checkpoint.find import find_checkpoint
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.checkpoint.reader import open_checkpoint, restore_training
 from tfinpaint.checkpoint.store import Companion, TrainingState
+from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS
 from tfinpaint.models.agreement import build_agreement, build_projector
 from tfinpaint.models.discriminator import build_discriminator
-from tfinpaint.models.encoder import MAPS, OUTPUT_LAYERS
+from tfinpaint.models.encoder import block_ends
 from tfinpaint.models.features import build_features
 from tfinpaint.models.loss_terms import AdversarialTerm, AgreementTerm, PerceptualTerm
 from tfinpaint.models.losses import Objective, PerExample, build_objective, check_source
@@ -83,7 +84,8 @@ def make_trainer(
         adversarial_term=adversarial_term, perceptual_term=perceptual_term, agreement_term=agreement_term,
         reconstruction_weight=config.loss.reconstruction_weight, world=world,
         jit_compile=_compiles(config, world.size), accumulate_steps=config.accumulate_steps,
-        clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss, recompute=config.recompute,
+        clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss,
+        recompute=block_ends(config.model.encoder, model) if config.recompute else (),
         visible_only=config.model.batchnorm_visible_only, mixes=config.data.mixup > 0,
     )  # fmt: skip
     before = trained_before(run, run.resumed) if run.resumed and optimizer is not None else None
@@ -132,18 +134,18 @@ def _make_adversarial_term(run: Run, steps: int) -> AdversarialTerm | None:
 
 def _make_agreement_term(run: Run, world: World, steps: int) -> AgreementTerm | None:
     """Return the term of the agreement of views; its batch norms take the statistics of the batch of all ranks."""
-    section, encoder = run.config.loss.agreement, run.config.model.encoder
+    section, encoder = run.config.loss.agreement, ARCHITECTURES[run.config.model.encoder]
     if section is None:
         return None
     section_of_projector = run.config.optimizer.model_copy(update={"ema_decay": None})  # it is never evaluated
-    projector = build_projector(MAPS[encoder], section.widths)
+    projector = build_projector(encoder.maps, section.widths)
     synchronise_batchnorm(projector, world)
     return AgreementTerm(
         projector,
         build_optimizer(section_of_projector, steps, run.config.num_epochs, run.lr_scaling),
         build_agreement(section),
         section.weight,
-        OUTPUT_LAYERS[encoder]["after_relu"],
+        encoder.output_layer("after_relu"),
         lambda rows: world.gather_rows(rows, "projected"),
         world.rank,
         run.config.optimizer.clip_norm,

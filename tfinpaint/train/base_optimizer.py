@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfinpaint.config.optimizer import Optimizer
-from tfinpaint.models.encoder import distance_from_head
 
 AVERAGE = "average"  # the state of a weight that is its moving average
 
@@ -47,8 +46,15 @@ class BaseOptimizer(keras.optimizers.Optimizer):
         section: Optimizer,
         rate: float | keras.optimizers.schedules.LearningRateSchedule,
         steps_per_epoch: int = 1,
+        distances: Mapping[str, int] | None = None,
     ) -> None:
+        """
+        Args:
+            steps_per_epoch: optimizer steps, by which groups of layers are unfrozen.
+            distances: name of a layer -> its number of groups from the head; 0 for others. None: 0 for all.
+        """
         super().__init__(learning_rate=rate)
+        self._distances = distances or {}
         self.section = section
         self._steps = steps_per_epoch
         self.averages_in_use = False
@@ -91,7 +97,7 @@ class BaseOptimizer(keras.optimizers.Optimizer):
         self._states = [[self.add_variable_from_reference(v, name) for name in names] for v in variables]
         self._skipped = [0] * len(variables)
         self._decays = [self.section.weight_decay if self._is_decayed(v) else 0.0 for v in variables]
-        self._groups = [self._make_group(distance_from_head(v.path.partition("/")[0])) for v in variables]
+        self._groups = [self._make_group(self._distances.get(v.path.partition("/")[0], 0)) for v in variables]
         if self.section.ema_decay is not None:
             self._averages = [states[-1] for states in self._states]
         self.resume_averages([])

@@ -9,7 +9,7 @@ decay, clipping and averaging.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -23,20 +23,25 @@ ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no k
 
 
 def build_optimizer(
-    config: Optimizer, steps_per_epoch: int, num_epochs: int, scaling: LrScaling | None = None
+    config: Optimizer,
+    steps_per_epoch: int,
+    num_epochs: int,
+    scaling: LrScaling | None = None,
+    distances: Mapping[str, int] | None = None,
 ) -> keras.Optimizer:
     """Build the Keras optimizer of a configuration, whose schedule spans the whole run.
 
     Args:
         steps_per_epoch, num_epochs: of the run; a schedule counts optimizer steps.
         scaling: scaling of the whole schedule; None for none.
+        distances: of layers from the head, as `BaseOptimizer` takes them.
     """
     types = (SGD, Adagrad, Adam, AdamW, RMSprop, LARS, LAMB)
     chosen = next(each for each in types if each.__name__ == config.type)
     rate = learning_rate(config, steps_per_epoch, num_epochs)
     if scaling:
         rate = ScaledSchedule(rate, scaling.factor, round(scaling.warmup_epochs * steps_per_epoch))
-    return chosen(config, rate, steps_per_epoch)
+    return chosen(config, rate, steps_per_epoch, distances)
 
 
 class SGD(BaseOptimizer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ class TrainingStep:
         accumulate_steps: int,
         clip_norm: float | None,
         scale_loss: bool,
-        recompute: bool,
+        recompute: Collection[str],
         visible_only: bool,
     ) -> None:
         replace_gradients()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 import keras
@@ -68,7 +68,7 @@ class Trainer:
         accumulate_steps: int = 1,
         clip_norm: float | None = None,
         scale_loss: bool = False,
-        recompute: bool = False,
+        recompute: Collection[str] = (),
         visible_only: bool = False,
         mixes: bool = False,
     ) -> None:
@@ -87,7 +87,8 @@ class Trainer:
             accumulate_steps: number of equal parts in which a batch is computed, one after another.
             clip_norm: largest global norm of the model's gradients; they are scaled down to it.
             scale_loss: scale the loss dynamically, for gradients that are float16 in the backward pass or when sent.
-            recompute: compute the blocks of the built-in encoder again in the backward pass, to need less memory.
+            recompute: names of the layers that end the encoder's blocks, which are computed again in the backward
+                pass, to need less memory; (): nothing is computed twice.
             visible_only: batch norms of the built-in encoder leave erased positions out. Batches then have "mask".
             mixes: mix each image with another one of the batch of all ranks. Batches then have "shares" and "order".
         """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
-from tfinpaint.cli.encoder_options import add_encoder_options, require_single_process
+from tfinpaint.cli.encoder_options import add_encoder_options, make_output_folder, require_single_process
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
@@ -45,6 +45,7 @@ def write_features(options: argparse.Namespace) -> list[str]:
         log.info(note)
     listing = list_labelled_or_not(options.images)
     check_readable(listing)
+    make_output_folder(options.output.parent, options.output)
     models = {source.name: (source.encoder, source.model)}
     features = extract_features(listing, source.preprocessing, models)[source.name]
     try:

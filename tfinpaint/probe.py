@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
-from tfinpaint.cli.encoder_options import add_encoder_options, require_single_process
+from tfinpaint.cli.encoder_options import add_encoder_options, make_output_folder, require_single_process
 from tfinpaint.cli.tables import print_table, terminal_width
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
@@ -53,6 +53,7 @@ def probe(options: argparse.Namespace) -> None:
     for note in [note for each in (source, *others) for note in each.notes]:
         log.info(note)
     images = open_labelled(options.data, options.test)
+    make_output_folder(folder, folder)
     found = study(source, others, images, [share / 100 for share in options.shares], options.repeats)
     try:
         write_report(folder, source, found)

@@ -9,7 +9,7 @@ from commandline import refuse, succeed
 from conftest import write_config, write_images
 
 from tfinpaint.models.encoder import build_encoder
-from tfinpaint.probing import baselines, classifiers, evaluation
+from tfinpaint.probing import baselines, classifiers, evaluation, features
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +133,11 @@ def test_features_are_written_for_other_programs(run, tmp_path):
     assert (tmp_path / "f.csv").read_text().startswith("name,stage2_0,")
 
 
-def test_features_that_cannot_be_written_are_refused(run, tmp_path):
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "extract_features", lambda *_: pytest.fail("features were computed"))
     assert "expected a name that ends in" in refuse("features", run / "run", run / "images", "--output", "f.txt")
     (tmp_path / "file").write_text("")
     error = refuse("features", run / "run", run / "images", "--output", tmp_path / "file" / "f.npz")
-    assert "cannot be written: " in error
+    assert f"--output {tmp_path}/file/f.npz: cannot be written: " in error
+    error = refuse("probe", run / "run", "--data", run / "images", "--output", tmp_path / "file" / "probe")
+    assert f"--output {tmp_path}/file/probe: cannot be written: Not a directory" in error

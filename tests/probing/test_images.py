@@ -67,4 +67,7 @@ def test_folders_without_classes_have_no_labels(tmp_path):
     assert list_labelled_or_not(flat / "only").classes == ()
     write_images(tmp_path, {"more": 2})
     listing = list_labelled_or_not(flat)
+    assert list_labelled_or_not(write_images(tmp_path / "one", {"training": 2})).classes == ()
+    with pytest.raises(UserError, match=r"split: holds testing, training in place of class folders; name one of them"):
+        list_labelled_or_not(write_images(tmp_path / "split", {"training": 4, "testing": 2}))
     assert (listing.classes, listing.labels.tolist()) == (("more", "only"), [0, 0, 1, 1, 1])

@@ -168,8 +168,8 @@ def _check_header(path: Path, header: Header, has_network: bool, file_bytes: int
 def _not_a_checkpoint(path: Path) -> UserError:
     what = "files of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
     return UserError(
-        f"{path}: {what}; expected a folder model_checkpoint_<epoch> or its {ENCODER_WEIGHTS}; "
-        "checkpoints.load also takes the .h5, .weights.h5 and .keras files of Keras"
+        f"{path}: {what}; expected a folder model_checkpoint_<epoch>, its {ENCODER_WEIGHTS}, or a run folder that has "
+        "checkpoints; checkpoints.load, probe and features also take the .h5, .weights.h5 and .keras files of Keras"
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from tfinpaint.config.transforms import MAX_SIDE
 from tfinpaint.distributed.environment import launched_size
 from tfinpaint.errors import UserError
+from tfinpaint.storage.write_errors import explain_os_error
 
 LEAST_SIDE = 32  # pixels of an image that keras.applications.ResNet50 accepts
 
@@ -37,6 +39,23 @@ def require_single_process(command: str) -> None:
             f"tfinpaint {command} runs in one process, and a launcher has started {size}; start it without mpirun, "
             "horovodrun or srun"
         )
+
+
+def make_output_folder(folder: Path, output: Path) -> None:
+    """Make the folder that an output will be written into, before anything takes time.
+
+    Args:
+        output: that the user has named, for the message.
+
+    Raises:
+        UserError: The folder cannot be made, or nothing can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written: {explain_os_error(error)}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output {output}: cannot be written: no permission to write into {folder}")
 
 
 def _side(text: str) -> int:

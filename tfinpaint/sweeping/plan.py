@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from tfinpaint.data.listing.duplicates import Copy, duplicates_message, find_dup
 from tfinpaint.data.listing.listing import Listing, hold_out, list_class_folders, take_fraction
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, SWEEP_PLAN
+from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
@@ -300,10 +300,7 @@ def _digest(weights: Path) -> str:
 
 def read_saved(folder: Path) -> dict[str, Any]:
     """Return what `save_plan` wrote into a folder; {} without it or where it cannot be read."""
-    try:
-        found = json.loads((folder / SWEEP_PLAN).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
+    found = read_json(folder / SWEEP_PLAN)
     return found if isinstance(found, dict) else {}
 
 

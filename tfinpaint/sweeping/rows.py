@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
 from tfinpaint.layout import PREDICTIONS_TABLE, SUMMARY
 from tfinpaint.storage.atomic import write_json
+from tfinpaint.storage.safe_json import read_json
 from tfinpaint.sweeping.plan import Cell, Method, Setting
 
 MOST_BYTES = 2**28  # of the file of a row: ten million test images
@@ -72,13 +72,11 @@ def read_rows(folder: Path, test: Listing) -> list[Row]:
 
 def _read_row(path: Path, images: int) -> Row:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError("too large")
-        values = json.loads(path.read_bytes())
+        values = read_json(path, MOST_BYTES)
         row = Row(**{each.name: values[each.name] for each in fields(Row)})
         if len(row.predicted) != images or row.method not in get_args(Method):
             raise ValueError("another number of images")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         raise UserError(f"{path}: not a row of this sweep; delete the file, and it is computed again") from None
     return row
 
@@ -101,10 +99,10 @@ class Trained:
 def read_training(run: Path, setting: Setting) -> Trained | None:
     """Return the result of a finished training; None where it is not finished, or values were not finite."""
     try:
-        summary = json.loads((run / SUMMARY).read_bytes())
+        summary = read_json(run / SUMMARY)
         found = [summary[name] for name in ("validation_accuracy", "validation_loss", "best_epoch")]
         return Trained(setting, float(found[0]), float(found[1]), int(found[2]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

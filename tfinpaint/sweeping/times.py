@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tfinpaint.layout import METRICS_LOG, SWEEP_TIMES
 from tfinpaint.storage.atomic import write_json
+from tfinpaint.storage.safe_json import read_json
 
 MEASURED_STEPS = 4  # in each of two epochs, the second of which is timed
 
@@ -46,11 +47,10 @@ def add_time(folder: Path, work: float, seconds: float, metrics: Path) -> None:
 
 def _read_times(folder: Path) -> list[list[float]]:
     """Return work, seconds, and seconds within epochs of each finished training."""
+    found = read_json(folder / SWEEP_TIMES)
     try:
-        return [[float(work), float(seconds), float(within)] for work, seconds, within in json.loads(
-            (folder / SWEEP_TIMES).read_bytes()
-        )]  # fmt: skip
-    except (OSError, ValueError, TypeError, RecursionError):
+        return [[float(work), float(seconds), float(within)] for work, seconds, within in found]
+    except (ValueError, TypeError):
         return []
 
 

@@ -81,7 +81,8 @@ def test_steps_do_not_depend_on_the_share_and_are_three_times_as_many_from_scrat
 def test_trainings_do_not_name_the_test_images_and_tests_do(folder):
     plan = plan_of(
         folder, Asked((0.2,), draws=1),
-        optimizer={"type": "SGD", "learning_rate": 0.1, "momentum": 0.9, "layer_decay": 0.7},
+        optimizer={"type": "SGD", "learning_rate": 0.1, "momentum": 0.9, "layer_decay": 0.7, "unfreeze_every": 1},
+        model__head="pool", model__head_init="logistic_regression",
         data__validation_fraction=0.25, early_stopping={"patience": 4}, data__batch_size=32, accumulate_steps=2,
     )  # fmt: skip
     (cell,) = plan.cells
@@ -97,6 +98,9 @@ def test_trainings_do_not_name_the_test_images_and_tests_do(folder):
         assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (0.5, 0.25)
     assert (fine.optimizer.type, fine.optimizer.momentum, fine.optimizer.layer_decay) == ("SGD", 0.9, 0.7)
     assert (scratch.optimizer.type, scratch.optimizer.layer_decay) == ("AdamW", 1.0)
+    assert (fine.optimizer.unfreeze_every, scratch.optimizer.unfreeze_every) == (1, None)
+    assert (fine.model.head_init, scratch.model.head_init) == ("logistic_regression", "random")
+    assert fine.model.head == scratch.model.head == "pool"
     assert (fine.checkpoints.load, scratch.checkpoints.load) == (plan.weights, None)
     assert scratch.steps_per_epoch == 3 * fine.steps_per_epoch
     tested = make_test_config(plan, fine, folder / "test")

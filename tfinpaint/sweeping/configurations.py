@@ -44,7 +44,7 @@ def training_config(plan: Plan, cell: Cell, method: Method, setting: Setting, ru
     }  # fmt: skip
     rates = {"learning_rate": setting.learning_rate, "weight_decay": setting.weight_decay}
     if scratch:
-        values["model"].pop("head_init", None)  # a head that fits an encoder's features is for a pretrained one
+        values["model"]["head_init"] = "random"  # a head that fits an encoder's features is for a pretrained one
         kept = {name: values["optimizer"][name] for name in _KEPT_FROM_SCRATCH}
         values["optimizer"] = {"type": "AdamW", "decay_kernels_only": True, **kept, **rates}
     else:

@@ -46,6 +46,7 @@ class Row:
         common = {
             "workdir": str(workdir),
             "num_epochs": epochs,
+            "probe": None,  # it would choose the checkpoint by some of the validation images
             "data.input_path": str(data),
             "optimizer.lr_scheduler.warmup_epochs": max(1, epochs // 10),
         }

@@ -65,7 +65,7 @@ def test_the_key_that_was_meant_is_found(key, meant):
         ("foo", "; the keys of a configuration are num_epochs, "),
         (
             "model.foo",
-            "; the keys of model are encoder, encoder_output, bottleneck, decoder, head, head_init, trainable, ",
+            "; the keys of model are encoder, encoder_output, stem, bottleneck, decoder, head, head_init, trainable, ",
         ),
         ("optimizer.type.name", "; optimizer.type is a value and has no keys"),
         ("resize", "; transforms belong into the list data.transforms: `- resize: ...`"),

@@ -65,6 +65,7 @@ def test_a_probe_says_and_writes_what_it_has_found(run):
         1,
         5,
     ]
+    assert "rare (1)" in found["sentences"][-2]
     assert found["sentences"][-1] == "No test image is a near-duplicate of a training image."
     last = found["stage5"]
     assert [each["images"] for each in last["classes"]] == found["images"]["test"]

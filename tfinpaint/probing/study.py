@@ -24,7 +24,7 @@ from tfinpaint.probing.evaluation import (
 from tfinpaint.probing.features import StageFeatures, extract_features
 from tfinpaint.probing.images import LabelledImages
 from tfinpaint.probing.shares import draw_labels
-from tfinpaint.probing.verdict import GRADIENTS, PIXELS, duplicates_verdict, verdict
+from tfinpaint.probing.verdict import GRADIENTS, PIXELS, duplicates_verdict, few_images_verdict, verdict
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ def study(
     rows = evaluate_sets(
         sets, draw_labels(images.train, shares, repeats), train_labels, test_labels, len(images.train.classes)
     )
-    sentences, duplicates = verdict(rows, source.name), duplicates_verdict(rows, source.name, images)
+    sentences = [*verdict(rows, source.name), *few_images_verdict(images)]
+    duplicates = duplicates_verdict(rows, source.name, images)
     sentences = [duplicates, *sentences] if images.copies else [*sentences, duplicates]
     return Study(images, rows, sets, sentences, _facts(source, others, images))
 

@@ -12,6 +12,8 @@ from tfinpaint.probing.images import LabelledImages
 
 RANDOM, PIXELS, GRADIENTS = "random encoder", "raw pixels", "HOG"
 LAST_STAGE = 5
+FEW_IMAGES = 5  # test images of a class: with fewer, its recall is hardly measured
+MOST_NAMED = 5  # classes in a sentence
 CLEAR = 2.0  # standard errors: a smaller difference may be due to chance
 
 
@@ -54,6 +56,16 @@ def duplicates_verdict(rows: Sequence[Row], name: str, images: LabelledImages) -
         for score in scores
     ]
     return f"{found}. Without them, stage {LAST_STAGE} of {name} has {', '.join(changes)}."
+
+
+def few_images_verdict(images: LabelledImages) -> list[str]:
+    """Return a sentence that names the classes with few test images; [] if there are none."""
+    counts = np.bincount(images.test.labels, minlength=len(images.train.classes))
+    few = [f"{images.train.classes[place]} ({counts[place]})" for place in np.flatnonzero(counts < FEW_IMAGES)]
+    if not few:
+        return []
+    named = f"{', '.join(few[:MOST_NAMED])}{', ...' * (len(few) > MOST_NAMED)}"
+    return [f"Classes with fewer than {FEW_IMAGES} test images: {named}; what is measured of such a class says little."]
 
 
 def _by_interest(rows: Sequence[Row], place: int) -> float:

@@ -15,7 +15,8 @@ from tfinpaint.data.listing.listing import fraction_indices, list_class_folders
 from tfinpaint.probing.classifiers import fit_linear_probe
 from tfinpaint.probing.encoder import load_encoder
 from tfinpaint.probing.features import extract_features
-from tfinpaint.runs.online_probe import FITTED, JUDGED, TRIED, BestProbe
+from tfinpaint.probing.images import open_labelled
+from tfinpaint.runs.online_probe import FITTED, JUDGED, TRIED, BestProbe, choose_images
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.runs.run import Resumed, Run
 from tfinpaint.train.totals import EpochResult
@@ -61,7 +62,7 @@ def without_probe(metrics):
 
 def test_accuracies_are_recorded_shown_and_drawn_every_few_epochs_and_at_the_end(run):
     output, trained = (run.parent / "output").read_text(), [r for r in records(run) if r["phase"] == "train"]
-    assert "Probe every 2 epochs: logistic regression on 15 images of 4 classes, measured on 15 others" in output
+    assert "Probe every 2 epochs: logistic regression on 14 images of 4 classes, measured on 14 others" in output
     assert [r["epoch"] for r in trained if "probe_stage5" in r] == [2, 3]
     assert all(name in r for r in trained[1:] for name in JUDGED.values())
     assert f"epoch 2/3  loss {trained[1]['loss']:.4f}  probe_stage5 {trained[1]['probe_stage5']:.4f}  test" in output
@@ -71,8 +72,7 @@ def test_accuracies_are_recorded_shown_and_drawn_every_few_epochs_and_at_the_end
 
 def test_they_are_those_of_the_encoder_in_the_checkpoint_on_images_without_holes(run, data):
     source = load_encoder(run / "model_checkpoints" / "model_checkpoint_3")
-    listing = list_class_folders(data / "training")
-    listing = listing.select(fraction_indices(listing, 30 / len(listing), DRAW))
+    listing = choose_images(list_class_folders(data / "training"), 30)
     fitted = fraction_indices(listing, FITTED, DRAW)
     others = np.setdiff1d(np.arange(len(listing)), fitted)
     features = extract_features(listing, source.preprocessing, {"it": (source.encoder, source.model)})["it"]
@@ -121,6 +121,16 @@ def test_a_run_that_stops_within_an_epoch_goes_on_to_the_same_bytes_and_accuraci
     assert "Resuming from epoch 2 of 3, step 1 of 4" in succeed("pretrain", "--resume", "--workdir", tmp_path / "run")
     assert outcome(tmp_path / "run") == outcome(run)
     assert summary(tmp_path / "run")["best_probe_epoch"] == summary(run)["best_probe_epoch"]
+
+
+def test_images_are_a_fraction_of_each_class_and_never_those_that_the_command_probe_sets_aside(tmp_path):
+    write_images(tmp_path, {"cold": 40, "warm": 20, "few": 2}, size=(4, 4))
+    listing = list_class_folders(tmp_path)
+    tested = set(open_labelled(tmp_path, None).test.paths)
+    for count, expected in ((12, [8, 1, 4]), (1000, [32, 1, 16])):  # cold, few, warm
+        chosen = choose_images(listing, count)
+        assert np.bincount(chosen.labels).tolist() == expected
+        assert not tested & set(chosen.paths)
 
 
 def test_the_first_of_equal_epochs_is_the_best_also_after_a_resume():

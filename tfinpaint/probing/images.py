@@ -24,7 +24,7 @@ from tfinpaint.system.paths import display_path
 log = logging.getLogger(__name__)
 
 HELD_OUT = 0.2  # of each class, without a folder of test images
-_SPLIT_SEED = 2**31  # beyond the seeds of a configuration and of the draws of labels
+SPLIT_SEED = 2**31  # beyond the seeds of a configuration and of the draws of labels
 _MOST_NAMED = 5
 
 
@@ -77,7 +77,7 @@ def open_labelled(data: Path, test: Path | None) -> LabelledImages:
             f"{data}: class {', '.join(single[:_MOST_NAMED])}{', ...' * (len(single) > _MOST_NAMED)} has a single "
             "image; without --test each class needs two, one to train and one to test on"
         )
-    chosen = fraction_indices(listing, HELD_OUT, _SPLIT_SEED)
+    chosen = fraction_indices(listing, HELD_OUT, SPLIT_SEED)
     rest = np.delete(np.arange(len(listing)), chosen)
     copies = find_duplicates(fingerprints[chosen], fingerprints[rest])
     return _with_warning(LabelledImages(listing.select(rest), listing.select(chosen), True, copies))

@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.config.encoders import ARCHITECTURES
-from tfinpaint.data.listing.listing import fraction_indices, list_class_folders
+from tfinpaint.data.listing.listing import Listing, fraction_indices, list_class_folders
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.probing.classifiers import fit_linear_probe
 from tfinpaint.probing.features import pooled_model
+from tfinpaint.probing.images import HELD_OUT, SPLIT_SEED
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.run import Run
 from tfinpaint.train.totals import EpochResult
@@ -140,10 +141,22 @@ def open_online_probe(run: Run, world: World, folder: Path, model: keras.Model) 
             listing = list_class_folders(config.data.input_path, tag=config.data.training_tag)
     except UserError as error:
         raise UserError(f"probe: {error}; name a folder of class folders in probe.path, or remove probe") from None
-    listing = listing.select(fraction_indices(listing, min(1.0, section.images / len(listing)), _DRAW))
+    listing = choose_images(listing, section.images)
     task = classification_task(config, labels=True, augment=False)
     data = open_data(run, world, folder, task, listing, training=False)
     return OnlineProbe(run, world, data, model)
+
+
+def choose_images(listing: Listing, count: int) -> Listing:
+    """Return about this number of images, the same fraction of each class and at least one of it.
+
+    None of them is among those that `tfinpaint probe` sets aside for testing, if it is given the same folder: otherwise
+    the choice of a checkpoint would have seen the labels of test images.
+    """
+    tested = fraction_indices(listing, HELD_OUT, SPLIT_SEED)
+    tested = tested[np.bincount(listing.labels)[listing.labels[tested]] > 1]  # a single image is never set aside
+    rest = listing.select(np.delete(np.arange(len(listing)), tested))
+    return rest.select(fraction_indices(rest, min(1.0, count / len(rest)), _DRAW))
 
 
 def _random_encoder(run: Run) -> keras.Model:

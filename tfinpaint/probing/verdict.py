@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfinpaint.data.listing.duplicates import count_duplicates
+from tfinpaint.data.listing.duplicates import compares_contents, count_duplicates
 from tfinpaint.probing.evaluation import ALL_STAGES, Row, Score
 from tfinpaint.probing.images import LabelledImages
 
@@ -45,7 +45,12 @@ def verdict(rows: Sequence[Row], name: str) -> list[str]:
 def duplicates_verdict(rows: Sequence[Row], name: str, images: LabelledImages) -> str:
     """Return a sentence about near-duplicates among the test images, and what they change for the last stage."""
     if not images.copies:
-        return "No test image is a near-duplicate of a training image."
+        are_compared = compares_contents(len(images.test), len(images.train))
+        return (
+            "No test image is a near-duplicate of a training image."
+            if are_compared
+            else "No test image has the thumbnail of a training image; of so many images, others are not compared."
+        )
     found = count_duplicates(images.copies, len(images.test))
     distinct = images.distinct
     if not distinct.any():

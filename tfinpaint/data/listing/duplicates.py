@@ -69,6 +69,15 @@ def fingerprint_width(images: int) -> int:
     return FINGERPRINT_BYTES if images <= MAX_FULL_FINGERPRINTS else KEY_BYTES
 
 
+def compares_contents(test: int, training: int) -> bool:
+    """Return whether images are searched for near-duplicates; of more images, equal thumbnails alone are found.
+
+    Args:
+        test, training: numbers of images.
+    """
+    return fingerprint_width(test + training) == FINGERPRINT_BYTES and test * training <= _MAX_PAIRS
+
+
 def find_duplicates(test: np.ndarray, training: np.ndarray) -> list[Copy]:
     """Find for each test image the training image that it is a near-duplicate of.
 

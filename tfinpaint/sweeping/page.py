@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from tfinpaint.config.diff import as_values
 from tfinpaint.layout import REPORT, SWEEP_FIGURE, SWEEP_JSON, SWEEP_TABLE
 from tfinpaint.report.figures import attempt_figure, save_figure
 from tfinpaint.report.html import Section, write_page
@@ -102,7 +103,8 @@ def as_json(plan: Plan, found: Findings) -> dict[str, Any]:
         "weights": str(plan.weights),
         "classes": list(plan.test.classes),
         "test_images": len(plan.test),
-        "settings": plan.settings(),
+        **plan.facts(),
+        "config": as_values(plan.config),
         "confidence": CONFIDENCE,
         "resamples": RESAMPLES,
         "accuracies": [

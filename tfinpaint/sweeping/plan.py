@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfinpaint.checkpoint.find import find_weights
-from tfinpaint.config.diff import as_values, flat_values
+from tfinpaint.config.diff import as_values, differences
 from tfinpaint.config.schema import Config
 from tfinpaint.data.images.decode import CHECK_OPTIONS
 from tfinpaint.data.listing.check import check_images_once
@@ -40,10 +40,11 @@ FINE_TUNING_FACTORS = (0.3, 1.0, 3.0)  # of the configuration's learning rate
 SCRATCH_RATES = (3e-4, 1e-3, 3e-3)
 SCRATCH_DECAYS = (5e-4, 5e-2)
 VALIDATION = 0.2  # of the labelled images, unless the configuration has `data.validation_fraction`
-# Keys that do not affect results, or whose part of a result is told by something else, such as the names of all images.
+# Keys that may differ because facts tell what of them matters, or because a sweep sets them.
 _FREE = (
-    *("workdir", "outfile", "output_format", "figures_interval"),
-    *("data.input_path", "data.test_input_path", "data.test_output_path", "data.label_fraction", "data.preload"),
+    *(f"data.{key}" for key in ("input_path", "test_input_path", "label_fraction")),
+    "steps_per_epoch",
+    "num_epochs",
 )
 _FREE_SECTIONS = ("checkpoints.", "distributed.")
 
@@ -151,12 +152,9 @@ class Plan:
             if method in TRAINED or cell.share < 1 or cell.number == 0
         ]  # fmt: skip
 
-    def settings(self) -> dict[str, Any]:
-        """Return dotted key -> value of everything, but for shares and draws, that results depend on."""
-        config = flat_values(as_values(self.config))
-        kept = {key: value for key, value in config.items() if key not in _FREE and not key.startswith(_FREE_SECTIONS)}
+    def facts(self) -> dict[str, Any]:
+        """Return what results depend on beside the configuration, shares and draws, as JSON values."""
         return {
-            **kept,
             "pretrained weights (SHA-256)": self.digest,
             "training images": self.train.paths.digest(),
             "test images": self.test.paths.digest(),
@@ -164,6 +162,22 @@ class Plan:
             "steps per epoch": self.steps,
             **{f"settings of {METHODS[key]}": [asdict(each) for each in grid] for key, grid in self.grids.items()},
         }
+
+    def changes_since(self, saved: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return name -> (value then, value now) of everything, but for shares and draws, that changes results.
+
+        Args:
+            saved: the values of an earlier plan, from `saved_values`; keys that its version did not have are no change.
+        """
+        before = saved.get("config") if isinstance(saved.get("config"), dict) else {}
+        changed = {
+            key: values
+            for key, values in differences(before or {}, self.config).items()
+            if key not in _FREE and not key.startswith(_FREE_SECTIONS)
+        }
+        then, now = saved.get("facts"), self.facts()
+        then = then if isinstance(then, dict) else {}
+        return changed | {key: (then.get(key), now[key]) for key in now if then.get(key) != now[key]}
 
 
 def make_plan(folder: Path, config: Config, asked: Asked) -> Plan:
@@ -308,7 +322,7 @@ def saved_values(plan: Plan, asked: Asked) -> dict[str, Any]:
     """Return the plan as JSON values."""
     config = as_values(plan.config)
     config["checkpoints"]["load"] = str(plan.weights)
-    return {"settings": plan.settings(), "asked": asdict(asked), "config": config}
+    return {"facts": plan.facts(), "asked": asdict(asked), "config": config}
 
 
 def asked_of(saved: Mapping[str, Any]) -> Asked:

@@ -91,16 +91,12 @@ def check_folder(plan: Plan) -> None:
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder}: holds files, but no sweep; name another folder with --workdir")
         return
-    before, now = saved.get("settings"), plan.settings()
-    before = before if isinstance(before, dict) else {}
-    changed = [key for key in {**now, **before} if before.get(key) != now.get(key)]
-    if changed:
-        key = changed[0]
+    if changed := plan.changes_since(saved):
+        key, (before, now) = next(iter(changed.items()))
         more = f" (and {len(changed) - 1} more differ)" if len(changed) > 1 else ""
         raise UserError(
-            f"{folder}: holds a sweep with other settings: {key} was {_short(before.get(key))}, is "
-            f"{_short(now.get(key))}{more}; name another folder with --workdir (shares and seeds may "
-            "be added in this one)"
+            f"{folder}: holds a sweep with other settings: {key} was {_short(before)}, is {_short(now)}{more}; name "
+            "another folder with --workdir (shares and seeds may be added in this one)"
         )
 
 

@@ -41,11 +41,7 @@ SCRATCH_RATES = (3e-4, 1e-3, 3e-3)
 SCRATCH_DECAYS = (5e-4, 5e-2)
 VALIDATION = 0.2  # of the labelled images, unless the configuration has `data.validation_fraction`
 # Keys that may differ because facts tell what of them matters, or because a sweep sets them.
-_FREE = (
-    *(f"data.{key}" for key in ("input_path", "test_input_path", "label_fraction")),
-    "steps_per_epoch",
-    "num_epochs",
-)
+_FREE = ("data.input_path", "data.test_input_path", "data.label_fraction", "steps_per_epoch", "num_epochs")
 _FREE_SECTIONS = ("checkpoints.", "distributed.")
 
 

@@ -11,6 +11,7 @@ from tfinpaint.report.figures import (
     draw_curve,
     draw_grid,
     draw_label_fractions,
+    draw_probe,
     shrink_images,
 )
 
@@ -148,3 +149,24 @@ def test_a_figure_that_fails_leaves_the_one_before(monkeypatch, tmp_path):
     with pytest.raises(OSError):  # noqa: PT011
         draw_bars({"a": 0.75}, "accuracy", tmp_path / "bars.png")
     assert (tmp_path / "bars.png").read_bytes() == before
+
+
+def test_the_probe_has_a_line_for_each_stage_and_one_for_the_random_encoder_of_each(monkeypatch, tmp_path):
+    saved = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path, alt: saved.append((figure, alt)))
+    records = [
+        {"phase": "train", "epoch": 4, "loss": 1.0},
+        {"phase": "train", "epoch": 5, "loss": 1.0, "a": 0.5, "b": 0.25},
+        {"phase": "train", "epoch": 10, "loss": 1.0, "a": 0.75, "b": 0.5},
+    ]
+    draw_probe(records, {3: "a", 5: "b"}, {"a": 0.4, "b": 0.3}, tmp_path / "probe.png")
+    ((figure, alt),) = saved
+    (axes,) = figure.axes
+    assert [line.get_label() for line in axes.lines] == [
+        "stage 3", "random encoder, stage 3: 0.400", "stage 5", "random encoder, stage 5: 0.300",
+    ]  # fmt: skip
+    assert axes.lines[0].get_xydata().tolist() == [[5, 0.5], [10, 0.75]]
+    assert alt == (
+        "Line chart of the accuracy of the probe over the epochs: stage 3 from 0.500 (epoch 5) to 0.750 (10); stage 5 "
+        "from 0.250 (epoch 5) to 0.500 (10)."
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
+from tfinpaint.report.verdict import classifier_verdict, probe_verdict, restoration_verdict
 
 
 def run(accuracy, images, *, scratch, **changes):
@@ -90,3 +90,14 @@ def test_restorations_are_compared_with_the_baselines():
     assert "9.59 dB; classical baselines restore them better (biharmonic 22.57 dB, nearest 19.00 dB)" in worse
     assert restoration_verdict({}) == ""
     assert restoration_verdict(measured(network=float("nan"), nearest=1.0)) == ""
+
+
+def test_the_best_features_of_pretraining_are_compared_with_random_ones():
+    summary = {"best_probe_epoch": 40, "best_probe_accuracy": 0.7124, "random_probe_accuracy": 0.634}
+    assert probe_verdict(summary) == (
+        "The features of stage 5 were best after epoch 40: logistic regression on labelled images has an accuracy of "
+        "0.712, and 0.634 on a random encoder."
+    )
+    for missing in summary:
+        if missing != "best_probe_epoch":
+            assert probe_verdict({name: value for name, value in summary.items() if name != missing}) is None

@@ -167,7 +167,10 @@ CONTRADICTIONS = {
     "classes": ({"kind": "classifier", "classes": ["a"] * 40_000}, "5120000 weights of one layer in"),
     "bottleneck": ({"bottleneck": "channelwise", "height": 512, "width": 512}, "8388608 weights of one layer in"),
     "missing network": ({"network": "0" * 64, "encoder": None}, "it names a network that the file lacks"),
-    "no encoder": ({"encoder": None}, "no encoder makes images of 32 x 32"),
+    "no encoder": ({"encoder": None}, "it names neither an encoder nor a network"),
+    "end": ({"encoder": "densenet121"}, "densenet121: it does not end in an addition"),
+    "stem": ({"encoder": "densenet121", "encoder_output": "after_relu", "stem": "small"}, "stem: small is for the ResNets"),
+    "small stem": ({"stem": "small", "kind": "classifier", "classes": ["a"] * 4_000}, "8192000 weights of one layer in"),
     "stride": ({"height": 33}, "no encoder makes images of 32 x 33"),
     "resizing": ({"restoration": {"fill": "black", "input_transforms": [{"resize": [8, 8]}]}}, "change more than pixel values"),
 }  # fmt: skip

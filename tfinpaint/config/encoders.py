@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-EncoderName = Literal["resnet50", "resnet18", "resnet101", "tiny"]
+EncoderName = Literal[
+    "resnet50",
+    "resnet18",
+    "resnet101",
+    "convnext_tiny",
+    "efficientnet_v2_b0",
+    "mobilenet_v3_large",
+    "densenet121",
+    "tiny",
+]
 EncoderOutput = Literal["before_add", "after_relu"]
 Stem = Literal["standard", "small"]
 # Pixels of the image from one position of the output to the next.
@@ -65,5 +74,35 @@ ARCHITECTURES: Mapping[EncoderName, Architecture] = {
     "resnet50": _resnet((3, 4, 6, 3), maps=2048, convolutions=3),
     "resnet18": _resnet((2, 2, 2, 2), maps=512, convolutions=2),
     "resnet101": _resnet((3, 4, 23, 3), maps=2048, convolutions=3),
+    "convnext_tiny": Architecture(
+        maps=768,
+        stages={
+            2: "convnext_tiny_stage_0_block_2_add",
+            3: "convnext_tiny_stage_1_block_2_add",
+            4: "convnext_tiny_stage_2_block_8_add",
+            5: "convnext_tiny_head_layernorm",
+        },
+        stem="convnext_tiny_stem_layernorm",
+        block="_add",
+        has_batchnorms=False,
+    ),
+    "efficientnet_v2_b0": Architecture(
+        maps=1280,
+        stages={2: "block2b_add", 3: "block3b_add", 4: "block5e_add", 5: "top_activation"},
+        stem="block1a_project_activation",
+        block="_add",
+    ),
+    "mobilenet_v3_large": Architecture(
+        maps=960,
+        stages={2: "expanded_conv_2_add", 3: "expanded_conv_5_add", 4: "expanded_conv_11_add", 5: "conv_1_activation"},
+        stem="expanded_conv_add",
+        block="_add",
+    ),
+    "densenet121": Architecture(
+        maps=1024,
+        stages={2: "conv2_block6_concat", 3: "conv3_block12_concat", 4: "conv4_block24_concat", 5: "relu"},
+        stem="pool1",
+        block="_concat",
+    ),
     "tiny": _resnet((1, 1, 1, 1), maps=128, convolutions=3),
 }

@@ -65,25 +65,25 @@ def _last_frozen(model: keras.Model) -> keras.Layer | None:
     The layers are gone through in topological order, with the tensors that later layers still take. Where there is one
     such tensor only, all paths pass it.
     """
-    inner = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
     graph = model._functional if isinstance(model, keras.Sequential) else model
+    inner = [each for each in graph.operations if not isinstance(each, layers.InputLayer)]  # layers and, say, additions
     calls = [node for nodes in graph._nodes_by_depth.values() for node in nodes]  # more than layers, if some are shared
     uses = Counter(id(tensor) for call in calls for tensor in call.input_tensors)
     pending, has_variables, last = {id(model.inputs[0])}, False, None
-    for layer in inner[:-1]:
-        taken = [id(tensor) for tensor in _inputs(layer)]
-        if not _is_fixed(layer) or not pending.issuperset(taken):  # the second: made by a layer that is called twice
+    for each in inner[:-1]:
+        is_layer, taken = isinstance(each, keras.Layer), [id(tensor) for tensor in _inputs(each)]
+        if not pending.issuperset(taken) or (is_layer and not _is_fixed(each)):  # the first: of a layer called twice
             break
         uses.subtract(taken)
-        pending = {tensor for tensor in pending if uses[tensor] != 0} | {id(layer.output)}
-        has_variables |= bool(layer.variables)
-        if len(pending) == 1 and has_variables:
-            last = layer
+        pending = {tensor for tensor in pending if uses[tensor] != 0} | {id(each.output)}
+        has_variables |= is_layer and bool(each.variables)
+        if len(pending) == 1 and has_variables and is_layer:
+            last = each
     return last
 
 
-def _inputs(layer: keras.Layer) -> list[keras.KerasTensor]:
-    return layer.input if isinstance(layer.input, list) else [layer.input]
+def _inputs(operation: keras.Operation) -> list[keras.KerasTensor]:
+    return operation.input if isinstance(operation.input, list) else [operation.input]
 
 
 def _is_fixed(layer: keras.Layer) -> bool:

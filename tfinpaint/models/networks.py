@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 from tfinpaint.config.encoders import EncoderName
@@ -88,10 +90,81 @@ def _convolution(x: keras.KerasTensor, filters: int, kernel: int, strides: int, 
     return layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
 
 
-_BARE = {"include_top": False, "weights": None}
+def _convnext_tiny(input_shape: Shape) -> keras.Model:
+    """Return ConvNeXt-T (Liu et al., arXiv 2201.03545) as a single model in which every layer has a name of its own.
+
+    In keras.applications, the stem and the downsampling layers are models within the model, additions are no layers,
+    and the last layer norm is named by a counter unless the classifier is included.
+    """
+    whole = keras.applications.ConvNeXtTiny(**_BARE, include_preprocessing=False, input_shape=input_shape)
+    additions = (layer.name.replace("_identity", "_add") for layer in whole.layers if "_identity" in layer.name)
+
+    def copy(operation: keras.Operation) -> keras.Operation:
+        if isinstance(operation, keras.Sequential) or not isinstance(operation, keras.Layer):
+            return operation
+        if operation.name.endswith("_layer_scale"):
+            return LayerScale(name=operation.name)
+        name = "convnext_tiny_head_layernorm" if operation is whole.layers[-1] else operation.name
+        return type(operation).from_config(operation.get_config() | {"name": name})
+
+    def call(operation: keras.Operation, *inputs: keras.KerasTensor, **options: Any) -> keras.KerasTensor:
+        if not isinstance(operation, keras.Layer):
+            return layers.Add(name=next(additions))(inputs)
+        if isinstance(operation, keras.Sequential):
+            (x,) = inputs
+            for layer in operation.layers:
+                x = type(layer).from_config(layer.get_config())(x)
+            return x
+        return operation(*inputs, **options)
+
+    return keras.models.clone_model(whole, clone_function=copy, call_function=call)
+
+
+class LayerScale(layers.Layer):
+    """A factor for each channel (Touvron et al., arXiv 2103.17239), that of keras.applications with a name.
+
+    Attributes:
+        gamma: float32 [channels], the factors.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        start = keras.initializers.Constant(1e-6)
+        self.gamma = self.add_weight(shape=(input_shape[-1],), initializer=start, name="gamma")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs * self.gamma
+
+
+def _efficientnet_v2_b0(input_shape: Shape) -> keras.Model:
+    """Return EfficientNetV2-B0 (Tan and Le, arXiv 2104.00298) without stochastic depth.
+
+    Blocks that are left out at random would make the result depend on the number of ranks, differ where blocks are
+    recomputed, and change what frozen layers make of an image.
+    """
+    whole = keras.applications.EfficientNetV2B0(**_BARE, include_preprocessing=False, input_shape=input_shape)
+
+    def copy(layer: keras.Layer) -> keras.Layer:
+        changes = {"rate": 0.0} if isinstance(layer, layers.Dropout) else {}
+        return type(layer).from_config(layer.get_config() | changes)
+
+    return keras.models.clone_model(whole, clone_function=copy)
+
+
+def _mobilenet_v3_large(input_shape: Shape) -> keras.Model:
+    """Return MobileNetV3-Large (Howard et al., arXiv 1905.02244); in keras.applications its last layer has no name."""
+    whole = keras.applications.MobileNetV3Large(**_BARE, include_preprocessing=False, input_shape=input_shape)
+    last = layers.Activation("hard_swish", name="conv_1_activation")
+    return keras.Model(whole.input, last(whole.get_layer("conv_1_bn").output))
+
+
+_BARE: dict[str, Any] = {"include_top": False, "weights": None}
 NETWORKS: Mapping[EncoderName, Callable[..., keras.Model]] = {
     "resnet50": partial(keras.applications.ResNet50, **_BARE),
     "resnet18": _resnet18,
     "resnet101": partial(keras.applications.ResNet101, **_BARE),
+    "convnext_tiny": _convnext_tiny,
+    "efficientnet_v2_b0": _efficientnet_v2_b0,
+    "mobilenet_v3_large": _mobilenet_v3_large,
+    "densenet121": partial(keras.applications.DenseNet121, **_BARE),
     "tiny": _tiny,
 }

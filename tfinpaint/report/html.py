@@ -82,9 +82,11 @@ def _embed(figure: Path) -> dict[str, str]:
     try:
         with Image.open(figure) as file:
             texts = file.info
-    except (OSError, ValueError, SyntaxError):  # a file that is no image, in the folder of a run's figures
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # no figure of ours, in a run's folder
         texts = {}
-    alt = texts.get(ALT) or texts.get("comment", b"").decode("utf-8", "replace") or figure.stem.replace("_", " ")
+    comment = texts.get("comment", b"")  # of a GIF file
+    said = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else ""
+    alt = texts.get(ALT) or said or figure.stem.replace("_", " ")
     return {
         "alt": alt,
         "kind": "photos" if kind == "gif" or PHOTOS in texts else "diagram",

@@ -185,7 +185,8 @@ def _numbers(values: set[float]) -> str:
 
 def draw_findings(found: Findings, path: Path) -> None:
     """Draw accuracies, and beside them the differences; bars are the bootstrap intervals."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    shares = sorted({100 * each.share for each in found.points})
     left, right = figure.subplots(1, 2)
     for place, method in enumerate(get_args(Method)):
         own = [each for each in found.points if each.method == method]
@@ -197,12 +198,12 @@ def draw_findings(found: Findings, path: Path) -> None:
     right.axhline(0, color="black", linewidth=0.8)
     right.set(ylabel="points", title="What pretraining adds")
     for axes in (left, right):
-        axes.set(xlabel="share of the labels, %", xscale="log")
-        axes.xaxis.set_major_locator(FixedLocator(sorted({100 * each.share for each in found.points})))
+        axes.set(xlabel="share of the labels, %", xscale="log", xlim=(shares[0] / 1.4, shares[-1] * 1.4))
+        axes.xaxis.set_major_locator(FixedLocator(shares))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))  # it would hide intervals
     told = "; ".join(
         f"{METHODS[each.method]}, {percent(each.share)}: {each.interval.mean:.3f}" for each in found.points
     )

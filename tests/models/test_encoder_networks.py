@@ -16,8 +16,10 @@ from tfinpaint.distributed.world import World
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import block_ends, build_encoder, distances_from_head
+from tfinpaint.models.frozen import divide
 from tfinpaint.models.losses import of_targets
 from tfinpaint.models.networks import NETWORKS
+from tfinpaint.models.trainable import set_trainable
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
 
@@ -109,6 +111,29 @@ def test_layers_are_counted_from_the_head(name):
         assert {layer.name for layer in model.layers} - {*distances} == {"flatten_1", "dense_1", "softmax"}
         paths = {variable.path.partition("/")[0] for variable in model.variables}
         assert paths - {*distances} == {"dense_1"}  # an optimizer knows layers by the paths of their variables
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", [name for name in KERAS if name != "convnext_tiny"])
+def test_weights_load_into_the_network_of_keras(tmp_path, name):
+    model, options = build_encoder(name, "after_relu", 32, 32), {"include_top": False, "weights": None}
+    if name in ("efficientnet_v2_b0", "mobilenet_v3_large"):
+        options["include_preprocessing"] = False
+    whole = getattr(keras.applications, KERAS[name])(**options, input_shape=(32, 32, 3))
+    model.save_weights(tmp_path / "e.weights.h5")
+    whole.load_weights(tmp_path / "e.weights.h5")
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    for one, other in zip(model.get_weights(), whole.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+    np.testing.assert_allclose(model(images), whole(images), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", LARGE)
+def test_a_frozen_encoder_is_computed_once_as_a_whole(name):
+    model = build_classifier(build_encoder(name, "after_relu", 32, 32), 2)
+    set_trainable(model, "head_only")
+    assert divide(model).last_frozen == "flatten_1"
 
 
 def test_groups_of_a_resnet_are_those_of_its_names():

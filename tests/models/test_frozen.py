@@ -56,6 +56,21 @@ def test_a_frozen_encoder_is_divided_from_its_decoder():
     assert divide(model).last_frozen == "bottleneck_conv"
 
 
+def test_operations_that_are_no_layers_are_passed():
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="first")(image)
+    for number in (1, 2):  # as MobileNetV3 in keras.applications computes its gates
+        gate = layers.ReLU(6.0)(layers.Conv2D(4, 1, name=f"gate_{number}")(x) + 3.0) * (1.0 / 6.0)
+        x = layers.Multiply(name=f"scaled_{number}")([x, gate])
+    model = build_classifier(keras.Model(image, x), 3)
+    for trainable, last in ((["gate_2", "dense_1"], "scaled_1"), ("head_only", "flatten_1")):
+        set_trainable(model, trainable)
+        parts = divide(model)
+        assert parts.last_frozen == last
+        images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+        assert np.array_equal(parts.trained(parts.frozen(images)), model(images))
+
+
 def sequence(*inner: layers.Layer) -> keras.Model:
     """These layers between a frozen convolution and a trained dense layer."""
     image = x = layers.Input((8, 8, 3))

@@ -18,14 +18,14 @@ def test_a_small_stem_goes_through_all_commands(images, tmp_path):
     mask = {"grid": {"size": 8, "ratio": 0.5}}
     model = MODEL | {"batchnorm_visible_only": True}
     changes = {"num_epochs": 1, "recompute": True, "data__transforms": [*SIZE, mask], "model": model}
-    first = write_config(tmp_path / "first.yaml", "pretrain", images, **changes)
+    first = write_config(tmp_path / "first.yaml", "pretrain", images, "tiny", **changes)
     succeed("pretrain", "--config", first, "--workdir", tmp_path / "first")
     header = read_header(tmp_path / "first" / "model_checkpoints" / "model_checkpoint_1")
     assert (header.encoder, header.stem, header.height, header.width) == ("tiny", "small", 16, 24)
 
     load = {"load": str(tmp_path / "first")}
     changes = {"num_epochs": 1, "data__transforms": SIZE, "optimizer__layer_decay": 0.5, "checkpoints": load}
-    second = write_config(tmp_path / "second.yaml", "classify", images, model=MODEL, **changes)
+    second = write_config(tmp_path / "second.yaml", "classify", images, "tiny", model=MODEL, **changes)
     output = succeed("classify", "--config", second, "--workdir", tmp_path / "second")
     assert "Transferred 34 layers by name; skipped 1, mismatched 0, not needed 3" in output
 

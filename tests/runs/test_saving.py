@@ -37,14 +37,17 @@ def test_a_failure_of_the_thread_is_raised_once_and_without_another_save(tmp_pat
     writer.wait()
 
 
-@pytest.mark.parametrize(("resumed", "keep", "sets"), [(None, 2, 3), (None, None, 2), (object(), 2, 1)])
-def test_what_will_not_fit_is_told_before_training(tmp_path, monkeypatch, caplog, resumed, keep, sets):
+@pytest.mark.parametrize(
+    ("resumed", "keep", "probe", "sets"),
+    [(None, 2, None, 3), (None, None, None, 2), (None, 2, object(), 4), (object(), 2, object(), 1)],
+)
+def test_what_will_not_fit_is_told_before_training(tmp_path, monkeypatch, caplog, resumed, keep, probe, sets):
     asked = []
     monkeypatch.setattr(
         saving, "find_shortage", lambda folder, files, sets: asked.append((files, sets)) or "1 MiB is free"
     )
     checkpoints = SimpleNamespace(save=tmp_path, keep=keep)
-    run = SimpleNamespace(config=SimpleNamespace(checkpoints=checkpoints), resumed=resumed)
+    run = SimpleNamespace(config=SimpleNamespace(checkpoints=checkpoints, probe=probe), resumed=resumed)
     saving._warn_of_shortage(run, live())
     assert asked[0][0]["model.weights.h5"] == 4 * (3 * 2 + 2)
     assert asked[0][1] == sets

@@ -23,5 +23,18 @@ def test_new_keys_of_the_discriminators_optimizer_count_as_well():
         assert differences(record, config) == {}
 
 
+def test_a_new_setting_of_a_transform_counts_as_what_older_versions_did():
+    steps = [{"resize": [64, 64]}, {"grid": {"size": 8, "ratio": 0.5}}]
+    config = Config.model_validate({"data": {"transforms": steps, "views": 2}})
+    record = as_values(config)
+    del record["data"]["transforms"][1]["grid"]["complementary"]
+    assert differences(record, config) == {}
+    steps[1]["grid"]["complementary"] = True
+    changed = Config.model_validate({"data": {"transforms": steps, "views": 2}})
+    assert list(differences(record, changed)) == ["data.transforms"]
+    record["data"]["transforms"] = ["damaged", None]
+    assert list(differences(record, config)) == ["data.transforms"]
+
+
 def test_everything_differs_from_a_record_that_is_lost():
     assert differences({}, Config())["recompute"] == (None, False)

@@ -36,6 +36,8 @@ _ADDED = {
     **{f"{section}optimizer.decay_kernels_only": False for section in ("", "loss.adversarial.")},
     **{f"{section}optimizer.layer_decay": 1.0 for section in ("", "loss.adversarial.")},
 }
+# The same for the settings of a transform, by its name.
+_ADDED_TO_TRANSFORMS = {"grid": {"complementary": False}}
 
 
 def as_values(config: Config) -> dict[str, Any]:
@@ -66,11 +68,24 @@ def differences(before: Mapping[str, Any], config: Config) -> dict[str, tuple[An
     free = {*_FREE, *(() if _has_cosine(config) else ("num_epochs",))}
     then, now = flat_values(before), flat_values(as_values(config))
     if then:
-        then = {key: value for key, value in _ADDED.items() if key in now} | then
+        then = {key: value for key, value in _ADDED.items() if key in now} | {
+            key: [_with_added(step) for step in value] if isinstance(value, list) else value
+            for key, value in then.items()
+        }
     if config.precision == "auto":  # a resumed run keeps its precision
         free.add("precision")
     keys = [key for key in {**now, **then} if key not in free]
     return {key: (then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)}
+
+
+def _with_added(step: Any) -> Any:
+    """Return a transform of a record with the settings that older versions did not have; any other value as it is."""
+    if not isinstance(step, Mapping):
+        return step
+    return {
+        name: {**_ADDED_TO_TRANSFORMS.get(name, {}), **settings} if isinstance(settings, Mapping) else settings
+        for name, settings in step.items()
+    }
 
 
 def _has_cosine(config: Config) -> bool:

@@ -131,6 +131,16 @@ def test_what_a_sweep_cannot_use_is_refused(folder):
         plan_of(folder, Asked((0.2,), draws=1), data__input_path=str(broken))
 
 
+def test_the_weights_of_a_network_file_are_those_of_the_whole_model(folder):
+    checkpoint = folder / "model_checkpoint_3"  # of a network file: it has no encoder alone
+    checkpoint.mkdir()
+    (checkpoint / "model.weights.h5").write_bytes(b"weights")
+    of_encoder = plan_of(folder, Asked((0.2,), draws=1)).digest
+    assert plan_of(folder, Asked((0.2,), draws=1), checkpoints__load=str(checkpoint)).digest == of_encoder
+    (checkpoint / "model.weights.h5").write_bytes(b"other weights")
+    assert plan_of(folder, Asked((0.2,), draws=1), checkpoints__load=str(checkpoint)).digest != of_encoder
+
+
 def test_a_saved_plan_says_what_was_asked_and_what_changes_results(folder):
     asked = Asked((0.2, 1.0), draws=2, rates=(0.1,))
     saved = json.loads(json.dumps(saved_values(plan_of(folder, asked), asked)))

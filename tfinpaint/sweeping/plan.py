@@ -20,7 +20,7 @@ from tfinpaint.data.listing.check import check_images_once
 from tfinpaint.data.listing.duplicates import Copy, duplicates_message, find_duplicates
 from tfinpaint.data.listing.listing import Listing, hold_out, list_class_folders, take_fraction
 from tfinpaint.errors import UserError
-from tfinpaint.layout import ENCODER_WEIGHTS, SWEEP_PLAN
+from tfinpaint.layout import ENCODER_WEIGHTS, MODEL_WEIGHTS, SWEEP_PLAN
 from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
 
@@ -300,7 +300,9 @@ def _count_steps(train: Listing, config: Config, asked: int | None) -> tuple[int
 
 
 def _digest(weights: Path) -> str:
-    file = weights / ENCODER_WEIGHTS if weights.is_dir() else weights
+    files = [weights / name for name in (ENCODER_WEIGHTS, MODEL_WEIGHTS)] if weights.is_dir() else [weights]
+    # A checkpoint of a network file, or one within an epoch, has no file of the encoder alone.
+    file = next((each for each in files if each.is_file()), files[-1])
     with file.open("rb") as opened:
         digest = hashlib.sha256()
         while block := opened.read(2**20):

@@ -186,9 +186,15 @@ def test_a_sweep_goes_on_where_it_stopped_and_runs_nothing_twice(folder, tmp_pat
     after = [each["workdir"] for each in pretended.configs]
     assert len(set(before) | set(after)) == len(before) + len(after) == 7
     assert list((tmp_path / "out").glob("share_*/*/*/*/model_checkpoints")) == []  # nothing needs them any more
+    # Those of a finished row that a stop has left are deleted, but not by a dry run.
+    left = tmp_path / "out" / "share_50" / "draw_0" / "fine_tuned" / "rate_0.05_decay_0" / "model_checkpoints"
+    left.mkdir()
     pretended.configs = []
+    succeed(*command, "--dry-run")
+    assert left.exists()
     succeed(*command)
     assert pretended.configs == []
+    assert not left.exists()
     # More draws and shares are added; what is there stays.
     succeed(*options(folder, tmp_path / "out", *GRID, "--shares", "20", "--seeds", "1"))
     assert {each["data"]["label_fraction"] for each in pretended.configs} == {0.2}

@@ -119,11 +119,17 @@ def jobs_to_do(plan: Plan) -> list[Job]:
     for cell in plan.cells:
         for method in TRAINED:
             group = Group(plan, cell, method)
-            if group.row.exists():
-                _drop_checkpoints(group)  # if the sweep was stopped in between
-            else:
+            if not group.row.exists():
                 jobs += _group_jobs(group)
     return jobs
+
+
+def drop_finished(plan: Plan) -> None:
+    """Delete the checkpoints of finished rows, if the sweep was stopped before it could."""
+    groups = (Group(plan, cell, method) for cell in plan.cells for method in TRAINED)
+    for group in groups:
+        if group.row.exists():
+            _drop_checkpoints(group)
 
 
 def _group_jobs(group: Group) -> list[Job]:

@@ -14,7 +14,7 @@ from tfinpaint.layout import SWEEP_PLAN
 from tfinpaint.runs.lock import RunLock
 from tfinpaint.storage.atomic import write_json, write_text
 from tfinpaint.sweeping.configurations import measured_config
-from tfinpaint.sweeping.jobs import jobs_to_do
+from tfinpaint.sweeping.jobs import drop_finished, jobs_to_do
 from tfinpaint.sweeping.page import Findings, find, write_findings
 from tfinpaint.sweeping.plan import Asked, Plan, read_saved, saved_values
 from tfinpaint.sweeping.processes import Job, Slot, classify_command, make_slots, run_jobs
@@ -44,6 +44,7 @@ def run_sweep(plan: Plan, asked: Asked, workers: int | None) -> Findings:
         lock.take(plan.folder)
         lock.begin()
         write_json(plan.folder / SWEEP_PLAN, saved_values(plan, asked))
+        drop_finished(plan)
         jobs = jobs_to_do(plan)
         wanted = plan.rows()
         finished = sum(row_path(plan.folder, *each).exists() for each in wanted)

@@ -64,6 +64,22 @@ def test_a_job_that_fails_is_named_with_its_reason_and_stops_the_others(tmp_path
     assert time.monotonic() - began < 30  # it did not wait for the slow one
 
 
+def test_the_reason_is_that_of_the_last_attempt(tmp_path):
+    for reason in ("the disk is full", "the file is missing"):
+        bad = job(tmp_path, "bad", f"import sys; sys.exit('error: {reason}')")
+        with pytest.raises(UserError, match=f"^bad: failed: {reason} "):
+            run_jobs([bad], [Slot(CORES)], lambda _: None)
+    assert (tmp_path / "bad.log").read_text() == "error: the disk is full\nerror: the file is missing\n"
+
+
+def test_a_process_that_a_scheduler_stops_with_its_parent_has_not_failed(tmp_path):
+    """A scheduler sends SIGTERM to all processes of its job, some of which end before the sweep stops them."""
+    code = "import os, signal; os.kill(os.getppid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM)"
+    with pytest.raises(StoppedError) as stopped:
+        run_jobs([job(tmp_path, "a", code)], [Slot(CORES)], lambda _: None)
+    assert stopped.value.exit_code == 0
+
+
 def test_a_request_to_stop_is_passed_on(tmp_path):
     saves = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (Path({!r}).touch(), sys.exit(0))); "

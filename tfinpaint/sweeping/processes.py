@@ -66,6 +66,7 @@ class _Running:
     job: Job
     process: subprocess.Popen
     output: IO[bytes]
+    first: int  # byte of the log at which the output of this process begins
     started: float
 
 
@@ -132,8 +133,8 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job],
                 time.sleep(INTERVAL)
                 for slot in [slot for slot, each in running.items() if each.process.poll() is not None]:
                     ended = running.pop(slot)
-                    _close(ended, stopped=bool(stop.name))
-                    on_end(ended.job)
+                    if _is_done(ended, stopped=bool(stop.name)):
+                        on_end(ended.job)
                 if stop.name:
                     raise StoppedError("", 130 if stop.name == "SIGINT" else 0)
         finally:
@@ -151,25 +152,30 @@ def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Seque
         command = job.begin()
         job.log.parent.mkdir(parents=True, exist_ok=True)
         output = job.log.open("ab")
-        running[slot] = _Running(job, start(command, slot, output), output, time.monotonic())
+        first = output.seek(0, os.SEEK_END)
+        running[slot] = _Running(job, start(command, slot, output), output, first, time.monotonic())
 
 
-def _close(ended: _Running, *, stopped: bool) -> None:
-    """Have a job look at its results. Raises UserError if its work was not done; StoppedError if it was stopped."""
+def _is_done(ended: _Running, *, stopped: bool) -> bool:
+    """Have a job look at its results; return whether its work was done.
+
+    Raises:
+        UserError: It was not, and the job was not stopped.
+    """
     ended.output.close()
     if ended.job.end(time.monotonic() - ended.started):
-        return
+        return True
     if stopped:
-        raise StoppedError("", 130)
-    reason = failure_reason(read_end(ended.job.log)).removeprefix("error: ")
+        return False
+    reason = failure_reason(read_end(ended.job.log, ended.first)).removeprefix("error: ")
     raise UserError(f"{ended.job.title}: failed: {reason} ({ended.job.log} has its whole output)")
 
 
-def read_end(log: Path) -> str:
-    """Return the last lines of the output of a process; "" without any."""
+def read_end(log: Path, first: int = 0) -> str:
+    """Return the last lines of the output of a process, none before byte `first`; "" without any."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - MOST_LOG))
+            file.seek(max(first, log.stat().st_size - MOST_LOG))
             return file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -13,6 +13,7 @@ from tfinpaint.checkpoint.find import (
     find_best,
     find_checkpoint,
     find_weights,
+    labels_of_choice,
 )
 from tfinpaint.errors import UserError
 
@@ -101,6 +102,19 @@ def test_best_probe_is_the_one_of_the_highest_accuracy_of_the_probe(tmp_path):
     )
     with pytest.raises(UserError, match=r"the best one is unknown, because none was saved with a probe"):
         find_checkpoint(write_run(tmp_path / "other", *EPOCHS, best=9) / "best_probe")
+
+
+def test_a_checkpoint_tells_by_how_many_labelled_images_it_is_the_best(tmp_path):
+    run = write_run(tmp_path / "run", *EPOCHS)
+    saved = [run / "model_checkpoints" / name for name in EPOCHS]
+    for folder, best in zip(saved, (2, 9, 9), strict=True):  # each is the best so far, but for the last one
+        progress = {"best_probe_epoch": best, "config": {"probe": {"every": 1, "images": 800}}}
+        (folder / "progress.json").write_text(json.dumps(progress))
+    assert [labels_of_choice(folder) for folder in saved] == [0, 800, 0]
+    assert labels_of_choice(saved[1] / "model.weights.h5") == 800
+    assert labels_of_choice(write_run(tmp_path / "other", *EPOCHS, best=9) / "model_checkpoints" / EPOCHS[1]) == 0
+    (saved[1] / "progress.json").write_text('{"config": {"probe": []}}')
+    assert labels_of_choice(saved[1]) == 0
 
 
 def test_a_file_or_folder_that_is_called_best_is_taken_as_it_is(tmp_path):

@@ -22,6 +22,7 @@ def plan_of(*cells: Cell, **changes: object) -> SimpleNamespace:
     """What a verdict needs of a plan."""
     rows = [(cell, method) for cell in cells for method in ("fine_tuned", "from_scratch")]
     facts = {"cells": cells, "rows": lambda: rows, "left_out": (), "copies": (), "test": range(690)}
+    facts["labels_of_choice"] = 0
     return SimpleNamespace(**{**facts, **changes})
 
 
@@ -86,3 +87,14 @@ def test_what_limits_the_result_is_told():
         "Accuracies are those of 690 test images, on which nothing was chosen. The intervals are of a bootstrap over the "
         "test images of a single draw."
     )
+
+
+def test_labels_that_chose_the_encoder_are_told_where_they_are_more_than_those_of_a_share():
+    cells = [replace(CELL, share=share, labelled=round(1000 * share)) for share in (0.05, 0.1, 1.0)]
+    sentence = (
+        "The pretrained encoder is the one that the probe in pretraining prefers, by about 1,000 labelled images: more "
+        "than there are with 5 % and 10 % of the labels. Unless its epoch was fixed beforehand, the methods with "
+        "pretraining owe something to these labels there; --weights can name a checkpoint of a fixed epoch."
+    )
+    assert sentence in verdict(plan_of(*cells, labels_of_choice=1000), ROWS, [])
+    assert not [line for line in verdict(plan_of(*cells, labels_of_choice=50), ROWS, []) if "probe" in line]

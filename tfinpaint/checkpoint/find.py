@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from tfinpaint.config.loader import move_outputs, read_values
 from tfinpaint.errors import UserError
 from tfinpaint.layout import BEST, BEST_PROBE, CHECKPOINTS, PROGRESS, RESOLVED_CONFIG, checkpoint_name
+from tfinpaint.storage.safe_json import read_json
 
 MOST_PROGRESS_BYTES = 16 * 2**20  # of 30,000 epochs; a hostile file may take thirty times its size in memory
 PROBED = "probe_stage5"  # the metric by which the probe in pretraining chooses
@@ -125,13 +125,27 @@ def _value_at(epoch: int, records: Any, by: Criterion) -> float | None:
 
 
 def _read_progress(path: Path) -> dict[str, Any] | None:
-    try:
-        if not path.is_file() or path.stat().st_size > MOST_PROGRESS_BYTES:
-            return None
-        progress = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
+    progress = read_json(path, MOST_PROGRESS_BYTES)
     return progress if isinstance(progress, dict) else None
+
+
+def labels_of_choice(path: Path) -> int:
+    """Return the number of labelled images of the probe in pretraining by which a checkpoint is the best of its run.
+
+    Args:
+        path: a checkpoint folder, or a weight file, which may lie in one.
+
+    Returns:
+        0 for any other checkpoint or file.
+    """
+    folder = path if path.is_dir() else path.parent
+    best = find_best(folder.parent, BY_PROBE)
+    if best is None or best.path != folder:
+        return 0
+    config = (_read_progress(folder / PROGRESS) or {}).get("config")
+    section = config.get("probe") if isinstance(config, dict) else None
+    images = section.get("images") if isinstance(section, dict) else None
+    return images if isinstance(images, int) else 0
 
 
 def checkpoints_folder(path: Path) -> Path | None:

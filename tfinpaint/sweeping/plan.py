@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfinpaint.checkpoint.find import find_weights
+from tfinpaint.checkpoint.find import find_weights, labels_of_choice
 from tfinpaint.config.diff import as_values, differences
 from tfinpaint.config.schema import Config
 from tfinpaint.data.images.decode import CHECK_OPTIONS
@@ -119,6 +119,7 @@ class Plan:
         digest: SHA-256 of the pretrained weights.
         left_out: a line for each share that cannot be used.
         copies: the test images that are near-duplicates of training images.
+        labels_of_choice: number of labelled images by which the probe in pretraining prefers the weights; 0 without.
     """
 
     folder: Path
@@ -133,6 +134,7 @@ class Plan:
     digest: str
     left_out: tuple[str, ...]
     copies: tuple[Copy, ...]
+    labels_of_choice: int
 
     def steps_of(self, method: Method) -> int:
         """Return the number of steps of a training by this method."""
@@ -213,7 +215,7 @@ def make_plan(folder: Path, config: Config, asked: Asked) -> Plan:
     }
     return Plan(
         folder, config, found.path, train, test, cells, epochs, steps, grids, _digest(found.path), left_out,
-        copies,
+        copies, labels_of_choice(found.path),
     )  # fmt: skip
 
 

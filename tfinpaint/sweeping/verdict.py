@@ -111,6 +111,13 @@ def _limits(plan: Plan, rows: Sequence[Row]) -> list[str]:
             f"With {_listed(shares)} of the labels no image of class {some} could be kept out for validation, because "
             "there is a single labelled one."
         )
+    if fewer := list(dict.fromkeys(percent(c.share) for c in plan.cells if c.labelled < plan.labels_of_choice)):
+        lines.append(
+            "The pretrained encoder is the one that the probe in pretraining prefers, by about "
+            f"{plan.labels_of_choice:,} labelled images: more than there are with {_listed(fewer)} of the labels. "
+            "Unless its epoch was fixed beforehand, the methods with pretraining owe something to these labels there; "
+            "--weights can name a checkpoint of a fixed epoch."
+        )
     draws = 1 + max(cell.number for cell in plan.cells)
     over = f"the test images and the {draws} draws of labels" if draws > 1 else "the test images of a single draw"
     lines.append(

@@ -222,9 +222,13 @@ def test_another_sweep_in_the_same_folder_is_refused(folder, tmp_path, pretended
 
 
 def test_settings_whose_values_were_not_finite_are_left_out_of_the_choice(folder, tmp_path, pretended):
-    small = ("--shares", "50", "--seeds", "1", "--rates", "0.05", "--scratch-weight-decays", "0.01")
-    error = refuse(*options(folder, tmp_path / "out", *small, "--scratch-rates", "1"))
-    assert "from scratch: values were not finite in any of its trainings; try lower learning rates" in error
+    small = ("--shares", "20", "50", "--seeds", "1", "--rates", "0.05", "--scratch-weight-decays", "0.01")
+    # What has failed does not keep other rows from being computed, and the report has those that are finished.
+    for shares in ([0.2], [0.2, 0.5]):
+        error = refuse(*options(folder, tmp_path / "out", *small, "--scratch-rates", "1"))
+        assert "from scratch: values were not finite in any of its trainings; try lower learning rates" in error
+        found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+        assert [row["share"] for row in found["rows"] if row["method"] == "fine_tuned"] == shares
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_run(folder, tmp_path, pretended, monkeypatch):

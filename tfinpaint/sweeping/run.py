@@ -61,6 +61,9 @@ def run_sweep(plan: Plan, asked: Asked, workers: int | None) -> Findings:
                 "on",
                 stopped.exit_code,
             ) from None
+        except UserError:
+            write_findings(plan, find(plan))
+            raise
         found = find(plan)
         write_findings(plan, found)
     return found

@@ -19,7 +19,7 @@ from tfinpaint.cli.options import load_checked
 from tfinpaint.cli.tables import print_table, terminal_width
 from tfinpaint.errors import UserError
 from tfinpaint.layout import REPORT
-from tfinpaint.sweeping.plan import LEAST_STEPS, SCRATCH_DECAYS, SCRATCH_RATES, Asked
+from tfinpaint.sweeping.plan import LEAST_STEPS, SCRATCH_DECAYS, SCRATCH_RATES, Asked, make_plan
 from tfinpaint.sweeping.run import dry_run, run_sweep
 from tfinpaint.system.paths import display_path
 
@@ -37,8 +37,6 @@ def sweep(options: argparse.Namespace) -> None:
         UserError: The configuration, the encoder or the images cannot be used, or a run has failed.
         StoppedError: The sweep was asked to stop.
     """
-    from tfinpaint.sweeping.plan import make_plan
-
     if options.config is None:
         raise UserError("--config FILE is missing: a configuration of classify, such as configs/demo/classify.yaml")
     overrides = list(options.overrides)

@@ -94,7 +94,7 @@ def test_a_request_to_stop_is_passed_on(tmp_path):
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(StoppedError) as stopped:
         run_jobs([job(tmp_path, "a", saves), job(tmp_path, "b", saves)], [Slot(CORES)], lambda _: None)
-    assert stopped.value.exit_code == 130
+    assert (str(stopped.value), stopped.value.exit_code) == ("The runs have stopped", 130)
     assert (tmp_path / "saved").exists()
     assert not (tmp_path / "b.log").exists()
 

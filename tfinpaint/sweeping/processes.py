@@ -136,7 +136,7 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job],
                     if _is_done(ended, stopped=bool(stop.name)):
                         on_end(ended.job)
                 if stop.name:
-                    raise StoppedError("", 130 if stop.name == "SIGINT" else 0)
+                    raise StoppedError("The runs have stopped", 130 if stop.name == "SIGINT" else 0)
         finally:
             _stop(list(running.values()))
 

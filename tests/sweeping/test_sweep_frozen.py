@@ -1,11 +1,15 @@
 """Frozen encoders are chosen on labelled images alone, and give the accuracies of scikit-learn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from tfinpaint.sweeping.frozen import _fit
+from tfinpaint.config.schema import Config
+from tfinpaint.errors import UserError
+from tfinpaint.sweeping.frozen import _fit, check_source
 
 GENERATOR = np.random.default_rng(0)
 TRAIN, TEST = np.repeat([0, 1, 2], 40), np.repeat([0, 1, 2], 20)
@@ -34,3 +38,18 @@ def test_the_test_images_do_not_choose_the_encoder():
     better = _fit({"better in testing": candidates["better in testing"]}, chosen, TRAIN, TEST)
     assert better[3] > accuracy
     assert "encoder" not in better[0]
+
+
+def test_the_pretrained_encoder_must_be_that_of_the_configuration():
+    """With another stem, all but the first convolution would be transferred, and frozen encoders have their own."""
+    config = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}]}, "model": {"encoder": "resnet18"}})
+    plan = SimpleNamespace(config=config, weights="runs/a")
+    source = {"shape": (32, 32, 3), "encoder": "resnet18", "stem": "standard"}
+    check_source(plan, SimpleNamespace(**source))
+    for changed, message in [
+        ({"stem": "small"}, "^runs/a: its stem is small, model.stem is standard; use the same$"),
+        ({"encoder": "tiny"}, "^runs/a: its encoder is tiny, model.encoder is resnet18; use the same$"),
+        ({"shape": (64, 32, 3)}, "images of 32 x 32 x 3 .*, but runs/a was trained on 64 x 32 x 3; use the same size"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            check_source(plan, SimpleNamespace(**{**source, **changed}))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from tfinpaint.errors import UserError
 from tfinpaint.sweeping.plan import TRAINED, Cell, Method, Plan, asked_of, make_plan, read_saved
 from tfinpaint.sweeping.rows import Row, row_path, write_row
 from tfinpaint.system.progress import log_progress
+
+if TYPE_CHECKING:
+    from tfinpaint.probing.encoder import Source
 
 STAGE = 5
 Features = Mapping[str, tuple[np.ndarray, np.ndarray]]  # description -> float32 [training | test images, channels]
@@ -62,18 +66,27 @@ def _features(plan: Plan) -> tuple[Features, Features]:
     assert height is not None
     assert width is not None
     source = load_encoder(plan.weights, (height, width), required=False)
-    if source.shape != plan.config.input_shape:
-        sizes = [" x ".join(map(str, shape)) for shape in (plan.config.input_shape, source.shape)]
-        raise UserError(
-            f"data.transforms produce images of {sizes[0]} (height, width, channels), but {plan.weights} was "
-            f"trained on {sizes[1]}; use the same size"
-        )
+    check_source(plan, source)
     preprocessing = classification_task(plan.config, labels=False, augment=False).images
     source = replace(source, preprocessing=preprocessing)  # the same inputs as for the trained classifiers
     models = {source.name: (source.encoder, source.model), **random_encoders(source, plan.train)}
     parts = [extract_features(listing, preprocessing, models) for listing in (plan.train, plan.test)]
     features = {name: (parts[0][name][STAGE], parts[1][name][STAGE]) for name in models}
     return {source.name: features.pop(source.name)}, features
+
+
+def check_source(plan: Plan, source: Source) -> None:
+    """Raise UserError where an encoder is not that of the trained classifiers, or takes images of another size."""
+    if source.shape != plan.config.input_shape:
+        sizes = [" x ".join(map(str, shape)) for shape in (plan.config.input_shape, source.shape)]
+        raise UserError(
+            f"data.transforms produce images of {sizes[0]} (height, width, channels), but {plan.weights} was "
+            f"trained on {sizes[1]}; use the same size"
+        )
+    for name in ("encoder", "stem") if plan.config.layers is None else ():
+        stored, configured = getattr(source, name), getattr(plan.config.model, name)
+        if stored != configured:
+            raise UserError(f"{plan.weights}: its {name} is {stored}, model.{name} is {configured}; use the same")
 
 
 def _fit(

@@ -7,7 +7,7 @@ from tfinpaint.data.listing.duplicates import Copy
 from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.probing.evaluation import ALL_STAGES, Row, Score
 from tfinpaint.probing.images import LabelledImages
-from tfinpaint.probing.verdict import duplicates_verdict, few_images_verdict, verdict
+from tfinpaint.probing.verdict import choice_verdict, duplicates_verdict, few_images_verdict, verdict
 
 IMAGES = 400
 
@@ -34,6 +34,16 @@ def test_the_first_sentence_is_about_ten_percent():
     )
     assert found[1].startswith("Stage 5 of runs/x: 0.780 at 100 % of the labels (6,000), 1.0 ± 0.5 points above")
     assert "400 test images" in found[-1]
+
+
+def test_labels_that_have_chosen_the_checkpoint_are_named_where_a_share_has_fewer():
+    rows = [row("x", 5, [0.71, 0.78])]  # 600 and 6,000 labels
+    (sentence,) = choice_verdict(rows, 1000)
+    assert sentence.startswith(
+        "The probe in pretraining has chosen this checkpoint by about 1,000 labelled images: more "
+    )
+    assert "than there are with 10 % of the labels." in sentence
+    assert choice_verdict(rows, 600) == choice_verdict(rows, 0) == []
 
 
 def test_a_difference_below_two_standard_errors_may_be_chance():

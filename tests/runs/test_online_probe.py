@@ -95,6 +95,9 @@ def test_the_best_checkpoint_by_the_probe_is_kept_and_has_a_name(run):
     assert {f"model_checkpoint_{best}", "model_checkpoint_3"} == set(kept)  # although the interval is 100 epochs
     assert load_encoder(run / "best_probe").notes[0].startswith(f"Using model_checkpoint_{best}, the best of {run}")
     assert load_encoder(run).notes == load_encoder(run / "best_probe").notes
+    for name in kept:
+        labels = load_encoder(run / "model_checkpoints" / name).labels_of_choice
+        assert labels == (30 if name == f"model_checkpoint_{best}" else 0)
 
 
 def test_a_probe_changes_nothing_else(run, data, tmp_path):

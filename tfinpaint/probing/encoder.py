@@ -9,7 +9,7 @@ import keras
 from pydantic import ValidationError
 
 from tfinpaint.checkpoint import transfer
-from tfinpaint.checkpoint.find import find_weights
+from tfinpaint.checkpoint.find import find_weights, labels_of_choice
 from tfinpaint.checkpoint.header import Header
 from tfinpaint.checkpoint.keras_files import KerasFile, with_current_names
 from tfinpaint.checkpoint.reader import SavedModel, open_weights, read_progress
@@ -47,6 +47,7 @@ class Source:
         model: the encoder, as `models.encoder.build_encoder` returns it with "after_relu".
         is_keras: Keras itself has saved the weights.
         notes: lines for the log.
+        labels_of_choice: number of labelled images by which the probe in pretraining prefers the weights; 0 without.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Source:
     model: keras.Model
     is_keras: bool
     notes: tuple[str, ...]
+    labels_of_choice: int = 0
 
 
 def run_folder_of(path: Path) -> Path | None:
@@ -103,7 +105,10 @@ def load_encoder(
         preprocessing = classification_task(config, labels=False, augment=False).images
         pictures = classification_task(_without_values(config), labels=False, augment=False).images
     run = run_folder_of(path)
-    return Source(str(path), run, name, header.stem, shape, preprocessing, pictures, model, False, tuple(notes))
+    return Source(
+        str(path), run, name, header.stem, shape, preprocessing, pictures, model, False, tuple(notes),
+        labels_of_choice(found.path),
+    )  # fmt: skip
 
 
 def _load_keras(path: Path, saved: KerasFile, size: tuple[int, int] | None, imagenet: bool) -> Source:

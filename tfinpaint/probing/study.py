@@ -24,7 +24,14 @@ from tfinpaint.probing.evaluation import (
 from tfinpaint.probing.features import StageFeatures, extract_features
 from tfinpaint.probing.images import LabelledImages
 from tfinpaint.probing.shares import draw_labels
-from tfinpaint.probing.verdict import GRADIENTS, PIXELS, duplicates_verdict, few_images_verdict, verdict
+from tfinpaint.probing.verdict import (
+    GRADIENTS,
+    PIXELS,
+    choice_verdict,
+    duplicates_verdict,
+    few_images_verdict,
+    verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +87,9 @@ def study(
     rows = evaluate_sets(
         sets, draw_labels(images.train, shares, repeats), train_labels, test_labels, len(images.train.classes)
     )
-    sentences = [*verdict(rows, source.name), *few_images_verdict(images)]
+    sentences = [
+        *verdict(rows, source.name), *choice_verdict(rows, source.labels_of_choice), *few_images_verdict(images),
+    ]  # fmt: skip
     duplicates = duplicates_verdict(rows, source.name, images)
     sentences = [duplicates, *sentences] if images.copies else [*sentences, duplicates]
     return Study(images, rows, sets, sentences, _facts(source, others, images))

@@ -63,6 +63,22 @@ def duplicates_verdict(rows: Sequence[Row], name: str, images: LabelledImages) -
     return f"{found}. Without them, stage {LAST_STAGE} of {name} has {', '.join(changes)}."
 
 
+def choice_verdict(rows: Sequence[Row], labels_of_choice: int) -> list[str]:
+    """Return a sentence where the probe in pretraining has chosen the encoder by more labels than a share has.
+
+    Args:
+        labels_of_choice: the number of these labels; 0 if no labels have chosen the encoder.
+    """
+    fewer = [share_text(score.share) for score in rows[0].scores if score.labels < labels_of_choice]
+    if not fewer:
+        return []
+    return [
+        f"The probe in pretraining has chosen this checkpoint by about {labels_of_choice:,} labelled images: more than "
+        f"there are with {' and '.join(fewer)} of the labels. Name a checkpoint of a fixed epoch for a result that "
+        "owes nothing to these labels."
+    ]
+
+
 def few_images_verdict(images: LabelledImages) -> list[str]:
     """Return a sentence that names the classes with few test images; [] if there are none."""
     counts = np.bincount(images.test.labels, minlength=len(images.train.classes))

@@ -66,7 +66,7 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
                     *_accuracies(_best(run["probe"])["scores"]),
                     f"{last['scores'][-1]['knn_accuracy']:.3f}",
                     f"{trained['rankme']:.0f}" if "rankme" in trained else "",
-                    f"{run['processor_minutes']:.0f}",
+                    str(run["processor_minutes"] or ""),
                 ]
             )
     head = [

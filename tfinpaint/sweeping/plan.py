@@ -15,14 +15,12 @@ import numpy as np
 from tfinpaint.checkpoint.find import find_weights, labels_of_choice
 from tfinpaint.config.diff import as_values, differences
 from tfinpaint.config.schema import Config
-from tfinpaint.data.images.decode import CHECK_OPTIONS
-from tfinpaint.data.listing.check import check_images_once
 from tfinpaint.data.listing.duplicates import Copy, duplicates_message, find_duplicates
 from tfinpaint.data.listing.listing import Listing, hold_out, list_class_folders, take_fraction
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, MODEL_WEIGHTS, SWEEP_PLAN
+from tfinpaint.probing.images import check_readable
 from tfinpaint.storage.safe_json import read_json
-from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -244,17 +242,7 @@ def _check_images(train: Listing, test: Listing) -> tuple[Copy, ...]:
     Raises:
         UserError: An image cannot be read.
     """
-    prints = []
-    for listing in (train, test):
-        found = check_images_once(listing, 0, range(len(listing)), CHECK_OPTIONS)
-        if found.bad:
-            index, reason = min(found.bad.items())
-            raise UserError(
-                f"{listing.place(index)}: {reason} ({len(found.bad)} of {len(listing)} images of {listing.root} cannot "
-                "be read); repair or remove them"
-            )
-        log.info(f"{display_path(listing.root)}: {len(listing)} images in {len(train.classes)} classes")
-        prints.append(found.fingerprints)
+    prints = [check_readable(listing) for listing in (train, test)]
     copies = find_duplicates(prints[1], prints[0])
     for line in duplicates_message(copies, test.place, train.place, len(test)):
         log.warning(line)

@@ -6,7 +6,7 @@ class UserError(Exception):
 
 
 class StoppedError(Exception):
-    """Training has stopped as it was asked to, and is saved. The message says where, and how to go on.
+    """Training has stopped as it was asked to, and is saved. The message says where, and how to continue.
 
     Attributes:
         exit_code: of the process: 0 for what a scheduler asked, 130 for what a user interrupted.

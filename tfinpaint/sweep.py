@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         parser.add_argument(
             "--workdir", type=Path, metavar="FOLDER",
-            help="folder of the sweep, which goes on there; default: that of the configuration with _sweep behind it",
+            help="folder of the sweep, which continues there; default: that of the configuration with _sweep behind it",
         )  # fmt: skip
         parser.add_argument("--dry-run", action="store_true", help="say what would run and how long it would take")
         parsed = parse_arguments(parser, arguments)

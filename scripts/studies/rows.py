@@ -48,6 +48,8 @@ class Row:
             "num_epochs": epochs,
             "probe": None,  # it would choose the checkpoint by some of the validation images
             "data.input_path": str(data),
+            "data.batch_size": 64,
+            "model.encoder": "resnet18",
             "optimizer.lr_scheduler.warmup_epochs": max(1, epochs // 10),
         }
         for key, value in {**common, **self.keys}.items():
@@ -81,6 +83,7 @@ ROWS: dict[str, Row] = {
     "agreement_erased": Row("loss", "agreement alone, views erased as in the base", keys=NO_RECONSTRUCTION),
     "inpainting": Row("loss", "reconstruction alone, one view", keys=ONE_VIEW),
     "tutorial": Row("loss", "the tutorial's recipe: black patches, cross-entropy of the whole image, Adam", SEED),
+    "batch_128": Row("batch", "128 images", keys={"data.batch_size": 128}),
     "vicreg": Row("loss", "VICReg in place of NT-Xent", keys={"loss.agreement": VICREG}),
     "barlow_twins": Row("loss", "Barlow Twins in place of NT-Xent", keys={"loss.agreement": BARLOW_TWINS}),
     "weight_0.1": Row("weight of the reconstruction", "0.1", keys={"loss.reconstruction_weight": 0.1}),

@@ -178,7 +178,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_runs_nothing_twice(folder, tmp_pat
     assert "The sweep has stopped; what is finished is in" in stopped.stdout
     found = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert [row["method"] for row in found["rows"]] == ["pretrained_frozen", "fine_tuned", "random_frozen"]
-    assert "The sweep is not finished: 1 of 4 rows are missing; the same command goes on." in found["sentences"]
+    assert "The sweep is not finished: 1 of 4 rows are missing; the same command continues." in found["sentences"]
     before = [each["workdir"] for each in pretended.configs[:4]]
     pretended.configs, pretended.stop_after = [], 10**6
     shown = succeed(*command)
@@ -224,11 +224,11 @@ def test_another_sweep_in_the_same_folder_is_refused(folder, tmp_path, pretended
 def test_settings_whose_values_were_not_finite_are_left_out_of_the_choice(folder, tmp_path, pretended):
     small = ("--shares", "20", "50", "--seeds", "1", "--rates", "0.05", "--scratch-weight-decays", "0.01")
     # What has failed does not keep other rows from being computed, and the report has those that are finished.
-    for shares in ([0.2], [0.2, 0.5]):
+    for _ in range(2):
         error = refuse(*options(folder, tmp_path / "out", *small, "--scratch-rates", "1"))
         assert "from scratch: values were not finite in any of its trainings; try lower learning rates" in error
         found = json.loads((tmp_path / "out" / "sweep.json").read_text())
-        assert [row["share"] for row in found["rows"] if row["method"] == "fine_tuned"] == shares
+        assert [row["share"] for row in found["rows"] if row["method"] == "fine_tuned"] == [0.2, 0.5]
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_run(folder, tmp_path, pretended, monkeypatch):

@@ -75,6 +75,16 @@ def test_of_equally_good_strengths_the_most_regularised_is_chosen():
     assert fit_linear_probe(clean, labels).strength == STRENGTHS[best[0]]
 
 
+def test_the_search_ends_two_strengths_after_the_best():
+    train, labels = blobs([60, 60, 60], size=40, spread=2)
+    scaled = Scaling.of(train)(train)
+    found = validate_strengths(scaled, labels, STRENGTHS)
+    best = int(np.flatnonzero(found == found.max())[-1])
+    assert best + 3 == len(found) < len(STRENGTHS)
+    alone = validate_strengths(scaled, labels, STRENGTHS[: best + 1])
+    np.testing.assert_array_equal(found[: best + 1], alone)
+
+
 def test_few_images_are_rotated_without_a_change():
     """Weights that L2 regularises lie in the space of the labelled images."""
     from sklearn.linear_model import LogisticRegression

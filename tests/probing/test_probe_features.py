@@ -41,6 +41,15 @@ def test_features_are_the_outputs_of_keras_averaged_by_hand(listing, monkeypatch
     np.testing.assert_array_equal(whole[:, -128:], found[5])
 
 
+def test_only_the_stages_that_are_asked_for_are_computed(listing):
+    model = build_encoder("tiny", "after_relu", 32, 64)
+    every = extract_features(listing, PREPROCESSING, {"x": ("tiny", model)})["x"]
+    some = extract_features(listing, PREPROCESSING, {"x": ("tiny", model)}, [5, 3])["x"]
+    assert list(some) == [3, 5]
+    for stage, values in some.items():
+        np.testing.assert_allclose(values, every[stage], rtol=1e-6)
+
+
 def test_stages_end_where_the_next_one_begins():
     model = build_encoder("resnet50", "after_relu", 64, 64)
     shapes = [model.get_layer(name).output.shape[1:] for name in ARCHITECTURES["resnet50"].stages.values()]

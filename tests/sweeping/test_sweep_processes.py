@@ -64,6 +64,17 @@ def test_a_job_that_fails_is_named_with_its_reason_and_stops_the_others(tmp_path
     assert time.monotonic() - began < 30  # it did not wait for the slow one
 
 
+def test_a_job_that_cannot_begin_ends_the_others_first(tmp_path):
+    def refuse():
+        raise UserError("nothing to choose from")
+
+    first, refused, last = (job(tmp_path, name, touch(tmp_path, name)) for name in ("first", "refused", "last"))
+    ended = []
+    with pytest.raises(UserError, match="nothing to choose from"):
+        run_jobs([first, replace(refused, begin=refuse), last], [Slot(CORES)], lambda job: ended.append(job.title))
+    assert ended == ["first", "last"]
+
+
 def test_the_reason_is_that_of_the_last_attempt(tmp_path):
     for reason in ("the disk is full", "the file is missing"):
         bad = job(tmp_path, "bad", f"import sys; sys.exit('error: {reason}')")

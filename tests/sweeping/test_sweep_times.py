@@ -18,6 +18,13 @@ def test_the_speed_is_the_median_of_the_finished_trainings(tmp_path):
     assert known_speed(tmp_path) is None
 
 
+def test_a_training_that_was_resumed_says_nothing_of_the_time(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"seconds": 8}\n{"seconds": 2}\n')
+    add_time(tmp_path, 100, 5, metrics)  # the first epoch ran before
+    assert known_speed(tmp_path) is None
+
+
 def test_a_measured_training_counts_its_second_epoch_alone(monkeypatch):
     times = iter([100.0, 112.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))

@@ -65,7 +65,7 @@ def test_each_difference_has_its_interval_and_its_draws():
         "10 % of the labels (100): pretrained, frozen 0.470, random, frozen 0.500, difference -3.0 points (95 % interval "
         "-4.0 to -2.0; above in 0 of 2 draws).",
     ]
-    assert "The sweep is not finished: 2 of 4 rows are missing; the same command goes on." in sentences
+    assert "The sweep is not finished: 2 of 4 rows are missing; the same command continues." in sentences
     assert sentences[-1].endswith("over the test images and the 2 draws of labels.")
 
 

@@ -6,12 +6,11 @@ import argparse
 import os
 from pathlib import Path
 
+from tfinpaint.config.encoders import LEAST_SIDE
 from tfinpaint.config.transforms import MAX_SIDE
 from tfinpaint.distributed.environment import launched_size
 from tfinpaint.errors import UserError
 from tfinpaint.storage.write_errors import explain_os_error
-
-LEAST_SIDE = 32  # pixels of an image that keras.applications.ResNet50 accepts
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:

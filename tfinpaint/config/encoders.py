@@ -18,6 +18,7 @@ EncoderName = Literal[
 ]
 EncoderOutput = Literal["before_add", "after_relu"]
 Stem = Literal["standard", "small"]
+LEAST_SIDE = 32  # pixels of an image that keras.applications accepts
 # Pixels of the image from one position of the output to the next.
 STRIDES: Mapping[Stem, int] = {"standard": 32, "small": 8}
 

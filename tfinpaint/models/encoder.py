@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import keras
 
-from tfinpaint.config.encoders import ARCHITECTURES, EncoderName, EncoderOutput, Stem
+from tfinpaint.config.encoders import ARCHITECTURES, LEAST_SIDE, EncoderName, EncoderOutput, Stem
 from tfinpaint.models.fused_batchnorm import fuse_batchnorm
 from tfinpaint.models.networks import NETWORKS, with_small_stem
-
-LEAST_SIDE = 32  # pixels of an image that keras.applications accepts
 
 
 def build_encoder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -25,21 +25,25 @@ BATCH = 64
 StageFeatures = Mapping[int, np.ndarray]  # number of a stage -> float32 [images, channels]
 
 
-def pooled_model(encoder: EncoderName, model: keras.Model) -> keras.Model:
+def pooled_model(encoder: EncoderName, model: keras.Model, stages: Collection[int] | None = None) -> keras.Model:
     """Return a model of the averages over all positions of each stage's last layer, in the order of the stages.
 
     Args:
         encoder: name of the architecture.
         model: what `models.encoder.build_encoder` returns with "after_relu".
+        stages: their numbers; None: all.
     """
     pool = keras.layers.GlobalAveragePooling2D
-    stages = ARCHITECTURES[encoder].stages
-    pooled = [pool(name=f"stage{stage}")(model.get_layer(name).output) for stage, name in stages.items()]
+    layers = ARCHITECTURES[encoder].stages
+    pooled = [pool(name=f"stage{stage}")(model.get_layer(layers[stage]).output) for stage in _wanted(encoder, stages)]
     return keras.Model(model.input, pooled, name="features")
 
 
 def extract_features(
-    listing: Listing, preprocessing: Preprocessing, models: Mapping[str, tuple[EncoderName, keras.Model]]
+    listing: Listing,
+    preprocessing: Preprocessing,
+    models: Mapping[str, tuple[EncoderName, keras.Model]],
+    stages: Collection[int] | None = None,
 ) -> dict[str, StageFeatures]:
     """Compute the features of all images by several encoders, in one pass over the images.
 
@@ -47,6 +51,7 @@ def extract_features(
 
     Args:
         models: name -> (architecture, encoder); all take the same inputs.
+        stages: numbers of the stages whose features are computed; None: all.
 
     Returns:
         name -> features of each stage, in the order of the listing.
@@ -54,7 +59,7 @@ def extract_features(
     Raises:
         UserError: An image can no longer be read, or features are not finite.
     """
-    functions = {name: _inference(pooled_model(encoder, model)) for name, (encoder, model) in models.items()}
+    functions = {name: _inference(pooled_model(encoder, model, stages)) for name, (encoder, model) in models.items()}
     found: dict[str, list[list[np.ndarray]]] = {name: [] for name in models}
     steps = -(-len(listing) // BATCH)
     for inputs in log_progress(input_batches(listing, preprocessing), steps, f"Features of {listing.root}, batch"):
@@ -62,7 +67,7 @@ def extract_features(
             found[name].append([part.numpy() for part in function(inputs)])
     features: dict[str, StageFeatures] = {}
     for name, batches in found.items():
-        numbers = ARCHITECTURES[models[name][0]].stages
+        numbers = _wanted(models[name][0], stages)
         features[name] = {
             stage: np.concatenate(parts) for stage, parts in zip(numbers, zip(*batches, strict=True), strict=True)
         }
@@ -96,6 +101,11 @@ def input_batches(listing: Listing, preprocessing: Preprocessing) -> Iterator[tf
 def concatenated(features: StageFeatures) -> np.ndarray:
     """Return the features of all stages side by side, float32 [images, channels of all stages]."""
     return np.concatenate([features[stage] for stage in sorted(features)], axis=1)
+
+
+def _wanted(encoder: EncoderName, stages: Collection[int] | None) -> list[int]:
+    """Return the numbers of the stages of an encoder that are asked for, lowest first."""
+    return [stage for stage in ARCHITECTURES[encoder].stages if stages is None or stage in stages]
 
 
 def _inference(model: keras.Model) -> tf.types.experimental.PolymorphicFunction:

@@ -70,7 +70,7 @@ def _features(plan: Plan) -> tuple[Features, Features]:
     preprocessing = classification_task(plan.config, labels=False, augment=False).images
     source = replace(source, preprocessing=preprocessing)  # the same inputs as for the trained classifiers
     models = {source.name: (source.encoder, source.model), **random_encoders(source, plan.train)}
-    parts = [extract_features(listing, preprocessing, models) for listing in (plan.train, plan.test)]
+    parts = [extract_features(listing, preprocessing, models, [STAGE]) for listing in (plan.train, plan.test)]
     features = {name: (parts[0][name][STAGE], parts[1][name][STAGE]) for name in models}
     return {source.name: features.pop(source.name)}, features
 

@@ -82,11 +82,6 @@ class Group:
         run = self.run(setting)
         return read_training(run, setting) is not None or _has_diverged(run, self.log(setting))
 
-    @property
-    def has_failed(self) -> bool:
-        """Return whether values were not finite in any training, so that there is nothing to choose."""
-        return all(_has_diverged(self.run(each), self.log(each)) for each in self.grid)
-
     def chosen(self) -> Trained:
         """Return the training that the validation images choose.
 
@@ -111,11 +106,8 @@ def frozen_work(plan: Plan) -> float:
 
 
 def jobs_to_do(plan: Plan) -> list[Job]:
-    """Return the jobs of a plan whose results are missing; each begins where it was stopped.
-
-    Those that have failed, and will again, come last.
-    """
-    jobs, failed = list[Job](), list[Job]()
+    """Return the jobs of a plan whose results are missing; each begins where it was stopped."""
+    jobs = list[Job]()
     if missing_rows(plan):
         command = (sys.executable, "-m", "tfinpaint.sweeping.frozen", str(plan.folder))
         jobs.append(
@@ -128,8 +120,8 @@ def jobs_to_do(plan: Plan) -> list[Job]:
         for method in TRAINED:
             group = Group(plan, cell, method)
             if not group.row.exists():
-                (failed if group.has_failed else jobs).extend(_group_jobs(group))
-    return [*jobs, *failed]
+                jobs.extend(_group_jobs(group))
+    return jobs
 
 
 def drop_finished(plan: Plan) -> None:
@@ -174,7 +166,7 @@ def _end_training(group: Group, setting: Setting, work: float, seconds: float) -
 
 def _begin_test(group: Group) -> Sequence[str]:
     folder = group.folder / "test"
-    if folder.exists():  # the test was stopped; it has no checkpoints to go on from
+    if folder.exists():  # the test was stopped; it has no checkpoints to continue from
         shutil.rmtree(folder)
     file = group.folder / "test.yaml"
     write_text(file, dump_config(test_config(group.plan, group.config(group.chosen().setting), folder)))

@@ -122,14 +122,14 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job],
         on_end: called when a job has done its work.
 
     Raises:
-        UserError: A job has failed; the others were stopped.
+        UserError: A job has failed, and the others were stopped; or one could not begin, and the others have ended.
         StoppedError: This process was asked to stop; the jobs were, too, and have saved what they had.
     """
-    waiting, running, stop = list(jobs), dict[Slot, _Running](), StopRequest()
+    waiting, running, refused, stop = list(jobs), dict[Slot, _Running](), list[UserError](), StopRequest()
     with stop.listening():
         try:
             while waiting or running:
-                _start_ready(waiting, running, slots)
+                refused += _start_ready(waiting, running, slots)
                 time.sleep(INTERVAL)
                 for slot in [slot for slot, each in running.items() if each.process.poll() is not None]:
                     ended = running.pop(slot)
@@ -139,21 +139,31 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job],
                     raise StoppedError("The runs have stopped", 130 if stop.name == "SIGINT" else 0)
         finally:
             _stop(list(running.values()))
+    if refused:
+        raise refused[0]
 
 
-def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Sequence[Slot]) -> None:
-    """Start jobs in free slots, and move them from `waiting` to `running`."""
-    for slot in [slot for slot in slots if slot not in running]:
+def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Sequence[Slot]) -> list[UserError]:
+    """Start jobs in free slots, and move them from `waiting` to `running`; return why others could not begin."""
+    refused = []
+    free = [slot for slot in slots if slot not in running]
+    while free:
         unfinished = {*waiting, *(each.job for each in running.values())}
         job = next((job for job in waiting if unfinished.isdisjoint(job.needs)), None)
         if job is None:
-            return
+            break
         waiting.remove(job)
-        command = job.begin()
+        try:
+            command = job.begin()
+        except UserError as error:
+            refused.append(error)
+            continue
+        slot = free.pop(0)
         job.log.parent.mkdir(parents=True, exist_ok=True)
         output = job.log.open("ab")
         first = output.seek(0, os.SEEK_END)
         running[slot] = _Running(job, start(command, slot, output), output, first, time.monotonic())
+    return refused
 
 
 def _is_done(ended: _Running, *, stopped: bool) -> bool:

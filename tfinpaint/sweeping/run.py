@@ -1,4 +1,4 @@
-"""Run a sweep in its folder, go on with one, or say what would run and how long it would take."""
+"""Run a sweep in its folder, continue one, or say what would run and how long it would take."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def run_sweep(plan: Plan, asked: Asked, workers: int | None) -> Findings:
         except StoppedError as stopped:
             write_findings(plan, find(plan))
             raise StoppedError(
-                f"The sweep has stopped; what is finished is in {display_path(plan.folder)}, and the same command goes "
-                "on",
+                f"The sweep has stopped; what is finished is in {display_path(plan.folder)}, and the same command "
+                "continues",
                 stopped.exit_code,
             ) from None
         except UserError:

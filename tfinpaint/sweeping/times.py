@@ -35,14 +35,15 @@ class Speed:
 
 
 def add_time(folder: Path, work: float, seconds: float, metrics: Path) -> None:
-    """Note the duration of a finished training in the folder of a sweep.
+    """Note the duration of a finished training in the folder of a sweep, unless a part of it ran before.
 
     Args:
         work: images of its steps and evaluations.
         metrics: the records of its epochs.
     """
     within = sum(json.loads(line)["seconds"] for line in metrics.read_text("utf-8").splitlines())
-    write_json(folder / SWEEP_TIMES, [*_read_times(folder), [work, seconds, within]])
+    if within <= seconds:
+        write_json(folder / SWEEP_TIMES, [*_read_times(folder), [work, seconds, within]])
 
 
 def _read_times(folder: Path) -> list[list[float]]:
@@ -58,7 +59,7 @@ def known_speed(folder: Path) -> Speed | None:
     """Return the median speed of the finished trainings of a sweep; None where none has finished."""
     if not (times := _read_times(folder)):
         return None
-    starts = [max(0.0, seconds - within) for _, seconds, within in times]
+    starts = [seconds - within for _, seconds, within in times]
     return Speed(statistics.median(starts), statistics.median(within / work for work, _, within in times))
 
 

@@ -92,7 +92,7 @@ def _limits(plan: Plan, rows: Sequence[Row]) -> list[str]:
     wanted = {(cell.share, cell.number, method) for cell, method in plan.rows()}
     if missing := wanted - {(row.share, row.draw, row.method) for row in rows}:
         lines.append(
-            f"The sweep is not finished: {len(missing)} of {len(wanted)} rows are missing; the same command goes on."
+            f"The sweep is not finished: {len(missing)} of {len(wanted)} rows are missing; the same command continues."
         )
     edges = [row for row in rows if row.at_edge]
     for method in dict.fromkeys(row.method for row in edges):

@@ -83,10 +83,15 @@ def _basic_block(x: keras.KerasTensor, filters: int, strides: int, name: str) ->
 
 
 def _convolution(x: keras.KerasTensor, filters: int, kernel: int, strides: int, name: str) -> keras.KerasTensor:
-    """Return the output of a convolution with a batch norm; padding keeps the sides, divided by the stride."""
-    if kernel > 1:
+    """Return the output of a convolution with a batch norm; padding keeps the sides, divided by the stride.
+
+    Without a stride the convolution pads by itself, so that on small maps it need not multiply by the zeros. With one,
+    Keras would pad at one side only.
+    """
+    if explicit := kernel > 1 and strides > 1:
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    x = layers.Conv2D(filters, kernel, strides=strides, use_bias=False, name=f"{name}_conv")(x)
+    padding = "valid" if explicit else "same"
+    x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False, name=f"{name}_conv")(x)
     return layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
 
 

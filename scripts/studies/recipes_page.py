@@ -24,7 +24,9 @@ of the remaining fifth, the validation part**. The test images are not touched h
 
 How to read the tables: higher is better, and the best of each column is bold. One standard error over the validation
 images is about 1.3 points, and other initial weights add to it, so differences below 3 points between single runs mean
-little. A link leads to the configuration and the records of a run.
+little. The best depth is the stage, or all stages together, of the highest accuracy in cross-validation. A link leads
+to the configuration and the records of a run. Rows of `scripts/studies/rows.py` that are not in a table have not been
+measured yet.
 """
 
 
@@ -34,12 +36,13 @@ def write_page(results: Path) -> None:
     if not runs:
         return
     parts = [HEAD]
-    for path in sorted(results.glob(f"{BASELINES}-*.json")):
-        found = json.loads(path.read_text())
-        title = f"## What needs no pretraining, at {found['image_shape'][0]} px ({found['encoder']})"
+    baselines = [json.loads(path.read_text()) for path in sorted(results.glob(f"{BASELINES}-*.json"))]
+    for found in baselines:
+        title = f"## What needs no pretraining, at {found['side']} px ({found['encoder']})"
         parts += [title, "", *_baselines(found["probe"]), ""]
     for epochs in sorted({run["epochs"] for run in runs}):
-        parts += [f"## {epochs} epochs", "", *_table([run for run in runs if run["epochs"] == epochs]), ""]
+        some = [run for run in runs if run["epochs"] == epochs]
+        parts += [f"## {epochs} epochs", "", _finding(some, baselines), "", *_table(some), ""]
     (results.parent / "recipes.md").write_text("\n".join(parts))
 
 
@@ -57,8 +60,7 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     cells, last_group = [], ""
     for name, some in groupby(runs, key=lambda run: run["row"]):
         seeds, row = list(some), ROWS[name]
-        last = [next(each for each in run["probe"] if each["stage"] == LAST) for run in seeds]
-        epochs = [record for run in seeds for record in run["records"] if record["phase"] == "train"]
+        last = [_last(run) for run in seeds]
         final = [run["records"][-1] for run in seeds]
         links = ", ".join(f"[{run['seed']}](study/{name}-{run['epochs']}-{run['seed']}.json)" for run in seeds)
         cells.append(
@@ -69,15 +71,34 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
                 *_accuracies([_best(run["probe"]) for run in seeds]),
                 _mean([each["scores"][-1]["knn_accuracy"] for each in last]),
                 f"{np.mean([each['rankme'] for each in final]):.0f}" if "rankme" in final[0] else "",
-                f"{np.median([each['images_per_second'] for each in epochs]):.0f}",
             ]
         )
         last_group = row.group
     head = [
         "factor", "recipe", "stage 5, 10 %", "stage 5, all", "best depth, 10 %", "best depth, all", "stage 5, k-NN",
-        "RankMe", "images/s",
+        "RankMe",
     ]  # fmt: skip
     return _markdown(head, cells, numbers=range(2, 7))
+
+
+def _finding(runs: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sentence on the run with the best features at the end of the encoder, and on a random encoder's."""
+    best = max(runs, key=lambda run: _last(run)["scores"][-1]["accuracy"])
+    few, many = _accuracies([_last(best)])
+    text = (
+        f"The best features at the end of stage 5 are those of *{ROWS[best['row']].what}* (seed {best['seed']}): "
+        f"{few} with 10 % of the labels, {many} with all"
+    )
+    for each in baselines:
+        if (each["encoder"], each["side"]) == (best["encoder"], best["side"]):
+            few, many = _accuracies([_last(each)])
+            return f"{text}. A random encoder has {few} and {many} there."
+    return f"{text}."
+
+
+def _last(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the results at the end of the encoder."""
+    return next(row for row in run["probe"] if row["stage"] == LAST)
 
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -48,8 +48,6 @@ class Row:
             "num_epochs": epochs,
             "probe": None,  # it would choose the checkpoint by some of the validation images
             "data.input_path": str(data),
-            "data.batch_size": 64,
-            "model.encoder": "resnet18",
             "optimizer.lr_scheduler.warmup_epochs": max(1, epochs // 10),
         }
         for key, value in {**common, **self.keys}.items():
@@ -78,11 +76,14 @@ VICREG = {"type": "vicreg", "weight": 0.04, "projector": [2048, 2048, 2048]}
 BARLOW_TWINS = {"type": "barlow_twins", "weight": 0.01, "projector": [2048, 2048, 2048]}
 
 ROWS: dict[str, Row] = {
-    "both": Row("loss", "reconstruction and agreement (NT-Xent) of two erased views: the base of all rows below"),
+    "both": Row("loss", "reconstruction and agreement (NT-Xent) of two erased views, the base of all rows below"),
     "agreement_whole": Row("loss", "agreement alone, nothing erased", keys=WHOLE, steps={"grid": None}),
     "agreement_erased": Row("loss", "agreement alone, views erased as in the base", keys=NO_RECONSTRUCTION),
     "inpainting": Row("loss", "reconstruction alone, one view", keys=ONE_VIEW),
-    "tutorial": Row("loss", "the tutorial's recipe: black patches, cross-entropy of the whole image, Adam", SEED),
+    "tutorial": Row(
+        "loss", "the tutorial's recipe: black patches, cross-entropy of the whole image, Adam", SEED,
+        keys={"model.encoder": "resnet18", "data.batch_size": 64},
+    ),
     "batch_128": Row("batch", "128 images", keys={"data.batch_size": 128}),
     "vicreg": Row("loss", "VICReg in place of NT-Xent", keys={"loss.agreement": VICREG}),
     "barlow_twins": Row("loss", "Barlow Twins in place of NT-Xent", keys={"loss.agreement": BARLOW_TWINS}),

@@ -82,7 +82,7 @@ class Pretended:
             output.write(b"error: epoch 2: the loss on the images is not finite (inf or nan)\n")
             return
         (run / "model_checkpoints").mkdir()
-        (run / "metrics.jsonl").write_text('{"seconds": 1.0}\n')
+        (run / "metrics.jsonl").write_text('{"seconds": 1e-9}\n')
         result = {"validation_accuracy": 0.9 - rate, "validation_loss": 1.0, "best_epoch": 1}
         (run / "summary.json").write_text(json.dumps(result))
 

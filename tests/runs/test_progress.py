@@ -1,15 +1,10 @@
 """Lines and bar: on a clock that is not the machine's, on a pseudo-terminal, on what a launcher gives."""
 
-import fcntl
-import os
 import re
-import struct
-import subprocess
 import sys
-import termios
 
 import pytest
-from conftest import ROOT
+from terminal import Terminal
 
 from tfinpaint.runs import progress
 from tfinpaint.runs.progress import RunProgress
@@ -45,10 +40,10 @@ def test_plain_lines_tell_place_loss_and_time_left(capsys, clock):
         "Compiling the training step (this can take a minute)...",
         "  epoch 2/3 step 1/2  loss 0.7500",
         "  epoch 2/3 step 2/2  loss 0.7000  40 s left",
-        "epoch 2/3  loss 0.5000  accuracy 0.2500  test loss 0.5000  test accuracy 0.2500  20.0 images/s  40 s left",
+        "epoch 2/3  loss 0.5000, test 0.5000  accuracy 0.250, test 0.250  40 s left",
         "  epoch 3/3 step 1/2  loss 0.6000  30 s left",
         "  epoch 3/3 step 2/2  loss 0.5000",
-        "epoch 3/3  loss 0.5000  accuracy 0.2500  20.0 images/s",
+        "epoch 3/3  loss 0.5000  accuracy 0.250  20.0 images/s",
     ]
 
 
@@ -113,46 +108,60 @@ shown.close()
 """
 
 
-def set_width(terminal: int, columns: int) -> None:
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-
-
 def test_the_bar_of_a_terminal_survives_log_lines_resizing_and_short_epochs():
-    ours, theirs = os.openpty()
-    set_width(theirs, 80)
-    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", ON_A_TERMINAL], stdin=subprocess.PIPE, stdout=theirs, stderr=theirs,
-        env=environment | {"TERM": "xterm-256color"}, cwd=ROOT,
-    )  # fmt: skip
-    os.close(theirs)
-    received = b""
-    while True:
-        try:
-            received += os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-        if b"resize" in received and process.stdin:
-            set_width(ours, 60)
-            process.stdin.write(b"go on\n")
-            process.stdin.close()
-            process.stdin = None
-    assert process.wait() == 0, received
-    os.close(ours)
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", received.decode())
-    # What is left on the screen of each line: what was written after the last return to its beginning.
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-    saved = [line for line in lines if "Saved" in line]
-    assert saved == ["Saved " + "/folder" * 20 + f"/model_checkpoint_{epoch}" for epoch in (1, 2, 3)]
-    assert "Compiling the training step (this can take a minute)..." in lines
-    figures = [line for line in lines if line.startswith("epoch ") and "━" not in line]
-    begin = "epoch {}/3  loss 0.5000  accuracy 0.2500  test loss 0.5000"
-    assert figures == [begin.format(1) + "  test accuracy 0.2500", begin.format(2), begin.format(3)]
-    assert lines[lines.index(figures[1]) + 1] == "  test accuracy 0.2500  208.2 images/s"
-    assert max(map(len, figures)) <= 80
-    bars = [frame for frame in re.split(r"[\r\n]+", text) if "━" in frame]
-    narrow = [frame for frame in bars if frame.startswith(("epoch 2", "epoch 3"))]
-    assert max(map(len, bars)) <= 80
-    assert max(map(len, narrow)) <= 60
-    assert {frame[:9] for frame in bars} == {"epoch 1/3", "epoch 2/3", "epoch 3/3"}  # in short epochs, too
-    assert re.fullmatch(r"epoch 3/3 loss 0\.5000 ━+ 12/12 *", bars[-1])  # what stays is true
+    terminal = Terminal([sys.executable, "-c", ON_A_TERMINAL], columns=80)
+    bars = []
+
+    def look(rows: list[str]) -> None:
+        if rows and rows[-1] == "resize" and terminal.process.stdin:
+            terminal.resize(100)
+            terminal.process.stdin.close()  # it goes on
+            terminal.process.stdin = None
+        bars.extend(row for row in rows if "━" in row)
+
+    assert terminal.watch(look) == 0, terminal.rows()
+    saved = "Saved " + "/folder" * 20 + "/model_checkpoint_{}"
+    figures = "epoch {}/3  loss 0.5000, test 0.5000  accuracy 0.250, test 0.250  208.2 images/s"
+    *lines, bar = terminal.rows()
+    assert lines == [
+        "Compiling the training step (this can take a minute)...",
+        figures.format(1),
+        saved.format(1)[:80],
+        saved.format(1)[80:],
+        "resize",
+        figures.format(2),
+        saved.format(2)[:100],
+        saved.format(2)[100:],
+        figures.format(3),
+        saved.format(3)[:100],
+        saved.format(3)[100:],
+    ]
+    assert re.fullmatch(r"epoch 3/3 loss 0\.5000 ━+ 12/12", bar)  # what stays is true, and there is no other bar
+    assert len(bar) > 80
+    assert {bar[:9] for bar in bars} == {"epoch 1/3", "epoch 2/3", "epoch 3/3"}  # in short epochs, too
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "line"),
+    [
+        (
+            {"loss": 0.51234},
+            {"loss": 0.6, "hole_psnr_db": 14.5219, "psnr_db": 20.0},
+            "epoch 12/100  loss 0.5123, validation 0.6000  validation hole_psnr_db 14.522",
+        ),
+        (
+            {"loss": 0.5, "accuracy": 0.25, "rankme": 12.5, "probe_stage5": 0.75},
+            {"loss": 0.6, "accuracy": 0.5},
+            "epoch 12/100  loss 0.5000, validation 0.6000  rankme 12.500  probe_stage5 0.750",
+        ),
+        ({"loss": 0.5}, None, "epoch 12/100  loss 0.5000  20.0 images/s"),
+    ],
+)
+def test_the_line_of_an_epoch_is_never_longer_than_80_characters(capsys, train, test, line):
+    shown = RunProgress(enabled=True, first_step=0, num_epochs=100, steps_per_epoch=1, held_out="validation")
+    results = [
+        values and EpochResult(values, images=80, seconds=4.0, images_per_second=20.0) for values in (train, test)
+    ]
+    shown.epoch_end(12, *results)
+    assert capsys.readouterr().out == line + "\n"
+    assert len(line) <= 80

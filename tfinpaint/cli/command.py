@@ -18,6 +18,7 @@ from tfinpaint.distributed.launch import leave_ranks
 from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.storage.write_errors import explain_os_error, is_disk_error
 from tfinpaint.system import startup, streams
+from tfinpaint.system.paths import shorten_paths
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ def run_command(command: Callable[[], None], *, needs_output: bool = True) -> in
         interrupt, 1 for anything unexpected. With several ranks a failing process ends here at once, because waiting
         for the others would never end; it tells them before, and they end with exit code 3.
     """
+    if launched_rank() == 0:
+        streams.use_terminal()
     streams.make_lenient()
     if any(option.startswith("error") for option in sys.warnoptions):  # by -W or PYTHONWARNINGS
         warnings.simplefilter("default")  # TensorFlow's own deprecations would end a run
@@ -117,7 +120,7 @@ def _user_message(error: BaseException) -> str:
         return f"{error.name} cannot be imported by {sys.executable}; {startup.how_to_install()}"
     if isinstance(error, OSError):
         return f"{error.filename or 'writing'}: {explain_os_error(error)}, then resume with --resume"
-    return str(error)
+    return shorten_paths(str(error))
 
 
 def log_to_stdout(rank: int) -> None:

@@ -18,6 +18,7 @@ from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import Transform
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.environment import launched_size
+from tfinpaint.distributed.start_ranks import Placement, read_placement
 from tfinpaint.errors import UserError
 from tfinpaint.layout import RESOLVED_CONFIG
 from tfinpaint.models.keras_json.parse import input_size, read_network
@@ -28,13 +29,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """The command line of `pretrain` and `classify`, with its configuration read and checked."""
+    """The command line of `pretrain` and `classify`, with its configuration read and checked.
+
+    Attributes:
+        placement: of the ranks that this process is to start, instead of running the command itself; None for none.
+    """
 
     config: Config
     resume: bool
     overwrite: bool
     allowed_changes: tuple[str, ...] = ()
     task: Command = "pretrain"
+    placement: Placement | None = None
 
 
 def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
@@ -60,7 +66,15 @@ def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
         "--allow-change", action="append", default=[], metavar="KEY", dest="allowed_changes",
         help="with --resume: allow a key of the configuration, or a whole section, to differ; may be repeated",
     )  # fmt: skip
+    started = parser.add_mutually_exclusive_group()
+    started.add_argument("--ranks", type=int, metavar="N", help="start N processes on this host that train as one")
+    started.add_argument(
+        "--hosts", metavar="HOST:N,...",
+        help="start processes on several hosts, such as node1:4,node2:4; the first is this one, the others are reached "
+        "by ssh",
+    )  # fmt: skip
     parsed = parse_arguments(parser, arguments)
+    placement = read_placement(parsed.ranks, parsed.hosts)
     if parsed.app:
         raise UserError(
             f"--app={parsed.app} is an application of rmldnn that is not supported; supported are inpainting and "
@@ -75,9 +89,21 @@ def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
             raise UserError(f"{parsed.workdir}: holds no run to resume ({path.name} is missing); give --config FILE")
     if parsed.allowed_changes and not parsed.resume:
         raise UserError("--allow-change needs --resume")
-    ranks = 1 if rendezvous.is_elastic() else launched_size()  # an elastic run checks each number of ranks that it has
-    config = load_checked(path, parsed.overrides, task, ranks, parsed.workdir, resumes=parsed.resume)
-    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes), task)
+    ranks = placement.ranks if placement else launched_size()
+    if rendezvous.is_elastic():
+        ranks = 1  # an elastic run checks each number of ranks that it has
+    with _silent_logging() if placement else contextlib.nullcontext():  # rank 0 reads the configuration again
+        config = load_checked(path, parsed.overrides, task, ranks, parsed.workdir, resumes=parsed.resume)
+    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes), task, placement)
+
+
+@contextlib.contextmanager
+def _silent_logging() -> Iterator[None]:
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def resume_command(task: Command, workdir: Path) -> str:

@@ -79,7 +79,8 @@ def join_ranks(settings: Distributed, folder: Path | None = None) -> World:
         timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
         on_loss = _shut_down if elastic else None
         use_heartbeat(join_heartbeats(world.rank, _addresses(world), world.all_gather, *timeouts, on_loss))
-        log.info(_describe_ranks(world, hvd, list(environment)))
+        world.communication = _describe_communication(hvd, list(environment))
+        log.info(_describe_ranks(world))
     return world
 
 
@@ -151,14 +152,16 @@ def _unused_path(folder: Path, name: str) -> Path:
     return path
 
 
-def _describe_ranks(world: World, hvd: Any, names: Sequence[str]) -> str:
-    """Return a line that says how the ranks communicate, and which settings are in force."""
-    controller = "MPI" if hvd.mpi_enabled() else "Gloo"
+def _describe_communication(hvd: Any, names: Sequence[str]) -> dict[str, str]:
+    """Return how the ranks communicate, and these variables of Horovod and Open MPI, as they are in force."""
+    return {"over": "MPI" if hvd.mpi_enabled() else "Gloo", **{name: os.environ[name] for name in names}}
+
+
+def _describe_ranks(world: World) -> str:
+    """Return how many ranks there are, how they communicate, and how many threads each has."""
+    ranks, threads = f"{world.size} rank{'s' * (world.size > 1)}", f"{world.threads} thread{'s' * (world.threads > 1)}"
     here = "" if world.local_size == world.size else f", {world.local_size} of them on this host"
-    settings = " ".join(f"{name}={os.environ[name]}" for name in names)
-    return (
-        f"{world.size} rank{'s' * (world.size > 1)} over {controller}{here}, {world.threads} thread(s) each; {settings}"
-    )
+    return f"{ranks} over {world.communication['over']}{here}, {threads} each"
 
 
 def _addresses(world: World) -> list[str]:

@@ -33,12 +33,15 @@ class World:
         local_rank, local_size: the same among the processes on this host.
         threads: cores that this process may use.
         gradient_groups, compression: how gradients are sent, as in the configuration.
+        communication: what the ranks communicate over, and the variables of Horovod and Open MPI that are in force;
+            empty for a single process without a launcher.
     """
 
     def __init__(self, hvd: Any = None, settings: Distributed | None = None) -> None:
         self._hvd = hvd
         settings = settings or Distributed()
         self.gradient_groups, self.compression = settings.gradient_groups, settings.compression
+        self.communication: Mapping[str, str] = {}
         self.rank = hvd.rank() if hvd else 0
         self.size = hvd.size() if hvd else 1
         self.local_rank = hvd.local_rank() if hvd else 0

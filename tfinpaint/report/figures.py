@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tfinpaint.report.metrics_log import metric_series
 from tfinpaint.storage.atomic import write_bytes
+from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def attempt_figure(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.warning(f"Could not draw {path} ({type(error).__name__}: {error}); continuing without it")
+        log.warning(f"Could not draw {display_path(path)} ({type(error).__name__}: {error}); continuing without it")
 
 
 def short_name(name: str, number: int, kind: str = "class") -> str:

@@ -17,6 +17,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import BAD_IMAGES, REFUSED_BAD_IMAGES, RESOLVED_CONFIG
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming_file
+from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +58,13 @@ def report_checked(world: World, folder: Path, bad: Sequence[BadImage], limit: i
         if world.is_rank0:
             write_text(path, "".join(_as_lines(_CHECKED, bad)))
         head = (
-            f"{len(bad)} unusable images, data.max_bad_images allows {limit}; repair or remove them (listed in {path}):"
+            f"{len(bad)} unusable images, data.max_bad_images allows {limit}; repair or remove them (listed in "
+            f"{display_path(path)}):"
         )
         raise UserError("\n".join([head, *_name(bad)]))
     for line in _name(bad, "Skipping unusable image "):
         log.warning(line)
-    log.warning(f"Skipped {len(bad)} unusable images of at most {limit}, listed in {folder / BAD_IMAGES}")
+    log.warning(f"Skipped {len(bad)} unusable images of at most {limit}, listed in {display_path(folder / BAD_IMAGES)}")
 
 
 class BadImageCounter:
@@ -99,7 +101,7 @@ class BadImageCounter:
             f"{self._since} image{'s' * (self._since != 1)} failed during training",
             "was" if self._since == 1 else "were",
         )
-        listed = f"listed in {self._folder / BAD_IMAGES}"
+        listed = f"listed in {display_path(self._folder / BAD_IMAGES)}"
         if self._checked + self._since > limit:
             count = f"{count} ({self._checked} before); data.max_bad_images allows {limit}"
             raise UserError("\n".join([f"{count}; repair or remove them ({listed}):", *_name(new)]))

@@ -19,6 +19,7 @@ from tfinpaint.config.loader import dump_config, read_values
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
 from tfinpaint.layout import (
+    COMMUNICATION,
     FIGURES,
     LOCK,
     METRICS_LOG,
@@ -31,7 +32,7 @@ from tfinpaint.layout import (
 from tfinpaint.report.metrics_log import outfile_of
 from tfinpaint.runs.bad_images import BadImage, begin_bad_images
 from tfinpaint.runs.lock import RunLock
-from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_text
+from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_json, write_text
 from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class RunFolder:
         log.info(f"Run folder: {display_path(self.path)}")
         return None
 
-    def begin(self, resumed: Path | None, bad: Sequence[BadImage]) -> None:
+    def begin(self, resumed: Path | None, bad: Sequence[BadImage], communication: Mapping[str, str]) -> None:
         """Remove the files of an earlier run, unless it is resumed, and write the configuration. Rank 0 calls this.
 
         Call it once nothing can be refused any more. An evaluation saves no checkpoints, so it removes none.
@@ -108,6 +109,7 @@ class RunFolder:
         Args:
             resumed: the checkpoint that the run resumes from.
             bad: the images that were found to be bad before training.
+            communication: of several ranks, as `World` describes it; empty for a single process.
         """
         self._lock.begin()
         begin_bad_images(self.path, resumed=resumed is not None, checked=bad)
@@ -122,8 +124,10 @@ class RunFolder:
             for path in saved:
                 if epoch_and_step(path) > epoch_and_step(resumed) and find_damage(path):
                     log.warning(f"Damaged: {set_aside(path)}")
-        for name in (SUMMARY, REPORT):  # a run has no result before its end
+        for name in (SUMMARY, REPORT, COMMUNICATION):  # a run has no result before its end
             (self.path / name).unlink(missing_ok=True)
+        if communication:
+            write_json(self.path / COMMUNICATION, communication)
         write_text(self.path / RESOLVED_CONFIG, dump_config(self.config))
 
     def _changed_keys(self, before: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:

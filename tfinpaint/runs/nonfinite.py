@@ -17,6 +17,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import NONFINITE_BATCHES
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.storage.safe_npz import read_whole_npz, write_npz
+from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class NonfiniteKeeper:
                 earlier.unlink()
         except (OSError, UserError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            log.warning(f"{path}: the batch cannot be kept: {why}")
+            log.warning(f"{display_path(path)}: the batch cannot be kept: {why}")
             return None
         return str(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,9 @@ class OnlineProbe:
     the run changes, neither its weights nor its random numbers.
 
     Attributes:
+        every: number of epochs between two probes.
         random: accuracies of a random encoder by metric, with the batch-norm statistics that it begins with.
+        seconds: time that this first probe has taken.
     """
 
     def __init__(self, run: Run, world: World, data: DataSet, model: keras.Model) -> None:
@@ -52,7 +55,7 @@ class OnlineProbe:
             model: the one that is trained.
         """
         assert run.config.probe
-        self._every, self._last, self._world, self._data = run.config.probe.every, run.config.num_epochs, world, data
+        self.every, self._last, self._world, self._data = run.config.probe.every, run.config.num_epochs, world, data
         self._stages = list(ARCHITECTURES[run.config.model.encoder].stages)
         encoder = _random_encoder(run)
         self._copied = _pairs(encoder, model)
@@ -68,16 +71,18 @@ class OnlineProbe:
         self._labels = listing.labels
         if not len(self._measured):
             raise UserError(f"probe: {listing.root}: no class has two images, one to fit with and one to measure with")
+        began = time.monotonic()
         self.random = self._accuracies()
+        self.seconds = time.monotonic() - began
         log.info(
-            f"Probe every {self._every} epochs: logistic regression on {len(fitted)} images of {len(listing.classes)} "
+            f"Probe every {self.every} epochs: logistic regression on {len(fitted)} images of {len(listing.classes)} "
             f"classes, measured on {len(self._measured)} others; on stage 5 of a random encoder its accuracy is "
             f"{self.random[PROBED]:.4f}"
         )
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """Return the accuracies at the end of an epoch by metric; {} where no probe is due. Every rank calls this."""
-        if epoch % self._every and epoch != self._last:
+        if epoch % self.every and epoch != self._last:
             return {}
         self._world.report_task(f"in epoch {epoch}, probing the encoder")
         for own, trained in self._copied:

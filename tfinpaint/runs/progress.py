@@ -15,6 +15,7 @@ from tfinpaint.inpainting import metrics
 from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.runs.online_probe import JUDGED
 from tfinpaint.runs.time_left import TimeLeft
+from tfinpaint.system import streams
 from tfinpaint.system.progress import duration
 from tfinpaint.train.totals import EpochResult
 from tfinpaint.train.trainer import ReadLoss
@@ -22,6 +23,7 @@ from tfinpaint.train.view_measures import VIEW_MEASURES
 
 PLAIN_INTERVAL_SECONDS = 15.0
 BAR_INTERVAL_SECONDS = 0.5  # reading the loss waits for the device: not at every step
+LINE_WIDTH = 80  # characters of the line of an epoch
 COMPILING = "Compiling the training step (this can take a minute)..."
 
 
@@ -30,7 +32,7 @@ class RunProgress:
 
     Args:
         first_step: number of steps that were done before.
-        end_in_steps: as `TimeLeft` takes it.
+        end_in_steps, probe_every, probe_seconds: as `TimeLeft` takes them.
         held_out: phase of the evaluations: "validation" or "test".
     """
 
@@ -42,14 +44,17 @@ class RunProgress:
         num_epochs: int,
         steps_per_epoch: int,
         end_in_steps: float = 0.0,
+        probe_every: int | None = None,
+        probe_seconds: float = 0.0,
         held_out: str = "test",
     ) -> None:
         self._enabled, self._held_out = enabled, held_out
         self._num_epochs, self._steps = num_epochs, steps_per_epoch
         self._done, self._total = first_step, num_epochs * steps_per_epoch
         self._time_left = TimeLeft(
-            first_step=first_step, num_epochs=num_epochs, steps_per_epoch=steps_per_epoch, end_in_steps=end_in_steps
-        )
+            first_step=first_step, num_epochs=num_epochs, steps_per_epoch=steps_per_epoch,
+            end_in_steps=end_in_steps, probe_every=probe_every, probe_seconds=probe_seconds,
+        )  # fmt: skip
         self._printed = self._updated = time.monotonic()
         self._bar = _make_bar() if enabled else None
         if self._bar:
@@ -76,18 +81,14 @@ class RunProgress:
             self._print("  ".join([f"  {place}", f"loss {read_loss():.4f}", *self._left()]))
 
     def epoch_end(self, epoch: int, train: EpochResult, test: EpochResult | None) -> None:
-        """Print the results of an epoch."""
+        """Print the results of an epoch in one line; what does not fit into LINE_WIDTH is in the metrics of the run."""
         if not self._enabled:
             return
-        parts = [f"epoch {epoch}/{self._num_epochs}", *_figures("", train)]
-        if test:
-            parts += _figures(f"{self._held_out} ", test)
-        parts.append(f"{train.images_per_second:.1f} images/s")
+        head, speed = f"epoch {epoch}/{self._num_epochs}", f"{train.images_per_second:.1f} images/s"
         if self._bar:
             self._update(epoch, train.values["loss"])
-            self._print("\n".join(_in_lines(parts, self._bar.console.width)))
-        else:
-            self._print("  ".join([*parts, *self._left()]))
+        left, width = ([], self._bar.console.width) if self._bar else (self._left(), LINE_WIDTH)
+        self._print(_fit(head, _figures(train, test, self._held_out), [*left, speed], min(width, LINE_WIDTH)))
 
     def close(self) -> None:
         """Leave the bar as it is and release the terminal."""
@@ -114,7 +115,7 @@ class RunProgress:
 def _make_bar() -> Progress | None:
     """Return a progress bar where standard output is a terminal that can show one."""
     # mpirun gives rank 0 a pseudo-terminal and then prefixes every line, which destroys a bar.
-    if not sys.stdout.isatty() or was_launched():
+    if not sys.stdout.isatty() or (was_launched() and not streams.has_terminal()):
         return None
     console = Console(soft_wrap=True, highlight=False)  # long lines above the bar are broken by the terminal alone
     if not console.is_interactive:
@@ -125,17 +126,31 @@ def _make_bar() -> Progress | None:
     return Progress(*columns, console=console, expand=True, redirect_stderr=sys.stderr.isatty())
 
 
-def _in_lines(parts: Sequence[str], width: int) -> list[str]:
-    """Join parts into lines of at most `width` characters, where no part is longer; indent all lines but the first."""
-    lines = [parts[0]]
-    for part in parts[1:]:
-        if len(lines[-1]) + 2 + len(part) > width:
-            lines.append("")
-        lines[-1] += f"  {part}"
-    return lines
+def _fit(head: str, figures: Sequence[str], others: Sequence[str], width: int) -> str:
+    """Return a line of at most `width` characters: its head, the first figures, and of the others those that fit."""
+    shown = [head]
+    for part in [*figures, *others]:
+        if len("  ".join([*shown, part])) <= width:
+            shown.append(part)
+    return "  ".join(shown)
 
 
-def _figures(prefix: str, result: EpochResult) -> list[str]:
-    """Return the results as text, with one image metric, one of the views and one of the probe."""
+def _figures(train: EpochResult, test: EpochResult | None, held_out: str) -> list[str]:
+    """Return the results as text, the most important first, with one image metric, one of the views and of the probe.
+
+    Args:
+        held_out: name of the phase of `test`.
+    """
     hidden = {*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {metrics.HEADLINE, "rankme", PROBED}
-    return [f"{prefix}{name} {value:.4f}" for name, value in result.values.items() if name not in hidden]
+    tested = test.values if test else {}
+    shown = []
+    for name in [name for name in {**train.values, **tested} if name not in hidden]:
+        figures = [f"{name} {_figure(name, train.values[name])}"] if name in train.values else []
+        if name in tested:
+            figures.append(f"{held_out} {'' if figures else name + ' '}{_figure(name, tested[name])}")
+        shown.append(", ".join(figures))
+    return shown
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.4f}" if name == "loss" else f"{value:.3f}"

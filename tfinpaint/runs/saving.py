@@ -35,6 +35,7 @@ from tfinpaint.runs.run import Run
 from tfinpaint.runs.signals import StopRequest
 from tfinpaint.runs.trainer import training_state
 from tfinpaint.storage.disk_space import find_shortage
+from tfinpaint.system.paths import display_path
 from tfinpaint.train.rank_state import rank_state, rank_state_names
 from tfinpaint.train.step import ControlFlags
 from tfinpaint.train.totals import SUM_PARTS, EpochResult, PartialEpoch, empty_epoch
@@ -226,4 +227,4 @@ def _warn_of_shortage(run: Run, live: TrainingState) -> None:
     # An earlier checkpoint is deleted once the next is complete; a resumed run has its earlier ones already.
     sets = 1 if run.resumed else (keep or 1) + (2 if run.config.probe else 1)
     if lacking := find_shortage(folder, live.file_bytes, sets):
-        log.warning(f"The checkpoints will not fit into {folder}: {lacking}")
+        log.warning(f"The checkpoints will not fit into {display_path(folder)}: {lacking}")

@@ -167,8 +167,8 @@ def _begin_folder(session: Session) -> None:
     if session.world.is_rank0:
         opened = (session.training, session.validation, session.held_out)
         checks = [data.check for data in opened if data and data.check]
-        resumed = session.run.resumed
-        session.folder.begin(resumed.path if resumed else None, [bad for check in checks for bad in check.bad])
+        bad, resumed = [bad for check in checks for bad in check.bad], session.run.resumed
+        session.folder.begin(resumed.path if resumed else None, bad, session.world.communication)
 
 
 def _open_metrics(session: Session, records: Sequence[Mapping[str, Any]] = ()) -> MetricsLog:
@@ -203,6 +203,7 @@ def _train(
     progress = RunProgress(
         enabled=world.is_rank0, first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
         end_in_steps=end_in_steps(run, batches), held_out=phase,
+        probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
     )  # fmt: skip
     world.report_activity()
     stop = StopRequest()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def is_text(name: str) -> bool:
@@ -25,3 +22,14 @@ def display_path(path: Path) -> str:
         return min(os.path.relpath(path), str(path), key=len)
     except OSError:  # the working directory has been deleted
         return str(path)
+
+
+def shorten_paths(message: str) -> str:
+    """Return a message in which the paths below the working directory are relative to it."""
+    try:
+        folder = Path.cwd()
+    except OSError:  # it has been deleted
+        return message
+    if folder == Path("/"):
+        return message
+    return re.sub(rf"(?<![\w./-]){re.escape(str(folder))}/(?=[\w.])", "", message)

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any, TextIO
 
+TERMINAL = "TFINPAINT_TERMINAL"  # environment variable: the terminal that rank 0 writes its standard output to
+
 # The reader has gone, or the terminal has been closed.
 _NOBODY_READS = {errno.EPIPE, errno.EIO, errno.ENXIO, errno.ECONNRESET}
 
@@ -73,6 +75,32 @@ def _lenient(stream: TextIO) -> TextIO:
     )
     lenient.replaced = stream
     return lenient
+
+
+def use_terminal() -> None:
+    """Write standard output to the terminal that TERMINAL names, past a launcher that would put tags in front of lines.
+
+    Without that variable, or where the terminal cannot be opened, nothing changes.
+    """
+    if not (path := os.environ.get(TERMINAL)):
+        return
+    try:
+        terminal = os.open(path, os.O_WRONLY | os.O_NOCTTY)
+    except OSError:
+        return
+    sys.stdout.flush()
+    os.dup2(terminal, 1)
+    os.close(terminal)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+def has_terminal() -> bool:
+    """Return True if standard output is the terminal that TERMINAL names."""
+    try:
+        return os.ttyname(1) == os.environ.get(TERMINAL)
+    except OSError:
+        return False
 
 
 def failure_of_output() -> str:

@@ -12,14 +12,29 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_SECONDS = 10  # for a launcher to end its ranks
 OUTPUT_LIMIT = 1_000_000  # bytes of a command's output that are read
 
-_RANK_PREFIX = re.compile(r"\[[\d,]+\]<stderr>: ?")
+# Open MPI writes "[1,0]<stdout>: text", Horovod's Gloo launcher "[0]<stdout>:text".
+_TAGGED = re.compile(r"\[(\d+,)?(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>:(?(1) ?)(?P<text>.*)", re.DOTALL)
 # Horizontal lines, and the notices of TensorFlow's C++ part.
-_NOISE = re.compile(r"-+|WARNING: All log messages before absl.*|[IW]\d{4} .*|To enable the following instructions.*")
+_NOTICE = re.compile(r"-+|WARNING: All log messages before absl.*|[IW]\d{4} .*|To enable the following instructions.*")
+
+
+@dataclass(frozen=True)
+class RankLine:
+    """A line that a rank has printed, without the tag that its launcher has put in front of it.
+
+    Attributes:
+        stream: "stdout" or "stderr".
+    """
+
+    rank: int
+    stream: str
+    text: str
 
 
 def clean_environment() -> dict[str, str]:
@@ -57,12 +72,12 @@ def run_bounded(command: Sequence[str], seconds: float) -> tuple[int | None, str
         except subprocess.TimeoutExpired:
             pass
         finally:
-            _end(process)
+            end_group(process)
         output.seek(0)
         return code, output.read(OUTPUT_LIMIT).decode(errors="replace")
 
 
-def _end(process: subprocess.Popen) -> None:
+def end_group(process: subprocess.Popen) -> None:
     """End a process and its group; mpirun, which horovodrun starts, gets time to end ranks in other groups."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
@@ -84,13 +99,24 @@ def _is_group(process: subprocess.Popen) -> bool:
     return True
 
 
+def read_tag(line: str) -> RankLine | None:
+    """Return the line of a rank that a launcher has tagged; None for a line of the launcher itself."""
+    found = _TAGGED.fullmatch(line)
+    return RankLine(int(found["rank"]), found["stream"], found["text"]) if found else None
+
+
+def is_notice(line: str) -> bool:
+    """Return True for a horizontal line, and for a notice that TensorFlow's C++ part prints at any log level."""
+    return bool(_NOTICE.fullmatch(line.strip()))
+
+
 def failure_reason(output: str) -> str:
     """Return the line of a failed command's output that says why: the first error, or else the first line.
 
     Lines of the ranks count before those of their launcher.
     """
-    told = [line for line in output.splitlines() if _RANK_PREFIX.match(line)] or output.splitlines()
-    lines = [_RANK_PREFIX.sub("", line).strip() for line in told]
-    lines = [line for line in lines if line and not _NOISE.fullmatch(line)]
+    tagged = [line for line in map(read_tag, output.splitlines()) if line and line.stream == "stderr"]
+    told = [line.text for line in tagged] or output.splitlines()
+    lines = [line.strip() for line in told if line.strip() and not is_notice(line)]
     errors = [line for line in lines if "error:" in line.lower()]
     return (errors or lines or ["it printed nothing"])[0]

@@ -21,6 +21,7 @@ from tfinpaint.data.images.decode import MAX_PACKED_BYTES, UnreadableImageError
 from tfinpaint.data.images.signatures import HEAD_BYTES, describe_content
 from tfinpaint.data.listing.walk import printable
 from tfinpaint.errors import UserError
+from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def _open_tar(path: Path, file: IO[bytes]) -> Archive:
 @contextmanager
 def _decompressed(path: Path, file: IO[bytes], scratch: Path) -> Iterator[IO[bytes]]:
     """Decompress a gzipped file into an unnamed file in the scratch folder."""
-    log.info(f"{path}: decompressing it into a temporary file")
+    log.info(f"{display_path(path)}: decompressing it into a temporary file")
     scratch.mkdir(parents=True, exist_ok=True)
     most, target = _most_bytes(path), scratch / "archive.tar"
     with target.open("w+b") as whole:

@@ -19,6 +19,7 @@ from tfinpaint.data.listing.names import Names
 from tfinpaint.data.listing.walk import walk_files
 from tfinpaint.storage.mapped_arrays import load_arrays
 from tfinpaint.system.activity import reporting_activity
+from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def list_folder(root: Path) -> FolderIndex:
     path = cache.cache_path("index", os.path.realpath(root))
     cached = _load(path) if path else None
     if cached and _is_unchanged(root, cached):
-        log.info(f"{root}: {len(cached.images)} images, listed from the cache ({path})")
+        log.info(f"{display_path(Path(root))}: {len(cached.images)} images, listed from the cache ({path})")
         return cached
     began = time.time_ns()
     index = _walk(root)

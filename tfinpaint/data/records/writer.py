@@ -26,6 +26,7 @@ from tfinpaint.storage.atomic import atomic_file, write_text
 from tfinpaint.storage.mapped_arrays import load_arrays, store_arrays, write_array
 from tfinpaint.storage.write_errors import naming_file, os_error_of_message
 from tfinpaint.system.parallel import parallel_map
+from tfinpaint.system.paths import display_path
 from tfinpaint.system.progress import log_progress
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def write_records(folder: Path, progress: Path, plan: RecordsPlan, read: ReadFil
     names = [f"images-{number:05}-of-{len(parts):05}.tfrecord" for number in range(len(parts))]
     shards = {name: shard for name in names if (shard := _load_finished(folder / name, progress / name))}
     if shards:
-        log.info(f"{folder}: resuming after {len(shards)} of {len(parts)} shards")
+        log.info(f"{display_path(folder)}: resuming after {len(shards)} of {len(parts)} shards")
     left = [(name, part) for name, part in zip(names, parts, strict=True) if name not in shards]
 
     multiple: list[int] = []

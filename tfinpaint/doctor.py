@@ -38,9 +38,10 @@ def launcher(variables: Mapping[str, str]) -> str:
 def ranks_here(machine: Machine) -> str:
     """Return how many ranks are sensible on the machine, and why."""
     ranks = diagnosis.sensible_ranks(machine)
+    threads = threads_per_rank(ranks)
     memory = diagnosis.readable_size(diagnosis.MEMORY_PER_RANK)
     why = "one per GPU" if machine.gpus else f"a core and {memory} of memory each"
-    return f"up to {ranks} ({why}); {threads_per_rank(ranks)} thread(s) each with {ranks}"
+    return f"up to {ranks} ({why}); {threads} thread{'s' * (threads > 1)} each with {ranks}"
 
 
 def diagnose(console: Console, ranks: int) -> bool:

@@ -30,10 +30,10 @@ def installed(monkeypatch):
     [
         (None, None, None),
         (1, None, None),
-        (3, None, Placement(3, "localhost:3", is_local=True)),
+        (3, None, Placement(3, "localhost:3", True, "--ranks 3")),
         (None, "localhost:1", None),
-        (None, "127.0.0.1:2", Placement(2, "127.0.0.1:2", is_local=True)),
-        (None, "localhost:2,node2:4", Placement(6, "localhost:2,node2:4", is_local=False)),
+        (None, "127.0.0.1:2", Placement(2, "127.0.0.1:2", True, "--hosts 127.0.0.1:2")),
+        (None, "localhost:2,node2:4", Placement(6, "localhost:2,node2:4", False, "--hosts localhost:2,node2:4")),
     ],
 )
 def test_options_say_how_many_ranks_and_where(installed, ranks, hosts, placement):
@@ -74,14 +74,15 @@ def test_without_horovod_there_is_one_rank(installed, monkeypatch):
         read_placement(2, None)
 
 
-TWO_HOSTS = Placement(3, "localhost:1,node2:2", is_local=False)
+TWO = Placement(2, "localhost:2", True, "--ranks 2")
+TWO_HOSTS = Placement(3, "localhost:1,node2:2", False, "--hosts localhost:1,node2:2")
 
 
 @pytest.mark.parametrize(
     ("placement", "mpi", "mpirun", "expected"),
     [
         (
-            Placement(2, "localhost:2", is_local=True), "/lib/libmpi.so", "mpirun (Open MPI) 5.0.11, /bin/mpirun",
+            TWO, "/lib/libmpi.so", "mpirun (Open MPI) 5.0.11, /bin/mpirun",
             "/bin/mpirun -np 2 -H localhost:2 --tag-output --bind-to none --map-by slot --mca btl_tcp_if_include lo",
         ),
         (
@@ -89,7 +90,7 @@ TWO_HOSTS = Placement(3, "localhost:1,node2:2", is_local=False)
             "/bin/mpirun -np 3 -H localhost:1,node2:2 --tag-output --bind-to none --map-by slot -x PATH -x TF_X",
         ),
         (
-            Placement(2, "localhost:2", is_local=True), None, "mpirun (Open MPI) 5.0.11, /bin/mpirun",
+            TWO, None, "mpirun (Open MPI) 5.0.11, /bin/mpirun",
             "/bin/horovodrun --gloo -np 2 -H localhost:2 --network-interfaces lo",
         ),
         (TWO_HOSTS, "/lib/libmpi.so", None, "/bin/horovodrun --gloo -np 3 -H localhost:1,node2:2"),
@@ -112,7 +113,7 @@ def test_without_any_launcher_there_is_one_line(monkeypatch):
     with pytest.raises(
         UserError, match="2 ranks cannot be started: there is no mpirun and no horovodrun; run scripts/setup"
     ):
-        launcher(Placement(2, "localhost:2", is_local=True), {})
+        launcher(TWO, {})
 
 
 # Starts two ranks of PROGRAM, which loads no TensorFlow.
@@ -122,7 +123,7 @@ from tfinpaint.cli.command import run_command
 from tfinpaint.distributed.start_ranks import Placement, start_ranks
 
 program = [sys.executable, "-c", sys.argv[1]]
-sys.exit(run_command(lambda: start_ranks(Placement(2, "localhost:2", is_local=True), program)))
+sys.exit(run_command(lambda: start_ranks(Placement(2, "localhost:2", True, "--ranks 2"), program)))
 """
 PROGRAM = """
 import os, sys, time

@@ -2,15 +2,23 @@
 
 import re
 import sys
+from typing import NamedTuple
 
 import pytest
 from terminal import Terminal
 
 from tfinpaint.runs import progress
 from tfinpaint.runs.progress import RunProgress
-from tfinpaint.train.totals import EpochResult
 
-RESULT = EpochResult({"loss": 0.5, "accuracy": 0.25}, images=80, seconds=4.0, images_per_second=20.0)
+
+class Result(NamedTuple):
+    """What is read of an EpochResult, whose module loads TensorFlow."""
+
+    values: dict[str, float]
+    images_per_second: float = 20.0
+
+
+RESULT = Result({"loss": 0.5, "accuracy": 0.25})
 
 
 @pytest.fixture
@@ -85,10 +93,10 @@ def test_a_bar_on_terminals_that_can_show_one_alone(monkeypatch, variable, value
 # Epochs of 0.04 s, with a log line after each, as of a checkpoint; {path} is longer than a line of the terminal.
 ON_A_TERMINAL = """
 import logging, sys, time
+from types import SimpleNamespace
 from tfinpaint.cli.command import log_to_stdout
 from tfinpaint.system import streams
 from tfinpaint.runs import progress
-from tfinpaint.train.totals import EpochResult
 streams.make_lenient()
 log_to_stdout(0)
 progress.BAR_INTERVAL_SECONDS = 0.0
@@ -102,7 +110,8 @@ for epoch in (1, 2, 3):
     for step in range(4):
         time.sleep(0.01)
         shown.step(epoch, lambda: 1 / epoch)
-    shown.epoch_end(epoch, EpochResult(values, 8, 1.0, 208.2), EpochResult(values, 8, 1.0, 208.2))
+    result = SimpleNamespace(values=values, images_per_second=208.2)
+    shown.epoch_end(epoch, result, result)
     logging.getLogger("tfinpaint").info("Saved " + "/folder" * 20 + "/model_checkpoint_%d", epoch)
 shown.close()
 """
@@ -113,7 +122,7 @@ def test_the_bar_of_a_terminal_survives_log_lines_resizing_and_short_epochs():
     bars = []
 
     def look(rows: list[str]) -> None:
-        if rows and rows[-1] == "resize" and terminal.process.stdin:
+        if "resize" in rows and terminal.process.stdin:
             terminal.resize(100)
             terminal.process.stdin.close()  # it goes on
             terminal.process.stdin = None
@@ -152,16 +161,15 @@ def test_the_bar_of_a_terminal_survives_log_lines_resizing_and_short_epochs():
         (
             {"loss": 0.5, "accuracy": 0.25, "rankme": 12.5, "probe_stage5": 0.75},
             {"loss": 0.6, "accuracy": 0.5},
-            "epoch 12/100  loss 0.5000, validation 0.6000  rankme 12.500  probe_stage5 0.750",
+            "epoch 12/100  loss 0.5000, validation 0.6000  accuracy 0.250, validation 0.500",
         ),
         ({"loss": 0.5}, None, "epoch 12/100  loss 0.5000  20.0 images/s"),
     ],
 )
 def test_the_line_of_an_epoch_is_never_longer_than_80_characters(capsys, train, test, line):
-    shown = RunProgress(enabled=True, first_step=0, num_epochs=100, steps_per_epoch=1, held_out="validation")
-    results = [
-        values and EpochResult(values, images=80, seconds=4.0, images_per_second=20.0) for values in (train, test)
-    ]
-    shown.epoch_end(12, *results)
+    shown = RunProgress(
+        enabled=True, first_step=0, num_epochs=100, steps_per_epoch=1, held_out="validation", hidden=["psnr_db"]
+    )
+    shown.epoch_end(12, Result(train), test and Result(test))
     assert capsys.readouterr().out == line + "\n"
     assert len(line) <= 80

@@ -62,7 +62,7 @@ _ADVICE = {
     "workers num_workers n_workers threads num_threads prefetch pin_memory":
     "images are read by as many threads as a rank has processor cores",
     "device devices gpu gpus num_gpus cuda accelerator world_size nproc num_processes ranks":
-    "GPUs are used if TensorFlow finds any, and the launcher sets the number of ranks: horovodrun -np 4",
+    "GPUs are used if TensorFlow finds any, and the number of ranks is an option: --ranks 4",
     "num_classes nb_classes n_classes classes class_names":
     "the classes are the names of the folders in data.input_path",
     "image_size img_size imgsz input_size input_shape crop_size resolution data.size":

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.distributed.environment import was_launched
-from tfinpaint.inpainting import metrics
-from tfinpaint.inpainting.metrics import METRICS
-from tfinpaint.runs.online_probe import JUDGED
 from tfinpaint.runs.time_left import TimeLeft
 from tfinpaint.system import streams
 from tfinpaint.system.progress import duration
-from tfinpaint.train.totals import EpochResult
-from tfinpaint.train.trainer import ReadLoss
-from tfinpaint.train.view_measures import VIEW_MEASURES
+
+if TYPE_CHECKING:  # they load TensorFlow
+    from tfinpaint.train.totals import EpochResult
+    from tfinpaint.train.trainer import ReadLoss
 
 PLAIN_INTERVAL_SECONDS = 15.0
 BAR_INTERVAL_SECONDS = 0.5  # reading the loss waits for the device: not at every step
@@ -34,6 +32,7 @@ class RunProgress:
         first_step: number of steps that were done before.
         end_in_steps, probe_every, probe_seconds: as `TimeLeft` takes them.
         held_out: phase of the evaluations: "validation" or "test".
+        hidden: names of results that are not shown.
     """
 
     def __init__(
@@ -47,8 +46,9 @@ class RunProgress:
         probe_every: int | None = None,
         probe_seconds: float = 0.0,
         held_out: str = "test",
+        hidden: Collection[str] = (),
     ) -> None:
-        self._enabled, self._held_out = enabled, held_out
+        self._enabled, self._held_out, self._hidden = enabled, held_out, hidden
         self._num_epochs, self._steps = num_epochs, steps_per_epoch
         self._done, self._total = first_step, num_epochs * steps_per_epoch
         self._time_left = TimeLeft(
@@ -88,12 +88,23 @@ class RunProgress:
         if self._bar:
             self._update(epoch, train.values["loss"])
         left, width = ([], self._bar.console.width) if self._bar else (self._left(), LINE_WIDTH)
-        self._print(_fit(head, _figures(train, test, self._held_out), [*left, speed], min(width, LINE_WIDTH)))
+        self._print(_fit(head, [*self._figures(train, test), *left, speed], min(width, LINE_WIDTH)))
 
     def close(self) -> None:
         """Leave the bar as it is and release the terminal."""
         if self._bar:
             self._bar.stop()
+
+    def _figures(self, train: EpochResult, test: EpochResult | None) -> list[str]:
+        """Return the results as text, such as "loss 0.5123, test 0.6021", in their order."""
+        tested = test.values if test else {}
+        shown = []
+        for name in [name for name in {**train.values, **tested} if name not in self._hidden]:
+            figures = [f"{name} {_figure(name, train.values[name])}"] if name in train.values else []
+            if name in tested:
+                figures.append(f"{self._held_out} {'' if figures else name + ' '}{_figure(name, tested[name])}")
+            shown.append(", ".join(figures))
+        return shown
 
     def _update(self, epoch: int, loss: float) -> None:
         assert self._bar
@@ -126,30 +137,13 @@ def _make_bar() -> Progress | None:
     return Progress(*columns, console=console, expand=True, redirect_stderr=sys.stderr.isatty())
 
 
-def _fit(head: str, figures: Sequence[str], others: Sequence[str], width: int) -> str:
-    """Return a line of at most `width` characters: its head, the first figures, and of the others those that fit."""
-    shown = [head]
-    for part in [*figures, *others]:
-        if len("  ".join([*shown, part])) <= width:
-            shown.append(part)
-    return "  ".join(shown)
-
-
-def _figures(train: EpochResult, test: EpochResult | None, held_out: str) -> list[str]:
-    """Return the results as text, the most important first, with one image metric, one of the views and of the probe.
-
-    Args:
-        held_out: name of the phase of `test`.
-    """
-    hidden = {*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {metrics.HEADLINE, "rankme", PROBED}
-    tested = test.values if test else {}
-    shown = []
-    for name in [name for name in {**train.values, **tested} if name not in hidden]:
-        figures = [f"{name} {_figure(name, train.values[name])}"] if name in train.values else []
-        if name in tested:
-            figures.append(f"{held_out} {'' if figures else name + ' '}{_figure(name, tested[name])}")
-        shown.append(", ".join(figures))
-    return shown
+def _fit(head: str, parts: Sequence[str], width: int) -> str:
+    """Return a line of at most `width` characters: its head, and the parts in their order, without those too long."""
+    line = head
+    for part in parts:
+        if len(line) + 2 + len(part) <= width:
+            line += f"  {part}"
+    return line
 
 
 def _figure(name: str, value: float) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 
 import keras
 
+from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.distributed.world import World
+from tfinpaint.inpainting.metrics import HEADLINE, METRICS
 from tfinpaint.layout import FIGURES
 from tfinpaint.models.losses import PerExample
 from tfinpaint.report.figures import attempt_figure
@@ -40,7 +42,7 @@ from tfinpaint.runs.head_init import fit_head
 from tfinpaint.runs.image_check import warn_of_copies
 from tfinpaint.runs.initial_weights import load_by_name
 from tfinpaint.runs.nonfinite import NonfiniteKeeper
-from tfinpaint.runs.online_probe import OnlineProbe
+from tfinpaint.runs.online_probe import JUDGED, OnlineProbe
 from tfinpaint.runs.predictions import write_predictions
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.runs.resume import check_same_run, restore_ranks
@@ -52,6 +54,7 @@ from tfinpaint.train.batchnorm import synchronise_batchnorm
 from tfinpaint.train.fit import EpochEnd, fit
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.trainer import Trainer
+from tfinpaint.train.view_measures import VIEW_MEASURES
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +206,7 @@ def _train(
     progress = RunProgress(
         enabled=world.is_rank0, first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
         end_in_steps=end_in_steps(run, batches), held_out=phase,
+        hidden={*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {HEADLINE, "rankme", PROBED},
         probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
     )  # fmt: skip
     world.report_activity()

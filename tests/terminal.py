@@ -2,14 +2,17 @@
 
 import fcntl
 import os
+import select
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Callable, Sequence
 
 import pyte
 from conftest import ROOT
 
+SETTLE_SECONDS = 0.3  # in which a frame that has been drawn is written, too
 LINES = 60  # of the screen: more than any test prints, so that nothing is scrolled away
 
 
@@ -25,7 +28,7 @@ class Terminal:
         self.screen = pyte.Screen(columns, LINES)
         self._stream = pyte.ByteStream(self.screen)
         self._ours, theirs = os.openpty()
-        self.resize(columns)
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
         environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs, cwd=ROOT,
@@ -34,8 +37,11 @@ class Terminal:
         os.close(theirs)
 
     def resize(self, columns: int) -> None:
-        """Make the terminal wider or narrower."""
+        """Make the terminal wider or narrower; what the program has drawn for the old width is shown before."""
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+        time.sleep(SETTLE_SECONDS)
+        while select.select([self._ours], [], [], 0)[0]:
+            self._stream.feed(os.read(self._ours, 65536))
         self.screen.resize(LINES, columns)
 
     def rows(self) -> list[str]:

@@ -37,7 +37,9 @@ class Terminal:
         os.close(theirs)
 
     def resize(self, columns: int) -> None:
-        """Make the terminal wider or narrower; what the program has drawn for the old width is shown before."""
+        """Make the terminal wider or narrower; the program never draws for a screen that is wider than this one."""
+        if columns > self.screen.columns:
+            self.screen.resize(LINES, columns)
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
         time.sleep(SETTLE_SECONDS)
         while select.select([self._ours], [], [], 0)[0]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import Transform
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.environment import launched_size
-from tfinpaint.distributed.start_ranks import OPTION, Placement, read_placement
+from tfinpaint.distributed.start_ranks import Placement, read_placement
 from tfinpaint.errors import UserError
 from tfinpaint.layout import RESOLVED_CONFIG
 from tfinpaint.models.keras_json.parse import input_size, read_network
@@ -108,9 +107,8 @@ def _silent_logging() -> Iterator[None]:
 
 
 def resume_command(task: Command, workdir: Path) -> str:
-    """Return the command that resumes a run; with a launcher of the user's, it follows the launcher's options."""
-    placed = f"{os.environ[OPTION]} " if OPTION in os.environ else ""
-    return f"tfinpaint {task} {placed}--resume --workdir {shlex.quote(display_path(workdir))}"
+    """Return the command that resumes a run; with a launcher, it follows the launcher's options."""
+    return f"tfinpaint {task} --resume --workdir {shlex.quote(display_path(workdir))}"
 
 
 @contextlib.contextmanager

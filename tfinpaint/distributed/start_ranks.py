@@ -24,7 +24,6 @@ from tfinpaint.errors import UserError
 from tfinpaint.system import installation, streams
 from tfinpaint.system.subprocesses import clean_environment, end_group, find_program
 
-OPTION = "TFINPAINT_RANKS"  # environment variable of ranks: `Placement.option`
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 PATIENCE = 3  # presses of Ctrl-C after which the ranks are ended without being asked
 
@@ -42,13 +41,11 @@ class Placement:
         ranks: their number, at least 2.
         hosts: hosts with their numbers of ranks, such as "node1:4,node2:4"; the first one is this host.
         is_local: True if all ranks run on this host.
-        option: the option that asks for this, such as "--ranks 2".
     """
 
     ranks: int
     hosts: str
     is_local: bool
-    option: str
 
 
 def read_placement(ranks: int | None, hosts: str | None) -> Placement | None:
@@ -76,14 +73,14 @@ def read_placement(ranks: int | None, hosts: str | None) -> Placement | None:
     if installation.version("horovod") is None:
         raise UserError(f"{option}: several ranks need Horovod, which is not installed; run scripts/setup, or omit it")
     if hosts is None:
-        return Placement(wanted, f"localhost:{wanted}", True, option)
+        return Placement(wanted, f"localhost:{wanted}", is_local=True)
     first, *others = (part.rpartition(":")[0] for part in hosts.split(","))
     if not _is_this_host(first):
         raise UserError(
             f"--hosts {hosts}: the first host must be this one, {socket.gethostname()}, because rank 0 runs there; "
             "start the run there, or with a launcher"
         )
-    return Placement(wanted, hosts, not others, option)
+    return Placement(wanted, hosts, is_local=not others)
 
 
 def _is_this_host(name: str) -> bool:
@@ -107,7 +104,7 @@ def start_ranks(placement: Placement, program: Sequence[str]) -> None:
         UserError: no launcher can be used.
         SystemExit: a rank has failed, with its exit code; what has happened has been printed.
     """
-    environment = clean_environment() | {OPTION: placement.option}
+    environment = clean_environment()
     terminal = os.ttyname(1) if sys.stdout.isatty() and os.isatty(1) else ""
     if terminal:
         environment[streams.TERMINAL] = terminal

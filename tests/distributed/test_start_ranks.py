@@ -32,6 +32,7 @@ def installed(monkeypatch):
         (1, None, None),
         (3, None, Placement(3, "localhost:3", is_local=True)),
         (None, "localhost:1", None),
+        (None, f"{HERE}:2", Placement(2, f"{HERE}:2", is_local=True)),
         (None, "127.0.0.1:2", Placement(2, "127.0.0.1:2", is_local=True)),
         (None, "localhost:2,node2:4", Placement(6, "localhost:2,node2:4", is_local=False)),
     ],

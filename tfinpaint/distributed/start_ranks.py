@@ -86,6 +86,8 @@ def read_placement(ranks: int | None, hosts: str | None) -> Placement | None:
 def _is_this_host(name: str) -> bool:
     import psutil
 
+    if name in ("localhost", socket.gethostname()):
+        return True
     try:
         found = {address[4][0] for address in socket.getaddrinfo(name, None)}
     except OSError:

@@ -152,6 +152,27 @@ def test_without_its_packages_a_command_says_in_one_line_how_to_get_them(command
     assert "virtual environment" in done.stderr
 
 
+@pytest.mark.parametrize("program", ["import tfinpaint", "from tfinpaint import classify"])
+def test_the_bare_import_of_the_package_without_its_packages_prints_one_line(program):
+    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: numpy, PIL, pydantic, yaml, rich, h5py cannot be imported by ")
+    caught = "try:\n    import tfinpaint\nexcept ImportError:\n    print(1)\nraise KeyError"
+    done = subprocess.run([sys.executable, "-S", "-c", caught], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "1\n"
+    assert done.stderr.startswith("Traceback")  # other errors look as they always do
+
+
+def test_another_python_is_refused_in_one_line(monkeypatch):
+    for version in ((3, 9), (3, 14)):
+        monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
+        expected = f"tfinpaint needs Python 3.10 to 3.13, and {sys.executable} is Python {version[0]}.{version[1]}; "
+        assert startup.what_is_missing().startswith(expected)
+
+
+MAKE_AND_ACTIVATE = "make the virtual environment with scripts/setup, then activate it: source .venv/bin/activate"
+
+
 def test_the_line_on_missing_packages_fits_where_one_stands(tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -160,17 +181,21 @@ def test_the_line_on_missing_packages_fits_where_one_stands(tmp_path, monkeypatc
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
         if name == "scripts/setup":
-            assert startup.how_to_install() == "make the virtual environment with scripts/setup, then activate it"
+            assert startup.how_to_install() == MAKE_AND_ACTIVATE
     assert startup.how_to_install() == "activate the virtual environment: source .venv/bin/activate"
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))  # it is active, and incomplete
-    assert startup.how_to_install() == "make the virtual environment with scripts/setup, then activate it"
+    assert startup.how_to_install() == MAKE_AND_ACTIVATE
 
 
 def test_another_system_than_linux_is_refused_in_one_line(monkeypatch):
     assert startup.what_is_missing() == ""
-    for name in ("darwin", "win32"):
+    for name, told in (
+        ("darwin", "macOS; use Docker (docs/docker.md)"),
+        ("win32", "Windows; use WSL 2, or Docker (docs/docker.md)"),
+        ("freebsd14", "freebsd14; use Docker (docs/docker.md)"),
+    ):
         monkeypatch.setattr(sys, "platform", name)
-        assert startup.what_is_missing().startswith(f"tfinpaint runs on Linux, and this is {name}; use a container")
+        assert startup.what_is_missing() == f"tfinpaint runs on Linux, and this is {told}"
 
 
 def test_the_license_is_named_and_whole():

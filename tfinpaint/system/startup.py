@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
+from types import TracebackType
 
 from tfinpaint.errors import UserError
 from tfinpaint.system.paths import display_path
@@ -32,7 +33,14 @@ DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 # The modules of the packages that all commands import. The doctor reports which of the other packages are missing.
 _NEEDED = ("numpy", "PIL", "pydantic", "yaml", "rich", "h5py")
 
+_PYTHONS = (3, 10), (3, 13)  # the oldest and the newest version that can be used
+_SYSTEMS = {"darwin": "macOS; use Docker (docs/docker.md)", "win32": "Windows; use WSL 2, or Docker (docs/docker.md)"}
+
 overridden: dict[str, str] = {}  # the user's variables that this process ignores, and their values
+
+
+class CannotRunError(ImportError):
+    """The package cannot be used here: the system, Python or other packages are not those that it needs."""
 
 
 def prepare_process() -> None:
@@ -40,7 +48,8 @@ def prepare_process() -> None:
 
     Raises:
         SystemExit: something is missing and a command was started; it prints one line.
-        ImportError: something is missing and the package is used as a library.
+        CannotRunError: something is missing and the package is used as a library. If nobody catches it, Python prints
+            one line in place of a traceback.
     """
     open_standard_streams()
     for name, value in DEFAULTS.items():
@@ -51,13 +60,28 @@ def prepare_process() -> None:
     if sys.argv and Path(sys.argv[0]).name in ("-m", "tfinpaint"):  # -m until Python has found the module to run
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
-    raise ImportError(problem)
+    sys.excepthook = _print_in_one_line
+    raise CannotRunError(problem)
+
+
+def _print_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nobody has caught: a CannotRunError without its traceback."""
+    if isinstance(error, CannotRunError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def what_is_missing() -> str:
     """Return why no command can run here and what to do, or "" if commands can run."""
     if sys.platform != "linux":
-        return f"tfinpaint runs on Linux, and this is {sys.platform}; use a container (docs/docker.md) or WSL 2"
+        system = _SYSTEMS.get(sys.platform, f"{sys.platform}; use Docker (docs/docker.md)")
+        return f"tfinpaint runs on Linux, and this is {system}"
+    oldest, newest = _PYTHONS
+    if not oldest <= sys.version_info[:2] <= newest:
+        expected = f"Python {oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}"
+        found = f"{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}"
+        return f"tfinpaint needs {expected}, and {found}; {how_to_install()}"
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     return f"{', '.join(missing)} cannot be imported by {sys.executable}; {how_to_install()}" if missing else ""
 
@@ -142,5 +166,6 @@ def how_to_install() -> str:
     if activate.exists() and Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
         return f"activate the virtual environment: source {shlex.quote(display_path(activate))}"
     if setup.exists():
-        return f"make the virtual environment with {shlex.quote(display_path(setup))}, then activate it"
+        activate_it = f"source {shlex.quote(display_path(activate))}"
+        return f"make the virtual environment with {shlex.quote(display_path(setup))}, then activate it: {activate_it}"
     return "install them: pip install tfinpaint[cpu]"

@@ -47,7 +47,9 @@ def test_what_cannot_be_probed_is_refused(tmp_path):
     write_images(tmp_path / "one", {"a": 4})
     assert "at least two class folders, found 1 (a)" in refusal(tmp_path / "one")
     write_images(tmp_path / "split", {"training": 4, "testing": 2})
-    assert f"give --data {tmp_path}/split/training --test {tmp_path}/split/testing" in refusal(tmp_path / "split")
+    assert refusal(tmp_path / "split").endswith(
+        f"split: holds testing and training in place of class folders; name one of them, such as {tmp_path}/split/training"
+    )
     other = write_images(tmp_path / "other", {"a": 2, "z": 2})
     assert "class z is not among the training classes: a, b" in refusal(data, other)
     (data / "a" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
@@ -68,6 +70,8 @@ def test_folders_without_classes_have_no_labels(tmp_path):
     write_images(tmp_path, {"more": 2})
     listing = list_labelled_or_not(flat)
     assert list_labelled_or_not(write_images(tmp_path / "one", {"training": 2})).classes == ()
-    with pytest.raises(UserError, match=r"split: holds testing, training in place of class folders; name one of them"):
+    with pytest.raises(
+        UserError, match=r"split: holds testing and training in place of class folders; name one of them"
+    ):
         list_labelled_or_not(write_images(tmp_path / "split", {"training": 4, "testing": 2}))
     assert (listing.classes, listing.labels.tolist()) == (("more", "only"), [0, 0, 1, 1, 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,11 +61,6 @@ def open_labelled(data: Path, test: Path | None) -> LabelledImages:
         UserError: A folder cannot be used, a class has too few images, or an image cannot be read.
     """
     listing = list_class_folders(data)
-    if _is_prepared(listing.classes):
-        raise UserError(
-            f"{data}: holds training/ and testing/ in place of class folders; give --data {data / 'training'} "
-            f"--test {data / 'testing'}"
-        )
     fingerprints = check_readable(listing)
     if test is not None:
         tested = list_class_folders(test, listing.classes)
@@ -87,11 +82,6 @@ def _with_warning(images: LabelledImages) -> LabelledImages:
     for line in duplicates_message(images.copies, images.test.place, images.train.place, len(images.test)):
         log.warning(line)
     return images
-
-
-def _is_prepared(folders: Collection[str]) -> bool:
-    """Return whether a folder with these subfolders is one that `prepare` has made, and its subfolders no classes."""
-    return set(folders) <= {"training", "testing", "validation"}
 
 
 def check_readable(listing: Listing) -> np.ndarray:
@@ -124,11 +114,4 @@ def list_labelled_or_not(folder: Path) -> Listing:
     """
     listing = list_images(folder)
     classes = {path.partition("/")[0] for path in listing.paths if "/" in path}
-    if len(classes) < 2:
-        return listing
-    if _is_prepared(classes):
-        raise UserError(
-            f"{folder}: holds {', '.join(sorted(classes))} in place of class folders; name one of them, such as "
-            f"{folder / 'training'}"
-        )
-    return list_class_folders(folder)
+    return list_class_folders(folder) if len(classes) >= 2 else listing

@@ -71,7 +71,8 @@ def test_bad_images_are_named_and_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"a": 5}, "only one class"),
+        ({"a": 5}, r"only one class \(a\); a classifier needs at least two. Pretraining needs neither classes nor"),
+        ({}, r"source: no images in it; expected source/<class>/<image>$"),
         ({"a": 1, "b": 1}, "no class has two different images; nothing is left for testing"),
         (
             {"a": 3, "b": 0},
@@ -85,6 +86,16 @@ def test_sources_that_cannot_be_split(tmp_path, counts, message):
         prepare(write_images(tmp_path / "source", counts), tmp_path / "dest")
     assert not (tmp_path / "dest").exists()
     assert not list(tmp_path.glob(".dest*"))
+
+
+def test_images_without_class_folders_need_no_preparation(tmp_path):
+    flat = write_images(tmp_path, {"flat": 2}) / "flat"
+    with pytest.raises(UserError) as refusal:
+        prepare(flat, tmp_path / "dest")
+    assert str(refusal.value) == (
+        f"{flat}: 2 images, but no class folders; expected flat/<class>/<image>. Pretraining needs neither classes nor "
+        f"`prepare`: set data.input_path: {flat}"
+    )
 
 
 def test_wrong_arguments(tmp_path):

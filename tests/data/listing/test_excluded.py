@@ -67,7 +67,7 @@ def test_what_is_no_image_is_counted_by_ending_with_an_example(source, tmp_path,
     for name, contents in {
         "a/1.heic": HEIC, "a/2.HEIC": b"", "a/3.tga": bytes(99), "a/raw.nef": b"II*\0" + bytes(99), "notes.txt": b"BM, a text",
         "a/README": b"text", "a/Thumbs.db": b"x", "odd/._x.jpg": b"x", "__MACOSX/odd/._x.jpg": b"x", "a/desktop.ini": b"x",
-        "a/1.csv": b"P3 begins no image", "a/2.csv": b"",
+        "a/1.csv": b"P3 begins no image", "a/2.csv": b"", "a/more.zip": b"PK\3\4" + bytes(99),
     }.items():  # fmt: skip
         (source / name).parent.mkdir(exist_ok=True, parents=True)
         (source / name).write_bytes(contents)
@@ -80,9 +80,9 @@ def test_what_is_no_image_is_counted_by_ending_with_an_example(source, tmp_path,
     report = copy.prepare(origin, tmp_path / "dest")
     assert report.counts == {"a": (2, 1), "odd": (9, 1)}
     expected = (
-        "8 files excluded: 2 .csv (@a/1.csv, ...), 2 .heic (HEIC is not supported; convert to JPEG) such as @a/1.heic, "
+        "9 files excluded: 2 .csv (@a/1.csv, ...), 2 .heic (HEIC is not supported; convert to JPEG) such as @a/1.heic, "
         "1 without an extension (@a/README), 1 .nef (camera raw is not supported; convert to JPEG) such as @a/raw.nef, "
-        "1 .tga (TGA is not supported; convert to JPEG) such as @a/3.tga, 1 .txt (@notes.txt); "
+        "1 .tga (TGA is not supported; convert to JPEG) such as @a/3.tga, 1 .txt (@notes.txt), 1 .zip (a zip archive; unpack it) such as @a/more.zip; "
         "4 hidden or system files ignored"
     )
     assert report.excluded.summary() == expected.replace("@", begin)

@@ -37,7 +37,8 @@ def test_class_folders_are_listed_in_order_and_other_files_counted(images):
     [
         ({"a": 3, "b": 0}, r"class folder without images: b \(empty\); fill it or remove it"),
         ({"a": 3}, r"at least two class folders, found 1 \(a\)"),
-        ({}, r"at least two class folders, found 0"),
+        ({}, r"at least two class folders, found 0; expected x/<class>/<image>$"),
+        ({"training": 3, "testing": 1}, r"x: holds testing and training in place of class folders; name one of them, "),
     ],
 )
 def test_folders_that_cannot_be_classified(tmp_path, counts, message):

@@ -91,7 +91,7 @@ def test_listings_equal_those_of_the_folder(made):
     for index in range(10):
         assert packed_half.open(index).read() == Path(half.open(index)).read_bytes()
     assert sources.has_class_folders(made / "records")
-    with pytest.raises(UserError, match="class a, a-c is not among the training classes: b"):
+    with pytest.raises(UserError, match="classes a, a-c are not among the training classes: b"):
         sources.list_class_folders(made / "records", classes=("b",))
 
 

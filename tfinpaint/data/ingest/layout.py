@@ -52,11 +52,7 @@ def find_roots(source: Source) -> tuple[dict[str, str], list[str]]:
         if (root := root_of(path)) is not None:
             candidates[root].add((class_of(path), path.rpartition("/")[2]))
     if not candidates:
-        found = source.excluded_below().summary()
-        raise UserError(
-            f"{source.path}: no class folders with images; expected {source.path.name}/<class>/<image>"
-            f"{f' ({found})' if found else ''}"
-        )
+        raise UserError(_no_classes_message(source))
     candidates, notes = _without_unlabelled(candidates)
     # An image beside class folders makes their parent look like a class; that image is excluded.
     candidates = {
@@ -75,6 +71,22 @@ def find_roots(source: Source) -> tuple[dict[str, str], list[str]]:
             "or training/<class>/<image> and testing/<class>/<image>"
         )
     return {UNDIVIDED: root}, notes
+
+
+def _no_classes_message(source: Source) -> str:
+    """Return why a source without images in class folders cannot be divided, and what to do."""
+    found = source.excluded_below().summary()
+    expected = f"expected {source.path.name}/<class>/<image>{f' ({found})' if found else ''}"
+    if not source.images:
+        return f"{source.path}: no images in it; {expected}"
+    images = f"{len(source.images)} image{'s' * (len(source.images) != 1)}"
+    pretraining = (
+        f"set data.input_path: {source.path}" if source.path.is_dir() else "unpack it, and set data.input_path"
+    )
+    return (
+        f"{source.path}: {images}, but no class folders; {expected}. Pretraining needs neither classes nor `prepare`: "
+        f"{pretraining}"
+    )
 
 
 def _join(folder: str, name: str) -> str:

@@ -70,7 +70,10 @@ def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty
     notes += check_empty_folders(source, roots.values(), checked.bad, skip=skip_empty_classes)
     classes = {class_of(path) for path in checked.digests}
     if len(classes) < 2:
-        raise UserError(f"{source.path}: only one class ({', '.join(classes)}); a classifier needs at least two")
+        raise UserError(
+            f"{source.path}: only one class ({', '.join(classes)}); a classifier needs at least two. Pretraining needs "
+            "neither classes nor `prepare`: name the folder of the images in data.input_path"
+        )
     is_divided = UNDIVIDED not in good
     sides = good if is_divided else _divide(source, good[UNDIVIDED], checked.digests, test_fraction, seed)
     trained, tested = ({class_of(path) for path in sides[side]} for side in SIDES[:2])

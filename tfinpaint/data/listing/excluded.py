@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tfinpaint.data.images.signatures import image_format, unsupported_format
+from tfinpaint.data.images.signatures import describe_content, image_format, unsupported_format
 from tfinpaint.data.listing.walk import extension_of, has_image_extension, printable
 from tfinpaint.system.parallel import parallel_map_blocks
 
@@ -101,7 +101,10 @@ def _exclusion_reason(name: str, read_head: Callable[[str], bytes]) -> str | Non
         return UNREADABLE
     if kind := unsupported_format(head, extension_of(name)):
         return f"{kind} is not supported; convert to JPEG"
-    return None if image_format(head) else ""
+    if image_format(head):
+        return None
+    content = describe_content(head)
+    return f"{content}; unpack it" if content.endswith("archive") else ""
 
 
 def multiple_pictures_message(count: int, example: str) -> str:

@@ -21,6 +21,8 @@ from tfinpaint.data.listing.walk import check_class_names, class_folders, printa
 from tfinpaint.data.records.reader import Records, is_records, open_records
 from tfinpaint.errors import UserError
 
+PREPARED = frozenset({"training", "testing", "validation"})  # the folders that `prepare` makes, which are no classes
+
 
 @dataclass(frozen=True, eq=False)
 class Listing:
@@ -224,15 +226,22 @@ def _check_classes(root: Path, found: list[str], numbers: dict[str, int], classe
     def describe_empty(name: str) -> str:
         return f"{name} ({list_folder(root / name).excluded.summary() or 'empty'})"
 
+    if found and set(found) <= PREPARED:
+        held, one = " and ".join(found), "training" if "training" in found else found[0]
+        raise UserError(f"{root}: holds {held} in place of class folders; name one of them, such as {root / one}")
     if empty := sorted(set(found) - set(numbers)):
         named = ", ".join(describe_empty(name) for name in empty[:20]) + ", ..." * (len(empty) > 20)
         raise UserError(f"{root}: class folder without images: {named}; fill it or remove it")
     if classes is None and len(found) < 2:
         names = f" ({found[0]})" if found else ""
-        raise UserError(f"{root}: a classifier needs at least two class folders, found {len(found)}{names}")
+        raise UserError(
+            f"{root}: a classifier needs at least two class folders, found {len(found)}{names}; expected "
+            f"{root.name}/<class>/<image>"
+        )
     check_class_names(root, found)
     if classes is not None and (unknown := [name for name in found if name not in classes]):
-        raise UserError(f"{root}: class {', '.join(unknown)} is not among the training classes: {', '.join(classes)}")
+        are = f"class {unknown[0]} is" if len(unknown) == 1 else f"classes {', '.join(unknown)} are"
+        raise UserError(f"{root}: {are} not among the training classes: {', '.join(classes)}")
 
 
 def _number_classes(root: Path, paths: Names, tag: str | None) -> tuple[dict[str, int], np.ndarray]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfinpaint.batch import Batch
+from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
 from tfinpaint.layout import NONFINITE_BATCHES
@@ -79,6 +80,17 @@ class NonfiniteKeeper:
             log.warning(f"{display_path(path)}: the batch cannot be kept: {why}")
             return None
         return str(path)
+
+
+def how_to_go_on(checkpoints: Path | None) -> str:
+    """Return how a run that has stopped at values that are not finite is started again.
+
+    Args:
+        checkpoints: the folder in which it saves; None if it saves none.
+    """
+    saved = list_checkpoints(checkpoints) if checkpoints else []
+    resume = f", or resume from {saved[-1].name} with --resume --allow-change optimizer" if saved else ""
+    return f"start again with --overwrite{resume}"
 
 
 def load_nonfinite_batch(path: Path) -> NonfiniteBatch:

@@ -1,10 +1,14 @@
 """How a refused configuration is explained: its keys and values, text that is not YAML, files that do not exist."""
 
+from pathlib import Path
+
 import pytest
+from conftest import ROOT
 from test_loader import load
 
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import ConfigError
+from tfinpaint.system.paths import display_path
 
 
 def message(tmp_path, text, *overrides):
@@ -22,7 +26,7 @@ def message(tmp_path, text, *overrides):
         ("num_epoch: 2\n", "config.yaml:1: unknown key num_epoch; did you mean num_epochs?"),
         ("data:\n  transforms:\n    - resiz: [1, 2]\n", "config.yaml:3: unknown key data.transforms.0.resiz; did you mean data.transforms.0.resize?"),
         ("seed: 1\nnum_epochs: '2'\n", "config.yaml:2: num_epochs: input should be a valid integer (given: '2'); write it without quotes"),
-        ("data: 3\n", "config.yaml:1: data: input should be a mapping of keys to values (given: 3)"),
+        ("data: 3\n", "config.yaml:1: data: input should be a mapping of keys to values (given: 3); `tfinpaint config keys data.` lists its keys"),
     ],
 )  # fmt: skip
 def test_a_problem_is_reported_with_line_key_and_remedy(tmp_path, text, expected):
@@ -33,7 +37,7 @@ def test_a_problem_is_reported_with_line_key_and_remedy(tmp_path, text, expected
     ("text", "override", "expected"),
     [
         ("", "optimizer.lr_scheduler={type:Cosine}",
-         "--set optimizer.lr_scheduler={type:Cosine}: unknown key optimizer.lr_scheduler.type:Cosine; a blank is missing after the "
+         "--set optimizer.lr_scheduler={type:Cosine}: unknown key optimizer.lr_scheduler.type:Cosine; a space is missing after the "
          "colon: write `type: Cosine`"),
         ("", "data.transforms=[{resize: [32, 32]}, {random_patch: {number: 1, size: 4}}]",
          "unknown key data.transforms.1.random_patch; did you mean data.transforms.1.random_patches?"),
@@ -41,10 +45,17 @@ def test_a_problem_is_reported_with_line_key_and_remedy(tmp_path, text, expected
         ("", "optimizer.adam.learning_rate=1e-3", "unknown key optimizer.adam; did you mean optimizer.learning_rate?"),
         ("data: {transforms: [{resize: 32}]}", "seed=1",
          "data.transforms.0.resize: input should be a valid list, such as [128, 128] (width, height) (given: 32)"),
-        ("data: {transforms: [{center_crop: [32]}]}", "seed=1", "list should have at least 2 items after validation, not 1, such as"),
+        ("data: {transforms: [{center_crop: [32]}]}", "seed=1", "center_crop: expected at least 2 items, found 1, such as [128, 128] (width, height) (given: [32])"),
         ("data: {transforms: [{random_block: {side: 0.5}}]}", "seed=1", "a valid list, such as [0.1, 0.3] (given: 0.5)"),
         ("data: {transforms: {resize: [32, 32]}}", "seed=1", "data.transforms: input should be a valid list, such as - resize: [128, 128]"),
         ("num_epochs: '10'", "seed=1", "num_epochs: input should be a valid integer (given: '10'); write it without quotes"),
+        ("optimizer: Adam", "seed=1", "optimizer: input should be a mapping of keys to values (given: 'Adam'); write `optimizer: {type: Adam}`"),
+        ("optimizer: {type: Adma}", "seed=1", "'RMSprop', 'LARS' or 'LAMB' (given: 'Adma'); did you mean Adam?"),
+        ("model: {encoder: resnet}", "seed=1", "or 'tiny' (given: 'resnet'); did you mean resnet50 or resnet18 or resnet101?"),
+        ("data: {transforms: [{random_patches: 16}]}", "seed=1", "(given: 16); its keys are fill, number, size, area"),
+        ("data: {transforms: [grayscale]}", "seed=1", "(given: 'grayscale'); write `- grayscale: {}`"),
+        ("data: {transforms: [{resize: [8, 8]}]}", "data.transforms.7.resize=[8, 8]",
+         "there is no data.transforms.7.resize; data.transforms has 1 items, counted from 0"),
         ("num_epochs: ten", "seed=1", "num_epochs: input should be a valid integer (given: 'ten')"),
     ],
 )  # fmt: skip
@@ -60,12 +71,12 @@ def test_values_in_files_and_overrides_are_explained(tmp_path, text, override, e
         ("data:\n  type: images\n    batch_size: 8\n", "config.yaml:3: not valid YAML: it is indented differently from the lines around it"),
         ("data:\n    type: images\n  batch_size: 8\n", "config.yaml:3: not valid YAML: it is indented differently from the lines around it"),
         ("data:\n  transforms:\n    - resize: [8, 8]\n   - random_zoom: 0.1\n", "config.yaml:4: not valid YAML: it is indented differently"),
-        ("data:\n\ttype: images\n", "config.yaml:2: not valid YAML: it is indented with a tab; use blanks"),
-        ("data:\n  type: images\n\tbatch_size: 8\n", "config.yaml:3: not valid YAML: it is indented with a tab; use blanks"),
-        ("num_epochs:3\nseed: 1\n", "not valid YAML: a blank is missing after a colon: write `num_epochs: 3`"),
-        ("seed: 1\nnum_epochs:3\n", "not valid YAML: a blank is missing after a colon: write `num_epochs: 3`"),
-        ("data:\n  batch_size:8\n  preload: true\n", "not valid YAML: a blank is missing after a colon: write `batch_size: 8`"),
-        ("num_epochs:3\n", "config.yaml: expected a mapping of keys to values, found str; a blank is missing after a colon"),
+        ("data:\n\ttype: images\n", "config.yaml:2: not valid YAML: it is indented with a tab; use spaces"),
+        ("data:\n  type: images\n\tbatch_size: 8\n", "config.yaml:3: not valid YAML: it is indented with a tab; use spaces"),
+        ("num_epochs:3\nseed: 1\n", "not valid YAML: a space is missing after a colon: write `num_epochs: 3`"),
+        ("seed: 1\nnum_epochs:3\n", "not valid YAML: a space is missing after a colon: write `num_epochs: 3`"),
+        ("data:\n  batch_size:8\n  preload: true\n", "not valid YAML: a space is missing after a colon: write `batch_size: 8`"),
+        ("num_epochs:3\n", "config.yaml: expected a mapping of keys to values, found str; a space is missing after a colon"),
     ],
 )  # fmt: skip
 def test_common_mistakes_in_yaml_are_explained(tmp_path, text, expected):
@@ -96,3 +107,16 @@ def test_a_file_that_is_not_there_names_the_one_that_may_be_meant(tmp_path, monk
     assert refused(folder.relative_to(tmp_path)).endswith("did you mean ./configs/config_train.json?")
     assert refused(tmp_path / "no" / "c.yaml").endswith(f"no such configuration file; there is no folder {tmp_path}/no")
     assert "no such configuration file" in refused(folder / "config_train.json" / "c.yaml")
+
+
+def test_a_path_in_the_project_is_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refusal:
+        load_config(Path("configs/demo/pretrain.yaml"))
+    assert str(refusal.value).endswith(f"did you mean {display_path(ROOT / 'configs/demo/pretrain.yaml')}?")
+
+
+def test_a_file_of_other_contents_is_no_configuration(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ConfigError, match="is not a text file; expected a configuration in YAML or JSON"):
+        load_config(tmp_path / "photo.png")

@@ -37,7 +37,7 @@ RESIZE = {"resize": [32, 32]}
         ("data: {transforms: [{normalize: {mean: 0.5, std: 0.0}}]}", r"a standard deviation must not be 0"),
         ("data: {transforms: [{convert_color: RGB2LAB}]}", r"convert_color: .*'BGR2RGB'"),
         ("data: {transforms: [{resize: null}]}", r"expected exactly one of resize"),
-        ("data: {transforms: [{resize: [32, 32], random_horizontal_flip: 0.5}]}", r"expected exactly one of resize"),
+        ("data: {transforms: [{resize: [32, 32], random_horizontal_flip: 0.5}]}", r"resize and random_horizontal_flip are 2 steps; begin each of them with its own `- `"),
         ("data: {transforms: [{resize: [-32, 32]}]}", r"greater than or equal to 1"),
         ("data: {transforms: [{resize: [32, 9999]}]}", r"resize.1: input should be less than or equal to 8192"),
         ("data: {transforms: [{random_patches: {number: 4}}]}", r"config.yaml:1: data.transforms.0.random_patches.size: Field required"),

@@ -74,7 +74,7 @@ def test_the_key_that_was_meant_is_found(key, meant):
         ("data.num_workers", ": images are read by as many threads as a rank has processor cores"),
         ("device", ": GPUs are used if TensorFlow finds any"),
         ("num_classes", ": the classes are the names of the folders in data.input_path"),
-        ("data.batch_size:8", "; a blank is missing after the colon: write `batch_size: 8`"),
+        ("data.batch_size:8", "; a space is missing after the colon: write `batch_size: 8`"),
     ],
 )
 def test_advice_or_the_list_of_keys_where_no_key_is_similar(key, message):

@@ -15,12 +15,17 @@ from typing import Any
 from pydantic import BaseModel
 
 from tfinpaint.config import rmldnn
-from tfinpaint.config.suggestions import dotted, suggest_key
+from tfinpaint.config.suggestions import dotted, keys_at, suggest_key
+from tfinpaint.config.transforms import Transform
+from tfinpaint.system.paths import display_path
+from tfinpaint.system.startup import ROOT
 
 Location = tuple[str | int, ...]
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_FILES = 8  # names of other files in a message
+_LEAST_PART = 3  # characters of a name by which it is recognised
+_MAX_KEYS = 12  # names of keys in a message
 # Example of the list that a key expects.
 _LISTS = {
     "resize": "[128, 128] (width, height)",
@@ -94,14 +99,48 @@ def _explain(problem: Mapping[str, Any], raw: Mapping[str, Any], sources: Source
     if unsupported := _unsupported_value(problem, location):
         message = f"{unsupported}; {message}"
     key = next((part for part in reversed(location) if isinstance(part, str)), "")
+    if problem["type"] in ("too_short", "too_long"):
+        message = _wrong_length(problem["ctx"])
     if problem["type"] in ("list_type", "too_short", "too_long") and key in _LISTS:
         message += f", such as {_LISTS[key]}"
     if not isinstance(given, dict | BaseModel):
         message += f" (given: {given!r})"
+    message += _hint(problem, location)
     is_number = problem["type"] in ("int_type", "float_type", "bool_type") and isinstance(given, str)
     if is_number and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false", given.lower()):
         message += "; write it without quotes"
     return f"{source}: {name}: {message}"
+
+
+def _wrong_length(limits: Mapping[str, Any]) -> str:
+    """Return which length a list must have, and which it has."""
+    limit, count = ("at least", limits["min_length"]) if "min_length" in limits else ("at most", limits["max_length"])
+    return f"expected {limit} {count} item{'s' * (count != 1)}, found {limits['actual_length']}"
+
+
+def _hint(problem: Mapping[str, Any], location: Location) -> str:
+    """Return what was probably meant by a value of a wrong kind, or by a misspelt name; "" if that is unknown."""
+    given, kind = problem["input"], problem["type"]
+    if kind in ("model_type", "model_attributes_type", "dict_type") and location and (keys := keys_at(location)):
+        if isinstance(location[-1], int):  # a step of a list of transforms
+            return (
+                f"; write `- {given}: {{}}`"
+                if given in Transform.model_fields
+                else "; a step is such as `- resize: [128, 128]`"
+            )
+        if "type" in keys and isinstance(given, str):
+            return f"; write `{location[-1]}: {{type: {given}}}`"
+        listed = f"its keys are {', '.join(keys)}"
+        return (
+            f"; {listed if len(keys) <= _MAX_KEYS else f'`tfinpaint config keys {dotted(location)}.` lists its keys'}"
+        )
+    if kind == "literal_error" and isinstance(given, str):
+        names = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+        lower = {name.lower(): name for name in names}
+        parts = [name for name in lower if given.lower() in name] if len(given) >= _LEAST_PART else []
+        near = parts or difflib.get_close_matches(given.lower(), lower, n=1)
+        return f"; did you mean {' or '.join(lower[name] for name in near)}?" if near else ""
+    return ""
 
 
 def _unsupported_value(problem: Mapping[str, Any], location: Location) -> str | None:
@@ -132,10 +171,10 @@ def explain_yaml(error: Exception, text: str) -> str:
     structural = "block end" in problem or "mapping values" in problem or "could not find expected ':'" in problem
     squeezed = [each for each in (line, before) if re.fullmatch(r"\s*(- )?[A-Za-z_]\w*:[^\s/:].*", each)]
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in problem:
-        problem = "it is indented with a tab; use blanks"
+        problem = "it is indented with a tab; use spaces"
     elif structural and squeezed:
         key, _, value = squeezed[0].strip().removeprefix("- ").partition(":")
-        problem = f"a blank is missing after a colon: write `{key}: {value}`"
+        problem = f"a space is missing after a colon: write `{key}: {value}`"
     elif structural and line.strip() and _indent(line) != _indent(before):
         problem = f"it is indented differently from the lines around it ({problem})"
     return f":{number + 1}: not valid YAML: {problem}"
@@ -150,18 +189,24 @@ def explain_missing(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     what = "is a folder; name a file in it" if path.is_dir() else "no such configuration file"
     if not folder.is_dir():
-        return f"{what}; there is no folder {folder}"
+        return f"{what}; there is no folder {folder}{_in_project(path)}"
     try:
         there = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
     except OSError:
         there = []
     if not there:
-        return f"{what}; there is no YAML or JSON file in {_typed(folder)}"
+        return f"{what}; there is no YAML or JSON file in {_typed(folder)}{_in_project(path)}"
     near = [] if path.is_dir() else difflib.get_close_matches(path.name, there, n=1)
     if near or len(there) == 1:
         return f"{what}; did you mean {_typed(folder / (near or there)[0])}?"
     more = f" and {len(there) - _MAX_FILES} more" if len(there) > _MAX_FILES else ""
     return f"{what}; there are {', '.join(there[:_MAX_FILES])}{more}"
+
+
+def _in_project(path: Path) -> str:
+    """Return where a relative path is that somebody has typed in another folder than that of the project."""
+    known = ROOT / path
+    return f"; did you mean {display_path(known)}?" if not path.is_absolute() and known.is_file() else ""
 
 
 def _typed(path: Path) -> str:

@@ -168,7 +168,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
         raise ConfigError(f"{path}{explain_yaml(error, text)}") from None
     if not isinstance(raw, dict):
-        hint = "; a blank is missing after a colon" if isinstance(raw, str) and ":" in raw else ""
+        hint = "; a space is missing after a colon" if isinstance(raw, str) and ":" in raw else ""
         raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(raw).__name__}{hint}")
     if set(raw) == {"neural_network"} and isinstance(raw["neural_network"], dict):
         raw = _from_rmldnn(raw["neural_network"])
@@ -187,8 +187,10 @@ def _read_text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ConfigError(f"{path}: {explain_missing(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text ({error})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not a text file; expected a configuration in YAML or JSON") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     return text.replace("\t", " ") if path.suffix == ".json" else text  # JSON may be indented with tabs, YAML may not
 
 
@@ -234,14 +236,17 @@ def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, 
     location = tuple(int(part) if part.isascii() and part.isdecimal() else part for part in parts)
     value = _override_value(location, text, override)
     section: Any = raw
+    reached: list[str | int] = []
     try:
         for part in location[:-1]:
             if isinstance(section, dict) and section.get(part) is None:
                 section[part] = {}
             section = section[part]
+            reached.append(part)
         section[location[-1]] = value
     except (TypeError, IndexError):
-        raise ConfigError(f"--set {override}: there is no {name.strip()}") from None
+        items = f"; {dotted(reached)} has {len(section)} items, counted from 0" if isinstance(section, list) else ""
+        raise ConfigError(f"--set {override}: there is no {name.strip()}{items}") from None
     sources[location] = f"--set {override}"
 
 

@@ -88,7 +88,7 @@ def suggest_key(location: Sequence[str | int], value: Any = None) -> str:
     section, key = keys_at(parents), str(last)
     name, colon, rest = key.partition(":")
     if colon and name in section:
-        return f"; a blank is missing after the colon: write `{name}: {rest or '...'}`"
+        return f"; a space is missing after the colon: write `{name}: {rest or '...'}`"
     if not _similar(key, section, _CERTAIN) and (sentence := _find_name(_SENTENCES, parents, key)):
         return f": {sentence}"
     found = [candidate for candidate in _candidates(parents, key, value) if candidate != dotted(location)]

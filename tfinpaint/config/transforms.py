@@ -238,6 +238,8 @@ class Transform(Section):
     def _check_one_key(self) -> Transform:
         given = [name for name in self.model_fields_set if getattr(self, name) is not None]
         if len(given) != 1 or len(self.model_fields_set) != 1:
+            if len(named := [name for name in Transform.model_fields if name in self.model_fields_set]) > 1:
+                raise ValueError(f"{' and '.join(named)} are {len(named)} steps; begin each of them with its own `- `")
             raise ValueError(f"expected exactly one of {', '.join(Transform.model_fields)}")
         return self
 

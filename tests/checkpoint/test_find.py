@@ -149,7 +149,7 @@ def test_a_missing_checkpoint_lists_those_that_are_there(tmp_path):
             find_checkpoint(tmp_path / gone)
     with pytest.raises(UserError, match=rf"; there is no {tmp_path}/nowhere$"):
         find_checkpoint(tmp_path / "nowhere" / "model_checkpoints" / "best")
-    with pytest.raises(UserError, match=rf"x.h5; {tmp_path} holds no checkpoints$"):
+    with pytest.raises(UserError, match=rf"x.h5; {tmp_path} holds nothing of that name$"):
         find_checkpoint(tmp_path / "x.h5")
     empty = write_run(tmp_path / "runs" / "empty")
     for path in (empty, empty / "best"):
@@ -178,3 +178,5 @@ def test_for_its_weights_a_run_means_its_best_checkpoint_or_else_the_newest(tmp_
     assert found.path.name == "model_checkpoint_2"
     assert "the best of" in found.note
     assert find_weights(tmp_path / "known" / "model_checkpoints" / names[0]).path.name == "model_checkpoint_1"
+    with pytest.raises(UserError, match=r"^checkpoints\.load: no such checkpoint: "):
+        find_weights(tmp_path / "nowhere", "checkpoints.load")

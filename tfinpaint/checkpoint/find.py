@@ -249,7 +249,8 @@ def _what_is_there(path: Path) -> str:
         missing = missing.parent
     runs = sorted(each for each in missing.parent.iterdir() if (each / RESOLVED_CONFIG).is_file())
     beside = f"; run folders beside it: {_some([run.name for run in runs])}" if runs else ""
-    return f"there is no {missing}{beside}" if missing != path or runs else f"{path.parent} holds no checkpoints"
+    there = f"there is no {missing}" if missing != path or runs else f"{path.parent} holds nothing of that name"
+    return f"{there}{beside}"
 
 
 def _named(checkpoints: Sequence[Path], folder: Path) -> str:
@@ -264,7 +265,7 @@ def _some(names: Sequence[str]) -> str:
     return more + ", ".join(names[-_MOST_NAMED:])
 
 
-def find_weights(path: Path) -> FoundCheckpoint:
+def find_weights(path: Path, key: str = "") -> FoundCheckpoint:
     """Find the checkpoint that a path refers to, as `find_checkpoint` does; of a run, the best one if it is known.
 
     The best one is that of the probe in pretraining, or else that of the lowest loss.
@@ -274,4 +275,4 @@ def find_weights(path: Path) -> FoundCheckpoint:
     """
     folder = checkpoints_folder(path) if path.is_dir() else None
     known = [by.name for by in (BY_PROBE, BY_LOSS) if folder is not None and find_best(folder, by)]
-    return find_checkpoint(path / known[0] if known else path)
+    return find_checkpoint(path / known[0] if known else path, key)

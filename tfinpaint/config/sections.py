@@ -31,9 +31,10 @@ class Checkpoints(Section):
     """Number of newest checkpoints to keep, besides the one with the lowest loss on held-out images and the best one by
     `probe`; null: all."""
     load: PathText | None = None
-    """Checkpoint to start from: a run folder (its newest checkpoint), `best` in a run folder (its checkpoint with the
-    lowest loss on held-out images), `best_probe` (that with the highest accuracy of `probe`), a checkpoint
-    folder, a weight file, or a Keras file (`.h5`, `.weights.h5`, `.keras`). null: random weights."""
+    """Checkpoint to start from: a run folder (its best checkpoint: that with the highest accuracy of `probe`, else
+    that with the lowest loss on held-out images, else the newest), `best_probe` or `best` in a run folder for one of
+    these, a checkpoint folder, a weight file, or a Keras file (`.h5`, `.weights.h5`, `.keras`). null: random
+    weights."""
 
 
 class EarlyStopping(Section):

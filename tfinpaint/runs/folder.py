@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tfinpaint.checkpoint.find import epoch_and_step, find_checkpoint, list_checkpoints
+from tfinpaint.checkpoint.find import epoch_and_step, find_weights, list_checkpoints
 from tfinpaint.checkpoint.header import Kind
 from tfinpaint.checkpoint.reader import read_header, read_progress
 from tfinpaint.checkpoint.store import find_newest_intact
@@ -198,7 +198,7 @@ class RunFolder:
                 f"{used} already holds a run; add --resume to continue it, --overwrite to start again, or name another "
                 f"folder with {'--workdir' if inside else '--workdir and checkpoints.save'}"
             )
-        if load and saved and saved in find_checkpoint(load, "checkpoints.load").path.parents:
+        if load and saved and saved in find_weights(load, "checkpoints.load").path.parents:
             raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
         if any(_kind_of(path) not in (kind, None) for path in checkpoints):
             raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 from tfinpaint.checkpoint import transfer
-from tfinpaint.checkpoint.find import find_checkpoint
+from tfinpaint.checkpoint.find import find_weights
 from tfinpaint.checkpoint.header import KINDS, Header, Kind
 from tfinpaint.checkpoint.keras_files import KerasFile
 from tfinpaint.checkpoint.model import network_digest, size_text
@@ -32,7 +32,7 @@ def trained_classes(config: Config, world: World) -> tuple[str, ...] | None:
     assert load is not None  # the configuration was checked
 
     def read() -> list[str]:
-        found = find_checkpoint(load, "checkpoints.load").path
+        found = find_weights(load, "checkpoints.load").path
         if found.is_dir():
             return list(read_header(found, allowed=("classifier",)).classes)
         with open_weights(found, allowed=("classifier",)) as saved:
@@ -60,7 +60,7 @@ def load_by_name(
     """
 
     def load() -> list[str]:
-        meant = find_checkpoint(path, "checkpoints.load")
+        meant = find_weights(path, "checkpoints.load")
         found = meant.path
         source = _read_weights(run, found, model, whole)
         notes = [meant.note] if meant.note else []

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 COMMANDS = [
     *("pretrain", "classify", "prepare", "preview", "predict", "probe", "sweep"),
-    *("features", "compare", "replay", "canary", "doctor"),
+    *("features", "compare", "config", "replay", "canary", "doctor"),
 ]
 # Rows from the top. A module may import from its own room and from the rows below, never from another room of its row.
 ROWS = [
@@ -25,6 +25,7 @@ ROWS = [
     ["system"],
     ["errors", "version", "batch", "layout"],
 ]
+# `config` is a room, whose row counts; its command is config/__main__.py.
 ROW = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
 
 
@@ -46,7 +47,9 @@ def modules() -> dict[str, Path]:
 
 
 def room_of(name: str) -> str:
-    """Return the room that a module is in, or the name of the module at the top."""
+    """Return the room that a module is in, or the name of the module at the top; a `__main__` is a command."""
+    if name.endswith("/__main__.py"):
+        return "__main__"
     return name.partition("/")[0].removesuffix(".py")
 
 

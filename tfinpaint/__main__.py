@@ -20,11 +20,17 @@ _OTHER_NAMES = {
 }
 
 
+# The modules of commands that have another name than the command.
+_MODULES = {"config": "config.__main__"}  # `tfinpaint.config` is a package
+
+
 def main() -> int:
     """Run the command that the first argument names, and return its exit code."""
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    command, *arguments = sys.argv[1:] or [""]
+    if command == "help" and arguments[:1] and arguments[0] in PURPOSES:  # `tfinpaint help COMMAND`
+        command, arguments = arguments[0], ["--help"]
     if command in PURPOSES:
-        return importlib.import_module(f"tfinpaint.{command}").main(sys.argv[2:])
+        return importlib.import_module(f"tfinpaint.{_MODULES.get(command, command)}").main(arguments)
     streams.make_lenient()
     if command in ("--version", "-V", "version"):
         print(f"tfinpaint {__version__}")
@@ -43,7 +49,7 @@ def _unknown(command: str) -> str:
     if command.startswith("-") and (near := difflib.get_close_matches(command, ("--version", "--help"), n=1)):
         return f"there is no option {command}; did you mean tfinpaint {near[0]}?"
     near = difflib.get_close_matches(command.lower(), [*PURPOSES, *_OTHER_NAMES], n=1, cutoff=0.6)
-    if near:
+    if near and not command.startswith("-"):
         return f"there is no command {command}; did you mean tfinpaint {_OTHER_NAMES.get(near[0], near[0])}?"
     what = "no command in front of it" if command.startswith("-") or "." in command else "no such command"
     return f"{command}: {what}; there are {', '.join(PURPOSES)}, each as `tfinpaint COMMAND --help`"

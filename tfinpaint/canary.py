@@ -133,7 +133,9 @@ def _error_of_first(world: World) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = make_parser("canary")
-        parser.add_argument("--ranks", type=int, help="fail unless there are this many ranks")
+        parser.add_argument(
+            "--ranks", type=int, metavar="N", help="fail unless there are this many ranks (default: any number)"
+        )
         parsed = parser.parse_args(arguments)
         world = join_ranks(Distributed())
         if parsed.ranks not in (None, world.size):

@@ -20,8 +20,11 @@ MOST_SENTENCES = 10  # on the terminal; the report has all
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = make_parser("compare")
-        parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-        parser.add_argument("--report", type=Path, default=Path("comparison.html"), help="page to write")
+        parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+        parser.add_argument(
+            "--report", type=Path, default=Path("comparison.html"), metavar="FILE",
+            help="page to write (default: comparison.html)",
+        )  # fmt: skip
         parsed = parser.parse_args(arguments)
         from tfinpaint.report.comparison import write_comparison  # loads matplotlib
 

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         nonlocal healthy
         parser = make_parser("doctor")
-        parser.add_argument("--ranks", type=int, default=2, help="how many ranks to try (default 2)")
+        parser.add_argument("--ranks", type=int, default=2, metavar="N", help="how many ranks to try (default: 2)")
         parsed = parser.parse_args(arguments)
         if parsed.ranks < 2:
             raise UserError(f"--ranks {parsed.ranks}: expected 2 or more; one process is tried in any case")

@@ -141,7 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         parser.add_argument("photo", type=Path, help="image to restore")
         parser.add_argument("mask", type=Path, help="image of the same size: white where the photo is to be restored")
-        parser.add_argument("--output", type=Path, help="image to write; default: PHOTO_restored.png beside the photo")
+        parser.add_argument(
+            "--output", type=Path, metavar="FILE", help="image to write (default: PHOTO_restored.png beside the photo)"
+        )
         parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
         parsed = parser.parse_args(arguments)
         if launched_rank():

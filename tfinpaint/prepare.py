@@ -49,10 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="folder of class folders, a zip or tar file of one, or `digits`")
-    parser.add_argument("dest", type=Path, nargs="?", help="folder to write: training/<class>/ and testing/<class>/")
-    parser.add_argument("--test-fraction", type=float, help="fraction of each class for testing/ (0.1)")
-    parser.add_argument("--seed", type=int, help="of the random choice of images for testing/ (0)")
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help="folder of class folders, a zip or tar file of one, or `digits`"
+    )
+    parser.add_argument(
+        "dest", type=Path, metavar="DEST", nargs="?", help="folder to write: training/<class>/ and testing/<class>/"
+    )
+    parser.add_argument(
+        "--test-fraction", type=float, metavar="FRACTION", help="fraction of each class for testing/ (default: 0.1)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of the random choice of images for testing/ (default: 0)"
+    )
     parser.add_argument(
         "--records", action="store_true",
         help="pack the images into TFRecord shards; the same command resumes an interrupted one",

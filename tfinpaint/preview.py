@@ -133,9 +133,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = make_parser("preview")
         add_config_options(parser, "YAML or JSON file, of pretrain")
         parser.add_argument(
-            "--output", type=Path, default=Path("preview.png"), help="PNG file to write; an existing one is replaced"
+            "--output",
+            type=Path,
+            default=Path("preview.png"),
+            metavar="FILE",
+            help="PNG file to write; an existing one is replaced (default: preview.png)",
         )
-        parser.add_argument("--images", type=_count, default=6, help=f"how many to show, at most {MOST_SHOWN} (6)")
+        parser.add_argument(
+            "--images", type=_count, default=6, metavar="N", help=f"how many to show, at most {MOST_SHOWN} (default: 6)"
+        )
         parsed = parse_arguments(parser, arguments)
         if launched_rank():
             return  # under a launcher, one process draws

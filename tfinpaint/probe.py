@@ -78,16 +78,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = make_parser("probe")
         add_encoder_options(parser)
-        parser.add_argument("--data", type=Path, required=True, help="folder of class folders with images")
         parser.add_argument(
-            "--test", type=Path, help="folder of test images with the same classes; default: a fifth of each class"
+            "--data", type=Path, required=True, metavar="FOLDER", help="folder of class folders with images"
+        )
+        parser.add_argument(
+            "--test",
+            type=Path,
+            metavar="FOLDER",
+            help="folder of test images with the same classes; default: a fifth of each class",
         )
         parser.add_argument(
             "--shares", type=_share, nargs="+", default=list(SHARES), metavar="PERCENT",
-            help="shares of the labels in percent (1 10 100)",
+            help="shares of the labels in percent (default: 1 10 100)",
         )  # fmt: skip
         parser.add_argument(
-            "--repeats", type=_repeats, default=3, help="draws of labels for each share below 100 percent (3)"
+            "--repeats",
+            type=_repeats,
+            default=3,
+            help="draws of labels for each share below 100 percent (default: 3)",
+            metavar="N",
         )
         parser.add_argument(
             "--compare", type=Path, nargs="+", default=[], metavar="WEIGHTS",

@@ -58,9 +58,13 @@ def _read_config(workdir: Path) -> Config:
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = make_parser("replay")
-        parser.add_argument("--workdir", type=Path, required=True, help="run folder")
-        parser.add_argument("--batch", type=Path, help="file of its folder nonfinite_batches; default: the last")
-        parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or RUN/best; default: the newest")
+        parser.add_argument("--workdir", type=Path, required=True, metavar="FOLDER", help="run folder")
+        parser.add_argument(
+            "--batch", type=Path, metavar="FILE", help="file of its folder nonfinite_batches (default: the last)"
+        )
+        parser.add_argument(
+            "--checkpoint", type=Path, metavar="FOLDER", help="checkpoint folder, or RUN/best (default: the newest)"
+        )
         parsed = parser.parse_args(arguments)
         if launched_rank():
             return  # rank 0 does all the work

@@ -76,11 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         parser.add_argument(
             "--shares", type=_share, nargs="+", default=list(SHARES), metavar="PERCENT",
-            help="shares of the labels in percent (1 5 10 20 40 100)",
+            help="shares of the labels in percent (default: 1 5 10 20 40 100)",
         )  # fmt: skip
         parser.add_argument(
             "--seeds", type=_whole(MOST_DRAWS), default=DRAWS, metavar="N",
-            help=f"draws of the labels at each share, each with other random weights ({DRAWS})",
+            help=f"draws of the labels at each share, each with other random weights (default: {DRAWS})",
         )  # fmt: skip
         parser.add_argument(
             "--steps", type=_whole(10**9), metavar="N",
@@ -93,11 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         parser.add_argument(
             "--scratch-rates", type=_positive, nargs="+", default=list(SCRATCH_RATES), metavar="RATE",
-            help=f"learning rates from scratch, of AdamW ({' '.join(f'{rate:g}' for rate in SCRATCH_RATES)})",
+            help=f"learning rates from scratch, of AdamW (default: {' '.join(f'{rate:g}' for rate in SCRATCH_RATES)})",
         )  # fmt: skip
         parser.add_argument(
             "--scratch-weight-decays", type=_not_negative, nargs="+", default=list(SCRATCH_DECAYS), metavar="DECAY",
-            help=f"weight decays from scratch ({' '.join(f'{decay:g}' for decay in SCRATCH_DECAYS)})",
+            help=f"weight decays from scratch (default: {' '.join(f'{decay:g}' for decay in SCRATCH_DECAYS)})",
         )  # fmt: skip
         parser.add_argument(
             "--workers", type=_whole(1024), metavar="N",

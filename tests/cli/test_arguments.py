@@ -51,11 +51,11 @@ def test_without_a_file_there_is_none():
     [
         (
             ["--set", "num_epochs", "3"],
-            "--set num_epochs 3: expected KEY=VALUE without blanks; write --set num_epochs=3",
+            "--set num_epochs 3: expected KEY=VALUE without spaces; write --set num_epochs=3",
         ),
-        (["--set", "num_epochs", "=", "3"], "expected KEY=VALUE without blanks; write --set num_epochs=3"),
-        (["--set", "num_epochs=", "3"], "expected KEY=VALUE without blanks; write --set num_epochs=3"),
-        (["--set", "num_epochs", "=3"], "expected KEY=VALUE without blanks; write --set num_epochs=3"),
+        (["--set", "num_epochs", "=", "3"], "expected KEY=VALUE without spaces; write --set num_epochs=3"),
+        (["--set", "num_epochs=", "3"], "expected KEY=VALUE without spaces; write --set num_epochs=3"),
+        (["--set", "num_epochs", "=3"], "expected KEY=VALUE without spaces; write --set num_epochs=3"),
         (["num_epochs=3"], "num_epochs=3: expected an option; keys of the configuration are set by --set num_epochs=3"),
         (["b.yaml"], "b.yaml: unexpected; --config takes one file, and every other value belongs to an option"),
         (
@@ -86,14 +86,35 @@ def test_what_is_no_argument_is_told_with_its_remedy(arguments, expected):
             ["compare", "--epochs", "3", "run"],
             "--epochs: there is no such option; `tfinpaint compare --help` lists them",
         ),
-        (["prepare"], "the following arguments are required: source"),
+        (["prepare"], "SOURCE: missing; `tfinpaint prepare --help` lists the options"),
         (
             ["canary", "--ranks", "two"],
-            "argument --ranks: invalid int value: 'two'; `tfinpaint canary --help` lists the options",
+            "--ranks two: expected a whole number; `tfinpaint canary --help` lists the options",
         ),
         (
             ["classify", "--workdir"],
-            "argument --workdir: expected one argument; `tfinpaint classify --help` lists the options",
+            "--workdir: a value is missing behind it; `tfinpaint classify --help` lists the options",
+        ),
+        (
+            ["prepare", "photos", "data", "--test-fraction", "ten"],
+            "--test-fraction ten: expected a number; `tfinpaint prepare --help` lists the options",
+        ),
+        (
+            ["prepare", "photos", "data", "more"],
+            "more: is one argument too many; `tfinpaint prepare --help` lists the options",
+        ),
+        (
+            ["prepare", "photos", "data", "--overwrite"],
+            "--overwrite: there is no such option; nothing is overwritten here; remove the folder DEST yourself, ",
+        ),
+        (["compare", "run", "--output", "c.html"], "--output: there is no such option; name the page by --report FILE"),
+        (
+            ["preview", "--images", "0"],
+            "--images: 0: expected a whole number, 1 to 100; `tfinpaint preview --help` lists the options",
+        ),
+        (
+            ["classify", "--resume", "--overwrite"],
+            "--overwrite: not allowed with --resume; `tfinpaint classify --help` lists the options",
         ),
         (["pretrain"], "--config FILE is missing, such as --config configs/demo/pretrain.yaml"),
         (["preview"], "--config FILE is missing, such as --config configs/demo/pretrain.yaml"),
@@ -128,6 +149,7 @@ def test_commands_that_do_not_exist_and_the_version():
     done = tfinpaint("frobnicate")
     assert "frobnicate: no such command; there are prepare, preview, pretrain," in done.stderr
     assert "no command in front of it" in tfinpaint("--config", "a.yaml").stderr
+    assert tfinpaint("help", "prepare").stdout == tfinpaint("prepare", "--help").stdout
     for option in ("--version", "-V"):
         assert tfinpaint(option).stdout == f"tfinpaint {__version__}\n"
     assert (tfinpaint("--help").returncode, tfinpaint().returncode) == (0, 2)

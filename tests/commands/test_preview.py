@@ -367,7 +367,10 @@ def test_wrong_configurations_are_refused_before_tensorflow_is_imported(tmp_path
     sets = lambda *changes: [str(pretrain), *(part for change in changes for part in ("--set", change))]  # noqa: E731
     cases = [
         ([str(tmp_path / "none.yaml")], "none.yaml"),
-        ([str(classify)], "pretrain needs data.target_type: images (this configuration is for classify)"),
+        (
+            [str(classify)],
+            "pretrain needs data.target_type: images; this configuration is for classify: start it with `tfinpaint classify`",
+        ),
         (sets("data.batch_sise=8"), "batch_sise"),
         (sets("data.input_path=/none"), f"{pretrain}: data.input_path: no such folder: /none"),
         (sets("data.transforms=[{resize: [32, 32]}]"), f"{pretrain}: data.target_path is missing"),

@@ -5,17 +5,32 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tfinpaint.cli.purposes import PURPOSES
+from tfinpaint.cli.purposes import EXAMPLES, PURPOSES
 from tfinpaint.config.explanations import SUFFIXES
 from tfinpaint.config.schema import ConfigError
 from tfinpaint.config.suggestions import suggest_option
 from tfinpaint.errors import UserError
 
 log = logging.getLogger(__name__)
+
+_WIDTH = 78  # characters of a line of help
+_KINDS = {"int": "a whole number", "float": "a number"}
+# (command, option that it does not have) -> what to do instead.
+_INSTEAD = {
+    ("prepare", "--overwrite"): "nothing is overwritten here; remove the folder DEST yourself, or name another one",
+    ("prepare", "--resume"): "the same command with --records resumes; without --records nothing is left behind",
+    ("prepare", "--output"): "the folder to write is the second argument, DEST",
+    ("preview", "--workdir"): "name the picture by --output FILE",
+    ("compare", "--output"): "name the page by --report FILE",
+    ("compare", "--workdir"): "name the run folders without an option",
+    ("replay", "--config"): "name the run folder by --workdir",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,22 +41,41 @@ class Parser(argparse.ArgumentParser):
         _, unknown, rest = message.partition("unrecognized arguments: ")
         if unknown and rest.startswith("-"):
             raise UserError(_unknown_option(self, rest.split()[0], rest.split()[1:]))
-        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+        raise UserError(f"{_in_plain_words(message)}; `{self.prog} --help` lists the options")
+
+
+def _in_plain_words(message: str) -> str:
+    """Return a message of argparse without its terms."""
+    if unexpected := re.match(r"unrecognized arguments: (\S+)", message):
+        return f"{unexpected[1]}: is one argument too many"
+    if missing := re.match(r"the following arguments are required: (.*)", message):
+        return f"{missing[1]}: missing"
+    message = re.sub(r"\bargument (?=\S+: |-)", "", message)
+    message = message.replace("expected one argument", "a value is missing behind it")
+    if invalid := re.match(r"(\S+): invalid (int|float) value: '(.*)'", message):
+        return f"{invalid[1]} {invalid[3]}: expected {_KINDS[invalid[2]]}"
+    if choice := re.match(r"(\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+        choices = re.findall(r"[\w-]+", choice[3])
+        near = difflib.get_close_matches(choice[2], choices, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        return f"{choice[1]} {choice[2]}: expected {', '.join(choices[:-1])} or {choices[-1]}{meant}"
+    return message
 
 
 def add_config_options(parser: argparse.ArgumentParser, config_help: str) -> None:
     """Add --config and --set, which `parse_arguments` reads."""
-    parser.add_argument("--config", help=config_help)
+    parser.add_argument("--config", metavar="FILE", help=config_help)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="override a key of the configuration, such as --set optimizer.learning_rate=1e-4; may be repeated",
+        help="override a key of the configuration, such as --set optimizer.learning_rate=1e-4; may be repeated; "
+        "`tfinpaint config keys` lists the keys",
     )  # fmt: skip
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments of a command that takes a configuration.
 
-    The file may also be given without --config, or behind a blank as in `--config= ./config.json`.
+    The file may also be given without --config, or behind a space as in `--config= ./config.json`.
 
     Returns:
         The parsed arguments; `config` is a Path or None.
@@ -72,6 +106,8 @@ def _unknown_option(parser: argparse.ArgumentParser, given: str, after: Sequence
         after: the unknown arguments behind it, the first of which may be its value.
     """
     name, equals, value = given.partition("=")
+    if instead := _INSTEAD.get((parser.prog.rpartition(" ")[2], name)):
+        return f"{name}: there is no such option; {instead}"
     known = [option for action in parser._actions for option in action.option_strings]
     has_config = "--set" in known
     value = value if equals else after[0] if after and not after[0].startswith("-") else "VALUE"
@@ -91,7 +127,7 @@ def _check_overrides(overrides: Sequence[str], words: Sequence[str]) -> None:
         values = [word.removeprefix("=") for word in following if word != "="]
         if not value and values:
             given = " ".join([override, *following])
-            raise ConfigError(f"--set {given}: expected KEY=VALUE without blanks; write --set {key}={values[0]}")
+            raise ConfigError(f"--set {given}: expected KEY=VALUE without spaces; write --set {key}={values[0]}")
 
 
 def _unknown_word(word: str, has_config: bool) -> str:
@@ -103,5 +139,12 @@ def _unknown_word(word: str, has_config: bool) -> str:
 
 
 def make_parser(command: str) -> Parser:
-    """Return a parser without options whose help describes the command."""
-    return Parser(prog=f"tfinpaint {command}", description=PURPOSES[command])
+    """Return a parser without options whose help describes the command, with an example and what to do next."""
+    example, following = EXAMPLES[command]
+    following = textwrap.fill(following, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return Parser(
+        prog=f"tfinpaint {command}",
+        description=textwrap.fill(PURPOSES[command], _WIDTH),
+        epilog=f"example:\n  {example}\n\nnext:\n{following}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )

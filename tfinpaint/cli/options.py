@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
+from tfinpaint.checkpoint.find import find_checkpoint, find_weights, list_checkpoints
 from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments
-from tfinpaint.config.checks import Command, check_command
+from tfinpaint.config.checks import Command, check_command, with_defaults
 from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import Transform
@@ -52,7 +52,9 @@ def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
     parser = make_parser(task)
     add_config_options(parser, "YAML or JSON file; optional with --resume --workdir FOLDER")
     parser.add_argument("--app", help=argparse.SUPPRESS)  # an option of rmldnn
-    parser.add_argument("--workdir", type=Path, help="run folder; overrides the configuration's workdir")
+    parser.add_argument(
+        "--workdir", type=Path, metavar="FOLDER", help="run folder (default: workdir of the configuration)"
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
         "--resume",
@@ -128,6 +130,21 @@ def _saved_so_far(options: Options) -> str:
     return f"the newest checkpoint is {display_path(newest)}; resume with: {resume_command(options.task, workdir)}"
 
 
+def load_resolved(path: Path, overrides: Sequence[str], task: Command, workdir: Path | None = None) -> Config:
+    """Read a configuration as a command does, with the defaults of the command.
+
+    If no transform resizes the images, they are resized to the input of the network file.
+
+    Raises:
+        UserError: it is not a configuration; the message names the file.
+    """
+    config = load_config(path, overrides, workdir)
+    try:
+        return with_defaults(_sized_by_network(config), task)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
 def load_checked(
     path: Path,
     overrides: Sequence[str],
@@ -137,9 +154,7 @@ def load_checked(
     *,
     resumes: bool = False,
 ) -> Config:
-    """Read a configuration and check it for a task on this many ranks.
-
-    If no transform resizes the images, they are resized to the input of the network file.
+    """Read a configuration, as `load_resolved` does, and check it for a task on this many ranks.
 
     Args:
         resumes: True if the run resumes from its own checkpoints.
@@ -147,9 +162,9 @@ def load_checked(
     Raises:
         UserError: the configuration cannot be used; the message names the file.
     """
-    config = load_config(path, overrides, workdir)
+    config = load_resolved(path, overrides, task, workdir)
     try:
-        config = check_command(_sized_by_network(config), task, ranks)
+        check_command(config, task, ranks)
         check_named_checkpoints(config, resumes=resumes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -168,10 +183,10 @@ def check_named_checkpoints(config: Config, *, resumes: bool = False) -> None:
     load, perceptual, save = config.checkpoints.load, config.loss.perceptual, config.checkpoints.save
     if load and not (resumes and config.data.input_path):
         try:
-            find_checkpoint(load, "checkpoints.load")
+            find_weights(load, "checkpoints.load")
         except UserError as error:
             instead = ", or --set checkpoints.load=null to train from scratch" if config.data.input_path else ""
-            raise ConfigError(f"{error}; name another, run pretrain first{instead}") from None
+            raise ConfigError(f"{error}; run `tfinpaint pretrain` first, name another run{instead}") from None
     if perceptual is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""What each command does, in one sentence. Imports nothing, so that `tfinpaint --help` answers at once."""
+"""What each command does, an example of it, and what to do next. Imports nothing, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,65 @@ PURPOSES = {
     "probe": "Judge an encoder's features by simple classifiers on few labels, beside random encoders, pixels and HOG.",
     "sweep": "Find out whether pretraining pays: accuracy over shares of the labels, against training from scratch.",
     "features": "Write an encoder's features of images, with their names and labels, as NPZ, CSV or Parquet.",
+    "config": "List the keys of a configuration, check a configuration file, or print it with all defaults.",
     "compare": "Compare finished runs: a table on the terminal and one report of all of them.",
     "replay": "Find where in the network values are not finite, for the batch at which a run stopped because of them.",
     "canary": "Train a two-layer model on different data per rank and check that the ranks end with the same weights.",
     "doctor": "Describe the machine and what is installed, and try whether ranks train together under every launcher.",
+}
+
+# Command -> an example of it, and what usually follows.
+EXAMPLES = {
+    "prepare": (
+        "tfinpaint prepare my_images.zip runs/data/my_images",
+        "tfinpaint pretrain, with data.input_path: runs/data/my_images/training",
+    ),
+    "preview": (
+        "tfinpaint preview --config configs/demo/pretrain.yaml",
+        "look at preview.png, then tfinpaint pretrain with the same file",
+    ),
+    "pretrain": (
+        "tfinpaint pretrain --config configs/demo/pretrain.yaml",
+        "tfinpaint classify, with the run folder in checkpoints.load",
+    ),
+    "predict": (
+        "tfinpaint predict runs/demo/pretrain photo.jpg mask.png",
+        "look at photo_restored.png",
+    ),
+    "classify": (
+        "tfinpaint classify --config configs/demo/classify.yaml",
+        "the same from scratch (--set checkpoints.load=null --workdir FOLDER), then tfinpaint compare",
+    ),
+    "probe": (
+        "tfinpaint probe runs/demo/pretrain --data runs/demo/data/training --test runs/demo/data/testing",
+        "tfinpaint classify, with the run folder in checkpoints.load",
+    ),
+    "sweep": (
+        "tfinpaint sweep --config configs/demo/classify.yaml --weights runs/demo/pretrain --dry-run",
+        "the same without --dry-run",
+    ),
+    "features": (
+        "tfinpaint features runs/demo/pretrain runs/demo/data/testing --output features.npz",
+        "load the file in another program, such as by numpy.load",
+    ),
+    "config": (
+        "tfinpaint config keys batch",
+        "tfinpaint config check FILE, then tfinpaint pretrain or classify with that file",
+    ),
+    "compare": (
+        "tfinpaint compare runs/demo/pretrained runs/demo/from_scratch",
+        "open comparison.html in a browser",
+    ),
+    "replay": (
+        "tfinpaint replay --workdir runs/mine/pretrain",
+        "lower optimizer.learning_rate or remove the images that are named, then start the run again",
+    ),
+    "canary": (
+        "horovodrun -np 2 python -m tfinpaint.canary --ranks 2",
+        "tfinpaint pretrain under the same launcher",
+    ),
+    "doctor": (
+        "tfinpaint doctor",
+        "follow the remedy of each problem that it names",
+    ),
 }

@@ -20,21 +20,26 @@ _PRETRAIN_LOSS = (
 )  # fmt: skip
 
 
+def with_defaults(config: Config, command: Command) -> Config:
+    """Return a configuration with the command's defaults for `data.target_type` and `loss.function`."""
+    target_type, function = ("images", "BCE") if command == "pretrain" else ("labels", "NLL")
+    data = config.data.model_copy(update={"target_type": config.data.target_type or target_type})
+    loss = config.loss.model_copy(update={"function": config.loss.function or function})
+    return config.model_copy(update={"data": data, "loss": loss})
+
+
 def check_command(config: Config, command: Command, ranks: int) -> Config:
     """Check that a configuration can work for a command on this number of ranks.
 
     `cli.options` checks the checkpoints that it names.
 
     Returns:
-        The configuration, with the command's defaults for `data.target_type` and `loss.function`.
+        The configuration `with_defaults`.
 
     Raises:
         ConfigError: one line that names the key, what was found and what to do.
     """
-    target_type, function = ("images", "BCE") if command == "pretrain" else ("labels", "NLL")
-    data = config.data.model_copy(update={"target_type": config.data.target_type or target_type})
-    loss = config.loss.model_copy(update={"function": config.loss.function or function})
-    config = config.model_copy(update={"data": data, "loss": loss})
+    config = with_defaults(config, command)
     if command == "pretrain":  # the wrong command is named before missing files
         _check_pretrain(config)
     else:
@@ -42,7 +47,7 @@ def check_command(config: Config, command: Command, ranks: int) -> Config:
     check_network(config, command)
     _check_paths(config)
     check_ranks(config, ranks)
-    transforms = "data.transforms and input_transforms" if data.input_transforms else "data.transforms"
+    transforms = "data.transforms and input_transforms" if config.data.input_transforms else "data.transforms"
     _check_steps(transforms, config.input_steps, config.input_channels)
     if command == "pretrain":
         _check_images(config)
@@ -52,7 +57,10 @@ def check_command(config: Config, command: Command, ranks: int) -> Config:
 
 def _check_pretrain(config: Config) -> None:
     if config.data.target_type != "images":
-        raise ConfigError("pretrain needs data.target_type: images (this configuration is for classify)")
+        raise ConfigError(
+            "pretrain needs data.target_type: images; this configuration is for classify: start it with `tfinpaint "
+            "classify`, or name the one of pretrain"
+        )
     if config.loss.function == "NLL" and not config.data.target_is_mask:
         raise ConfigError("loss.function NLL scores labels; pretrain takes another, or data.target_is_mask: true")
     if config.model.trainable == "head_only":
@@ -62,7 +70,10 @@ def _check_pretrain(config: Config) -> None:
 def _check_classify(config: Config) -> None:
     data, loss = config.data, config.loss
     if data.target_type != "labels":
-        raise ConfigError("classify needs data.target_type: labels (this configuration is for pretrain)")
+        raise ConfigError(
+            "classify needs data.target_type: labels; this configuration is for pretrain: start it with `tfinpaint "
+            "pretrain`, or name the one of classify"
+        )
     if masks := [step.kind for step in config.input_steps if step.erases]:
         raise ConfigError(f"data.transforms: classify takes no mask; remove {masks[0]}, or use pretrain")
     if loss.function != "NLL":
@@ -165,7 +176,9 @@ def _check_paths(config: Config) -> None:
 def _check_file(key: str, path: Path) -> None:
     """Check that a path is a file and may be one: a test set may be a single image, which is read later."""
     if not os.path.isfile(path):  # noqa: PTH113
-        raise ConfigError(f"data.{key}: no such folder: {path}")
+        raise ConfigError(
+            f"data.{key}: no such folder: {path}; name a folder of images, or make this one with `tfinpaint prepare`"
+        )
     if not key.startswith("test"):
         raise ConfigError(
             f"data.{key}: is a file: {path}; expected a folder of images; `tfinpaint prepare` makes one of an archive"

@@ -1,0 +1,102 @@
+"""What `tfinpaint config` prints of keys and files, without TensorFlow, and the help of every command."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from commandline import refuse, succeed
+from conftest import ROOT, write_config, write_training_and_testing
+
+from tfinpaint.cli.purposes import EXAMPLES, PURPOSES
+from tfinpaint.config.keys import list_keys, matching_keys
+from tfinpaint.config.loader import load_config
+
+
+@pytest.fixture
+def pretraining(tmp_path):
+    return write_config(tmp_path / "pretrain.yaml", "pretrain", write_training_and_testing(tmp_path))
+
+
+def test_keys_have_values_defaults_and_descriptions():
+    (size,) = matching_keys("data.batch_size_per_RANK")
+    assert (size.values, size.default) == ("true, false", "false")
+    assert [key.name for key in matching_keys("early_stopping")] == ["early_stopping", "early_stopping.patience"]
+    assert [key.name for key in matching_keys("*.seed*")] == []
+    assert {key.name for key in matching_keys("transforms[].resize")} == {"data.transforms[].resize"}
+    lines = succeed("config", "keys", "num_epochs").splitlines()
+    assert lines[:2] == [
+        "num_epochs: integer; default: 1",
+        "  Epochs of the whole run, including those before a resume.",
+    ]
+    required = succeed("config", "keys", "lr_scheduler.type").splitlines()[0]
+    assert required == "optimizer.lr_scheduler.type: Step, MultiStep, Exponential, Warmup, Cosine; required"
+    everything = succeed("config", "keys").splitlines()
+    assert all(any(line.startswith(f"{key.name}: ") for line in everything) for key in list_keys())
+    assert refuse("config", "keys", "lrate").endswith("did you mean optimizer.learning_rate?\n")
+    assert refuse("config", "keys", "qqq").endswith("`tfinpaint config keys` lists all keys\n")
+
+
+def test_a_file_is_checked_as_its_command_checks_it(pretraining):
+    assert succeed("config", "check", pretraining) == (
+        f"{pretraining}: no error was found, for pretrain on 1 rank; images and weights are read when it starts\n"
+        f"Start it with: tfinpaint pretrain --config {pretraining}\n"
+    )
+    for wrong, options in (
+        (["--set", "data.batchsize=3"], []),
+        (["--set", "data.input_path=nowhere"], []),
+        (["--set", "data.batch_size=7"], ["--ranks", "2"]),
+        (["--set", "checkpoints.load=nowhere"], []),
+    ):
+        found = refuse("config", "check", pretraining, *wrong, *options)
+        if not options:
+            assert found == refuse("pretrain", "--config", pretraining, *wrong)
+        assert len(found.splitlines()) == 1
+    assert "data.batch_size 7 is the batch over all ranks" in found or "no such checkpoint" in found
+    assert "this configuration is for pretrain" in refuse("config", "check", pretraining, "--for", "classify")
+    assert refuse("config", "check").startswith("error: FILE is missing, such as `tfinpaint config check configs/")
+    assert "did you mean check?" in refuse("config", "chek", pretraining)
+
+
+def test_the_whole_configuration_is_printed_and_reads_back_equal(pretraining, tmp_path):
+    printed = succeed("config", "print", pretraining, "--set", "num_epochs=9")
+    head, values = printed.split("\n", 1)[0], yaml.safe_load(printed)
+    assert head.startswith("# ")
+    assert head.endswith("pretrain.yaml as pretrain reads it, with all defaults and absolute paths")
+    assert (values["num_epochs"], values["data"]["test_batch_size"], values["checkpoints"]["keep"]) == (9, 4, 2)
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert load_config(again) == load_config(again, ["num_epochs=9"])
+    assert load_config(again).data == load_config(pretraining).data
+    task_defaults = yaml.safe_load(succeed("config", "print", pretraining, "--set", "data.type=null"))
+    assert (task_defaults["data"]["target_type"], task_defaults["loss"]["function"]) == ("images", "BCE")
+
+
+def test_config_loads_no_tensorflow():
+    for arguments in (
+        ["keys", "seed"],
+        ["print", "configs/demo/classify.yaml"],
+        ["check", "configs/demo/classify.yaml"],
+    ):
+        program = (
+            "import atexit, json, sys; atexit.register(lambda: print(json.dumps(list(sys.modules)))); "
+            "from tfinpaint.__main__ import main; sys.exit(main())"
+        )
+        command = [sys.executable, "-c", program, "config", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        loaded = set(json.loads(done.stdout.splitlines()[-1]))
+        assert "tfinpaint.config.keys" in loaded, done.stderr
+        assert loaded & {"tensorflow", "keras", "horovod"} == set()
+
+
+@pytest.mark.parametrize("command", PURPOSES)
+def test_every_help_has_an_example_the_next_command_and_readable_names(command):
+    assert set(EXAMPLES) == set(PURPOSES)
+    shown = succeed(command, "--help")
+    example, following = EXAMPLES[command]
+    assert f"example:\n  {example}\n\nnext:\n  " in shown
+    assert following.split()[0] in shown.partition("next:")[2]
+    for option, value in re.findall(r"--([a-z-]+) ([A-Z_]+)\b", shown):
+        assert value != option.upper().replace("-", "_"), f"--{option} {value} says its name twice"

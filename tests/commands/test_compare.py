@@ -115,3 +115,18 @@ def test_a_hundred_runs_fit_into_one_page(tmp_path, monkeypatch, capsys):
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no finished run"):
         write_comparison([tmp_path], tmp_path / "report.html")
+
+
+def test_a_folder_without_a_finished_run_is_left_out_with_a_warning(runs, tmp_path, capsys):
+    report = tmp_path / "report.html"
+    assert compare.main(["--report", str(report), *map(str, runs)]) == 0
+    alone = capsys.readouterr().out
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "summary.json").write_text('{"epochs": 1')
+    others = [tmp_path / "refused", *runs, tmp_path / "damaged"]
+    assert compare.main(["--report", str(report), *map(str, others)]) == 0
+    first, second, rest = capsys.readouterr().out.split("\n", 2)
+    assert first == f"{tmp_path}/refused: holds no finished run; expected a readable summary.json; it is left out"
+    assert second == f"{tmp_path}/damaged: holds no finished run; expected a readable summary.json; it is left out"
+    assert rest == alone

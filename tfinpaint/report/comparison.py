@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,9 @@ from tfinpaint.layout import FIGURES, SUMMARY
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, summary_table, write_page
 from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
+from tfinpaint.storage.safe_json import read_json
+
+log = logging.getLogger(__name__)
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {  # kind of run -> key of its summary -> heading, most important first
     "Classifiers": {
@@ -66,12 +69,15 @@ class Comparison:
 def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     """Compare the runs in these folders, and write the page `report` about them.
 
+    Folders without a finished run are left out with a warning.
+
     Raises:
-        UserError: A folder holds no finished run, or `report` is a folder.
+        UserError: No folder holds a finished run, or `report` is a folder.
         OSError: The report cannot be written.
     """
     if report.is_dir():
         raise UserError(f"{report}: is a folder; name the HTML file to write")
+    folders = _finished(folders)
     summaries = dict(zip(_labels(folders), map(_summary, folders), strict=True))
     compared = Comparison(comparison_tables(summaries), _sentences(summaries))
     text = "\n".join(compared.sentences)
@@ -153,11 +159,23 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
+def _finished(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders that hold a finished run; warn of the others.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = [folder for folder in folders if isinstance(read_json(folder / SUMMARY), dict)]
+    for folder in folders:
+        if folder not in found:
+            line = f"{folder}: holds no finished run; expected a readable {SUMMARY}"
+            if not found:
+                raise UserError(line)
+            log.warning(f"{line}; it is left out")
+    return found
+
+
 def _summary(folder: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads((folder / SUMMARY).read_text("utf-8"))
-    except (OSError, ValueError):
-        summary = None
-    if not isinstance(summary, dict):
-        raise UserError(f"{folder}: holds no finished run; expected a readable {SUMMARY}")
+    summary = read_json(folder / SUMMARY)
+    assert isinstance(summary, dict)
     return summary

@@ -37,7 +37,9 @@ def test_two_ranks_go_on_to_the_same_bytes_and_one_rank_says_what_is_different(t
     done = stop_in_an_epoch("mpirun", signal.SIGUSR1, run, "--config", config, "--workdir", run)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(
-        r"Stopped .*, as SIGUSR1 asked; everything is saved, resume with: tfinpaint classify --resume", done.stdout
+        r"Stopped .*, as SIGUSR1 asked; everything is saved in .*model_checkpoint_\S+; "
+        r"resume with: tfinpaint classify --ranks 2 --resume --workdir ",
+        done.stdout,
     )
     assert not (run / "summary.json").exists()
     output = mpi.succeed("classify", "--resume", "--workdir", run)

@@ -17,7 +17,7 @@ from tfinpaint.config.loader import load_config
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import Transform
 from tfinpaint.distributed import rendezvous
-from tfinpaint.distributed.environment import launched_size
+from tfinpaint.distributed.environment import launched_local_size, launched_size
 from tfinpaint.distributed.start_ranks import Placement, read_placement
 from tfinpaint.errors import UserError
 from tfinpaint.layout import RESOLVED_CONFIG
@@ -109,8 +109,16 @@ def _silent_logging() -> Iterator[None]:
 
 
 def resume_command(task: Command, workdir: Path) -> str:
-    """Return the command that resumes a run; with a launcher, it follows the launcher's options."""
-    return f"tfinpaint {task} --resume --workdir {shlex.quote(display_path(workdir))}"
+    """Return the command that resumes a run on as many ranks as there are now.
+
+    Ranks on several hosts, and those of an elastic run, need their launcher and its options, which are not known here.
+    """
+    ranks, local = launched_size(), launched_local_size()
+    if ranks > local or rendezvous.is_elastic():
+        start = f"(launcher and its options as before) python -m tfinpaint.{task}"
+    else:
+        start = f"tfinpaint {task}{f' --ranks {ranks}' if ranks > 1 else ''}"
+    return f"{start} --resume --workdir {shlex.quote(display_path(workdir))}"
 
 
 @contextlib.contextmanager
@@ -119,15 +127,18 @@ def explaining_interrupts(options: Options) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_saved_so_far(options)) from None
+        raise KeyboardInterrupt(saved_so_far(options.task, options.config)) from None
 
 
-def _saved_so_far(options: Options) -> str:
-    workdir, saved = options.config.workdir, options.config.checkpoints.save
+def saved_so_far(task: Command, config: Config) -> str:
+    """Return what of a run is saved, and the command that resumes it."""
+    workdir, saved = config.workdir, config.checkpoints.save
     newest = next(reversed(list_checkpoints(saved)), None) if saved else None
-    if newest is None or workdir is None:
-        return "nothing has been saved yet"
-    return f"the newest checkpoint is {display_path(newest)}; resume with: {resume_command(options.task, workdir)}"
+    if workdir is None or not (workdir / RESOLVED_CONFIG).exists():
+        return "nothing has been saved yet; the same command starts the run again"
+    if newest is None:
+        return f"nothing has been saved yet; start the run again with: {resume_command(task, workdir)}"
+    return f"the newest checkpoint is {display_path(newest)}; resume with: {resume_command(task, workdir)}"
 
 
 def load_resolved(path: Path, overrides: Sequence[str], task: Command, workdir: Path | None = None) -> Config:

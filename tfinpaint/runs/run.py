@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfinpaint.checkpoint.header import Header, Kind, SavedProgress
 from tfinpaint.cli.options import Options
+from tfinpaint.config.checks import Command
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.models.keras_json.parse import read_network
@@ -59,6 +60,11 @@ class Run:
     network: dict[str, Any] | None = None
     resumed: Resumed | None = None
     class_weights: tuple[float, ...] | None = None
+
+    @property
+    def task(self) -> Command:
+        """The command that the run is one of."""
+        return "pretrain" if self.kind == "inpainter" else "classify"
 
     @property
     def trains(self) -> bool:

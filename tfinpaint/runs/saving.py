@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tfinpaint.checkpoint.async_writer import AsyncWriter
+from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.header import RankState, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState
 from tfinpaint.cli.command import EXIT_INTERRUPTED
@@ -213,10 +214,13 @@ def end_run_if_asked(flags: ControlFlags, where: str, run: Run, world: World, st
     names = [name for name in signals if name]
     workdir, saved = run.config.workdir, run.config.checkpoints.save
     assert workdir is not None
-    command = resume_command("pretrain" if run.kind == "inpainter" else "classify", workdir)
-    kept = f"everything is saved, resume with: {command}" if saved else "nothing is saved (checkpoints.save: null)"
+    newest = next(reversed(list_checkpoints(saved)), None) if saved else None
+    kept = "nothing is saved (checkpoints.save: null)"
+    if newest:
+        kept = f"everything is saved in {display_path(newest)}; resume with: {resume_command(run.task, workdir)}"
     code = EXIT_INTERRUPTED if "SIGINT" in names else 0  # so that a script that Ctrl-C was meant for ends too
-    raise StoppedError(f"Stopped {where}, as {names[0]} asked; {kept}", code)
+    name = "SIGINT (Ctrl-C)" if names[0] == "SIGINT" else names[0]
+    raise StoppedError(f"Stopped {where}, as {name} asked; {kept}", code)
 
 
 def _warn_of_shortage(run: Run, live: TrainingState) -> None:

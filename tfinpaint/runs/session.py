@@ -13,6 +13,7 @@ import keras
 
 from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.checkpoint.model import build_model
+from tfinpaint.cli.options import saved_so_far
 from tfinpaint.distributed.world import World
 from tfinpaint.inpainting.metrics import HEADLINE, METRICS
 from tfinpaint.layout import FIGURES
@@ -210,7 +211,7 @@ def _train(
         probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
     )  # fmt: skip
     world.report_activity()
-    stop = StopRequest()
+    stop = StopRequest(partial(saved_so_far, run.task, run.config))
     saver = Saver(session, data, metrics, stop, stopping)
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
     trainer.how_to_go_on = partial(how_to_go_on, run.config.checkpoints.save)

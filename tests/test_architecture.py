@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 COMMANDS = [
     *("pretrain", "classify", "prepare", "preview", "predict", "probe", "sweep"),
-    *("features", "compare", "config", "replay", "canary", "doctor"),
+    *("features", "runs", "compare", "config", "replay", "canary", "doctor"),
 ]
 # Rows from the top. A module may import from its own room and from the rows below, never from another room of its row.
 ROWS = [

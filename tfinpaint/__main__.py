@@ -21,7 +21,7 @@ _OTHER_NAMES = {
 
 
 # The modules of commands that have another name than the command.
-_MODULES = {"config": "config.__main__"}  # `tfinpaint.config` is a package
+_MODULES = {"config": "config.__main__", "runs": "runs.__main__"}  # these are packages
 
 
 def main() -> int:
@@ -30,7 +30,11 @@ def main() -> int:
     if command == "help" and arguments[:1] and arguments[0] in PURPOSES:  # `tfinpaint help COMMAND`
         command, arguments = arguments[0], ["--help"]
     if command in PURPOSES:
-        return importlib.import_module(f"tfinpaint.{_MODULES.get(command, command)}").main(arguments)
+        try:
+            return importlib.import_module(f"tfinpaint.{_MODULES.get(command, command)}").main(arguments)
+        except KeyboardInterrupt:  # while its modules were imported
+            print("interrupted", file=sys.stderr)
+            return 130
     streams.make_lenient()
     if command in ("--version", "-V", "version"):
         print(f"tfinpaint {__version__}")

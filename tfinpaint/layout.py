@@ -8,6 +8,7 @@ METRICS_LOG = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 FIGURES = "figures"
 SUMMARY = "summary.json"
+ENDING = "ending.json"  # of a run that ended before its last epoch: whether it was stopped or failed, and why
 REPORT = "report.html"
 BAD_IMAGES = "bad_images.txt"
 REFUSED_BAD_IMAGES = "bad_images_refused.txt"  # of a start that was refused in the folder of an earlier run

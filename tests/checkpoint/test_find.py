@@ -12,8 +12,10 @@ from tfinpaint.checkpoint.find import (
     FoundCheckpoint,
     find_best,
     find_checkpoint,
+    find_reported,
     find_weights,
     labels_of_choice,
+    recorded_kind,
 )
 from tfinpaint.errors import UserError
 
@@ -180,3 +182,23 @@ def test_for_its_weights_a_run_means_its_best_checkpoint_or_else_the_newest(tmp_
     assert find_weights(tmp_path / "known" / "model_checkpoints" / names[0]).path.name == "model_checkpoint_1"
     with pytest.raises(UserError, match=r"^checkpoints\.load: no such checkpoint: "):
         find_weights(tmp_path / "nowhere", "checkpoints.load")
+
+
+def test_a_report_describes_the_newest_checkpoint_unless_validation_images_have_chosen(tmp_path):
+    run = write_run(tmp_path / "run", *EPOCHS, best=2)
+    assert find_reported(run).path.name == "model_checkpoint_10"
+    config = yaml.safe_load((run / "config.resolved.yaml").read_text())
+    for fraction, name in ((0.0, "model_checkpoint_10"), (0.25, "model_checkpoint_2")):
+        (run / "config.resolved.yaml").write_text(yaml.safe_dump({**config, "data": {"validation_fraction": fraction}}))
+        assert find_reported(run).path.name == name
+    named = run / "model_checkpoints" / "model_checkpoint_9"
+    assert find_reported(named) == FoundCheckpoint(named)
+    with pytest.raises(UserError, match="no such checkpoint"):
+        find_reported(tmp_path / "other")
+
+
+def test_the_kind_of_a_checkpoint_stands_in_its_header(tmp_path):
+    assert recorded_kind(tmp_path) is None
+    for text, kind in (('{"kind": "classifier"}', "classifier"), ("[1]", None), ("{", None), ('{"kind": 1}', None)):
+        (tmp_path / "checkpoint.json").write_text(text)
+        assert recorded_kind(tmp_path) == kind

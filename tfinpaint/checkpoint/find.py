@@ -10,7 +10,7 @@ from typing import Any
 
 from tfinpaint.config.loader import move_outputs, read_values
 from tfinpaint.errors import UserError
-from tfinpaint.layout import BEST, BEST_PROBE, CHECKPOINTS, PROGRESS, RESOLVED_CONFIG, checkpoint_name
+from tfinpaint.layout import BEST, BEST_PROBE, CHECKPOINTS, HEADER, PROGRESS, RESOLVED_CONFIG, checkpoint_name
 from tfinpaint.storage.safe_json import read_json
 
 MOST_PROGRESS_BYTES = 16 * 2**20  # of 30,000 epochs; a hostile file may take thirty times its size in memory
@@ -276,3 +276,28 @@ def find_weights(path: Path, key: str = "") -> FoundCheckpoint:
     folder = checkpoints_folder(path) if path.is_dir() else None
     known = [by.name for by in (BY_PROBE, BY_LOSS) if folder is not None and find_best(folder, by)]
     return find_checkpoint(path / known[0] if known else path, key)
+
+
+def find_reported(path: Path) -> FoundCheckpoint:
+    """Find the checkpoint that a path refers to, as `find_checkpoint` does; of a run, that which its report describes.
+
+    That is the best one if validation images have chosen it, and otherwise the newest.
+
+    Raises:
+        UserError: There is none.
+    """
+    values = read_values(path / RESOLVED_CONFIG) if path.is_dir() else {}
+    data = values.get("data")
+    has_validation = isinstance(data, dict) and bool(data.get("validation_fraction"))
+    return find_checkpoint(path / BEST if has_validation else path)
+
+
+def recorded_kind(path: Path) -> str | None:
+    """Return the kind of the model in a checkpoint folder, as its header names it.
+
+    Returns:
+        None where there is no header, as beside a weight file that was copied.
+    """
+    header = read_json(path / HEADER)
+    kind = header.get("kind") if isinstance(header, dict) else None
+    return kind if isinstance(kind, str) else None

@@ -7,11 +7,12 @@ PURPOSES = {
     "prepare": "Split a folder or archive of class folders into training/ and testing/, or pack images into records.",
     "preview": "Show what the network will see, before any training: original, mask, input and target.",
     "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
-    "predict": "Restore a photo where a mask is white, with a model that `tfinpaint pretrain` has trained.",
+    "predict": "Tell the classes of photos by a trained classifier, or restore a photo where a mask is white.",
     "classify": "Train a classifier on images in class folders, from a pretrained encoder or from scratch.",
     "probe": "Judge an encoder's features by simple classifiers on few labels, beside random encoders, pixels and HOG.",
     "sweep": "Find out whether pretraining pays: accuracy over shares of the labels, against training from scratch.",
     "features": "Write an encoder's features of images, with their names and labels, as NPZ, CSV or Parquet.",
+    "runs": "List the runs in a folder: kind, date, data, epochs, main figure, best checkpoint and state.",
     "config": "List the keys of a configuration, check a configuration file, or print it with all defaults.",
     "compare": "Compare finished runs: a table on the terminal and one report of all of them.",
     "replay": "Find where in the network values are not finite, for the batch at which a run stopped because of them.",
@@ -34,8 +35,8 @@ EXAMPLES = {
         "tfinpaint classify, with the run folder in checkpoints.load",
     ),
     "predict": (
-        "tfinpaint predict runs/demo/pretrain photo.jpg mask.png",
-        "look at photo_restored.png",
+        "tfinpaint predict runs/demo/pretrained photo.jpg",
+        "the same with a folder of photos and --csv FILE; or, with a run of pretrain, PHOTO MASK",
     ),
     "classify": (
         "tfinpaint classify --config configs/demo/classify.yaml",
@@ -56,6 +57,10 @@ EXAMPLES = {
     "config": (
         "tfinpaint config keys batch",
         "tfinpaint config check FILE, then tfinpaint pretrain or classify with that file",
+    ),
+    "runs": (
+        "tfinpaint runs runs/demo",
+        "tfinpaint compare, with those that belong together",
     ),
     "compare": (
         "tfinpaint compare runs/demo/pretrained runs/demo/from_scratch",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 LEAST_COLUMNS = 3  # shown even on a narrow terminal
+LEAST_WRAPPED = 10  # characters of a column whose cells may be broken
 PLAIN_WIDTH = 100  # characters of a table's line if the output is not a terminal
 
 
@@ -50,6 +51,31 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
     console.print(shown)
     if same:
         console.print(Text(f"Equal in all {rows}: " + ", ".join(f"{lines[0][i]} {lines[1][i]}" for i in same)))
+
+
+def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[int] = (0,)) -> None:
+    """Print a table without rules that fits a width in characters; if it does not, the last columns are omitted.
+
+    Args:
+        table: a heading row, then the others.
+        wrapped: the columns whose cells may be broken at any character; other cells stay on one line.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    whole = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    gap = 2 if sum(whole) + 2 * (len(whole) - 1) <= width else 1
+    least = [min(size, LEAST_WRAPPED) if i in wrapped else size for i, size in enumerate(whole)]
+    kept = len(least)
+    while kept > 2 and sum(least[:kept]) + gap * (kept - 1) > width:
+        kept -= 1
+    shown = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    for i in range(kept):
+        shown.add_column(Text(table[0][i]), min_width=least[i], no_wrap=i not in wrapped, overflow="fold")
+    for row in table[1:]:
+        shown.add_row(*(Text(cell) for cell in row[:kept]))
+    Console(width=width, highlight=False).print(shown)
 
 
 def _shown(cell: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,10 @@ from tfinpaint.cli.options import Options
 from tfinpaint.config.diff import as_values, differences, has_key
 from tfinpaint.config.loader import dump_config, read_values
 from tfinpaint.config.schema import Config
-from tfinpaint.errors import UserError
+from tfinpaint.errors import StoppedError, UserError, first_line
 from tfinpaint.layout import (
     COMMUNICATION,
+    ENDING,
     FIGURES,
     LOCK,
     METRICS_LOG,
@@ -58,6 +60,8 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._lock.has_begun:
+            self._note_ending(error)
         self._lock.__exit__(kind, error, trace)
 
     def open(self, kind: Kind, options: Options) -> dict[str, Any] | None:
@@ -124,11 +128,19 @@ class RunFolder:
             for path in saved:
                 if epoch_and_step(path) > epoch_and_step(resumed) and find_damage(path):
                     log.warning(f"Damaged: {set_aside(path)}")
-        for name in (SUMMARY, REPORT, COMMUNICATION):  # a run has no result before its end
+        for name in (SUMMARY, REPORT, COMMUNICATION, ENDING):  # a run has no result before its end
             (self.path / name).unlink(missing_ok=True)
         if communication:
             write_json(self.path / COMMUNICATION, communication)
         write_text(self.path / RESOLVED_CONFIG, dump_config(self.config))
+
+    def _note_ending(self, error: BaseException) -> None:
+        """Write why the run ended before its end. A process that is killed writes nothing."""
+        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else first_line(error)
+        ending = {"state": "stopped" if stopped else "failed", "reason": reason}
+        with contextlib.suppress(OSError):  # the disk may be full: the error itself is reported
+            write_json(self.path / ENDING, ending)
 
     def _changed_keys(self, before: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:
         """Return the keys that differ from the configuration with which the checkpoint was saved.

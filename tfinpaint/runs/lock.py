@@ -14,6 +14,18 @@ from tfinpaint.layout import LOCK
 from tfinpaint.storage.atomic import make_folder
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a process holds the lock of a folder."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 class RunLock:
     """Locks on the folders of a run, held until the end of a `with` statement, or of the process, however it ends.
 
@@ -24,6 +36,11 @@ class RunLock:
         self._locks: list[IO[str]] = []
         self._made: list[Path] = []  # folders and lock files, in the order in which they were made
         self._begun = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether `begin` was called."""
+        return self._begun
 
     def __enter__(self) -> RunLock:
         return self

@@ -173,7 +173,9 @@ def test_a_single_image_is_a_test_set_and_no_training_set(tmp_path):
     assert partner.open(0) == str(tmp_path / "y" / "a" / "000.png")
     assert not sources.has_class_folders(file)
     zipped(root, tmp_path / "x.zip", "")
+    (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic")
     for path, single, message in (
+        (tmp_path / "x.heic", True, r"x\.heic: HEIC is not supported; convert to JPEG$"),
         (file, False, r"001\.png: is a single image; expected a folder of images$"),
         (
             tmp_path / "x.zip",

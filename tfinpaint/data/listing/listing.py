@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.data.images.decode import FORMATS
-from tfinpaint.data.images.signatures import describe_content, image_format, read_head
+from tfinpaint.data.images.signatures import describe_content, image_format, read_head, unsupported_format
 from tfinpaint.data.listing.excluded import BESIDE_CLASSES, ExcludedFiles
 from tfinpaint.data.listing.folder_cache import list_folder
 from tfinpaint.data.listing.names import Names
-from tfinpaint.data.listing.walk import check_class_names, class_folders, printable
+from tfinpaint.data.listing.walk import check_class_names, class_folders, extension_of, printable
 from tfinpaint.data.records.reader import Records, is_records, open_records
 from tfinpaint.errors import UserError
 
@@ -204,6 +204,8 @@ def _list_file(file: Path, single: bool) -> Listing:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
     if image_format(head) and single:
         return Listing(file.parent, Names.of([file.name]), np.zeros(1, np.int32), (), ExcludedFiles())
+    if kind := unsupported_format(head, extension_of(file.name)):
+        raise UserError(f"{file}: {kind} is not supported; convert to JPEG")
     found = describe_content(head) or ("a single image" if image_format(head) else "a file")
     unpack = "; unpack it with `tfinpaint prepare`" if "archive" in found or head[257:262] == b"ustar" else ""
     raise UserError(f"{file}: is {found}; expected {'an image or ' if single else ''}a folder of images{unpack}")

@@ -18,8 +18,6 @@ _OTHER_NAMES = {
     "inpaint": "predict",
     "restore": "predict",
 }
-
-
 # The modules of commands that have another name than the command.
 _MODULES = {"config": "config.__main__", "runs": "runs.__main__"}  # these are packages
 

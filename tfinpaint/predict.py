@@ -1,10 +1,15 @@
-"""Restore a photo where a mask is white, with a context encoder that was trained by `tfinpaint.pretrain`.
+"""Tell the classes of photos by a trained classifier, or restore a photo where a mask is white by an inpainter.
 
-usage: python -m tfinpaint.predict runs/demo/pretrain photo.jpg mask.png --output restored.png
+usage: python -m tfinpaint.predict runs/demo/pretrained photo.jpg more_photos/ --csv classes.csv
+       python -m tfinpaint.predict runs/demo/pretrain photo.jpg mask.png --output restored.png
 """
 
 from __future__ import annotations
 
+import argparse
+import logging
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +17,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfinpaint.checkpoint.find import find_checkpoint
+from tfinpaint.checkpoint.find import FoundCheckpoint, find_checkpoint, find_reported, recorded_kind
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
+from tfinpaint.cli.tables import print_listing, terminal_width
 from tfinpaint.config.sections import Distributed
+from tfinpaint.data.listing.listing import Listing, list_images
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
+from tfinpaint.inpainting.mistakes import find_mistakes
 from tfinpaint.inpainting.photo import Photo, grey_photo, luma, read_hole, read_photo, restored_photo
 from tfinpaint.inpainting.photo_output import check_output, check_size, write_photo
 from tfinpaint.inpainting.tiling import Network, plan_tiles, restore_photo
+from tfinpaint.storage.write_errors import explain_os_error
+from tfinpaint.system.paths import display_path
 
 if TYPE_CHECKING:
     from tfinpaint.checkpoint.header import Header
 
+log = logging.getLogger(__name__)
 
-def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[str]:
+MOST_NAMED = 20  # photos that could not be read; a JSON file names all
+
+
+def restore(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[str]:
     """Restore the photo where the mask is white, and write the result.
 
     Outside the hole the result has the photo's pixels, bit by bit (in a JPEG nearly), upright, in the photo's mode and
@@ -42,7 +56,7 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
         overwrite: replace an existing output.
 
     Returns:
-        Lines that say what was done, and what could not be kept.
+        Lines that say what was done, what could not be kept, and what is probably wrong.
 
     Raises:
         UserError: A file cannot be used, the mask erases nothing or everything, or the model was not trained to restore
@@ -57,8 +71,12 @@ def predict(checkpoint: Path, photo: Path, mask: Path, output: Path, overwrite: 
     check_size(output, picture)
     start_single_rank(Distributed())
     header, network = load_network(found.path)
+    from tfinpaint.runs.baseline_warning import below_baselines
+
     restored, count = _restore(picture, hole, header, network)
     lines = [found.note] if found.note else []
+    lines += find_mistakes(picture.colours(), mask, hole)
+    lines += [weak] if (weak := below_baselines(found.path, header)) else []
     if picture.is_first_of_several:
         lines.append(f"Only the first image of {photo.name} was restored, because it holds several")
     if restored.mode in ("L", "LA") and picture.mode not in ("L", "LA", "1"):
@@ -131,31 +149,140 @@ def load_network(path: Path) -> tuple[Header, Network]:
     return header, network
 
 
+def classify_all(checkpoint: FoundCheckpoint, places: Sequence[str], csv: Path | None, json: Path | None) -> None:
+    """Print the classes of photos, and write them into files.
+
+    Args:
+        checkpoint: the checkpoint folder of a classifier.
+        places: photos, and folders of photos.
+        csv, json: the files to write; None for none.
+
+    Raises:
+        UserError: A photo or a folder cannot be read, after all others were classified; or the classifier or a file
+            cannot be used.
+    """
+    failures: list[str] = []
+    listings: list[Listing] = []
+    for place in places:
+        try:
+            listings.append(list_images(Path(place), single=True))
+        except UserError as error:
+            failures.append(str(error))
+    if not listings:
+        raise UserError("\n".join(failures))
+    start_single_rank(Distributed())
+    from tfinpaint.runs.photo_classes import classify_photos, load_classifier
+
+    classifier = load_classifier(checkpoint.path)
+    for line in (checkpoint.note, *(_excluded(listing) for listing in listings)):
+        if line:
+            log.info(line)
+    found = classify_photos(classifier, listings)
+    if found.photos:
+        print_listing(found.table(), terminal_width())
+    if len(found.photos) > 1:
+        log.info(found.counts())
+    try:
+        if csv:
+            found.write_csv(csv)
+        if json:
+            found.write_json(json, str(checkpoint.path))
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be written: {explain_os_error(error)}") from None
+    failures += [f"{photo}: {reason}" for photo, reason in found.unreadable.items()]
+    if failures:
+        more = [f"{len(failures) - MOST_NAMED} more could not be read"] if len(failures) > MOST_NAMED else []
+        raise UserError("\n".join([*failures[:MOST_NAMED], *more]))
+
+
+def _excluded(listing: Listing) -> str:
+    summary = listing.excluded.summary()
+    return f"{display_path(listing.root)}: {summary}" if summary else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
-        parser = make_parser("predict")
-        parser.add_argument(
-            "checkpoint",
-            type=Path,
-            help="run folder (its newest checkpoint), RUN/best, checkpoint folder or model.weights.h5",
-        )
-        parser.add_argument("photo", type=Path, help="image to restore")
-        parser.add_argument("mask", type=Path, help="image of the same size: white where the photo is to be restored")
-        parser.add_argument(
-            "--output", type=Path, metavar="FILE", help="image to write (default: PHOTO_restored.png beside the photo)"
-        )
-        parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
-        parsed = parser.parse_args(arguments)
+        parsed = _parser().parse_args(arguments)
         if launched_rank():
             return  # rank 0 does all the work
-        output = parsed.output or parsed.photo.with_name(f"{parsed.photo.stem}_restored.png")
-        try:
-            lines = predict(parsed.checkpoint, parsed.photo, parsed.mask, output, parsed.overwrite)
-        except MemoryError:
-            raise UserError(f"{parsed.photo}: is too large for this machine's memory; shrink it and the mask") from None
-        print("\n".join(lines))
+        found = find_reported(parsed.checkpoint)
+        if _kind(found.path) == "classifier":
+            _check_tables(parsed)
+            classify_all(found, parsed.photos, parsed.csv, parsed.json)
+        else:
+            _restore_one(parsed)
 
     return run_command(command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("predict")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="RUN",
+        help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
+        "checkpoint folder or model.weights.h5",
+    )  # fmt: skip
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTO",
+        help="classifier: photos, and folders of photos; inpainter: a photo, then its mask, which is white where the "
+        "photo is to be restored",
+    )  # fmt: skip
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="classifier: write all probabilities as CSV")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="classifier: write all probabilities as JSON")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help="inpainter: image to write; default: PHOTO_restored.png beside the photo",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there already")
+    return parser
+
+
+def _kind(checkpoint: Path) -> str:
+    """Return the kind of model in a checkpoint; TensorFlow is loaded only for a weight file without its folder."""
+    if checkpoint.is_dir() and (kind := recorded_kind(checkpoint)):
+        return kind
+    from tfinpaint.checkpoint.reader import read_header
+
+    return read_header(checkpoint).kind
+
+
+def _check_tables(parsed: argparse.Namespace) -> None:
+    """Refuse options that do not suit a classifier, and files that cannot be written."""
+    run = shlex.quote(str(parsed.checkpoint))
+    if parsed.output:
+        raise UserError(
+            f"--output: {parsed.checkpoint} is a classifier, which tells the classes of photos; type: tfinpaint "
+            f"predict {run} {_quoted(parsed.photos)} --csv FILE"
+        )
+    for path in filter(None, (parsed.csv, parsed.json)):
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; name the file to write")
+        if path.exists() and not parsed.overwrite:
+            raise UserError(f"{path} already exists; add --overwrite, or name another file")
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+            raise UserError(f"{path}: cannot be written: there is no folder {path.parent}, or no permission to write")
+
+
+def _restore_one(parsed: argparse.Namespace) -> None:
+    photo, *masks = map(Path, parsed.photos)
+    if len(masks) != 1 or parsed.csv or parsed.json or photo.is_dir():
+        what = "PHOTO" if photo.is_dir() else shlex.quote(str(photo))
+        mask = shlex.quote(str(masks[0])) if len(masks) == 1 else "MASK"
+        raise UserError(
+            f"{parsed.checkpoint}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint "
+            f"predict {shlex.quote(str(parsed.checkpoint))} {what} {mask} (the classes of photos are told by a run of "
+            "tfinpaint classify)"
+        )
+    output = parsed.output or photo.with_name(f"{photo.stem}_restored.png")
+    try:
+        lines = restore(parsed.checkpoint, photo, masks[0], output, parsed.overwrite)
+    except MemoryError:
+        raise UserError(f"{photo}: is too large for this machine's memory; shrink it and the mask") from None
+    print("\n".join(lines))
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " ".join(map(shlex.quote, words))
 
 
 if __name__ == "__main__":

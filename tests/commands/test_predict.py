@@ -1,7 +1,9 @@
 """The command that restores a user's photo: odd images, masks, formats, refusals, and the network's part in it."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -629,12 +631,70 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
     assert f"{one}: its model was not trained to restore images; train it by tfinpaint.pretrain" in refuse(
         capsys, one, photo, mask
     )
-    assert "holds the weights of kind classifier; expected: inpainter" in refuse(capsys, two, photo, mask)
+    assert f"{two}: does not tell how its run prepared images; name the run folder" in refuse(capsys, two, photo, mask)
     three = tmp_path / "broken" / "model_checkpoint_3"
     broken.get_layer("decoder_layer_5").bias.assign([np.nan, 0, 0])
     store._write_weights(three / "model.weights.h5", broken, read_header(three))
     assert f"{three}: the model produced NaN or Inf" in refuse(capsys, three, photo, mask)
     assert not (tmp_path / "photo_restored.png").exists()
+
+
+def test_what_kind_a_run_is_decides_and_a_wrong_combination_says_what_to_type(capsys, tmp_path, run):
+    write_checkpoint(tmp_path / "classes", kind="classifier", classes=("a", "b"), restoration=None)
+    classifier, photo = tmp_path / "classes", tmp_path / "a photo.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    assert refuse(capsys, classifier, photo, "--output", tmp_path / "x.png") == (
+        f"error: --output: {classifier} is a classifier, which tells the classes of photos; type: tfinpaint predict "
+        f"{classifier} '{photo}' --csv FILE"
+    )
+    told = f"error: {run}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint predict "
+    end = " (the classes of photos are told by a run of tfinpaint classify)"
+    assert refuse(capsys, run, photo) == f"{told}{run} '{photo}' MASK{end}"
+    assert refuse(capsys, run, tmp_path) == f"{told}{run} PHOTO MASK{end}"
+    assert refuse(capsys, run, photo, photo, photo) == f"{told}{run} '{photo}' MASK{end}"
+    assert refuse(capsys, run, photo, photo, "--csv", "x.csv") == f"{told}{run} '{photo}' '{photo}'{end}"
+    (tmp_path / "x.csv").touch()
+    assert "x.csv already exists; add --overwrite, or name another file" in refuse(
+        capsys, classifier, photo, "--csv", tmp_path / "x.csv"
+    )
+    assert f"{tmp_path}: is a folder; name the file" in refuse(capsys, classifier, photo, "--json", tmp_path)
+    assert "none/x.csv: cannot be written: there is no folder" in refuse(
+        capsys, classifier, photo, "--csv", tmp_path / "none" / "x.csv"
+    )
+    assert "nothing.jpg: cannot be read: No such file" in refuse(capsys, classifier, "nothing.jpg")
+
+
+def test_a_network_below_the_baselines_of_its_run_is_warned_of(capsys, tmp_path, run):
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (copy / "config.resolved.yaml").write_text("num_epochs: 10")
+    newest = copy / "model_checkpoints" / "model_checkpoint_10"
+    record = {"phase": "test", "loss": 0.5, "seconds": 1.0, "images_per_second": 9.0}
+    scores = [{**record, "epoch": epoch, "hole_psnr_db": psnr} for epoch, psnr in ((2, 30.0), (10, 14.54))]
+    (newest / "progress.json").write_text(json.dumps({"records": scores}))
+    warning = (
+        "Expect little of this network: it restored the held-out images of its run less well (PSNR in the hole 14.5 dB) "
+        "than baselines that need no training (biharmonic 22.6, mean colour 15.0 dB); train it longer"
+    )
+    measured = {"network": 14.54, "mean_colour": 15.0, "biharmonic": 22.57, "nearest": 14.5}
+    summary = {"measurements": {name: {"hole_psnr_db": value} for name, value in measured.items()}}
+    assert "Expect" not in succeed(capsys, copy, photo, mask)  # the records do not tell
+    (copy / "summary.json").write_text(json.dumps(summary))
+    assert warning in succeed(capsys, copy, photo, mask, "--overwrite").splitlines()
+    scores[1]["hole_psnr_db"] = 22.58
+    (newest / "progress.json").write_text(json.dumps({"records": scores}))
+    assert "Expect" not in succeed(capsys, copy, photo, mask, "--overwrite")
+
+
+def test_a_mask_that_erases_more_than_half_is_mentioned(capsys, tmp_path, run):
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50, (0, 0, 30, 50))
+    assert "The mask erases 75 % of the photo, because it is white there; if it was meant the other way" in succeed(
+        capsys, run, photo, mask
+    )
 
 
 def test_an_evaluation_at_another_size_names_both_shapes_and_scans_the_file_once(images, tmp_path, scans):

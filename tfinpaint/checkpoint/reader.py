@@ -31,6 +31,7 @@ from tfinpaint.checkpoint.keras_files import DAMAGED, KerasFile, explaining_dama
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.checkpoint.store import FrozenOptimizer, TrainingState, optimizer_state
 from tfinpaint.checkpoint.transfer import LayerWeights, layer_weights
+from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError, first_line
 from tfinpaint.layout import (
     ENCODER_WEIGHTS,
@@ -75,7 +76,7 @@ class SavedModel:
         header = self.header.model_copy(update={"height": height, "width": width})
         file = weight_file(self.path)
         most_weights = file.stat().st_size // np.dtype(np.float32).itemsize
-        model = build_model(header, self._network(), str(self.path), most_weights)
+        model = build_model(header, self.network(), str(self.path), most_weights)
         _fill(model, file, self.weights)
         return model
 
@@ -87,8 +88,12 @@ class SavedModel:
         """
         return layer_weights(self.model())
 
-    def _network(self) -> dict[str, Any] | None:
-        """Return the network of the model, as untrusted as a network file; None if the header describes the model."""
+    def network(self) -> dict[str, Any] | None:
+        """Return the network of the model, as untrusted as a network file; None if the header describes the model.
+
+        Raises:
+            UserError: The file is damaged.
+        """
         if self.header.network is None:
             return None
         try:
@@ -213,6 +218,26 @@ def read_progress(path: Path) -> SavedProgress:
         return SavedProgress.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
         raise UserError(f"{file}: not the progress of a run; copy the checkpoint again") from None
+
+
+def read_config(path: Path) -> Config | None:
+    """Return the configuration of the run that wrote a checkpoint.
+
+    Args:
+        path: a checkpoint folder, or a weight file in one.
+
+    Returns:
+        None where it is not recorded beside the weights.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    folder = path if path.is_dir() else path.parent
+    values = read_progress(folder).config if (folder / PROGRESS).is_file() else {}
+    try:
+        return Config.model_validate(values) if values else None
+    except ValidationError:
+        raise UserError(f"{folder / PROGRESS}: its configuration is not one of this version") from None
 
 
 def read_ranks(path: Path, header: Header, progress: SavedProgress) -> RankState:

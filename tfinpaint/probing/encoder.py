@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-from pydantic import ValidationError
 
 from tfinpaint.checkpoint import transfer
 from tfinpaint.checkpoint.find import find_weights, labels_of_choice
 from tfinpaint.checkpoint.header import Header
 from tfinpaint.checkpoint.keras_files import KerasFile, with_current_names
-from tfinpaint.checkpoint.reader import SavedModel, open_weights, read_progress
+from tfinpaint.checkpoint.reader import SavedModel, open_weights, read_config
 from tfinpaint.checkpoint.transfer import LayerWeights, TransferPlan
 from tfinpaint.config.encoders import ARCHITECTURES, STRIDES, EncoderName, Stem
 from tfinpaint.config.schema import Config
@@ -21,7 +20,7 @@ from tfinpaint.data.examples import Preprocessing, split_steps
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.errors import UserError
-from tfinpaint.layout import ENCODER_WEIGHTS, PROGRESS, RESOLVED_CONFIG
+from tfinpaint.layout import ENCODER_WEIGHTS, RESOLVED_CONFIG
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.layer_names import file_name
 
@@ -180,20 +179,11 @@ def _missing(plan: TransferPlan) -> str:
 
 
 def _config_of(found: Path) -> Config | None:
-    """Return the configuration of the run that wrote a checkpoint; None where it is not recorded beside the weights.
-
-    Raises:
-        UserError: It cannot be used.
-    """
-    folder = found if found.is_dir() else found.parent
-    values = read_progress(folder).config if (folder / PROGRESS).is_file() else {}
+    """Return what `read_config` returns; an error also says how the weights can be used without the configuration."""
     try:
-        return Config.model_validate(values) if values else None
-    except ValidationError:
-        raise UserError(
-            f"{folder / PROGRESS}: its configuration is not one of this version; copy {ENCODER_WEIGHTS} to another "
-            "folder and name that file"
-        ) from None
+        return read_config(found)
+    except UserError as error:
+        raise UserError(f"{error}; copy {ENCODER_WEIGHTS} to another folder and name that file") from None
 
 
 def _without_values(config: Config) -> Config:

@@ -76,8 +76,8 @@ def extract_features(
     return features
 
 
-def input_batches(listing: Listing, preprocessing: Preprocessing) -> Iterator[tf.Tensor]:
-    """Yield the prepared images in order, float32 [batch, height, width, channels].
+def input_batches(listing: Listing, preprocessing: Preprocessing, batch_size: int = BATCH) -> Iterator[tf.Tensor]:
+    """Yield the prepared images in order, float32 [batch, height, width, channels]; the last batch may be smaller.
 
     Raises:
         UserError: An image can no longer be read.
@@ -88,7 +88,7 @@ def input_batches(listing: Listing, preprocessing: Preprocessing) -> Iterator[tf
 
     failures = Failures()
     images = Images.open(listing, RankShare(), preprocessing, preload=False)
-    batches = evaluation_batches(images, batch_size=BATCH, seed=0, prepare=prepare, failures=failures)
+    batches = evaluation_batches(images, batch_size=batch_size, seed=0, prepare=prepare, failures=failures)
     try:
         for batch in batches:
             yield batch["inputs"]

@@ -11,7 +11,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("width", "columns"), [(120, 4), (80, 4), (72, 3), (50, 2)])
+@pytest.mark.parametrize(("width", "columns"), [(120, 4), (80, 4), (71, 3), (50, 2)])
 def test_a_listing_fits_and_leaves_out_what_is_last(capsys, width, columns):
     print_listing(TABLE, width)
     shown = capsys.readouterr().out

@@ -58,7 +58,7 @@ def test_the_probabilities_are_those_of_the_evaluation(folder, expected, monkeyp
     assert lines[0] == "Using model_checkpoint_2, the newest of run"
     assert lines[1].split() == ["photo", "class", "second"]
     best = Counter(("cold", "warm")[values.argmax()] for values in expected.values()).most_common()
-    assert sorted(lines[-1].removeprefix("7 photos: ").split(", ")) == sorted(f"{n} {name}" for name, n in best)
+    assert sorted(lines[-1].removeprefix("7 photos: ").split(", ")) == sorted(f"{name} ({n})" for name, n in best)
     found = json.loads(Path("p.json").read_text())
     assert found["checkpoint"] == str(folder / "run" / "model_checkpoints" / "model_checkpoint_2")
     assert found["unreadable"] == []
@@ -144,4 +144,4 @@ def test_outputs_that_are_logarithms_or_not_finite(tmp_path):
     found = classify_photos(classifier, [list_images(tmp_path / "photos")])
     np.testing.assert_allclose(found.probabilities, [probabilities] * 3, rtol=1e-6)
     assert found.table()[1][1:] == ["y 50.0 %", "x 25.0 %", "z 25.0 %"]  # of equal ones, the first comes first
-    assert found.counts() == "3 photos: 3 y"
+    assert found.counts() == "3 photos: y (3)"

@@ -46,9 +46,9 @@ class PhotoClasses:
         return [["photo", *("class", "second", "third")[: order.shape[1]]], *cells]
 
     def counts(self) -> str:
-        """Return how many photos are of which class, such as "4 photos: 3 cat, 1 dog"."""
+        """Return how many photos are of which class, such as "4 photos: cat (3), dog (1)"."""
         found = Counter(self.best()).most_common()
-        return f"{len(self.photos)} photos: {', '.join(f'{count} {name}' for name, count in found)}"
+        return f"{len(self.photos)} photos: {', '.join(f'{name} ({count})' for name, count in found)}"
 
     def write_csv(self, path: Path) -> None:
         """Write a row for each photo that could be read: its path, class, and the probability of every class."""

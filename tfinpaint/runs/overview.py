@@ -178,7 +178,7 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
 def _main_figure(records: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
     """Return name and newest value of the figure that tells most about a run; None before the first epoch."""
     for phase in _PHASES:
-        newest = next((record for record in reversed(records) if record["phase"] == phase), {})
+        newest: Mapping[str, Any] = next((record for record in reversed(records) if record["phase"] == phase), {})
         for name in _FIGURES:
             if isinstance(value := newest.get(name), int | float) and math.isfinite(value):
                 return f"{phase} {name}", float(value)

@@ -26,7 +26,7 @@ COLUMNS = {"originals": "original", "mask": "mask", "inputs": "input", "targets"
 
 
 def preview(config: Config, output: Path, count: int) -> list[str]:
-    """Draw a few training images, evenly spread over the folder, as they are in epoch 0 of training.
+    """Draw a few training images, evenly spread over the folder, as they are in the first epoch of training.
 
     Args:
         config: of `pretrain`, checked, with images to train on.
@@ -51,7 +51,7 @@ def preview(config: Config, output: Path, count: int) -> list[str]:
 
     batch, excluded = draw_batch(config, listing, targets, count)
     try:
-        draw_grid(columns(batch), "training images, epoch 0", output)
+        draw_grid(columns(batch), "training images, epoch 1", output)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written: {error.strerror or error}") from None
     pairs = f" with targets of the same names in {targets.root}" if targets else ""

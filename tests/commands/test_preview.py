@@ -48,7 +48,7 @@ def drawn(monkeypatch) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
 
     def grid(given, title, path):
-        assert title == "training images, epoch 0"
+        assert title == "training images, epoch 1"
         columns.clear()
         columns.update(given)
 

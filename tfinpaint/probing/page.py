@@ -16,7 +16,9 @@ from tfinpaint.probing.feature_map import draw_map
 from tfinpaint.probing.report import accuracy_tables, write_results
 from tfinpaint.probing.study import Study
 from tfinpaint.probing.verdict import LAST_STAGE, share_text, stage_text
-from tfinpaint.report.calibration import DEFINITION, Calibration, draw_reliability
+from tfinpaint.report.about import about, command_line, now
+from tfinpaint.report.calibration import Calibration, draw_reliability
+from tfinpaint.report.cells import link_to
 from tfinpaint.report.confused_images import confused_examples, draw_confused
 from tfinpaint.report.confusion import (
     MOST_CLASSES_SHOWN,
@@ -29,6 +31,8 @@ from tfinpaint.report.confusion import (
 )
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.html import Section, write_page
+from tfinpaint.report.quantities import BEST_EXPLAINED, Better, mark_best_of_columns
+from tfinpaint.system.paths import display_path
 
 FIGURE_NAMES = ("duplicates", "confusion", "confused", "reliability", "neighbours", "map")
 
@@ -50,22 +54,41 @@ def write_report(folder: Path, source: Source, study: Study) -> None:
     write_results(folder, study.rows, study.sentences, facts, study.images.distinct)
     files = {name: folder / f"{name}.png" for name in FIGURE_NAMES}
     _draw(files, source, study, study.sets[own], row, confusion, calibration)
-    at = f"stage {LAST_STAGE} of {source.name}, {share} of the labels"
+    at = f"stage {LAST_STAGE}, {share} of the labels"
     sections = [
         Section("Result", sentences=study.sentences, figures=[folder / PROBE_FIGURE]),
         Section("Near-duplicates among the test images", figures=[files["duplicates"]]),
-        *(Section(title, table=table) for title, table in accuracy_tables(study.rows).items()),
+        *(_accuracies(title, table) for title, table in accuracy_tables(study.rows).items()),
         Section(
             f"Classes ({at})", sentences=verdict(confusion), table=classes_table(confusion, MOST_CLASSES_SHOWN),
             figures=[files["confusion"]],
         ),
         Section("Pairs that are confused most often", table=pairs_table(confusion), figures=[files["confused"]]),
-        Section(f"Calibration ({at})", sentences=[calibration.sentence(), DEFINITION], figures=[files["reliability"]]),
+        Section(f"Calibration ({at})", sentences=[calibration.sentence()], figures=[files["reliability"]]),
         Section(f"Nearest training images of some test images (stage {LAST_STAGE})", figures=[files["neighbours"]]),
         Section(f"Map of the test images (stage {LAST_STAGE}, main components)", figures=[files["map"]]),
-        Section("How it was measured", table=_choices(study.rows), text=_facts_text(study)),
+        Section("How it was measured", sentences=_how(study), table=_choices(study.rows)),
+        about(_sources(folder, source, study), finished=now(), command=command_line()),
     ]  # fmt: skip
-    write_page(folder / REPORT, f"Probe of {source.name}", sections)
+    write_page(folder / REPORT, f"How good are the features of {source.name}?", sections)
+
+
+def _accuracies(title: str, table: Sequence[Sequence[Any]]) -> Section:
+    """Return the section of a table of accuracies, with the best one at each share of the labels marked."""
+    head, *rows = table
+    better: list[Better | None] = [None, None, *["higher"] * (len(head) - 2)]
+    note = f"Higher is better. {BEST_EXPLAINED} After ± stands the deviation over the draws of the labels."
+    return Section(title, table=mark_best_of_columns([head, *rows], better), note=note)
+
+
+def _sources(folder: Path, source: Source, study: Study) -> dict[str, Any]:
+    """Return rows about encoder and images, name -> cell."""
+    train, test = study.images.train, study.images.test
+    return {
+        "encoder": link_to(source.run / REPORT, folder, source.name) if source.run else source.name,
+        "training images": display_path(train.root),
+        "test images": study.facts["test_images_are"] if study.images.held_out else display_path(test.root),
+    }
 
 
 def _draw(
@@ -124,12 +147,12 @@ def _choices(rows: Sequence[Row]) -> list[list[Any]]:
     ]
 
 
-def _facts_text(study: Study) -> str:
+def _how(study: Study) -> list[str]:
     images = study.images
-    return (
-        f"{len(images.train)} training and {len(images.test)} test images in {len(images.train.classes)} classes; the "
-        f"test images are {study.facts['test_images_are']}.\n"
+    return [
+        f"{len(images.train):,} training and {len(images.test):,} test images in {len(images.train.classes)} classes; "
+        f"the test images are {study.facts['test_images_are']}.",
         "Features are averaged over all positions. Logistic regression sees them standardised on the labelled images; "
         "its C, and which of the random encoders is compared, are chosen by cross-validation on training images. "
-        "Test images serve only to measure each row."
-    )
+        "Test images serve only to measure each row.",
+    ]

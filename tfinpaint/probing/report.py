@@ -14,6 +14,7 @@ from tfinpaint.layout import PROBE_FIGURE, PROBE_JSON
 from tfinpaint.probing.classifiers import FOLDS, NEIGHBOURS, STRENGTHS, TEMPERATURE
 from tfinpaint.probing.evaluation import Row, Score
 from tfinpaint.probing.verdict import RANDOM, share_text, stage_text, standard_error
+from tfinpaint.report.colours import ALL_STAGES, IMAGES_THEMSELVES, STAGES
 from tfinpaint.report.figures import save_figure
 from tfinpaint.storage.atomic import write_json
 
@@ -28,7 +29,9 @@ def accuracy_tables(rows: Sequence[Row]) -> dict[str, list[list[Any]]]:
     heads = [f"{share} ({count} labels)" for share, count in zip(shares, labels, strict=True)]
     tables = {
         "Logistic regression: test accuracy at each share of the labels": lambda score: score.linear,
-        f"k nearest neighbours (cosine, k {NEIGHBOURS}): test accuracy": lambda score: score.neighbours,
+        f"k nearest neighbours (cosine, k {NEIGHBOURS}): test accuracy at each share of the labels": lambda score: (
+            score.neighbours
+        ),
     }
     return {
         title: [
@@ -110,9 +113,10 @@ def draw_accuracies(rows: Sequence[Row], path: Path) -> None:
     for axes, name in zip(panels, encoders, strict=True):
         for row in rows:
             if row.name == name:
-                _draw_line(axes, row, stage_text(row.stage), "o-")
+                colour = STAGES.get(row.stage or 0, ALL_STAGES)
+                _draw_line(axes, row, stage_text(row.stage), "o-", color=colour)
             elif row.stage is None:
-                _draw_line(axes, row, row.name, "s--" if row.name.startswith("raw") else "^:", color="grey")
+                _draw_line(axes, row, row.name, "s--" if row.name.startswith("raw") else "^:", color=IMAGES_THEMSELVES)
         shares = [100 * score.share for score in rows[0].scores]
         axes.set(title=name if name == RANDOM else _tail(name), xlabel="share of the labels, %", xscale="log")
         axes.xaxis.set_major_locator(FixedLocator(shares))

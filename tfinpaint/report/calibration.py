@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from tfinpaint.report.colours import TEST
 from tfinpaint.report.figures import save_figure
 
 INTERVALS = 15  # of the probability, all of the same width
@@ -98,11 +99,11 @@ def draw_reliability(calibration: Calibration, path: Path) -> None:
     figure = Figure(figsize=(4.4, 5), layout="constrained")
     axes, bars = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="calibrated")
-    axes.plot(confidence, accuracy, "o-", color="C0", linewidth=1, markersize=5, label="test images")
+    axes.plot(confidence, accuracy, "o-", color=TEST, linewidth=1, markersize=5, label="test images")
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.03, 1.03))
     axes.set_title(f"expected calibration error {calibration.error:.3f}", fontsize=10)
     axes.legend(loc="upper left", fontsize=8)
-    bars.bar((np.arange(INTERVALS) + 0.5) / INTERVALS, calibration.sums[:, 0], 0.9 / INTERVALS, color="C0")
+    bars.bar((np.arange(INTERVALS) + 0.5) / INTERVALS, calibration.sums[:, 0], 0.9 / INTERVALS, color=TEST)
     bars.set(xlabel="probability of the predicted class", ylabel="images")
     for each in (axes, bars):
         each.grid(alpha=0.3)

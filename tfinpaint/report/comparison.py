@@ -3,53 +3,46 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfinpaint.errors import UserError
-from tfinpaint.layout import FIGURES, SUMMARY
+from tfinpaint.layout import FIGURES, REPORT, RESTORATIONS, SUMMARY
+from tfinpaint.report.about import about, command_line, now
+from tfinpaint.report.cells import Link, link_to
+from tfinpaint.report.classifier_page import CONFUSED, MATRIX, SAMPLE
+from tfinpaint.report.colours import of_start
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
-from tfinpaint.report.html import Section, summary_table, write_page
+from tfinpaint.report.html import Section, write_page
+from tfinpaint.report.intervals import accuracy_interval
+from tfinpaint.report.quantities import (
+    ARROWS_EXPLAINED,
+    BEST_EXPLAINED,
+    SUMMARY_FIGURES,
+    mark_best_of_columns,
+    summary_table,
+    written,
+)
 from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
 from tfinpaint.storage.safe_json import read_json
 
 log = logging.getLogger(__name__)
 
-COLUMNS: Mapping[str, Mapping[str, str]] = {  # kind of run -> key of its summary -> heading, most important first
-    "Classifiers": {
-        "test_accuracy": "test accuracy",
-        "start": "start",
-        "labels": "labels",
-        "label_fraction": "share of labels",
-        "test_images": "test images",
-        "train_accuracy": "train accuracy",
-        "test_loss": "test loss",
-        "loss_function": "loss function",
-    },
-    "Inpainting": {
-        "test_hole_psnr_db": "PSNR in the hole, dB",
-        "best_baseline_hole_psnr_db": "best baseline, dB",
-        "test_images": "test images",
-        "pretrain_loss": "train loss",
-        "test_loss": "test loss",
-        "loss_function": "loss function",
-    },
-    "Image to image": {
-        "train_loss": "train loss",
-        "test_loss": "test loss",
-        "test_images": "test images",
-        "loss_function": "loss function",
-    },
+COLUMNS: Mapping[str, Sequence[str]] = {  # kind of run -> keys of its summary, most important first
+    "Classifiers": (
+        *("test_accuracy", "accuracy_interval", "from_scratch", "labels", "label_fraction", "test_images"),
+        *("train_accuracy", "test_loss", "loss_function"),
+    ),
+    "Inpainting": (
+        *("test_hole_psnr_db", "best_baseline_hole_psnr_db", "test_images", "pretrain_loss", "test_loss"),
+        "loss_function",
+    ),
+    "Image to image": ("train_loss", "test_loss", "test_images", "loss_function"),
 }
-COMMON_COLUMNS = {
-    "best_epoch": "best epoch",
-    "best_test_loss": "its test loss",
-    "epochs": "epochs",
-    "images_per_second": "images/s",
-    "world_size": "ranks",
-}
+COMMON_COLUMNS = ("best_epoch", "best_test_loss", "epochs", "images_per_second", "world_size")
+LOSSES = ("pretrain_loss", "train_loss", "test_loss", "best_test_loss")
 MOST_PICTURE_BYTES = 32 * 2**20  # in a report; for further runs it only names the folders of their pictures
 
 
@@ -78,19 +71,52 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     if report.is_dir():
         raise UserError(f"{report}: is a folder; name the HTML file to write")
     folders = _finished(folders)
-    summaries = dict(zip(_labels(folders), map(_summary, folders), strict=True))
+    labels = dict(zip(_labels(folders), folders, strict=True))
+    summaries = {label: _summary(folder) for label, folder in labels.items()}
     compared = Comparison(comparison_tables(summaries), _sentences(summaries))
-    text = "\n".join(compared.sentences)
-    sections = [Section("Result", text=text, figures=_charts(summaries, report))]
-    sections += [Section(kind, table=table) for kind, table in compared.tables.items()]
+    sections = [Section("Result", sentences=compared.sentences, figures=_charts(summaries, report))]
+    reports = {label: link_to(folder / REPORT, report.parent, label) for label, folder in labels.items()}
+    sections += [_table_section(kind, table, reports) for kind, table in compared.tables.items()]
     room = MOST_PICTURE_BYTES
-    for folder, (label, summary) in zip(folders, summaries.items(), strict=True):
-        pictures = sorted((folder / FIGURES).glob("*.png"))
+    for label, folder in labels.items():
+        pictures = _in_order((folder / FIGURES).glob("*.png"))
         room -= sum(picture.stat().st_size for picture in pictures)
-        omitted = f"Pictures: {folder / FIGURES}" if room < 0 and pictures else ""
-        sections.append(Section(label, table=summary_table(summary), figures=[] if omitted else pictures, text=omitted))
+        omitted = room < 0 and bool(pictures)
+        note = f"Pictures of this run are in {folder / FIGURES}. " if omitted else ""
+        sections.append(
+            Section(
+                label, table=_with_report(summary_table(summaries[label]), reports[label]),
+                figures=[] if omitted else pictures, note=note + ARROWS_EXPLAINED,
+            )
+        )  # fmt: skip
+    sections.append(about({}, finished=now(), command=command_line()))
     write_page(report, "Comparison of runs", sections)
     return compared
+
+
+def _in_order(pictures: Iterable[Path]) -> list[Path]:
+    """Return figures as a run's own report has them: images first."""
+    order = [f"{RESTORATIONS}.png", SAMPLE, CONFUSED, MATRIX]
+    return sorted(pictures, key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
+
+
+def _with_report(table: list[list[Any]], report: Link | str) -> list[list[Any]]:
+    """Return the table of a run with a link to its report, if there is one."""
+    return [*table, ["report", report]] if isinstance(report, Link) else table
+
+
+def _table_section(kind: str, table: Sequence[Sequence[Any]], reports: Mapping[str, Link | str]) -> Section:
+    """Return the section of a table, with the best value of each column marked and links to the reports."""
+    keys = {SUMMARY_FIGURES[key].label: key for key in (*COLUMNS[kind], *COMMON_COLUMNS)}
+    head, *rows = table
+    shown = [keys.get(label, "") for label in head]
+    functions = {row[shown.index("loss_function")] for row in rows} if "loss_function" in shown else set()
+    excluded = {"images_per_second", *(LOSSES if len(functions) > 1 else ())}  # cannot be compared
+    better = [None if key in excluded or not key else SUMMARY_FIGURES[key].better for key in shown]
+    marked = mark_best_of_columns(table, better)[1:]
+    headings = [SUMMARY_FIGURES[key].heading if key else label for key, label in zip(shown, head, strict=True)]
+    linked = [[reports[row[0]], *row[1:]] for row in marked]
+    return Section(kind, table=[headings, *linked], note=f"{ARROWS_EXPLAINED} {BEST_EXPLAINED}")
 
 
 def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[list[Any]]]:
@@ -101,17 +127,15 @@ def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, l
     """
     tables = {}
     for kind, own in COLUMNS.items():
-        rows = {name: _with_start(summary) for name, summary in summaries.items() if _kind(summary) == kind}
-        columns = {
-            key: heading
-            for key, heading in {**own, **COMMON_COLUMNS}.items()
-            if any(row.get(key) not in (None, "") for row in rows.values())
-        }
-        if "labels" in columns:
-            columns.pop("label_fraction", None)
+        rows = {name: _with_interval(summary) for name, summary in summaries.items() if _kind(summary) == kind}
+        columns = [
+            key for key in (*own, *COMMON_COLUMNS) if any(row.get(key) not in (None, "") for row in rows.values())
+        ]
+        if "labels" in columns and "label_fraction" in columns:
+            columns.remove("label_fraction")
         if rows:
-            cells = [[name, *(_cell(row.get(key)) for key in columns)] for name, row in rows.items()]
-            tables[kind] = [["run", *columns.values()], *cells]
+            cells = [[name, *(_cell(key, row.get(key)) for key in columns)] for name, row in rows.items()]
+            tables[kind] = [["run", *(SUMMARY_FIGURES[key].label for key in columns)], *cells]
     return tables
 
 
@@ -122,13 +146,17 @@ def _kind(summary: Mapping[str, Any]) -> str:
     return "Inpainting" if inpaints else "Image to image"
 
 
-def _with_start(summary: Mapping[str, Any]) -> dict[str, Any]:
-    scratch = summary.get("from_scratch")
-    return {**summary, "start": None if scratch is None else "scratch" if scratch else "pretrained"}
+def _with_interval(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the summary with the interval of the test accuracy, where it is known."""
+    accuracy, images = summary.get("test_accuracy"), summary.get("test_images")
+    if not isinstance(images, int) or images < 1 or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        return dict(summary)
+    low, high = accuracy_interval(round(accuracy * images), images)
+    return {**summary, "accuracy_interval": f"{low:.3f} to {high:.3f}"}
 
 
-def _cell(value: Any) -> Any:
-    return "" if value is None else value
+def _cell(key: str, value: Any) -> Any:
+    return "" if value is None else written(key, value)
 
 
 def _charts(summaries: Mapping[str, Mapping[str, Any]], report: Path) -> list[Path]:
@@ -137,7 +165,8 @@ def _charts(summaries: Mapping[str, Mapping[str, Any]], report: Path) -> list[Pa
     if not tested:
         return []
     charts = [report.with_name(f"{report.stem}_accuracies.png")]
-    draw_bars({run: s["test_accuracy"] for run, s in tested.items()}, "test accuracy", charts[0])
+    colours = {run: of_start(s.get("from_scratch")) for run, s in tested.items()}
+    draw_bars({run: s["test_accuracy"] for run, s in tested.items()}, "test accuracy", charts[0], colours)
     trained = [s for s in tested.values() if isinstance(s.get("label_fraction"), int | float)]
     if len({s["label_fraction"] for s in trained}) > 1:
         charts.append(report.with_name(f"{report.stem}_label_fractions.png"))

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS
 from tfinpaint.report import figures
 from tfinpaint.report.figures import save_figure
+from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.storage.atomic import write_csv
 
 MOST_NUMBERS = 20  # classes whose counts are written into the figure
-MOST_NAMED = 50  # classes whose names are shown in the figure
-MOST_CELLS = 1000  # along a side of the figure; with more classes, neighbours share a cell
+MOST_NAMED = 50  # classes that the figure shows; of more, it shows MOST_NUMBERS and all others together
+OTHERS = "all others"
 MOST_PAIRS_SHOWN, MOST_CLASSES_SHOWN = 20, 100  # rows of the report's tables
 MOST_PAIRS_WRITTEN = 100_000
 MOST_WORST = 2  # classes of the lowest recall that a sentence names
@@ -95,40 +95,50 @@ class Confusion:
 
 
 def draw_confusion(confusion: Confusion, path: Path) -> None:
-    """Draw the confusion matrix: colours show the share of the true class; counts are added if there is room."""
-    number = len(confusion.classes)
-    counts = _cells(confusion)
+    """Draw the confusion matrix: colours show the share of the true class; counts are added if there is room.
+
+    Of more than MOST_NAMED classes, those of the most frequent confusions are drawn, and all others together.
+    """
+    names, counts, title = _drawn(confusion)
+    number = len(names)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(1.8 + 0.55 * number, 11.5)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
-    first, last = -0.5, number - 0.5
-    image = axes.imshow(share, "Blues", vmin=0, vmax=1, interpolation="nearest", extent=(first, last, last, first))
-    axes.set(xlabel="predicted", ylabel="true")
-    if number <= MOST_NAMED:
-        names = [figures.short_name(name, place) for place, name in enumerate(confusion.classes)]
-        size = 10 if number <= MOST_NUMBERS else 7
-        axes.set_xticks(range(number), names, rotation=45, ha="right", fontsize=size)
-        axes.set_yticks(range(number), names, fontsize=size)
-    else:
-        axes.set(xlabel="predicted class, by number", ylabel="true class, by number")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True))
-    if number > MOST_NUMBERS:
+    image = axes.imshow(share, "Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(title, fontsize=10)
+    size = 10 if number <= MOST_NUMBERS else 8
+    axes.set_xticks(range(number), names, rotation=45, ha="right", fontsize=size)
+    axes.set_yticks(range(number), names, fontsize=size)
+    if number > MOST_NUMBERS + 1:
         figure.colorbar(image, label="share of the true class", shrink=0.6)
     else:
         _write_counts(axes, counts, share)
-    save_figure(figure, path, f"Confusion matrix: true classes by predicted classes. {' '.join(verdict(confusion))}")
+    alt = f"Confusion matrix: true classes by predicted classes{f', {title}' if title else ''}. "
+    save_figure(figure, path, alt + " ".join(verdict(confusion)))
 
 
-def _cells(confusion: Confusion) -> np.ndarray:
-    """Return int64 [cells, cells]: images by true and predicted class, or by the neighbouring classes in a cell."""
+def _drawn(confusion: Confusion) -> tuple[list[str], np.ndarray, str]:
+    """Return the names of the rows and columns, int64 counts of images, and a title; "" if all classes are shown."""
     number = len(confusion.classes)
-    cells = min(number, MOST_CELLS)
-    counts = np.zeros((cells, cells), np.int64)
-    true, predicted = (confusion.pairs[:, :2] * cells // number).T
-    np.add.at(counts, (true, predicted), confusion.pairs[:, 2])
-    return counts
+    shown = np.arange(number) if number <= MOST_NAMED else _most_confused(confusion, MOST_NUMBERS)
+    names = [figures.short_name(confusion.classes[place], place) for place in shown.tolist()]
+    place_of = np.full(number, len(shown))  # all others
+    place_of[shown] = np.arange(len(shown))
+    counts = np.zeros((len(shown) + 1,) * 2, np.int64)
+    true, predicted, images = confusion.pairs.T
+    np.add.at(counts, (place_of[true], place_of[predicted]), images)
+    if len(shown) == number:
+        return names, counts[:-1, :-1], ""
+    return [*names, OTHERS], counts, f"the {len(shown)} of {number:,} classes in the most frequent confusions"
+
+
+def _most_confused(confusion: Confusion, most: int) -> np.ndarray:
+    """Return the numbers of the classes in the most frequent confusions, at most `most`, sorted."""
+    pairs = confusion.confused_pairs(most)
+    found = dict.fromkeys([place for own, other, _ in pairs for place in (own, other)])
+    return np.sort([*found, *(place for place in range(most) if place not in found)][:most])
 
 
 def _write_counts(axes: Any, counts: np.ndarray, share: np.ndarray) -> None:
@@ -147,10 +157,16 @@ def verdict(confusion: Confusion) -> list[str]:
     images, right = confusion.by_class()
     scores, names = confusion.scores(), confusion.classes
     known = np.flatnonzero(images)
+    low, high = (100 * limit for limit in accuracy_interval(int(right.sum()), confusion.images))
+    frequent = int(images.argmax())
+    constant = 100 * images[frequent] / confusion.images
+    sure = "no better than" if high < constant else "not clearly better than" if low <= constant else "better than"
     sentences = [
-        f"{right.sum():,} of {confusion.images:,} test images ({100 * confusion.accuracy:.1f} %) are classified "
-        f"correctly; the mean recall of the classes is {scores[known, 1].mean():.3f}, their mean F1 "
-        f"{scores[known, 2].mean():.3f}."
+        f"{right.sum():,} of {confusion.images:,} test images ({100 * confusion.accuracy:.1f} %, 95 % interval "
+        f"{low:.1f} to {high:.1f} %) are classified correctly. This is {sure} naming the most frequent class, "
+        f"{names[frequent]}, for every image, which is right for {constant:.1f} %.",
+        f"The mean recall of the classes is {scores[known, 1].mean():.3f}, their mean F1 "
+        f"{scores[known, 2].mean():.3f}.",
     ]
     pairs = confusion.confused_pairs(1)
     if not pairs:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
+from tfinpaint.report.colours import BASELINES, NOT_PRETRAINED, PHASES, PRETRAINED, STAGES, TEST
 from tfinpaint.report.metrics_log import metric_series
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.system.paths import display_path
@@ -78,16 +79,16 @@ def draw_curve(
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     drawn = []
-    for phase, line, marker in (("train", "-", "o"), ("validation", "--", "^"), ("test", "--", "s")):
+    for (phase, colour), marker in zip(PHASES.items(), "o^s", strict=True):
         epochs, values = metric_series(records, phase, name)
         if epochs:
-            style = line + marker if len(epochs) <= MOST_MARKED else line
-            axes.plot(epochs, _drawable(values), style, markersize=3, label=phase)
+            style = "-" + marker if len(epochs) <= MOST_MARKED else "-"
+            axes.plot(epochs, _drawable(values), style, color=colour, markersize=3, label=phase)
             drawn += [epochs[0], epochs[-1]]
-    for number, (baseline, value) in enumerate((baselines or {}).items()):
+    for baseline, value in (baselines or {}).items():
         if np.isfinite(value):
             named = f"{baseline} {value:.4g}"
-            axes.axhline(value, linestyle=(0, (6, 3)), linewidth=1, color=f"C{number + 2}", label=named)
+            axes.axhline(value, linestyle=(0, (6, 3)), linewidth=1, color=BASELINES[baseline], label=named)
     if drawn and min(drawn) == max(drawn):  # a single epoch
         axes.set_xlim(drawn[0] - 1, drawn[0] + 1)
     axes.set(xlabel="epoch", ylabel=label)
@@ -97,16 +98,17 @@ def draw_curve(
         figure.legend(loc="outside upper center", ncols=3)
     elif drawn:
         axes.legend()
-    save_figure(figure, path, _curve_alt(records, name, label))
+    save_figure(figure, path, _curve_alt(records, name, label, baselines or {}))
 
 
-def _curve_alt(records: Sequence[Mapping[str, Any]], name: str, label: str) -> str:
-    """Return a sentence with the first and the last value of each phase."""
+def _curve_alt(records: Sequence[Mapping[str, Any]], name: str, label: str, baselines: Mapping[str, float]) -> str:
+    """Return a sentence with the first and the last value of each phase, and with those of the baselines."""
     told = []
-    for phase in ("train", "validation", "test"):
+    for phase in PHASES:
         epochs, values = metric_series(records, phase, name)
         if epochs:
             told.append(f"{phase} from {values[0]:.4g} (epoch {epochs[0]}) to {values[-1]:.4g} (epoch {epochs[-1]})")
+    told += [f"{baseline} {value:.4g} (baseline)" for baseline, value in baselines.items()]
     return f"Line chart of {label} over the epochs: {'; '.join(told) or 'no values'}."
 
 
@@ -125,7 +127,7 @@ def draw_probe(
     told = []
     for stage, name in stages.items():
         epochs, values = metric_series(records, "train", name)
-        (line,) = axes.plot(epochs, values, "-o", markersize=3, label=f"stage {stage}")
+        (line,) = axes.plot(epochs, values, "-o", color=STAGES[stage], markersize=3, label=f"stage {stage}")
         if epochs:
             told.append(f"stage {stage} from {values[0]:.3f} (epoch {epochs[0]}) to {values[-1]:.3f} ({epochs[-1]})")
         if name in random:
@@ -207,8 +209,12 @@ def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:
     return images / (high - low) - low / (high - low), "\n".join([f"{low:.3g} to {high:.3g}", *[remark] * bool(remark)])
 
 
-def draw_bars(values: Mapping[str, float], label: str, path: Path) -> None:
-    """Draw a labelled bar for each value, 0 to 1; if there are more than MOST_BARS, for the largest."""
+def draw_bars(values: Mapping[str, float], label: str, path: Path, colours: Mapping[str, str] | None = None) -> None:
+    """Draw a labelled bar for each value, 0 to 1; if there are more than MOST_BARS, for the largest.
+
+    Args:
+        colours: of some of the bars, by their names; the others have the colour of test images.
+    """
     shown = list(enumerate(values.items(), start=1))
     if len(shown) > MOST_BARS:
         shown = sorted(shown, key=lambda each: -np.nan_to_num(each[1][1]))[:MOST_BARS]
@@ -217,7 +223,8 @@ def draw_bars(values: Mapping[str, float], label: str, path: Path) -> None:
     figure = Figure(figsize=(6, 0.8 + (0.5 if wide else 0.2) * len(shown)), layout="constrained")
     axes = figure.subplots()
     places = range(len(shown))
-    drawn = axes.barh(places, _drawable([value for _, (_, value) in shown]))
+    of_bars = [(colours or {}).get(name, TEST) for _, (name, _) in shown]
+    drawn = axes.barh(places, _drawable([value for _, (_, value) in shown]), color=of_bars)
     names = [short_name(name, number, "run") for number, (name, _) in shown]
     axes.set_yticks(places, names, fontsize=10 if wide else 7)
     axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=10 if wide else 7)
@@ -235,20 +242,24 @@ def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> 
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    for label, from_scratch, style in (("pretrained", False, "o-"), ("from scratch", True, "s--")):
+    kinds = (("pretrained", False, "o-", PRETRAINED), ("from scratch", True, "s--", NOT_PRETRAINED))
+    told = []
+    for label, from_scratch, style, colour in kinds:
         chosen = [s for s in summaries if s.get("from_scratch") == from_scratch]
         shares = sorted({s["label_fraction"] for s in chosen})
         runs = [_drawable([s["test_accuracy"] for s in chosen if s["label_fraction"] == share]) for share in shares]
         if shares:
-            (line,) = axes.plot([100 * share for share in shares], [np.mean(run) for run in runs], style, label=label)
+            means = [np.mean(run) for run in runs]
+            axes.plot([100 * share for share in shares], means, style, color=colour, label=label)
             for share, run in zip(shares, runs, strict=True):
-                axes.plot([100 * share] * len(run), run, ".", color=line.get_color())
+                axes.plot([100 * share] * len(run), run, ".", color=colour)
+            values = ", ".join(f"{mean:.3f} at {100 * share:g} %" for mean, share in zip(means, shares, strict=True))
+            told.append(f"{label} {values}")
     axes.set(xlabel="share of the training labels, %", ylabel="test accuracy")
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
-    alt = "Test accuracy against the share of the training labels, for pretrained classifiers and those from scratch."
-    save_figure(figure, path, alt)
+    save_figure(figure, path, f"Test accuracy against the share of the training labels: {'; '.join(told)}.")
 
 
 def save_figure(figure: Figure, path: Path, alt: str, *, photos: bool = False) -> None:

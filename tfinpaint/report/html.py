@@ -1,9 +1,10 @@
-"""Write report.html, a single file that contains its figures."""
+"""Write report.html, a single file that contains its figures and explains its terms."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,24 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from tfinpaint.report.cells import Best, Code, Link, shown
 from tfinpaint.report.figures import ALT, PHOTOS
+from tfinpaint.report.glossary import explain_terms
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.version import __version__
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a heading above sentences, a table, figures and a text, as far as there are any.
+    """A part of the page: a heading above sentences, figures, a table and texts, as far as there are any.
 
     Attributes:
         sentences: what the section shows, a paragraph each.
-        table: rows; the first one is the heading row.
         figures: PNG or GIF files in the order in which they are shown; missing files are skipped.
-        text: preformatted text.
+        table: rows of cells, which are numbers, texts or those of `cells`; the first one is the heading row, and is
+            not shown if its cells are empty.
+        note: a sentence below the table.
+        text: preformatted text, which is folded away until a reader asks for it.
     """
 
     heading: str
@@ -32,63 +37,83 @@ class Section:
     figures: Sequence[Path] = field(default_factory=list)
     text: str = ""
     sentences: Sequence[str] = ()
+    note: str = ""
 
     @property
     def is_empty(self) -> bool:
         """Return whether the section has nothing but its heading; `write_page` skips it then."""
         return not (self.sentences or self.table or self.text or any(figure.exists() for figure in self.figures))
 
+    def words(self) -> str:
+        """Return the words of the section whose terms are explained: all but preformatted texts."""
+        cells = [cell.value if isinstance(cell, Best) else cell for row in self.table for cell in row]
+        return "\n".join([self.heading, *self.sentences, self.note, *(each for each in cells if isinstance(each, str))])
+
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write the page whole or not at all; all texts in it are escaped."""
-    environment = Environment(loader=PackageLoader("tfinpaint.report", "."), autoescape=True)
+    """Write the page whole or not at all, with an explanation of the terms in it; all texts in it are escaped."""
+    environment = Environment(loader=PackageLoader("tfinpaint.report", "."), autoescape=True, trim_blocks=True)
+    filled = [section for section in sections if not section.is_empty]
+    figures = [[_embed(figure) for figure in section.figures if figure.exists()] for section in filled]
+    words = [section.words() for section in filled] + [figure["alt"] for each in figures for figure in each]
     page = environment.get_template("page.html.j2").render(
         title=title,
         version=__version__,
+        terms=explain_terms("\n".join(words)),
         sections=[
             {
                 "heading": section.heading,
                 "sentences": section.sentences,
-                "table": [[_shown(cell) for cell in row] for row in section.table],
-                "figures": [_embed(figure) for figure in section.figures if figure.exists()],
+                "head": [shown(cell) for cell in section.table[0]] if section.table and any(section.table[0]) else [],
+                "rows": [[_cell(cell) for cell in row] for row in section.table[1:]],
+                "note": section.note,
+                "figures": embedded,
                 "text": section.text,
             }
-            for section in sections
-            if not section.is_empty
+            for section, embedded in zip(filled, figures, strict=True)
         ],
     )
     write_text(path, page)
 
 
-def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
-    """Return a row for each single value of a summary; groups of values have tables of their own."""
-    figures = {
-        name.replace("_", " "): value
-        for name, value in summary.items()
-        if value is not None and not isinstance(value, Mapping | list)
-    }
-    return [["figure", "value"], *([name, value] for name, value in figures.items())]
-
-
-def _shown(cell: Any) -> str:
-    if isinstance(cell, float):
-        return f"{cell:.4g}"
-    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+def _cell(cell: Any) -> dict[str, Any]:
+    """Return the text of a cell, and how the page shows it."""
+    match cell:
+        case Best(value):
+            return {"text": shown(value), "kind": "best"}
+        case Link(text, address):
+            return {"text": text, "kind": "link", "address": address}
+        case Code(text):
+            return {"text": text, "kind": "code"}
+    return {"text": shown(cell), "kind": "plain"}
 
 
 def _embed(figure: Path) -> dict[str, str]:
-    """Return a figure with the text that stands for it, and whether it is one of images ("photos") or a "diagram"."""
-    kind = "gif" if figure.suffix == ".gif" else "png"
+    """Return a figure with the text that stands for it, and what it is: images ("photos"), a "diagram", or "moving".
+
+    A moving one has its last frame as a "still" picture, for readers who prefer that.
+    """
+    moves, still = figure.suffix == ".gif", ""
     try:
         with Image.open(figure) as file:
             texts = file.info
+            if moves:
+                still = _last_frame(file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # no figure of ours, in a run's folder
         texts = {}
     comment = texts.get("comment", b"")  # of a GIF file
     said = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else ""
     alt = texts.get(ALT) or said or figure.stem.replace("_", " ")
-    return {
-        "alt": alt,
-        "kind": "photos" if kind == "gif" or PHOTOS in texts else "diagram",
-        "data": f"data:image/{kind};base64,{base64.b64encode(figure.read_bytes()).decode()}",
-    }
+    kind = "moving" if still else "photos" if moves or PHOTOS in texts else "diagram"
+    return {"alt": alt, "kind": kind, "data": _data("gif" if moves else "png", figure.read_bytes()), "still": still}
+
+
+def _last_frame(file: Image.Image) -> str:
+    file.seek(getattr(file, "n_frames", 1) - 1)
+    contents = io.BytesIO()
+    file.convert("RGB").save(contents, "PNG")
+    return _data("png", contents.getvalue())
+
+
+def _data(kind: str, contents: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(contents).decode()}"

@@ -26,12 +26,14 @@ class ImageRow:
         images: float [images, height, width, channels], 0 to 1; at most MOST_IMAGES.
         captions: one for each image, below it.
         right: whether a caption is marked as right (True), as wrong (False), or not at all (None).
+        below: a second line below each image; () for none.
     """
 
     title: str
     images: np.ndarray
     captions: Sequence[str]
     right: Sequence[bool | None]
+    below: Sequence[str] = ()
 
 
 def draw_image_rows(rows: Sequence[ImageRow], path: Path, alt: str) -> None:
@@ -41,18 +43,21 @@ def draw_image_rows(rows: Sequence[ImageRow], path: Path, alt: str) -> None:
         alt: as in `save_figure`.
     """
     columns = max(len(row.images) for row in rows)
-    figure = Figure(figsize=(1.3 * columns + 0.2, 1.65 * len(rows) + 0.2))
+    height = 1.39 if any(any(row.below) for row in rows) else 1.27  # of a row; 1 is the width of a column
+    figure = Figure(figsize=(1.3 * columns + 0.2, 1.3 * height * len(rows) + 0.2))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     for place, row in enumerate(rows):
-        top = 1.27 * place + 0.12
+        top = height * place + 0.12
         axes.text(0, top - 0.02, row.title, fontsize=8, weight="bold", parse_math=False)
         for column, (image, caption, right) in enumerate(zip(_small(row.images), row.captions, row.right, strict=True)):
             extent = column, column + 0.95, top + 0.95, top
             axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent, aspect="auto")
             text, colour = _marked(caption, right)
             axes.text(column, top + 1.05, text, fontsize=7, color=colour, parse_math=False)
-    axes.set(xlim=(-0.05, columns), ylim=(1.27 * len(rows), -0.1))
+        for column, text in enumerate(row.below):
+            axes.text(column, top + 1.17, _marked(text, None)[0], fontsize=7, parse_math=False)
+    axes.set(xlim=(-0.05, columns), ylim=(height * len(rows), -0.1))
     save_figure(figure, path, alt, photos=True)
 
 

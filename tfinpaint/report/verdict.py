@@ -67,7 +67,9 @@ def restoration_verdict(summary: Summary) -> str:
     if not _is_number(network) or not measured:
         return ""
     assert network is not None
-    first = f"The network restores the holes of the test images with a PSNR of {network:.2f} dB"
+    images = summary.get("test_images")
+    of = f"{images:,} test images" if images else "the test images"
+    first = f"The network restores the holes of {of} with a mean PSNR of {network:.2f} dB"
     better = sorted((kind for kind in measured if measured[kind] > network), key=lambda kind: -measured[kind])
     if not better:
         best = max(measured, key=lambda kind: measured[kind])

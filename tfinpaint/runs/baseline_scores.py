@@ -14,7 +14,7 @@ from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.inpainting import classical
 from tfinpaint.inpainting.classical import affordable_baselines, restore_by_baselines
-from tfinpaint.inpainting.metrics import HEADLINE, METRIC_LABELS, METRICS, measure_restoration
+from tfinpaint.inpainting.metrics import HEADLINE, METRICS, measure_restoration
 from tfinpaint.runs.data import DataSet
 
 log = logging.getLogger(__name__)
@@ -92,12 +92,3 @@ def baseline_figures(network: Mapping[str, float], scored: BaselineScores) -> di
         "baseline_images": scored.images,
         "measurements": {"network": measured, **scored.scores},
     }
-
-
-def metrics_table(columns: Scores) -> list[list[Any]]:
-    """Return a table with a row for each image metric, and a column for the network and each baseline."""
-    head = ["", *(baseline_label(name) for name in columns)]
-    return [
-        head,
-        *([METRIC_LABELS[name], *(values[name] for values in columns.values())] for name in METRICS),
-    ]

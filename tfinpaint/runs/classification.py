@@ -20,21 +20,14 @@ from tfinpaint.data.listing.listing import (
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
-from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES
-from tfinpaint.report.calibration import DEFINITION, draw_reliability
+from tfinpaint.layout import FIGURES
+from tfinpaint.report.calibration import draw_reliability
+from tfinpaint.report.classifier_page import CONFUSED, CURVES, MATRIX, RELIABILITY, SAMPLE, classifier_sections
 from tfinpaint.report.confused_images import draw_confused
-from tfinpaint.report.confusion import (
-    MOST_CLASSES_SHOWN,
-    classes_table,
-    confusion_json,
-    draw_confusion,
-    pairs_table,
-    verdict,
-    write_confusion_tables,
-)
+from tfinpaint.report.confusion import confusion_json, draw_confusion, write_confusion_tables
 from tfinpaint.report.figures import attempt_figure, draw_curve
-from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.report.sample_images import draw_sample
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.early_stopping import VALIDATION
 from tfinpaint.runs.evaluation import Evaluation
@@ -122,10 +115,11 @@ def draw_curves(session: Session, metrics: MetricsLog) -> None:
     """Draw the curves of loss and accuracy."""
     if not session.training:
         return  # an evaluation is a single point
-    for name, label in (("loss", f"{session.run.config.loss.function} loss"), ("accuracy", "accuracy")):
+    labels = {"accuracy": "accuracy", "loss": f"{session.run.config.loss.function} loss"}
+    for name in CURVES:
         path = session.folder.path / FIGURES / f"{name}.png"
         with attempt_figure(path):
-            draw_curve(metrics.records, name, label, path)
+            draw_curve(metrics.records, name, labels[name], path)
 
 
 def report_classification(session: Session, metrics: MetricsLog, evaluation: Evaluation | None) -> None:
@@ -149,12 +143,13 @@ def report_classification(session: Session, metrics: MetricsLog, evaluation: Eva
         results = {"test_accuracy": accuracy, "test_loss": last["test"]["loss"], **results, **_scores(evaluation)}
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, session.folder, session.trainer.model, metrics, results)
-    sections = [
-        Section("Curves", figures=[figures / "accuracy.png", figures / "loss.png"]),
-        *(_test_sections(evaluation, figures) if evaluation else []),
-        Section("Transfer", text=_describe_start(session)),
-    ]
-    write_report(session.folder, "Classification", summary, sections, _sentences(evaluation) if evaluation else [])
+    if evaluation:
+        _draw_tested(evaluation, figures)
+    sections = classifier_sections(
+        figures, summary, evaluation and evaluation.confusion, evaluation and evaluation.calibration,
+        _describe_start(session), config.data.test_output_path,
+    )  # fmt: skip
+    write_report(session.run, session.folder, "Classifier", summary, sections)
 
 
 def _scores(evaluation: Evaluation) -> dict[str, Any]:
@@ -169,10 +164,6 @@ def _scores(evaluation: Evaluation) -> dict[str, Any]:
         "test_calibration": calibration.as_json(),
         **{f"test_{name}": rows for name, rows in confusion_json(confusion).items()},
     }
-
-
-def _sentences(evaluation: Evaluation) -> list[str]:
-    return [*verdict(evaluation.confusion), evaluation.calibration.sentence()]
 
 
 def _best_validation(metrics: MetricsLog) -> dict[str, Any]:
@@ -190,30 +181,17 @@ def _describe_start(session: Session) -> str:
     return f"From {load}, when the run began" if load else "From random weights (checkpoints.load is not set)"
 
 
-def _test_sections(evaluation: Evaluation, folder: Path) -> list[Section]:
-    """Draw the figures and write the tables about the test images, and return the sections that show them."""
-    confusion, calibration = evaluation.confusion, evaluation.calibration
-    matrix, confused, reliability = (folder / f"{name}.png" for name in ("confusion", "confused", "reliability"))
-    with attempt_figure(matrix):
-        draw_confusion(confusion, matrix)
-    confused.unlink(missing_ok=True)  # of an earlier evaluation, when there were errors
-    with attempt_figure(confused):
-        draw_confused(confusion, evaluation.examples, evaluation.read, confused)
-    with attempt_figure(reliability):
-        draw_reliability(calibration, reliability)
+def _draw_tested(evaluation: Evaluation, folder: Path) -> None:
+    """Draw the figures and write the tables about the test images."""
+    confusion, read = evaluation.confusion, evaluation.read
+    draw = {
+        SAMPLE: lambda path: draw_sample(confusion.classes, evaluation.sample, read, path),
+        MATRIX: lambda path: draw_confusion(confusion, path),
+        CONFUSED: lambda path: draw_confused(confusion, evaluation.examples, read, path),
+        RELIABILITY: lambda path: draw_reliability(evaluation.calibration, path),
+    }
+    for name, draw_figure in draw.items():
+        (folder / name).unlink(missing_ok=True)  # of an earlier evaluation, such as errors that there are none of now
+        with attempt_figure(folder / name):
+            draw_figure(folder / name)
     write_confusion_tables(confusion, folder)
-    pairs = pairs_table(confusion)
-    some = f"The {MOST_CLASSES_SHOWN} classes of the lowest recall. "
-    some = some if len(confusion.classes) > MOST_CLASSES_SHOWN else ""
-    return [
-        Section("Confusion matrix of the test images", figures=[matrix]),
-        Section(
-            "Most confused classes", table=pairs, figures=[confused],
-            text=f"More pairs: {FIGURES}/{CONFUSED_PAIRS}" if pairs else "",
-        ),
-        Section(
-            "Classes", table=classes_table(confusion, MOST_CLASSES_SHOWN),
-            text=f"{some}All classes: {FIGURES}/{CLASS_TABLE}",
-        ),
-        Section("Calibration", sentences=[calibration.sentence(), DEFINITION], figures=[reliability]),
-    ]  # fmt: skip

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.batch import Batch
-from tfinpaint.probing.examples import read_pictures
+from tfinpaint.probing.examples import read_pictures, spread_over_classes
 from tfinpaint.report.calibration import Calibration
 from tfinpaint.report.confused_images import Examples, confused_examples, merge_examples
 from tfinpaint.report.confusion import Confusion
+from tfinpaint.report.sample_images import SAMPLE_SIZE, Predicted
 from tfinpaint.runs.build import output_activation
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.session import Session
@@ -26,12 +27,14 @@ class Evaluation:
         confusion: images by true and predicted class.
         calibration: of the probabilities of the predicted classes.
         examples: images of the pairs of classes that are confused most often.
+        sample: some images of all classes, chosen by chance.
         data: the test images.
     """
 
     confusion: Confusion
     calibration: Calibration
     examples: Examples
+    sample: Sequence[Predicted]
     data: DataSet
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
@@ -67,4 +70,10 @@ def evaluate_classifier(session: Session) -> Evaluation | None:
     sums = gather(Calibration.of(confidence, true == predicted).sums.tolist())
     indices = np.array(share.indices(len(data)), np.int64)
     examples = gather(confused_examples(confusion, indices, true, predicted, confidence))
-    return Evaluation(confusion, Calibration.added(sums), merge_examples(examples), data)
+    chosen = spread_over_classes(data.images.listing.labels, SAMPLE_SIZE)
+    places = np.flatnonzero(np.isin(indices, chosen))
+    columns = (indices, true, predicted, confidence)
+    found = gather([tuple(column[place].item() for column in columns) for place in places])
+    sample = {each[0]: Predicted(*each) for part in found for each in part}
+    shown = [sample[index] for index in chosen if index in sample]
+    return Evaluation(confusion, Calibration.added(sums), merge_examples(examples), shown, data)

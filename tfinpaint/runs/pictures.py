@@ -13,7 +13,6 @@ import numpy as np
 from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.config.schema import Config
 from tfinpaint.inpainting.classical import restore_by_baselines
-from tfinpaint.inpainting.metrics import METRIC_LABELS
 from tfinpaint.layout import ANIMATION, FIGURES, PROBE_FIGURE, RESTORATIONS
 from tfinpaint.report import animation
 from tfinpaint.report.figures import attempt_figure, draw_curve, draw_grid, draw_probe, shrink_images
@@ -25,6 +24,7 @@ from tfinpaint.report.metrics_log import (
     keeps_picture,
     pictures_by_epoch,
 )
+from tfinpaint.report.quantities import IMAGE_METRICS
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
 from tfinpaint.runs.online_probe import JUDGED
 from tfinpaint.storage.atomic import write_bytes
@@ -119,7 +119,7 @@ class Pictures:
         for name, label in SEGMENTATION.items() if self.config.data.target_is_mask else ():
             self._draw_curve(metrics, name, label)
         for name in CURVES if self.scored else ():
-            self._draw_curve(metrics, name, METRIC_LABELS[name], self.scored)
+            self._draw_curve(metrics, name, IMAGE_METRICS[name].label, self.scored)
 
     def _animate(self, *, is_last: bool) -> None:
         """Write the animation again once it has half as many frames more, because that takes seconds."""

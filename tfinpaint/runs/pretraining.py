@@ -11,11 +11,10 @@ from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.data.listing.pairing import list_pairs
 from tfinpaint.data.tasks import pretraining_task
 from tfinpaint.distributed.world import World
-from tfinpaint.layout import ANIMATION, FIGURES, PROBE_FIGURE, RESTORATIONS
-from tfinpaint.report.html import Section
+from tfinpaint.layout import FIGURES, PROBE_FIGURE
 from tfinpaint.report.metrics_log import SEGMENTATION, MetricsLog
-from tfinpaint.report.verdict import probe_verdict, restoration_verdict
-from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures, metrics_table
+from tfinpaint.report.pretraining_page import pretraining_sections
+from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures
 from tfinpaint.runs.build import check_output_shape
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.pictures import CURVES, VIEW_CURVES
@@ -82,13 +81,6 @@ def report_pretraining(
         results["random_probe_accuracy"] = probed[PROBED]
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, folder, session.trainer.model, metrics, results)
-    sections, sentences = [], [each for each in (restoration_verdict(summary), probe_verdict(summary)) if each]
-    if "measurements" in summary:
-        note = f"Test images: {test_images} for the network, {summary['baseline_images']} for the baselines."
-        sections.append(Section("Image metrics", table=metrics_table(summary["measurements"]), text=note))
-    figures = folder.path / FIGURES
-    sections += [
-        Section("Images", figures=[figures / f"{RESTORATIONS}.png", figures / f"{ANIMATION}.gif"]),
-        Section("Curves", figures=[figures / name for name in _curves()]),
-    ]
-    write_report(folder, "Pretraining by inpainting" if config.mask else "Image to image", summary, sections, sentences)
+    title = "Pretraining by inpainting" if config.mask else "Image to image"
+    sections = pretraining_sections(folder.path / FIGURES, summary, _curves())
+    write_report(session.run, folder, title, summary, sections)

@@ -11,9 +11,12 @@ import keras
 import numpy as np
 
 from tfinpaint.checkpoint.find import BY_LOSS, BY_PROBE, BestCheckpoint, Criterion, find_best
-from tfinpaint.layout import REPORT, RESOLVED_CONFIG, SUMMARY
-from tfinpaint.report.html import Section, summary_table, write_page
+from tfinpaint.layout import REPORT, SUMMARY
+from tfinpaint.probing.encoder import run_folder_of
+from tfinpaint.report.about import command_line, now
+from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.report.run_page import write_run_page
 from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.run import Run
 from tfinpaint.storage.atomic import write_json
@@ -37,6 +40,8 @@ def write_summary(
         "world_size": run.ranks,
         "parameters": model.count_params(),
         "trainable_parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+        "finished": now(),
+        "command": command_line(),
     }
     write_json(folder.path / SUMMARY, summary)
     return summary
@@ -83,11 +88,13 @@ def _place(folder: RunFolder, best: BestCheckpoint) -> str:
 
 
 def write_report(
-    folder: RunFolder, title: str, summary: Mapping[str, Any], sections: Sequence[Section], sentences: Sequence[str]
+    run: Run, folder: RunFolder, title: str, summary: Mapping[str, Any], sections: Sequence[Section]
 ) -> None:
-    """Write report.html: sentences about the result, the summary, the given sections and the configuration."""
-    path = folder.path / REPORT
-    result = Section("Result", sentences=sentences, table=summary_table(summary))
-    configuration = Section("Configuration", text=(folder.path / RESOLVED_CONFIG).read_text("utf-8"))
-    write_page(path, title, [result, *sections, configuration])
-    log.info(f"Report: {display_path(path)}")
+    """Write report.html, and log where it is.
+
+    Args:
+        sections: about the result, which the page begins with.
+    """
+    load = run.config.checkpoints.load
+    write_run_page(folder.path, title, run.config, summary, sections, run_folder_of(load) if load else None)
+    log.info(f"Report: {display_path(folder.path / REPORT)}")

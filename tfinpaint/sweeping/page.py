@@ -14,19 +14,25 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tfinpaint.config.diff import as_values
 from tfinpaint.layout import REPORT, SWEEP_FIGURE, SWEEP_JSON, SWEEP_TABLE
+from tfinpaint.probing.encoder import run_folder_of
+from tfinpaint.report.about import about, command_line, now
+from tfinpaint.report.cells import Link, link_to
+from tfinpaint.report.colours import NOT_PRETRAINED, PRETRAINED
 from tfinpaint.report.figures import attempt_figure, save_figure
 from tfinpaint.report.html import Section, write_page
+from tfinpaint.report.quantities import BEST_EXPLAINED, Better, mark_best_of_columns
 from tfinpaint.storage.atomic import write_csv, write_json
 from tfinpaint.sweeping.plan import METHODS, SCRATCH_STEPS, Method, Plan
 from tfinpaint.sweeping.rows import Row, as_table, read_rows
 from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, RESAMPLES, Difference, Point, differences, points
 from tfinpaint.sweeping.verdict import percent, verdict
+from tfinpaint.system.paths import display_path
 
 _STYLES: dict[Method, str] = {
-    "pretrained_frozen": "C0s--",
-    "fine_tuned": "C0o-",
-    "random_frozen": "C1s--",
-    "from_scratch": "C1o-",
+    "pretrained_frozen": f"{PRETRAINED}s--",
+    "fine_tuned": f"{PRETRAINED}o-",
+    "random_frozen": f"{NOT_PRETRAINED}s--",
+    "from_scratch": f"{NOT_PRETRAINED}o-",
 }
 _SPREAD = 0.03  # factor between the places of methods at one share, so that their bars do not hide each other
 
@@ -86,14 +92,33 @@ def write_findings(plan: Plan, found: Findings) -> None:
             draw_findings(found, folder / SWEEP_FIGURE)
     sections = [
         Section("Result", sentences=found.sentences, figures=[folder / SWEEP_FIGURE]),
-        Section("Test accuracy: mean ± deviation over the draws of labels", table=found.table),
+        _accuracies(found.table),
         Section(
-            f"Differences in points, with {100 * CONFIDENCE:g} % intervals", table=difference_table(found.differences)
+            f"Differences in points, with {100 * CONFIDENCE:g} % intervals",
+            table=difference_table(found.differences),
+            note="Above 0 the first of both is more accurate; where an interval excludes 0, the difference is clear.",
         ),
-        Section("All rows, and what their validation images have chosen", table=_shown_rows(found.rows)),
+        Section("All rows, and what their validation images have chosen", table=_shown_rows(plan, found.rows)),
         Section("How it was measured", sentences=_protocol(plan), table=_cells_table(plan)),
+        about(_sources(plan), finished=now(), command=command_line()),
     ]
     write_page(folder / REPORT, "Does pretraining pay?", sections)
+
+
+def _accuracies(table: Sequence[Sequence[Any]]) -> Section:
+    """Return the section of the accuracies, with the best one at each share of the labels marked."""
+    better: list[Better | None] = [None, *["higher"] * (len(table[0]) - 1)]
+    marked = mark_best_of_columns(table, better) if len(table[0]) > 1 else []
+    note = f"Higher is better. {BEST_EXPLAINED}"
+    return Section("Test accuracy: mean ± deviation over the draws of labels", table=marked, note=note)
+
+
+def _sources(plan: Plan) -> dict[str, Any]:
+    """Return rows about encoder and images, name -> cell."""
+    run = run_folder_of(plan.weights)
+    encoder = link_to(run / REPORT, plan.folder, display_path(plan.weights)) if run else display_path(plan.weights)
+    images = {"training images": display_path(plan.train.root), "test images": display_path(plan.test.root)}
+    return {"sweep folder": display_path(plan.folder), "pretrained encoder": encoder, **images}
 
 
 def as_json(plan: Plan, found: Findings) -> dict[str, Any]:
@@ -139,10 +164,10 @@ def _chosen(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"
 
 
-def _shown_rows(rows: Sequence[Row]) -> list[list[Any]]:
+def _shown_rows(plan: Plan, rows: Sequence[Row]) -> list[list[Any]]:
     table = [
         [
-            percent(row.share), row.draw + 1, METHODS[row.method],
+            percent(row.share), row.draw + 1, _run_of(plan, row),
             ", ".join(f"{name} {_chosen(value)}" for name, value in row.chosen.items()),
             "" if row.validation_accuracy is None else f"{row.validation_accuracy:.3f}", f"{row.accuracy:.3f}",
         ]
@@ -150,6 +175,12 @@ def _shown_rows(rows: Sequence[Row]) -> list[list[Any]]:
     ]  # fmt: skip
     head = ["labels", "draw", "encoder", "chosen", "validation accuracy", "test accuracy"]
     return [head, *table] if rows else []
+
+
+def _run_of(plan: Plan, row: Row) -> Link | str:
+    """Return the method of a row, as a link to the report of its final run where it has one."""
+    name = next((cell.name for cell in plan.cells if (cell.share, cell.number) == (row.share, row.draw)), "")
+    return link_to(plan.folder / name / row.method / "test" / REPORT, plan.folder, METHODS[row.method])
 
 
 def _cells_table(plan: Plan) -> list[list[Any]]:
@@ -164,7 +195,7 @@ def _protocol(plan: Plan) -> list[str]:
     fine, scratch = plan.grids["fine_tuned"], plan.grids["from_scratch"]
     rates, decays = ({getattr(each, name) for each in scratch} for name in ("learning_rate", "weight_decay"))
     return [
-        f"Pretrained encoder: {plan.weights}. All four methods have the same labelled images of each draw; smaller "
+        f"Pretrained encoder: {display_path(plan.weights)}. All four methods have the same labelled images of each draw; smaller "
         "shares lie in larger ones.",
         f"Fine-tuned: {plan.steps_of('fine_tuned'):,} steps at every share; learning rates "
         f"{_numbers({each.learning_rate for each in fine})}.",
@@ -192,7 +223,7 @@ def draw_findings(found: Findings, path: Path) -> None:
         own = [each for each in found.points if each.method == method]
         _draw_intervals(left, own, METHODS[method], _STYLES[method], place)
     left.set(ylabel="test accuracy", title="Test accuracy")
-    for place, (pair, style) in enumerate(zip(PAIRS, ("C2o-", "C3s--"), strict=True)):
+    for place, (pair, style) in enumerate(zip(PAIRS, ("ko-", "ks--"), strict=True)):
         differing = [each for each in found.differences if each.pair == pair]
         _draw_intervals(right, differing, _pair(pair), style, place, scale=100)
     right.axhline(0, color="black", linewidth=0.8)

@@ -1,0 +1,56 @@
+"""What a cell of a report's table may be beside a number or a text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of its row or column."""
+
+    value: Any
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A text that can be typed, such as a command."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """A text that leads to another page.
+
+    Attributes:
+        address: relative to the page, so that it stays right when both are moved.
+    """
+
+    text: str
+    address: str
+
+
+def link_to(page: Path, folder: Path, text: str) -> Link | str:
+    """Return a link from a page in `folder` to another page; the text alone if there is no such page."""
+    if not page.is_file():
+        return text
+    return Link(text, quote(os.fsencode(os.path.relpath(page.resolve(), folder.resolve()))))
+
+
+def shown(cell: Any) -> str:
+    """Return the text of a number or another value; "" for none."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -1,0 +1,99 @@
+"""The sections of a classifier's page: sentences, test images right and wrong, tables, curves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES, PREDICTIONS_TABLE
+from tfinpaint.report.calibration import Calibration
+from tfinpaint.report.confusion import MOST_CLASSES_SHOWN, Confusion, classes_table, pairs_table, verdict
+from tfinpaint.report.html import Section
+
+CURVES = ("accuracy", "loss")
+SAMPLE, MATRIX, CONFUSED, RELIABILITY = "test_images.png", "confusion.png", "confused.png", "reliability.png"
+MOST_PREDICTIONS = 20  # rows of the table of predictions
+
+
+def classifier_sections(
+    figures: Path,
+    summary: Mapping[str, Any],
+    confusion: Confusion | None,
+    calibration: Calibration | None,
+    transferred: str,
+    predictions: Path | None = None,
+) -> list[Section]:
+    """Return the sections, the result first.
+
+    Args:
+        figures: folder of the figures.
+        summary: of the run, as in summary.json.
+        confusion, calibration: of the test images; None where none are labelled.
+        transferred: what is reported of the weights that the run began with.
+        predictions: folder of the predictions; None for none.
+    """
+    result = [*(verdict(confusion) if confusion else []), *_start(summary)]
+    if confusion is None:
+        result.append("There are no labelled test images, so the accuracy on new images is not known.")
+    tested = _tested(figures, confusion, calibration) if confusion and calibration else []
+    return [
+        Section("Result", sentences=result),
+        *tested,
+        *(_predictions(predictions) if predictions and not confusion else []),
+        Section("Curves", figures=[figures / f"{name}.png" for name in CURVES]),
+        Section("Weights at the beginning", text=transferred),
+    ]
+
+
+def _start(summary: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about the weights that the training began with; none for an evaluation."""
+    match summary.get("from_scratch"):
+        case True:
+            return [
+                "The classifier was trained from scratch, without a pretrained encoder. To learn whether pretraining "
+                "helps, compare it with one that began from a pretrained encoder: tfinpaint compare RUN RUN."
+            ]
+        case False:
+            return [
+                "The classifier began from a pretrained encoder. Whether that helped is shown by a comparison with one "
+                "that was trained from scratch (--set checkpoints.load=null): tfinpaint compare RUN RUN."
+            ]
+    return []
+
+
+def _tested(figures: Path, confusion: Confusion, calibration: Calibration) -> list[Section]:
+    pairs = pairs_table(confusion)
+    some = f"The {MOST_CLASSES_SHOWN} classes of the lowest recall. "
+    some = some if len(confusion.classes) > MOST_CLASSES_SHOWN else ""
+    return [
+        Section(
+            "Some test images", figures=[figures / SAMPLE],
+            sentences=["They were chosen at random, in turn from each class. Below each image are the predicted class "
+                       "and its probability; where the prediction is wrong, the true class too."]
+            if (figures / SAMPLE).exists() else [],
+        ),
+        Section(
+            "Test images that are classified wrongly", figures=[figures / CONFUSED], table=pairs,
+            note=f"More pairs are in {FIGURES}/{CONFUSED_PAIRS}." if pairs else "",
+        ),
+        Section("Confusion matrix of the test images", figures=[figures / MATRIX]),
+        Section(
+            "Classes", table=classes_table(confusion, MOST_CLASSES_SHOWN),
+            note=f"{some}Higher recall, precision and F1 are better. All classes are in {FIGURES}/{CLASS_TABLE}.",
+        ),
+        Section("Calibration", sentences=[calibration.sentence()], figures=[figures / RELIABILITY]),
+    ]  # fmt: skip
+
+
+def _predictions(folder: Path) -> list[Section]:
+    """Return a section with the first predictions of unlabelled images; none if they cannot be read."""
+    path = folder / PREDICTIONS_TABLE
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows: Sequence[Sequence[str]] = list(islice(csv.reader(file), MOST_PREDICTIONS + 1))
+    except OSError:
+        return []
+    return [Section("Predictions", table=rows, note=f"All predictions are in {path.name} of the folder {folder.name}.")]

@@ -1,0 +1,61 @@
+"""The sections of a pretraining's page: sentences, restored images, image metrics beside baselines, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfinpaint.layout import ANIMATION, RESTORATIONS
+from tfinpaint.report.html import Section
+from tfinpaint.report.quantities import ARROWS_EXPLAINED, BEST_EXPLAINED, IMAGE_METRICS, mark_best_of_rows
+from tfinpaint.report.verdict import probe_verdict, restoration_verdict
+
+NEXT = (
+    "What the encoder has learnt for other tasks is shown by a classifier that begins from it: tfinpaint classify, "
+    "then tfinpaint compare with one that was trained from scratch."
+)
+
+
+def pretraining_sections(figures: Path, summary: Mapping[str, Any], curves: Sequence[str]) -> list[Section]:
+    """Return the sections, the result first.
+
+    Args:
+        figures: folder of the figures.
+        summary: of the run, as in summary.json.
+        curves: names of the figures with curves; those that do not exist are not shown.
+    """
+    pictures = [figures / f"{RESTORATIONS}.png", figures / f"{ANIMATION}.gif"]
+    sentences = [each for each in (restoration_verdict(summary), probe_verdict(summary)) if each]
+    sections = [Section("Result", sentences=[*(sentences or _losses(summary)), NEXT])]
+    sections.append(Section("Images", figures=pictures))
+    if "measurements" in summary:
+        sections.append(_metrics(summary))
+    return [*sections, Section("Curves", figures=[figures / name for name in curves])]
+
+
+def _losses(summary: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about the losses, where nothing else was measured."""
+    function, images = summary.get("loss_function"), summary.get("test_images")
+    if "test_loss" in summary:
+        on = f"{images:,} test images" if images else "test images"
+        return [f"The {function} loss on {on} is {summary['test_loss']:.4g}; lower is better."]
+    trained = next((summary[name] for name in ("pretrain_loss", "train_loss") if name in summary), None)
+    known = [f"The {function} loss on the training images is {trained:.4g}."] if trained is not None else []
+    return [*known, "There are no test images, so nothing shows how the network does on images that it has not seen."]
+
+
+def _metrics(summary: Mapping[str, Any]) -> Section:
+    measured: Mapping[str, Mapping[str, float]] = summary["measurements"]
+    shown = {name: each for name, each in IMAGE_METRICS.items() if name in measured["network"]}
+    table = [
+        ["", *(name.replace("_", " ") for name in measured)],
+        *([each.heading, *(values[name] for values in measured.values())] for name, each in shown.items()),
+    ]
+    images = f"Test images: {summary.get('test_images', 0):,} for the network, "
+    images += f"{summary['baseline_images']:,} for the baselines."
+    return Section(
+        "Image metrics",
+        table=mark_best_of_rows(table, [each.better for each in shown.values()]),
+        note=f"{ARROWS_EXPLAINED} {BEST_EXPLAINED} {images}",
+    )

@@ -1,0 +1,157 @@
+"""How a report names and writes the figures of a run, and whether a higher or a lower value of each is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tfinpaint.report.cells import Best
+from tfinpaint.system.progress import duration
+
+Better = Literal["higher", "lower"]
+_ARROWS: Mapping[Better | None, str] = {"higher": " ↑", "lower": " ↓", None: ""}
+ARROWS_EXPLAINED = "↑ higher is better, ↓ lower is better."
+BEST_EXPLAINED = "The best value is bold and marked with ★."
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A figure of a run.
+
+    Attributes:
+        label: its name for readers, with the unit.
+        better: which values are better; None where that cannot be said.
+    """
+
+    label: str
+    better: Better | None = None
+
+    @property
+    def heading(self) -> str:
+        """Return the label with an arrow for the direction in which values are better."""
+        return self.label + _ARROWS[self.better]
+
+
+IMAGE_METRICS: Mapping[str, Quantity] = {
+    "hole_l1_percent": Quantity("hole: mean L1, %", "lower"),
+    "hole_l2_percent": Quantity("hole: mean L2, %", "lower"),
+    "hole_psnr_db": Quantity("hole: PSNR, dB", "higher"),
+    "hole_ssim": Quantity("hole: SSIM", "higher"),
+    "image_l1_percent": Quantity("image: mean L1, %", "lower"),
+    "image_l2_percent": Quantity("image: mean L2, %", "lower"),
+    "image_psnr_db": Quantity("image: PSNR, dB", "higher"),
+    "image_ssim": Quantity("image: SSIM", "higher"),
+}
+
+SUMMARY_FIGURES: Mapping[str, Quantity] = {  # key of summary.json -> figure, in the order of the report
+    "test_accuracy": Quantity("test accuracy", "higher"),
+    "accuracy_interval": Quantity("95 % interval"),
+    "test_hole_psnr_db": Quantity("PSNR in the hole, dB", "higher"),
+    "best_baseline_hole_psnr_db": Quantity("best baseline, dB", "higher"),
+    "test_pixel_accuracy": Quantity("share of pixels of the right class", "higher"),
+    "test_dice": Quantity("Dice coefficient", "higher"),
+    "from_scratch": Quantity("started from"),
+    "labels": Quantity("labelled images"),
+    "label_fraction": Quantity("share of the labels"),
+    "test_images": Quantity("test images"),
+    "test_mean_recall": Quantity("mean recall of the classes", "higher"),
+    "test_mean_f1": Quantity("mean F1 of the classes", "higher"),
+    "test_expected_calibration_error": Quantity("expected calibration error", "lower"),
+    "train_accuracy": Quantity("training accuracy", "higher"),
+    "pretrain_loss": Quantity("training loss", "lower"),
+    "train_loss": Quantity("training loss", "lower"),
+    "test_loss": Quantity("test loss", "lower"),
+    "loss_function": Quantity("loss function"),
+    "validation_images": Quantity("validation images"),
+    "validation_accuracy": Quantity("validation accuracy", "higher"),
+    "validation_loss": Quantity("validation loss", "lower"),
+    "best_checkpoint": Quantity("best checkpoint"),
+    "best_by": Quantity("chosen by"),
+    "best_epoch": Quantity("best epoch"),
+    "best_test_loss": Quantity("test loss of the best epoch", "lower"),
+    "best_validation_loss": Quantity("validation loss of the best epoch", "lower"),
+    "best_probe_checkpoint": Quantity("checkpoint with the best features"),
+    "best_probe_epoch": Quantity("epoch with the best features"),
+    "best_probe_accuracy": Quantity("accuracy of the probe on them", "higher"),
+    "random_probe_accuracy": Quantity("accuracy of the probe on a random encoder", "higher"),
+    "baseline_images": Quantity("test images of the baselines"),
+    "epochs": Quantity("epochs"),
+    "images_per_second": Quantity("training images per second", "higher"),
+    "seconds": Quantity("time in epochs"),
+    "world_size": Quantity("ranks"),
+    "parameters": Quantity("parameters"),
+    "trainable_parameters": Quantity("trained parameters"),
+}
+TOLD_ELSEWHERE = frozenset({"finished", "command"})  # the report has a section about them
+
+
+def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
+    """Return a row for each single value of a summary; groups of values have tables of their own."""
+    single = {
+        name: value
+        for name, value in summary.items()
+        if value is not None and not isinstance(value, Mapping | list) and name not in TOLD_ELSEWHERE
+    }
+    if not summary.get("epochs", 1):  # an evaluation trains nothing
+        single = {name: value for name, value in single.items() if name not in ("epochs", "seconds")}
+    known = [name for name in SUMMARY_FIGURES if name in single]
+    others = [name for name in single if name not in SUMMARY_FIGURES]
+    rows = [[SUMMARY_FIGURES[name].heading, written(name, single[name])] for name in known]
+    return [["figure", "value"], *rows, *([name.replace("_", " "), single[name]] for name in others)]
+
+
+def written(name: str, value: Any) -> Any:
+    """Return a value of a summary as a reader expects it: a duration, a percentage or a word; others as they are."""
+    match name:
+        case "seconds" if isinstance(value, int | float) and math.isfinite(value):
+            return duration(value)
+        case "label_fraction" if isinstance(value, int | float):
+            return f"{100 * value:g} %"
+        case "from_scratch":
+            return "random weights" if value else "a pretrained encoder"
+    return value
+
+
+def mark_best_of_rows(table: Sequence[Sequence[Any]], better: Sequence[Better | None]) -> list[list[Any]]:
+    """Mark the best number of each row below the heading row; the first cell of a row is its name.
+
+    Args:
+        better: the direction of each row; None marks nothing in it.
+    """
+    head, *rows = table
+    return [
+        list(head),
+        *([row[0], *_marked(row[1:], direction)] for row, direction in zip(rows, better, strict=True)),
+    ]
+
+
+def mark_best_of_columns(table: Sequence[Sequence[Any]], better: Sequence[Better | None]) -> list[list[Any]]:
+    """Mark the best number of each column below the heading row.
+
+    Args:
+        better: the direction of each column; None marks nothing in it.
+    """
+    head, *rows = table
+    columns = [_marked(column, way) for column, way in zip(zip(*rows, strict=True), better, strict=True)]
+    return [list(head), *map(list, zip(*columns, strict=True))]
+
+
+def _marked(cells: Sequence[Any], better: Better | None) -> list[Any]:
+    """Return the cells, with the best of at least two different numbers marked."""
+    values = [_value(cell) for cell in cells]
+    numbers = [value for value in values if value is not None]
+    if better is None or len(set(numbers)) < 2:
+        return list(cells)
+    best = max(numbers) if better == "higher" else min(numbers)
+    return [Best(cell) if value == best else cell for cell, value in zip(cells, values, strict=True)]
+
+
+def _value(cell: Any) -> float | None:
+    """Return the number in a cell, or that before the deviation in a text such as "0.71 ± 0.02"; None for others."""
+    try:
+        value = float(cell.partition(" ± ")[0]) if isinstance(cell, str) else float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,53 @@
+"""Write the page of a run: its result first, then what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfinpaint.config.schema import Config
+from tfinpaint.layout import REPORT, RESOLVED_CONFIG
+from tfinpaint.report.about import about
+from tfinpaint.report.cells import link_to
+from tfinpaint.report.html import Section, write_page
+from tfinpaint.report.quantities import ARROWS_EXPLAINED, summary_table
+from tfinpaint.system.paths import display_path
+
+
+def write_run_page(
+    folder: Path,
+    title: str,
+    config: Config,
+    summary: Mapping[str, Any],
+    sections: Sequence[Section],
+    source: Path | None = None,
+) -> None:
+    """Write the page into the folder of the run.
+
+    Args:
+        summary: of the run, as in summary.json.
+        sections: about the result.
+        source: folder of the run that the weights came from; None for other weights or random ones.
+    """
+    figures = Section("All figures of the run", table=summary_table(summary), note=ARROWS_EXPLAINED)
+    facts = about(_facts(folder, config, source), finished=summary["finished"], command=summary["command"])
+    configuration = Section("Configuration", text=(folder / RESOLVED_CONFIG).read_text("utf-8"))
+    write_page(folder / REPORT, f"{title}: {folder.name}", [*sections, figures, facts, configuration])
+
+
+def _facts(folder: Path, config: Config, source: Path | None) -> dict[str, Any]:
+    """Return rows about data and weights, name -> cell; None for what the run does not have."""
+    data, load = config.data, config.checkpoints.load
+    weights = None
+    if load is not None:
+        weights = link_to(source / REPORT, folder, str(load)) if source else str(load)
+    paths = {
+        "run folder": folder,
+        "training images": data.input_path,
+        "training targets": data.target_path,
+        "test images": data.test_input_path,
+        "test targets": data.test_target_path,
+        "predictions": data.test_output_path,
+    }
+    return {**{name: display_path(path) if path else None for name, path in paths.items()}, "weights from": weights}

@@ -195,8 +195,7 @@ def _protocol(plan: Plan) -> list[str]:
     fine, scratch = plan.grids["fine_tuned"], plan.grids["from_scratch"]
     rates, decays = ({getattr(each, name) for each in scratch} for name in ("learning_rate", "weight_decay"))
     return [
-        f"Pretrained encoder: {display_path(plan.weights)}. All four methods have the same labelled images of each draw; smaller "
-        "shares lie in larger ones.",
+        "All four methods have the same labelled images of each draw; smaller shares lie in larger ones.",
         f"Fine-tuned: {plan.steps_of('fine_tuned'):,} steps at every share; learning rates "
         f"{_numbers({each.learning_rate for each in fine})}.",
         f"From scratch: {SCRATCH_STEPS} times as many steps, AdamW, learning rates {_numbers(rates)} with weight "

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from conftest import write_config
 
 from tfinpaint.config.loader import dump_config, load_config
-from tfinpaint.data.listing.duplicates import Copy
 from tfinpaint.layout import FIGURES, RESOLVED_CONFIG
 from tfinpaint.report import animation
 from tfinpaint.report.calibration import Calibration, draw_reliability
@@ -79,7 +76,9 @@ def pretraining(folder: Path) -> Path:
     erased = originals.copy()
     erased[:, 8:24, 8:24] = 0
     names = ("original", "input", "output", "composite", "mean colour", "nearest", "biharmonic")
-    draw_grid(dict.fromkeys(names, originals) | {"input": erased}, "held-out images, epoch 12", figures / "restorations.png")
+    draw_grid(
+        dict.fromkeys(names, originals) | {"input": erased}, "held-out images, epoch 12", figures / "restorations.png"
+    )
     for epoch in range(1, EPOCHS + 1):
         restored = np.where(erased[0] > 0, erased[0], originals[0] * epoch / EPOCHS)
         animation.add_frame(figures / "animation", epoch, np.concatenate([erased[0], restored, originals[0]], axis=1))
@@ -90,7 +89,7 @@ def pretraining(folder: Path) -> Path:
     draw_curve(history, "hole_psnr_db", IMAGE_METRICS["hole_psnr_db"].label, figures / "hole_psnr_db.png", levels)
     draw_probe(history, {3: "probe_stage3", 5: "probe_stage5"}, {"probe_stage5": 0.4}, figures / "probe.png")
     kinds = ("network", *(name.replace(" ", "_") for name in levels))
-    measured = {kind: {name: 14.0 + place for name in IMAGE_METRICS} for place, kind in enumerate(kinds)}
+    measured = {kind: dict.fromkeys(IMAGE_METRICS, 14.0 + place) for place, kind in enumerate(kinds)}
     summary = {
         **COMMON, "pretrain_loss": 0.2174, "test_loss": 0.2161, "loss_function": "BCE", "test_images": 179,
         "test_hole_psnr_db": 14.0, "best_baseline_hole_psnr_db": 17.0, "baseline_images": 179, "measurements": measured,
@@ -115,10 +114,15 @@ def predictions(classes: int, images: int, accuracy: float) -> tuple[np.ndarray,
 
 def class_names(number: int) -> list[str]:
     """Names of different lengths."""
-    return [["cat", "flower", "motorbike", "a class of a rather long name", "Ω", "fruit"][i % 6] + f" {i}" for i in range(number)]
+    return [
+        ["cat", "flower", "motorbike", "a class of a rather long name", "Ω", "fruit"][i % 6] + f" {i}"
+        for i in range(number)
+    ]
 
 
-def classifier(folder: Path, *, classes: int = 8, images: int = 179, accuracy: float = 0.9, source: Path | None = None) -> Path:
+def classifier(
+    folder: Path, *, classes: int = 8, images: int = 179, accuracy: float = 0.9, source: Path | None = None
+) -> Path:
     """Write the page of a classifier that was trained from `source`, or from scratch; return its path."""
     load = str(source / "model_checkpoints" / "model_checkpoint_12") if source else None
     figures, config = run_folder(folder, "classify", checkpoints__load=load)
@@ -151,7 +155,11 @@ def classifier(folder: Path, *, classes: int = 8, images: int = 179, accuracy: f
 
 def evaluation(folder: Path, source: Path) -> Path:
     """Write the page of an evaluation on images without labels; return its path."""
-    changes = {"data__input_path": None, "data__test_output_path": str(folder / "out"), "checkpoints__load": str(source)}
+    changes = {
+        "data__input_path": None,
+        "data__test_output_path": str(folder / "out"),
+        "checkpoints__load": str(source),
+    }
     figures, config = run_folder(folder, "classify", **changes)
     (folder / "out").mkdir()
     (folder / "out" / "predictions.csv").write_text("image,class,probability\ncat_0866.jpg,cat,0.714534\n")

@@ -52,7 +52,7 @@ def pretrain(options: Options, world: World) -> None:
         baselines = score_baselines(config, world, held_out) if held_out and config.measures_pixels else None
         pictures = None
         if world.is_rank0:
-            shown, title = (held_out, "held-out images") if held_out else (training, "training images")
+            shown, title = (held_out, "test images") if held_out else (training, "training images")
             assert shown is not None  # the configuration was checked
             pictures = Pictures(
                 config, folder.path, session.trainer, shown.sample(SHOWN_IMAGES), title, baselines, probed

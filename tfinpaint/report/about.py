@@ -39,6 +39,6 @@ def about(facts: Mapping[str, Any], *, finished: str, command: str) -> Section:
         finished: from `now`.
         command: from `command_line`.
     """
-    date = finished.replace("T", " ")
-    rows = {"date": date, "command": Code(command), **facts}
+    date, _, time = finished.partition("T")
+    rows = {"date": f"{date} {time[:5]} (UTC{time[8:]})", "command": Code(command), **facts}
     return Section("About this page", table=[["", ""], *([name, cell] for name, cell in rows.items() if cell)])

@@ -54,12 +54,12 @@ def _start(summary: Mapping[str, Any]) -> list[str]:
         case True:
             return [
                 "The classifier was trained from scratch, without a pretrained encoder. To learn whether pretraining "
-                "helps, compare it with one that began from a pretrained encoder: tfinpaint compare RUN RUN."
+                "helps, compare it with one that began from a pretrained encoder: tfinpaint compare RUN OTHER_RUN."
             ]
         case False:
             return [
                 "The classifier began from a pretrained encoder. Whether that helped is shown by a comparison with one "
-                "that was trained from scratch (--set checkpoints.load=null): tfinpaint compare RUN RUN."
+                "that was trained from scratch (--set checkpoints.load=null): tfinpaint compare RUN OTHER_RUN."
             ]
     return []
 

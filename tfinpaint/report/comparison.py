@@ -18,9 +18,8 @@ from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.report.quantities import (
-    ARROWS_EXPLAINED,
-    BEST_EXPLAINED,
     SUMMARY_FIGURES,
+    legend,
     mark_best_of_columns,
     summary_table,
     written,
@@ -79,16 +78,12 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     sections += [_table_section(kind, table, reports) for kind, table in compared.tables.items()]
     room = MOST_PICTURE_BYTES
     for label, folder in labels.items():
+        table = _with_report(summary_table(summaries[label]), reports[label])
         pictures = _in_order((folder / FIGURES).glob("*.png"))
         room -= sum(picture.stat().st_size for picture in pictures)
         omitted = room < 0 and bool(pictures)
         note = f"Pictures of this run are in {folder / FIGURES}. " if omitted else ""
-        sections.append(
-            Section(
-                label, table=_with_report(summary_table(summaries[label]), reports[label]),
-                figures=[] if omitted else pictures, note=note + ARROWS_EXPLAINED,
-            )
-        )  # fmt: skip
+        sections.append(Section(label, table=table, figures=[] if omitted else pictures, note=note + legend(table)))
     sections.append(about({}, finished=now(), command=command_line()))
     write_page(report, "Comparison of runs", sections)
     return compared
@@ -116,7 +111,7 @@ def _table_section(kind: str, table: Sequence[Sequence[Any]], reports: Mapping[s
     marked = mark_best_of_columns(table, better)[1:]
     headings = [SUMMARY_FIGURES[key].heading if key else label for key, label in zip(shown, head, strict=True)]
     linked = [[reports[row[0]], *row[1:]] for row in marked]
-    return Section(kind, table=[headings, *linked], note=f"{ARROWS_EXPLAINED} {BEST_EXPLAINED}")
+    return Section(kind, table=[headings, *linked], note=legend([headings, *linked]))
 
 
 def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[list[Any]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.report.confusion import Confusion
+from tfinpaint.report.figures import short_name
 from tfinpaint.report.image_rows import MOST_IMAGES, MOST_ROWS, ImageRow, draw_image_rows
 
 Examples = list[list[tuple[int, float]]]  # for each pair: index of an image and probability of its predicted class
@@ -50,7 +51,8 @@ def draw_confused(
     rows, names, first = [], confusion.classes, 0
     pictures = read([index for images in examples for index, _ in images])
     for (own, other, count), images in zip(confusion.confused_pairs(MOST_ROWS), examples, strict=True):
-        title = f"{names[own]}, predicted as {names[other]}: {count} {'image' if count == 1 else 'images'}"
+        truth, found = (short_name(names[place], place) for place in (own, other))
+        title = f"{truth}, predicted as {found}: {count} {'image' if count == 1 else 'images'}"
         captions = [f"probability {confidence:.2f}" for _, confidence in images]
         rows.append(ImageRow(title, pictures[first : first + len(images)], captions, [None] * len(images)))
         first += len(images)

@@ -143,7 +143,7 @@ def _most_confused(confusion: Confusion, most: int) -> np.ndarray:
 
 def _write_counts(axes: Any, counts: np.ndarray, share: np.ndarray) -> None:
     for (true, predicted), count in np.ndenumerate(counts):
-        colour = "white" if share[true, predicted] > 0.5 else "black"
+        colour = "white" if share[true, predicted] > 0.5 else "black" if count else "0.7"
         axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
 
 

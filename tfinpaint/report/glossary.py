@@ -66,6 +66,7 @@ TERMS: Mapping[str, str] = {  # in the order of a page; a term may name several 
     "checkpoint": "The weights and the state of a run, saved after an epoch.",
     "ranks": "The processes that train together, each on its share of every batch; one rank is a training in a single "
     "process. Also called world size.",
+    "images/s": "Training images per second, over all ranks.",
     "parameters": "The numbers in the network that training adjusts.",
 }
 

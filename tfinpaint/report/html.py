@@ -18,6 +18,9 @@ from tfinpaint.report.glossary import explain_terms
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.version import __version__
 
+LONG_WORD = 24  # characters of a word in a cell, such as a path, above which it may be broken
+LEAST_SCALE = 0.55  # of a figure, whose words could not be read otherwise; it is scrolled where the screen is narrower
+
 
 @dataclass(frozen=True)
 class Section:
@@ -85,18 +88,21 @@ def _cell(cell: Any) -> dict[str, Any]:
             return {"text": text, "kind": "link", "address": address}
         case Code(text):
             return {"text": text, "kind": "code"}
-    return {"text": shown(cell), "kind": "plain"}
+    text = shown(cell)
+    is_long = max(map(len, text.split()), default=0) > LONG_WORD
+    return {"text": text, "kind": "long" if is_long else "plain"}
 
 
-def _embed(figure: Path) -> dict[str, str]:
+def _embed(figure: Path) -> dict[str, Any]:
     """Return a figure with the text that stands for it, and what it is: images ("photos"), a "diagram", or "moving".
 
-    A moving one has its last frame as a "still" picture, for readers who prefer that.
+    A moving one has its last frame as a "still" picture, for readers who prefer that. "least" is the number of pixels
+    that a figure is wide at least.
     """
-    moves, still = figure.suffix == ".gif", ""
+    moves, still, width = figure.suffix == ".gif", "", 0
     try:
         with Image.open(figure) as file:
-            texts = file.info
+            texts, width = file.info, file.width
             if moves:
                 still = _last_frame(file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # no figure of ours, in a run's folder
@@ -105,7 +111,8 @@ def _embed(figure: Path) -> dict[str, str]:
     said = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else ""
     alt = texts.get(ALT) or said or figure.stem.replace("_", " ")
     kind = "moving" if still else "photos" if moves or PHOTOS in texts else "diagram"
-    return {"alt": alt, "kind": kind, "data": _data("gif" if moves else "png", figure.read_bytes()), "still": still}
+    data, least = _data("gif" if moves else "png", figure.read_bytes()), round(LEAST_SCALE * width)
+    return {"alt": alt, "kind": kind, "data": data, "still": still, "least": least}
 
 
 def _last_frame(file: Image.Image) -> str:

@@ -13,7 +13,8 @@ from tfinpaint.report.figures import save_figure, shrink_images
 
 MOST_ROWS, MOST_IMAGES = 8, 8  # of a figure, and of a row
 MOST_SIDE = 96  # pixels of an image in a figure
-MOST_CAPTION = 22  # characters
+MOST_CAPTION = 20  # characters
+LEAST_COLUMNS = 4  # of the width of a figure, which titles of rows need
 RIGHT, WRONG = "✓", "✗"
 
 
@@ -42,7 +43,7 @@ def draw_image_rows(rows: Sequence[ImageRow], path: Path, alt: str) -> None:
     Args:
         alt: as in `save_figure`.
     """
-    columns = max(len(row.images) for row in rows)
+    columns = max(LEAST_COLUMNS, *(len(row.images) for row in rows))
     height = 1.39 if any(any(row.below) for row in rows) else 1.27  # of a row; 1 is the width of a column
     figure = Figure(figsize=(1.3 * columns + 0.2, 1.3 * height * len(rows) + 0.2))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -54,9 +55,9 @@ def draw_image_rows(rows: Sequence[ImageRow], path: Path, alt: str) -> None:
             extent = column, column + 0.95, top + 0.95, top
             axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent, aspect="auto")
             text, colour = _marked(caption, right)
-            axes.text(column, top + 1.05, text, fontsize=7, color=colour, parse_math=False)
+            axes.text(column, top + 1.05, text, fontsize=8, color=colour, parse_math=False)
         for column, text in enumerate(row.below):
-            axes.text(column, top + 1.17, _marked(text, None)[0], fontsize=7, parse_math=False)
+            axes.text(column, top + 1.17, _marked(text, None)[0], fontsize=8, parse_math=False)
     axes.set(xlim=(-0.05, columns), ylim=(height * len(rows), -0.1))
     save_figure(figure, path, alt, photos=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfinpaint.layout import ANIMATION, RESTORATIONS
 from tfinpaint.report.html import Section
-from tfinpaint.report.quantities import ARROWS_EXPLAINED, BEST_EXPLAINED, IMAGE_METRICS, mark_best_of_rows
+from tfinpaint.report.quantities import IMAGE_METRICS, legend, mark_best_of_rows
 from tfinpaint.report.verdict import probe_verdict, restoration_verdict
 
 NEXT = (
@@ -54,8 +54,5 @@ def _metrics(summary: Mapping[str, Any]) -> Section:
     ]
     images = f"Test images: {summary.get('test_images', 0):,} for the network, "
     images += f"{summary['baseline_images']:,} for the baselines."
-    return Section(
-        "Image metrics",
-        table=mark_best_of_rows(table, [each.better for each in shown.values()]),
-        note=f"{ARROWS_EXPLAINED} {BEST_EXPLAINED} {images}",
-    )
+    marked = mark_best_of_rows(table, [each.better for each in shown.values()])
+    return Section("Image metrics", table=marked, note=f"{legend(marked)} {images}")

@@ -12,8 +12,6 @@ from tfinpaint.system.progress import duration
 
 Better = Literal["higher", "lower"]
 _ARROWS: Mapping[Better | None, str] = {"higher": " ↑", "lower": " ↓", None: ""}
-ARROWS_EXPLAINED = "↑ higher is better, ↓ lower is better."
-BEST_EXPLAINED = "The best value is bold and marked with ★."
 
 
 @dataclass(frozen=True)
@@ -70,15 +68,15 @@ SUMMARY_FIGURES: Mapping[str, Quantity] = {  # key of summary.json -> figure, in
     "best_checkpoint": Quantity("best checkpoint"),
     "best_by": Quantity("chosen by"),
     "best_epoch": Quantity("best epoch"),
-    "best_test_loss": Quantity("test loss of the best epoch", "lower"),
-    "best_validation_loss": Quantity("validation loss of the best epoch", "lower"),
+    "best_test_loss": Quantity("its test loss", "lower"),
+    "best_validation_loss": Quantity("its validation loss", "lower"),
     "best_probe_checkpoint": Quantity("checkpoint with the best features"),
     "best_probe_epoch": Quantity("epoch with the best features"),
     "best_probe_accuracy": Quantity("accuracy of the probe on them", "higher"),
     "random_probe_accuracy": Quantity("accuracy of the probe on a random encoder", "higher"),
     "baseline_images": Quantity("test images of the baselines"),
     "epochs": Quantity("epochs"),
-    "images_per_second": Quantity("training images per second", "higher"),
+    "images_per_second": Quantity("images/s", "higher"),
     "seconds": Quantity("time in epochs"),
     "world_size": Quantity("ranks"),
     "parameters": Quantity("parameters"),
@@ -110,8 +108,20 @@ def written(name: str, value: Any) -> Any:
         case "label_fraction" if isinstance(value, int | float):
             return f"{100 * value:g} %"
         case "from_scratch":
-            return "random weights" if value else "a pretrained encoder"
+            return "random weights" if value else "pretraining"
     return value
+
+
+def legend(table: Sequence[Sequence[Any]]) -> str:
+    """Return a sentence that explains the arrows and the marks of a table; "" if it has none."""
+    cells = [cell for row in table for cell in row]
+    words = [
+        f"{arrow.strip()} {way} is better"
+        for way, arrow in _ARROWS.items()
+        if arrow and any(isinstance(cell, str) and cell.endswith(arrow) for cell in cells)
+    ]
+    words += ["★ marks the best value"] * any(isinstance(cell, Best) for cell in cells)
+    return f"{', '.join(words)}." if words else ""
 
 
 def mark_best_of_rows(table: Sequence[Sequence[Any]], better: Sequence[Better | None]) -> list[list[Any]]:

@@ -11,7 +11,7 @@ from tfinpaint.layout import REPORT, RESOLVED_CONFIG
 from tfinpaint.report.about import about
 from tfinpaint.report.cells import link_to
 from tfinpaint.report.html import Section, write_page
-from tfinpaint.report.quantities import ARROWS_EXPLAINED, summary_table
+from tfinpaint.report.quantities import legend, summary_table
 from tfinpaint.system.paths import display_path
 
 
@@ -30,7 +30,8 @@ def write_run_page(
         sections: about the result.
         source: folder of the run that the weights came from; None for other weights or random ones.
     """
-    figures = Section("All figures of the run", table=summary_table(summary), note=ARROWS_EXPLAINED)
+    table = summary_table(summary)
+    figures = Section("All figures of the run", table=table, note=legend(table))
     facts = about(_facts(folder, config, source), finished=summary["finished"], command=summary["command"])
     configuration = Section("Configuration", text=(folder / RESOLVED_CONFIG).read_text("utf-8"))
     write_page(folder / REPORT, f"{title}: {folder.name}", [*sections, figures, facts, configuration])

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tfinpaint.report.figures import short_name
-from tfinpaint.report.image_rows import MOST_IMAGES, ImageRow, draw_image_rows
+from tfinpaint.report.image_rows import ImageRow, draw_image_rows
 
-SAMPLE_SIZE = 2 * MOST_IMAGES
-MOST_NAME = 14  # characters of a class below an image
+SAMPLE_SIZE, IN_ROW = 16, 4
+MOST_NAME = 12  # characters of a class below an image
 
 
 class Predicted(NamedTuple):
@@ -36,8 +36,8 @@ def draw_sample(
         return
     images = read([each.index for each in sample])
     rows = []
-    for first in range(0, len(sample), MOST_IMAGES):
-        part = sample[first : first + MOST_IMAGES]
+    for first in range(0, len(sample), IN_ROW):
+        part = sample[first : first + IN_ROW]
         right = [each.true == each.predicted for each in part]
         captions = [f"{_name(classes, each.predicted)} {each.probability:.2f}" for each in part]
         truths = ["" if each.true == each.predicted else f"is {_name(classes, each.true)}" for each in part]

@@ -24,7 +24,7 @@ WIDTHS, SCHEMES = (400, 1400), ("light", "dark")
 MEASURE = """(() => {
   const root = document.documentElement, images = [...document.images];
   const seen = element => element.checkVisibility();
-  const inside = element => element.closest('.table') !== null;
+  const inside = element => element.closest('.table, .figure') !== null;
   return JSON.stringify({
     width: root.clientWidth,
     scroll_width: root.scrollWidth,

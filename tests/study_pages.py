@@ -44,7 +44,9 @@ def probe(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for place, (name, stage) in enumerate(kinds):
         accuracies = [0.9 - 0.05 * place - 0.1 / (1 + 10 * share) for share in SHARES]
         scores = [
-            Score(share, round(120 * share), (accuracy, accuracy - 0.02), (0.5, 0.52), (1.0, 0.1), (accuracy, 0.5), right)
+            Score(
+                share, round(120 * share), (accuracy, accuracy - 0.02), (0.5, 0.52), (1.0, 0.1), (accuracy, 0.5), right
+            )
             for share, accuracy in zip(SHARES, accuracies, strict=True)
             for right in [(np.arange(len(test)) < accuracy * len(test)).astype(float)]
         ]
@@ -58,9 +60,7 @@ def probe(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sentences = [*verdict(rows, str(source)), duplicates_verdict(rows, str(source), images)]
     study = Study(images, rows, sets, sentences, {"test_images_are": "a folder of their own"})
     (folder / "probe").mkdir(parents=True)
-    probe_page.write_report(
-        folder / "probe", SimpleNamespace(name=str(source), run=source, pictures=None), study
-    )
+    probe_page.write_report(folder / "probe", SimpleNamespace(name=str(source), run=source, pictures=None), study)
     return folder / "probe" / "report.html"
 
 

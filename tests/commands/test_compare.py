@@ -51,20 +51,22 @@ def runs(tmp_path):
 def test_each_kind_of_run_has_a_table_without_empty_columns(runs, tmp_path):
     tables = write_comparison(runs, tmp_path / "report.html").tables
     heads = {kind: table[0] for kind, table in tables.items()}
-    last = ["loss function", "epochs", "images/s", "ranks"]
+    last = ["test loss", "loss function", "epochs", "images/s", "ranks"]
     assert heads == {
-        "Classifiers": ["run", "test accuracy", "start", "labels", "test images", "train accuracy", "test loss", *last],
+        "Classifiers": [
+            *("run", "test accuracy", "95 % interval", "started from", "labelled images", "test images"),
+            *("training accuracy", *last),
+        ],
         "Inpainting": [
             "run",
             "PSNR in the hole, dB",
             "best baseline, dB",
             "test images",
-            "train loss",
-            "test loss",
+            "training loss",
             *last,
         ],
     }
-    assert tables["Classifiers"][2][:4] == ["[red]scratch", 0.7765, "scratch", 324]
+    assert tables["Classifiers"][2][:5] == ["[red]scratch", 0.7765, "0.710 to 0.831", "random weights", 324]
     assert all(cell != "" for table in tables.values() for row in table for cell in row)
 
 
@@ -89,7 +91,9 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert helped.startswith(
         "Pretraining helped: 0.944 (169) of 179 test images are classified correctly, against 0.776 (139) from"
     )
-    assert restored.startswith("pretrain: The network restores the holes of the test images with a PSNR of 9.59 dB; ")
+    assert restored.startswith(
+        "pretrain: The network restores the holes of 179 test images with a mean PSNR of 9.59 dB; "
+    )
     assert report == f"Report (open it in a browser): {tmp_path}/report.html"
     page = (tmp_path / "report.html").read_text()
     assert "Pretraining helped: 0.944" in page

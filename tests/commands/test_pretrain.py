@@ -112,7 +112,7 @@ def test_baselines_and_network_are_measured_on_the_same_holes(capsys, images, tm
     expected = {key: value.numpy().mean() for key, value in measure_restoration(batch, outputs).items()}
     assert summary["measurements"]["network"] == pytest.approx(expected, rel=1e-3)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "<td>hole: PSNR, dB</td>" in page
+    assert ">hole: PSNR, dB ↑</td>" in page
     assert "data:image/gif;base64," in page
 
 

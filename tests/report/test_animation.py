@@ -21,7 +21,7 @@ def shown(path):
         epochs, durations = [], []
         for number in range(file.n_frames):
             file.seek(number)
-            epochs.append(round(file.convert("RGB").getpixel((3, 3))[0] / 255 * 100))
+            epochs.append(round(file.convert("RGB").getpixel((3, 30))[0] / 255 * 100))
             durations.append(file.info["duration"])
         return epochs, durations
 
@@ -32,11 +32,13 @@ def test_frames_follow_their_epochs_and_the_last_one_stays_longest(tmp_path):
     assert shown(tmp_path / "a.gif") == ([2, 9, 10, 100], [400, 400, 400, 2000])
     with Image.open(tmp_path / "a.gif") as file:
         assert file.info["loop"] == 0  # for ever
-        assert file.size == (6 * 96, 6 * 32 + 24)
+        assert file.size == (6 * 96, 6 * 32 + 48)
         strips = []
         for number in range(file.n_frames):
             file.seek(number)
             strips.append(np.asarray(file.convert("L"))[-24:])
+            names = np.asarray(file.convert("L"))[:24]
+            assert all((names[:, part : part + 192] < 100).sum() > 50 for part in (0, 192, 384))
     assert all((strip < 100).sum() > 50 for strip in strips)  # something is written there
     assert len({strip.tobytes() for strip in strips}) == 4  # and not the same
 
@@ -54,7 +56,7 @@ def test_small_images_are_enlarged_by_whole_numbers(tmp_path, height, expected):
     add_frames(tmp_path, [1], (height, 2 * height))
     write_animation(tmp_path, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as file:
-        assert file.size == (2 * expected, expected + 24)
+        assert file.size == (2 * expected, expected + 48)
 
 
 def test_a_long_run_is_thinned_out_from_its_first_to_its_last_epoch(tmp_path, monkeypatch):

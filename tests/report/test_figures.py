@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 
+from tfinpaint.report import colours as colours_of_reports
 from tfinpaint.report import figures
 from tfinpaint.report.figures import (
     attempt_figure,
@@ -54,6 +56,25 @@ def test_baselines_are_level_lines_named_with_their_values(monkeypatch, tmp_path
     figure = drawn(monkeypatch, lambda: draw_curve(records, "psnr", "PSNR, dB", tmp_path / "x", baselines))
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
     assert lines == {"test": [15, 16, 17], "mean colour 14.25": [14.25] * 2, "biharmonic 18.51": [18.512] * 2}
+
+
+def test_a_colour_means_the_same_in_all_figures(monkeypatch, tmp_path):
+    levels = {"mean colour": 0.1, "nearest": 0.2, "biharmonic": 0.3}
+    shown = {}
+    for phases in (("test",), ("train", "test"), ("train", "validation", "test")):
+        records = [record(phase, epoch, loss=1.0) for phase in phases for epoch in (1, 2)]
+        for baselines in ({}, levels, dict(reversed(levels.items()))):
+            figure = drawn(monkeypatch, lambda: draw_curve(records, "loss", "loss", tmp_path / "x", baselines))  # noqa: B023
+            for line in figure.axes[0].get_lines():
+                name = line.get_label().rpartition(" ")[0] or line.get_label()
+                assert shown.setdefault(name, line.get_color()) == line.get_color()
+    colours = {*shown.values(), colours_of_reports.PRETRAINED, colours_of_reports.NOT_PRETRAINED}
+    assert len(shown) == 6
+    assert len(colours) == 8
+    bars = {"a": colours_of_reports.of_start(False), "b": colours_of_reports.of_start(True)}
+    figure = drawn(monkeypatch, lambda: draw_bars({"a": 0.5, "b": 0.4, "c": 0.3}, "accuracy", tmp_path / "x", bars))
+    expected = [to_rgba(colour) for colour in ("C2", "C3", "C1")]
+    assert [patch.get_facecolor() for patch in figure.axes[0].patches] == expected
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 100, 101, 10_000])

@@ -1,8 +1,12 @@
 """The report is one page, and texts in it cannot become markup."""
 
+import re
+
+import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tfinpaint.report.cells import Best, Code, Link, link_to
 from tfinpaint.report.html import Section, write_page
 
 
@@ -24,11 +28,11 @@ def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     ]
     write_page(tmp_path / "report.html", "a & b", sections)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3  # two figures, and the last picture of the animation
     assert 'alt="broken figure"' in page
     assert page.count("data:image/gif;base64,R0lGOD") == 1
-    assert 'class="diagram" alt="A &#34;square&#34; &amp; more"' in page
-    assert 'class="photos" alt="moving"' in page
+    assert re.search('class="diagram" [^>]*alt="A &#34;square&#34; &amp; more"', page)
+    assert 'class="moving" alt="moving"' in page
     assert "<p>&lt;i&gt;</p>" in page
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
@@ -37,3 +41,33 @@ def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     assert "<td>0.1235</td>" in page
     assert "Curves" not in page  # a heading with nothing below it
     assert "http" not in page  # nothing is fetched when it is opened
+
+
+def test_cells_are_links_commands_and_best_values(tmp_path):
+    other = tmp_path / "runs" / "a b#?" / "report.html"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    link = link_to(other, tmp_path / "pages", "<run>")
+    assert link == Link("<run>", "../runs/a%20b%23%3F/report.html")  # relative: both folders may be moved together
+    assert link_to(tmp_path / "missing.html", tmp_path, "x") == "x"
+    table = [["", ""], ["run", link], ["command", Code("tfinpaint 'a b'")], ["value", Best(17.25)], ["none", None]]
+    write_page(tmp_path / "report.html", "x", [Section("About", table=table)])
+    page = (tmp_path / "report.html").read_text()
+    assert '<a href="../runs/a%20b%23%3F/report.html">&lt;run&gt;</a>' in page
+    assert "<code>tfinpaint &#39;a b&#39;</code>" in page
+    assert '<td class="best">17.25 ★</td>' in page
+    assert "<td></td>" in page
+    assert "<th" not in page  # an empty heading row is not shown
+
+
+def test_a_page_explains_the_terms_that_it_uses_and_no_others(tmp_path):
+    sections = [Section("PSNR", sentences=["The composite."], table=[["Recall", "x"], ["hole", 1]], text="biharmonic")]
+    write_page(tmp_path / "report.html", "x", sections)
+    found = re.findall("<dt>(.*?)</dt>", (tmp_path / "report.html").read_text())
+    assert found == ["recall", "PSNR", "hole", "composite"]
+
+
+@pytest.mark.parametrize("text", ["a lossy whole draws0 psnr", ""])
+def test_a_term_is_a_word(tmp_path, text):
+    write_page(tmp_path / "report.html", "x", [Section("x", sentences=[text])])
+    assert "Terms on this page" not in (tmp_path / "report.html").read_text()

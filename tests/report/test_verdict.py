@@ -88,6 +88,9 @@ def test_restorations_are_compared_with_the_baselines():
     assert better.endswith("17.62 dB, more than every classical baseline (the best, biharmonic: 17.18 dB).")
     worse = restoration_verdict(measured(network=9.59, mean_colour=9.5, nearest=19.0, biharmonic=22.57))
     assert "9.59 dB; classical baselines restore them better (biharmonic 22.57 dB, nearest 19.00 dB)" in worse
+    assert "restores the holes of 7 test images with a mean PSNR of 17.62 dB" in restoration_verdict(
+        {**measured(network=17.62, nearest=12.9), "test_images": 7}
+    )
     assert restoration_verdict({}) == ""
     assert restoration_verdict(measured(network=float("nan"), nearest=1.0)) == ""
 

@@ -68,7 +68,7 @@ def test_accuracies_are_recorded_shown_and_drawn_every_few_epochs_and_at_the_end
     assert f"epoch 2/3  loss {trained[1]['loss']:.4f}, test " in output
     assert f"  probe_stage5 {trained[1]['probe_stage5']:.3f}" in output
     assert (run / "figures" / "probe.png").stat().st_size > 5000
-    assert (run / "report.html").read_text().count("<img") == 6
+    assert (run / "report.html").read_text().count("<img") == 7
 
 
 def test_they_are_those_of_the_encoder_in_the_checkpoint_on_images_without_holes(run, data):

@@ -123,7 +123,7 @@ def draw_accuracies(rows: Sequence[Row], path: Path) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))  # it would hide lines
     panels[0].set_ylabel("test accuracy")
     alt = "Test accuracy of logistic regression against the share of the labels, a panel for each of these encoders: "
     save_figure(figure, path, f"{alt}{', '.join(encoders)}; a line for each depth, for raw pixels and for HOG.")

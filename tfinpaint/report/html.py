@@ -19,6 +19,7 @@ from tfinpaint.storage.atomic import write_text
 from tfinpaint.version import __version__
 
 LONG_WORD = 24  # characters of a word in a cell, such as a path, above which it may be broken
+SHORT_TEXT = 12  # characters of a cell that may be as narrow as its longest word
 LEAST_SCALE = 0.55  # of a figure, whose words could not be read otherwise; it is scrolled where the screen is narrower
 
 
@@ -80,17 +81,20 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 
 def _cell(cell: Any) -> dict[str, Any]:
-    """Return the text of a cell, and how the page shows it."""
+    """Return the text of a cell, what it is, and how much of the width it needs."""
+    kind, address, value = "plain", "", cell
     match cell:
         case Best(value):
-            return {"text": shown(value), "kind": "best"}
-        case Link(text, address):
-            return {"text": text, "kind": "link", "address": address}
-        case Code(text):
-            return {"text": text, "kind": "code"}
-    text = shown(cell)
-    is_long = max(map(len, text.split()), default=0) > LONG_WORD
-    return {"text": text, "kind": "long" if is_long else "plain"}
+            kind = "best"
+        case Link(value, address):
+            kind = "link"
+        case Code(value):
+            kind = "code"
+    text = shown(value)
+    longest = max(map(len, text.split()), default=0)
+    width = "long" if longest > LONG_WORD else "wide" if len(text) > SHORT_TEXT else ""
+    classes = " ".join(filter(None, ["best" if kind == "best" else "", width]))
+    return {"text": text, "kind": kind, "address": address, "classes": classes}
 
 
 def _embed(figure: Path) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def _shown_rows(plan: Plan, rows: Sequence[Row]) -> list[list[Any]]:
     table = [
         [
             percent(row.share), row.draw + 1, _run_of(plan, row),
-            ", ".join(f"{name} {_chosen(value)}" for name, value in row.chosen.items()),
+            ", ".join(f"{name.replace('_', ' ')} {_chosen(value)}" for name, value in row.chosen.items()),
             "" if row.validation_accuracy is None else f"{row.validation_accuracy:.3f}", f"{row.accuracy:.3f}",
         ]
         for row in rows

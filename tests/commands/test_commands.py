@@ -143,7 +143,7 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Skipping layer dense_1" in page
     assert page.index(" of 7 test images (") < page.index("<table>")  # a sentence is the first
-    assert f'<a href="{os.path.relpath(pretrained / "report.html", tmp_path / "run")}">' in page
+    assert f'<a href="{os.path.relpath(encoder_of_grey_images / "report.html", tmp_path / "run")}">' in page
     sample, confusion = page.index(" test images with their predicted classes"), page.index("Confusion matrix: true")
     assert sample < confusion
     assert "expected_calibration_error" not in page  # a group of values has a section of its own

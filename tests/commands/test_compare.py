@@ -70,6 +70,21 @@ def test_each_kind_of_run_has_a_table_without_empty_columns(runs, tmp_path):
     assert all(cell != "" for table in tables.values() for row in table for cell in row)
 
 
+def test_the_page_marks_the_best_where_runs_are_alike_and_links_their_reports(runs, tmp_path):
+    (runs[1] / "report.html").touch()
+    write_comparison(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("0.9441 ★") == 1
+    assert "0.9531 ★" not in page  # a higher training accuracy is no better result
+    assert page.count(f'<a href="{runs[1].name}/report.html">') == 2  # in the table and above the figures of the run
+    assert "test accuracy ↑" in page
+    for key in PRETRAINED | INPAINTING | COMMON:
+        assert "_" not in key or key not in page
+    write_run(tmp_path / "other", **PRETRAINED | {"test_images": 8, "test_accuracy": 1.0})
+    write_comparison([*runs, tmp_path / "other"], tmp_path / "report.html")
+    assert "★" not in (tmp_path / "report.html").read_text()  # accuracies of different images
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_tables_fit_and_cut_nothing(runs, tmp_path, capsys, width):
     for kind, table in write_comparison(runs, tmp_path / "report.html").tables.items():

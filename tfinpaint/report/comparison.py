@@ -41,7 +41,6 @@ COLUMNS: Mapping[str, Sequence[str]] = {  # kind of run -> keys of its summary, 
     "Image to image": ("train_loss", "test_loss", "test_images", "loss_function"),
 }
 COMMON_COLUMNS = ("best_epoch", "best_test_loss", "epochs", "images_per_second", "world_size")
-LOSSES = ("pretrain_loss", "train_loss", "test_loss", "best_test_loss")
 MOST_PICTURE_BYTES = 32 * 2**20  # in a report; for further runs it only names the folders of their pictures
 
 
@@ -101,17 +100,27 @@ def _with_report(table: list[list[Any]], report: Link | str) -> list[list[Any]]:
 
 
 def _table_section(kind: str, table: Sequence[Sequence[Any]], reports: Mapping[str, Link | str]) -> Section:
-    """Return the section of a table, with the best value of each column marked and links to the reports."""
+    """Return the section of a table, with the best results on test images marked, and links to the reports."""
     keys = {SUMMARY_FIGURES[key].label: key for key in (*COLUMNS[kind], *COMMON_COLUMNS)}
     head, *rows = table
     shown = [keys.get(label, "") for label in head]
-    functions = {row[shown.index("loss_function")] for row in rows} if "loss_function" in shown else set()
-    excluded = {"images_per_second", *(LOSSES if len(functions) > 1 else ())}  # cannot be compared
-    better = [None if key in excluded or not key else SUMMARY_FIGURES[key].better for key in shown]
+    better = [SUMMARY_FIGURES[key].better if key in _comparable(shown, rows) else None for key in shown]
     marked = mark_best_of_columns(table, better)[1:]
     headings = [SUMMARY_FIGURES[key].heading if key else label for key, label in zip(shown, head, strict=True)]
     linked = [[reports[row[0]], *row[1:]] for row in marked]
     return Section(kind, table=[headings, *linked], note=legend([headings, *linked]))
+
+
+def _comparable(keys: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
+    """Return the columns whose values decide which run is better: those of test images, as far as runs are alike."""
+
+    def differ(key: str) -> bool:
+        return key in keys and len({row[keys.index(key)] for row in rows}) > 1
+
+    if differ("test_images"):
+        return set()
+    found = {key for key in keys if key.startswith("test_") and key != "test_images"}
+    return found - ({"test_loss"} if differ("loss_function") else set())
 
 
 def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[list[Any]]]:

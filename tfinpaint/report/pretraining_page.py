@@ -27,7 +27,8 @@ def pretraining_sections(figures: Path, summary: Mapping[str, Any], curves: Sequ
     """
     pictures = [figures / f"{RESTORATIONS}.png", figures / f"{ANIMATION}.gif"]
     sentences = [each for each in (restoration_verdict(summary), probe_verdict(summary)) if each]
-    sections = [Section("Result", sentences=[*(sentences or _losses(summary)), NEXT])]
+    following = [NEXT] if "pretrain_loss" in summary else []
+    sections = [Section("Result", sentences=[*(sentences or _losses(summary)), *following])]
     sections.append(Section("Images", figures=pictures))
     if "measurements" in summary:
         sections.append(_metrics(summary))
@@ -35,11 +36,15 @@ def pretraining_sections(figures: Path, summary: Mapping[str, Any], curves: Sequ
 
 
 def _losses(summary: Mapping[str, Any]) -> list[str]:
-    """Return a sentence about the losses, where nothing else was measured."""
+    """Return sentences about losses and label maps, where no restorations were measured."""
     function, images = summary.get("loss_function"), summary.get("test_images")
     if "test_loss" in summary:
         on = f"{images:,} test images" if images else "test images"
-        return [f"The {function} loss on {on} is {summary['test_loss']:.4g}; lower is better."]
+        found = [f"The {function} loss on {on} is {summary['test_loss']:.4g}; lower is better."]
+        if "test_dice" in summary:
+            share = f"{100 * summary['test_pixel_accuracy']:.1f} % of the pixels of {on} have the right class"
+            found.insert(0, f"{share}; the mean Dice coefficient is {summary['test_dice']:.3f} of at most 1.")
+        return found
     trained = next((summary[name] for name in ("pretrain_loss", "train_loss") if name in summary), None)
     known = [f"The {function} loss on the training images is {trained:.4g}."] if trained is not None else []
     return [*known, "There are no test images, so nothing shows how the network does on images that it has not seen."]

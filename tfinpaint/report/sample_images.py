@@ -16,9 +16,9 @@ MOST_NAME = 12  # characters of a class below an image
 
 
 class Predicted(NamedTuple):
-    """The prediction of a classifier for one test image: its index, its class, the predicted class and probability."""
+    """The prediction of a classifier for one test image: index of the image, its class, the predicted class and probability."""
 
-    index: int
+    image: int
     true: int
     predicted: int
     probability: float
@@ -34,7 +34,7 @@ def draw_sample(
     """
     if not sample:
         return
-    images = read([each.index for each in sample])
+    images = read([each.image for each in sample])
     rows = []
     for first in range(0, len(sample), IN_ROW):
         part = sample[first : first + IN_ROW]

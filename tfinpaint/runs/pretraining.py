@@ -74,9 +74,9 @@ def report_pretraining(
         results |= baseline_figures(last["test"], baselines)
     if config.data.target_is_mask and "test" in last:
         results |= {"test_pixel_accuracy": last["test"]["accuracy"], "test_dice": last["test"]["dice"]}
-    test_images = len(session.held_out) if session.held_out else 0
-    if test_images:
-        results["test_images"] = test_images
+    for name, images in (("training_images", session.training), ("test_images", session.held_out)):
+        if images:
+            results[name] = len(images)
     if probed is not None:
         results["random_probe_accuracy"] = probed[PROBED]
     results["loss_function"] = config.loss.function

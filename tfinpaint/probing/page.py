@@ -31,7 +31,7 @@ from tfinpaint.report.confusion import (
 )
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.html import Section, write_page
-from tfinpaint.report.quantities import Better, legend, mark_best_of_columns
+from tfinpaint.report.quantities import legend, mark_highest
 from tfinpaint.system.paths import display_path
 
 FIGURE_NAMES = ("duplicates", "confusion", "confused", "reliability", "neighbours", "map")
@@ -75,9 +75,7 @@ def write_report(folder: Path, source: Source, study: Study) -> None:
 
 def _accuracies(title: str, table: Sequence[Sequence[Any]]) -> Section:
     """Return the section of a table of accuracies, with the best one at each share of the labels marked."""
-    head, *rows = table
-    better: list[Better | None] = [None, None, *["higher"] * (len(head) - 2)]
-    marked = mark_best_of_columns([head, *rows], better)
+    marked = mark_highest(table, first=2)
     note = f"Higher is better. {legend(marked)} After ± stands the deviation over the draws of the labels."
     return Section(title, table=marked, note=note)
 

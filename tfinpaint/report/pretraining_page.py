@@ -53,7 +53,7 @@ def _losses(summary: Mapping[str, Any]) -> list[str]:
 def _metrics(summary: Mapping[str, Any]) -> Section:
     measured: Mapping[str, Mapping[str, float]] = summary["measurements"]
     shown = {name: each for name, each in IMAGE_METRICS.items() if name in measured["network"]}
-    table = [
+    table: list[list[Any]] = [
         ["", *(name.replace("_", " ") for name in measured)],
         *([each.heading, *(values[name] for values in measured.values())] for name, each in shown.items()),
     ]

@@ -149,6 +149,12 @@ def mark_best_of_columns(table: Sequence[Sequence[Any]], better: Sequence[Better
     return [list(head), *map(list, zip(*columns, strict=True))]
 
 
+def mark_highest(table: Sequence[Sequence[Any]], first: int) -> list[list[Any]]:
+    """Mark the highest number of each column from number `first` on, below the heading row."""
+    better: list[Better | None] = ["higher" if place >= first else None for place in range(len(table[0]))]
+    return mark_best_of_columns(table, better)
+
+
 def _marked(cells: Sequence[Any], better: Better | None) -> list[Any]:
     """Return the cells, with the best of at least two different numbers marked."""
     values = [_value(cell) for cell in cells]

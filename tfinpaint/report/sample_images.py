@@ -16,7 +16,7 @@ MOST_NAME = 12  # characters of a class below an image
 
 
 class Predicted(NamedTuple):
-    """The prediction of a classifier for one test image: index of the image, its class, the predicted class and probability."""
+    """A prediction for one test image: index of the image, its class, the predicted class and its probability."""
 
     image: int
     true: int

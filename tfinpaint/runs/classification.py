@@ -143,12 +143,12 @@ def report_classification(session: Session, metrics: MetricsLog, evaluation: Eva
         results = {"test_accuracy": accuracy, "test_loss": last["test"]["loss"], **results, **_scores(evaluation)}
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, session.folder, session.trainer.model, metrics, results)
+    confusion = calibration = None
     if evaluation:
         _draw_tested(evaluation, figures)
-    sections = classifier_sections(
-        figures, summary, evaluation and evaluation.confusion, evaluation and evaluation.calibration,
-        _describe_start(session), config.data.test_output_path,
-    )  # fmt: skip
+        confusion, calibration = evaluation.confusion, evaluation.calibration
+    start, predictions = _describe_start(session), config.data.test_output_path
+    sections = classifier_sections(figures, summary, confusion, calibration, start, predictions)
     write_report(session.run, session.folder, "Classifier", summary, sections)
 
 

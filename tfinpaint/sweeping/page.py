@@ -20,7 +20,7 @@ from tfinpaint.report.cells import Link, link_to
 from tfinpaint.report.colours import NOT_PRETRAINED, PRETRAINED
 from tfinpaint.report.figures import attempt_figure, save_figure
 from tfinpaint.report.html import Section, write_page
-from tfinpaint.report.quantities import Better, legend, mark_best_of_columns
+from tfinpaint.report.quantities import legend, mark_highest
 from tfinpaint.storage.atomic import write_csv, write_json
 from tfinpaint.sweeping.plan import METHODS, SCRATCH_STEPS, Method, Plan
 from tfinpaint.sweeping.rows import Row, as_table, read_rows
@@ -107,8 +107,7 @@ def write_findings(plan: Plan, found: Findings) -> None:
 
 def _accuracies(table: Sequence[Sequence[Any]]) -> Section:
     """Return the section of the accuracies, with the best one at each share of the labels marked."""
-    better: list[Better | None] = [None, *["higher"] * (len(table[0]) - 1)]
-    marked = mark_best_of_columns(table, better) if len(table[0]) > 1 else []
+    marked = mark_highest(table, first=1) if len(table[0]) > 1 else []
     note = f"Higher is better. {legend(marked)}"
     return Section("Test accuracy: mean ± deviation over the draws of labels", table=marked, note=note)
 

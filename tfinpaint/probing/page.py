@@ -18,7 +18,7 @@ from tfinpaint.probing.study import Study
 from tfinpaint.probing.verdict import LAST_STAGE, share_text, stage_text
 from tfinpaint.report.about import about, command_line, now
 from tfinpaint.report.calibration import Calibration, draw_reliability
-from tfinpaint.report.cells import link_to
+from tfinpaint.report.cells import Code, link_to
 from tfinpaint.report.confused_images import confused_examples, draw_confused
 from tfinpaint.report.confusion import (
     MOST_CLASSES_SHOWN,
@@ -85,8 +85,8 @@ def _sources(folder: Path, source: Source, study: Study) -> dict[str, Any]:
     train, test = study.images.train, study.images.test
     return {
         "encoder": link_to(source.run / REPORT, folder, source.name) if source.run else source.name,
-        "training images": display_path(train.root),
-        "test images": study.facts["test_images_are"] if study.images.held_out else display_path(test.root),
+        "training images": Code(display_path(train.root)),
+        "test images": study.facts["test_images_are"] if study.images.held_out else Code(display_path(test.root)),
     }
 
 

@@ -24,11 +24,10 @@ def command_line() -> str:
     `python -m tfinpaint.NAME` is given as `tfinpaint NAME`, which is the same.
     """
     program = Path(sys.argv[0])
-    name = f"tfinpaint {program.stem}" if program.parent.name == "tfinpaint" else program.name
-    arguments = sys.argv[1:]
-    if program.stem == "__main__":
-        name = "tfinpaint"
-    return " ".join([name, *map(shlex.quote, arguments)])
+    name = program.name
+    if program.parent.name == "tfinpaint":
+        name = "tfinpaint" if program.stem == "__main__" else f"tfinpaint {program.stem}"
+    return shlex.join([*name.split(), *sys.argv[1:]])
 
 
 def about(facts: Mapping[str, Any], *, finished: str, command: str) -> Section:

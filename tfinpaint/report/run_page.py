@@ -9,7 +9,7 @@ from typing import Any
 from tfinpaint.config.schema import Config
 from tfinpaint.layout import REPORT, RESOLVED_CONFIG
 from tfinpaint.report.about import about
-from tfinpaint.report.cells import link_to
+from tfinpaint.report.cells import Code, link_to
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.quantities import legend, summary_table
 from tfinpaint.system.paths import display_path
@@ -51,4 +51,7 @@ def _facts(folder: Path, config: Config, source: Path | None) -> dict[str, Any]:
         "test targets": data.test_target_path,
         "predictions": data.test_output_path,
     }
-    return {**{name: display_path(path) if path else None for name, path in paths.items()}, "weights from": weights}
+    return {
+        **{name: Code(display_path(path)) if path else None for name, path in paths.items()},
+        "weights from": weights,
+    }

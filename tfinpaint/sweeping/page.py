@@ -16,7 +16,7 @@ from tfinpaint.config.diff import as_values
 from tfinpaint.layout import REPORT, SWEEP_FIGURE, SWEEP_JSON, SWEEP_TABLE
 from tfinpaint.probing.encoder import run_folder_of
 from tfinpaint.report.about import about, command_line, now
-from tfinpaint.report.cells import Link, link_to
+from tfinpaint.report.cells import Code, Link, link_to
 from tfinpaint.report.colours import NOT_PRETRAINED, PRETRAINED
 from tfinpaint.report.figures import attempt_figure, save_figure
 from tfinpaint.report.html import Section, write_page
@@ -116,8 +116,8 @@ def _sources(plan: Plan) -> dict[str, Any]:
     """Return rows about encoder and images, name -> cell."""
     run = run_folder_of(plan.weights)
     encoder = link_to(run / REPORT, plan.folder, display_path(plan.weights)) if run else display_path(plan.weights)
-    images = {"training images": display_path(plan.train.root), "test images": display_path(plan.test.root)}
-    return {"sweep folder": display_path(plan.folder), "pretrained encoder": encoder, **images}
+    images = {"training images": Code(display_path(plan.train.root)), "test images": Code(display_path(plan.test.root))}
+    return {"sweep folder": Code(display_path(plan.folder)), "pretrained encoder": encoder, **images}
 
 
 def as_json(plan: Plan, found: Findings) -> dict[str, Any]:

@@ -39,8 +39,8 @@ class Link:
 
 
 def link_to(page: Path, folder: Path, text: str) -> Link | str:
-    """Return a link from a page in `folder` to another page; the text alone if there is no such page."""
-    if not page.is_file():
+    """Return a link from a page in `folder` to another page or folder; the text alone where that does not exist."""
+    if not page.exists():
         return text
     return Link(text, quote(os.fsencode(os.path.relpath(page.resolve(), folder.resolve()))))
 

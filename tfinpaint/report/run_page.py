@@ -49,9 +49,10 @@ def _facts(folder: Path, config: Config, source: Path | None) -> dict[str, Any]:
         "training targets": data.target_path,
         "test images": data.test_input_path,
         "test targets": data.test_target_path,
-        "predictions": data.test_output_path,
     }
+    output = data.test_output_path
     return {
         **{name: Code(display_path(path)) if path else None for name, path in paths.items()},
+        "predictions": link_to(output, folder, display_path(output)) if output else None,
         "weights from": weights,
     }

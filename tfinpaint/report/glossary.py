@@ -33,9 +33,9 @@ TERMS: Mapping[str, str] = {  # in the order of a page; a term may name several 
     "SSIM": "Structural similarity of two images (Wang et al., 2004), at most 1; it follows edges and textures rather "
     "than single values.",
     "hole": "The part of an image that was erased and that the network has to restore.",
-    "input": "What the network is given: the image with its hole.",
-    "output": "What the network returns. With most losses only the hole has to look right; the composite leaves out the "
-    "rest.",
+    "input": "What the network is given; for inpainting, the image with its hole.",
+    "output": "What the network returns. Where the loss scores the hole alone, the rest of it may look wrong; the "
+    "composite does not use that.",
     "composite": "The original image with the network's output in the hole: what a restored image looks like.",
     "mean colour": "A classical baseline: the hole is filled with the mean colour of the rest of the image.",
     "nearest": "A classical baseline: each pixel of the hole gets the colour of the nearest pixel outside.",

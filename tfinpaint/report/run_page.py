@@ -42,7 +42,7 @@ def _facts(folder: Path, config: Config, source: Path | None) -> dict[str, Any]:
     data, load = config.data, config.checkpoints.load
     weights = None
     if load is not None:
-        weights = link_to(source / REPORT, folder, str(load)) if source else str(load)
+        weights = link_to(source / REPORT, folder, display_path(load)) if source else display_path(load)
     paths = {
         "run folder": folder,
         "training images": data.input_path,

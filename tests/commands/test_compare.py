@@ -126,7 +126,7 @@ def test_a_hundred_runs_fit_into_one_page(tmp_path, monkeypatch, capsys):
     assert compare.main(["--report", str(tmp_path / "report.html"), *map(str, runs)]) == 0
     page = (tmp_path / "report.html").read_text()
     assert page.count('alt="loss"') == 5
-    assert page.count("Pictures: ") == 95
+    assert page.count("Pictures of this run are in ") == 95
     shown = capsys.readouterr().out
     assert all(f"{number:03} name" in shown for number in range(100))
 

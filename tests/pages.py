@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +171,24 @@ def evaluation(folder: Path, source: Path) -> Path:
     return folder / "report.html"
 
 
-def run_pages(folder: Path) -> dict[str, Path]:
-    """Write a page of each kind of run and one that compares them; return name -> page."""
-    pretrained = folder / "mine" / "pretrain"
-    pages = {
-        "pretraining": pretraining(pretrained),
-        "classifier": classifier(folder / "mine" / "pretrained", source=pretrained),
-        "few": classifier(folder / "mine" / "from_scratch", images=8, accuracy=0.6),
-        "many": classifier(folder / "mine" / "many_classes", classes=400, images=4000, accuracy=0.7),
-        "evaluation": evaluation(folder / "mine" / "evaluation", folder / "mine" / "pretrained"),
-    }
-    compared = [folder / "mine" / name for name in ("pretrain", "pretrained", "from_scratch", "many_classes")]
-    write_comparison(compared, folder / "comparison.html")
-    return {**pages, "comparison": folder / "comparison.html"}
+def run_page(folder: Path, name: str) -> Path:
+    """Write a page of a kind of run, or one that compares runs, with the pages that it leads to; return its path."""
+    mine = folder / "mine"
+    match name:
+        case "pretraining":
+            path, write = mine / "pretrain", pretraining
+        case "classifier":
+            source = run_page(folder, "pretraining").parent
+            path, write = mine / "pretrained", partial(classifier, source=source)
+        case "few":
+            path, write = mine / "from_scratch", partial(classifier, images=8, accuracy=0.6)
+        case "many":
+            path, write = mine / "many_classes", partial(classifier, classes=400, images=4000, accuracy=0.7)
+        case "evaluation":
+            source = run_page(folder, "classifier").parent
+            path, write = mine / "evaluation", partial(evaluation, source=source)
+        case _:
+            compared = [run_page(folder, each).parent for each in ("pretraining", "classifier", "few")]
+            write_comparison(compared, folder / "comparison.html")
+            return folder / "comparison.html"
+    return path / "report.html" if path.exists() else write(path)

@@ -1,25 +1,33 @@
 """Every page as a reader sees it, in headless Chromium: at two widths, light and dark."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import study_pages
 from browser import SCHEMES, WIDTHS, Browser, find_browser
-from pages import run_pages
+from pages import run_page
 
-NAMES = ("pretraining", "classifier", "few", "many", "evaluation", "comparison", "probe", "sweep")
+ALWAYS, STRESS = ("pretraining", "classifier"), ("few", "many", "evaluation", "comparison", "probe", "sweep")
+NAMES = [*ALWAYS, *(pytest.param(name, marks=pytest.mark.stress) for name in STRESS)]
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("pages")
-    found = run_pages(folder)
-    source = folder / "mine" / "pretrain"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        found["probe"] = study_pages.probe(folder / "probing", source, monkeypatch)
-    return {**found, "sweep": study_pages.sweep(folder / "sweeping", source)}
+def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make the page of a name, once."""
+    folder, made = tmp_path_factory.mktemp("pages"), dict[str, Path]()
+
+    def make(name: str) -> Path:
+        if name not in ("probe", "sweep"):
+            return run_page(folder, name)
+        source = run_page(folder, "pretraining").parent
+        if name == "sweep":
+            return study_pages.sweep(folder / "sweeping", source)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            return study_pages.probe(folder / "probing", source, monkeypatch)
+
+    return lambda name: made[name] if name in made else made.setdefault(name, make(name))
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +40,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_can_be_read_on_any_screen(pages, browser, name):
+def test_a_page_can_be_read_on_any_screen(page_of, browser, name):
     backgrounds = {}
     for width in WIDTHS:
         for scheme in SCHEMES:
-            seen = browser.see(pages[name], width, scheme)
+            seen = browser.see(page_of(name), width, scheme)
             found = seen.measured
             assert (seen.complaints, seen.requests) == ([], [])  # nothing is fetched from anywhere
             assert (found["width"], found["scroll_width"], found["too_wide"]) == (width, width, [])
@@ -48,8 +56,8 @@ def test_a_page_can_be_read_on_any_screen(pages, browser, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_begins_with_its_result_and_uses_words(pages, name):
-    page = pages[name].read_text()
+def test_a_page_begins_with_its_result_and_uses_words(page_of, name):
+    page = page_of(name).read_text()
     body = re.sub("<details>.*?</details>", "", page.partition("<body>")[2], flags=re.DOTALL)
     text = re.sub("<img[^>]*>", "", body)
     assert re.search(r"</h1>\s*<section>\s*<h2>Result</h2>\s*<p>[A-Z0-9]", text)
@@ -60,17 +68,25 @@ def test_a_page_begins_with_its_result_and_uses_words(pages, name):
     assert "<td>date</td>" in page
 
 
-def test_pages_lead_to_the_runs_behind_them(pages):
-    targets = {"classifier": "pretraining", "comparison": "few", "probe": "pretraining", "sweep": "pretraining"}
-    for name, target in targets.items():
-        links = re.findall('<a href="([^"]*)">', pages[name].read_text())
-        assert pages[target].resolve() in {(pages[name].parent / link).resolve() for link in links}, name
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("classifier", "pretraining"),
+        *(
+            pytest.param(*each, marks=pytest.mark.stress)
+            for each in (("comparison", "few"), ("probe", "pretraining"), ("sweep", "pretraining"))
+        ),
+    ],
+)
+def test_a_page_leads_to_the_runs_behind_it(page_of, name, target):
+    links = re.findall('<a href="([^"]*)">', page_of(name).read_text())
+    assert page_of(target).resolve() in {(page_of(name).parent / link).resolve() for link in links}
 
 
-def test_an_animation_can_be_stopped_and_does_not_move_for_who_prefers_that(pages, browser):
+def test_an_animation_can_be_stopped_and_does_not_move_for_who_prefers_that(page_of, browser):
     shown = "[...document.querySelectorAll('.animation img')].filter(e => e.checkVisibility()).map(e => e.className)[0]"
     for still, expected in ((False, ["moving", "still"]), (True, ["still", "moving"])):
-        browser.see(pages["pretraining"], 400, "light", still=still)
+        browser.see(page_of("pretraining"), 400, "light", still=still)
         before = browser.evaluate(shown)
         browser.evaluate("document.querySelector('.animation input').click()")
         assert [before, browser.evaluate(shown)] == expected

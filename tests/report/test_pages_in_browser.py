@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import study_pages
 from browser import SCHEMES, WIDTHS, Browser, find_browser
 from pages import run_page
 
@@ -21,6 +20,8 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def make(name: str) -> Path:
         if name not in ("probe", "sweep"):
             return run_page(folder, name)
+        import study_pages  # imports TensorFlow
+
         source = run_page(folder, "pretraining").parent
         if name == "sweep":
             return study_pages.sweep(folder / "sweeping", source)

@@ -132,6 +132,7 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey
         "accuracy.png",
         "confusion.png",
         "reliability.png",
+        "test_images.png",
         "confused_pairs.csv",
         "test_classes.csv",
     }

@@ -59,7 +59,7 @@ def test_every_recipe_is_valid_and_states_its_command_and_result(path):
     config = load_config(path)
     assert config.workdir.is_relative_to(ROOT / "runs")
     head = path.read_text().split("\nworkdir")[0]
-    for word in ("python -m tfinpaint.", f"--config {path.relative_to(ROOT)}", "Hardware", "Time", "Result"):
+    for word in ("#   tfinpaint ", f"--config {path.relative_to(ROOT)}", "Hardware", "Time", "Result"):
         assert word in head
 
 

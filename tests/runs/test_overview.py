@@ -170,7 +170,7 @@ def test_how_a_run_ends_is_noted_once_it_has_begun(tmp_path):
         with RunFolder(config) as folder:
             folder.open("classifier", options)
             if begins:
-                folder.begin(None, [])
+                folder.begin(None, [], communication={})
             if error:
                 raise error
 

@@ -1,5 +1,7 @@
 """Of the lines that ranks and launcher print, a user sees those of rank 0 and, once, why the ranks have failed."""
 
+import sys
+
 import pytest
 
 from tfinpaint.distributed.rank_output import RankOutput
@@ -67,6 +69,23 @@ def test_what_the_launcher_says_is_shown_where_no_rank_says_anything(capsys):
     assert output.exit_code is None
 
 
-def test_a_line_beside_a_bar_clears_it_first(capsys):
-    show("[1,0]<stderr>: UserWarning: careful\n", beside_bar=True)
+def test_the_traceback_of_another_rank_is_shown_beside_what_rank_0_says_of_it(capsys):
+    printed = "[1,1]<stderr>: rank 1: Traceback (most recent call last):\n[1,1]<stderr>: ValueError: a bug\n"
+    stops = "[1,0]<stderr>: error: rank 0 stops: rank 1 has failed: ValueError: a bug\n"
+    show(printed + stops + AT_END, failed=True)
+    assert capsys.readouterr().err == (
+        "error: rank 0 stops: rank 1 has failed: ValueError: a bug\n"
+        "rank 1: Traceback (most recent call last):\nValueError: a bug\n"
+    )
+    own = "[1,0]<stderr>: Traceback (most recent call last):\n[1,0]<stderr>: ValueError: a bug\n"
+    show(own + printed + AT_END, failed=True)  # a bug that all ranks meet
+    assert capsys.readouterr().err == "Traceback (most recent call last):\nValueError: a bug\n"
+
+
+def test_a_line_beside_a_bar_clears_it_first(capsys, monkeypatch):
+    line = "[1,0]<stderr>: UserWarning: careful\n"
+    show(line, beside_bar=True)
+    assert capsys.readouterr().err == "UserWarning: careful\n"  # of a file, which holds no codes of a terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    show(line, beside_bar=True)
     assert capsys.readouterr().err == "\r\x1b[2KUserWarning: careful\n"

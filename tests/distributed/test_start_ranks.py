@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 from conftest import ROOT
 from terminal import Terminal
@@ -52,6 +53,12 @@ def test_options_say_how_many_ranks_and_where(installed, ranks, hosts, placement
             "192.0.2.1:2,localhost:2",
             f"--hosts 192.0.2.1:2,localhost:2: the first host must be this one, {HERE}, because rank 0 runs there; "
             "start the run there, or with a launcher",
+        ),
+        (
+            None,
+            "192.0.2.1:1",
+            f"--hosts 192.0.2.1:1: the first host must be this one, {HERE}, because rank 0 runs there; start the run "
+            "there, or with a launcher",
         ),
     ],
 )
@@ -184,6 +191,25 @@ def test_a_failure_is_told_once_with_its_exit_code(work, code, errors):
         _, told = started.communicate(timeout=60)
     assert started.returncode == code
     assert told == errors if errors else "signal 9 (Killed)" in told
+
+
+@pytest.mark.parallel
+def test_ranks_end_when_the_process_that_has_started_them_is_killed():
+    with begin(PROGRAM.format(work="print(os.getpid(), flush=True); time.sleep(600)")) as started:
+        lines = [started.stdout.readline() for _ in range(3)]
+        ranks = [psutil.Process(int(line)) for line in lines if line.strip().isdecimal()]
+        started.kill()
+    assert len(ranks) == 2
+    assert psutil.wait_procs(ranks, timeout=60)[1] == []
+
+
+def test_a_terminal_without_a_path_is_none(monkeypatch):
+    def ttyname(number: int) -> str:
+        raise FileNotFoundError  # as in a container to which the terminal was handed
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(os, "ttyname", ttyname)
+    assert start_ranks._terminal() == ""
 
 
 @pytest.mark.parallel

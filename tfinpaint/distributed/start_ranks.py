@@ -7,6 +7,7 @@ it can show a progress bar.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from tfinpaint.system import installation, streams
 from tfinpaint.system.subprocesses import clean_environment, end_group, find_program
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends, however that ends
 PATIENCE = 3  # presses of Ctrl-C after which the ranks are ended without being asked
 
 _HOSTS = re.compile(r"[^\s:,]+:[1-9]\d*(,[^\s:,]+:[1-9]\d*)*")
@@ -68,19 +70,17 @@ def read_placement(ranks: int | None, hosts: str | None) -> Placement | None:
         if started != wanted:
             raise UserError(f"{option}: a launcher has already started {started} ranks; omit the option")
         return None
-    if wanted == 1:
-        return None
-    if installation.version("horovod") is None:
-        raise UserError(f"{option}: several ranks need Horovod, which is not installed; run scripts/setup, or omit it")
-    if hosts is None:
-        return Placement(wanted, f"localhost:{wanted}", is_local=True)
-    first, *others = (part.rpartition(":")[0] for part in hosts.split(","))
-    if not _is_this_host(first):
+    names = [part.rpartition(":")[0] for part in (hosts or "localhost").split(",")]
+    if hosts and not _is_this_host(names[0]):
         raise UserError(
             f"--hosts {hosts}: the first host must be this one, {socket.gethostname()}, because rank 0 runs there; "
             "start the run there, or with a launcher"
         )
-    return Placement(wanted, hosts, is_local=not others)
+    if wanted == 1:
+        return None
+    if installation.version("horovod") is None:
+        raise UserError(f"{option}: several ranks need Horovod, which is not installed; run scripts/setup, or omit it")
+    return Placement(wanted, hosts or f"localhost:{wanted}", is_local=len(names) == 1)
 
 
 def _is_this_host(name: str) -> bool:
@@ -107,7 +107,7 @@ def start_ranks(placement: Placement, program: Sequence[str]) -> None:
         SystemExit: a rank has failed, with its exit code; what has happened has been printed.
     """
     environment = clean_environment()
-    terminal = os.ttyname(1) if sys.stdout.isatty() and os.isatty(1) else ""
+    terminal = _terminal()
     if terminal:
         environment[streams.TERMINAL] = terminal
     output = RankOutput(beside_bar=bool(terminal))
@@ -121,6 +121,14 @@ def start_ranks(placement: Placement, program: Sequence[str]) -> None:
         output.explain_failure()
     if code:
         raise SystemExit(output.exit_code or code)
+
+
+def _terminal() -> str:
+    """Return the path of the terminal that standard output is; "" if it is none, or has no path in this container."""
+    with suppress(OSError):
+        if sys.stdout.isatty():
+            return os.ttyname(1)
+    return ""
 
 
 def launcher(placement: Placement, environment: Mapping[str, str]) -> list[str]:
@@ -150,7 +158,8 @@ def launcher(placement: Placement, environment: Mapping[str, str]) -> list[str]:
 class _Ranks:
     """The launcher and its ranks, from their start to the end of a `with` statement; signals are passed on to rank 0.
 
-    They have a session of their own, so that Ctrl-C on the terminal reaches this process alone.
+    They have a session of their own, so that Ctrl-C on the terminal reaches this process alone. If this process is
+    killed, the launcher is ended, and ends the ranks.
 
     Attributes:
         asked_by: number of the last signal that has come; 0 for none.
@@ -158,22 +167,31 @@ class _Ranks:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.asked_by, self.is_ended, self._presses = 0, False, 0
+        self.asked_by, self.is_ended, self._presses, self._launcher = 0, False, 0, 0
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._pass_on) for number in handled}
+        libc = ctypes.CDLL(None)
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
                 text=True, errors="replace", start_new_session=True,
+                preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),  # this process has no threads yet
             )  # fmt: skip
         except OSError as error:
+            self._restore_handlers()
             raise UserError(f"{command[0]}: cannot be started: {error.strerror}") from None
+        self._launcher = self._process.pid
+        if self.is_ended:  # a signal came before
+            self._process.terminate()
 
     def __enter__(self) -> _Ranks:
-        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._pass_on) for number in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
         end_group(self._process)
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -191,13 +209,14 @@ class _Ranks:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self.asked_by = number
         self._presses += number == signal.SIGINT
-        rank_zero = _find_rank_zero(self._process.pid)
+        rank_zero = _find_rank_zero(self._launcher) if self._launcher else None
         if rank_zero and self._presses < PATIENCE:
             with suppress(ProcessLookupError):
                 os.kill(rank_zero, number)
         else:
             self.is_ended = True
-            self._process.terminate()
+            if self._launcher:
+                self._process.terminate()
 
 
 def _find_rank_zero(launcher: int) -> int | None:

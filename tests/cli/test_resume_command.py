@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tfinpaint.cli.options import resume_command
+from tfinpaint.cli.options import resume_command, saved_so_far
+from tfinpaint.config.schema import Config
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,19 @@ def test_the_command_starts_as_many_ranks(monkeypatch, tmp_path, environment, co
         monkeypatch.setenv(name, value)
     assert resume_command("classify", tmp_path / "runs" / "my run") == command
     assert resume_command("classify", Path("runs/my run")) == command
+
+
+def test_an_evaluation_that_is_interrupted_is_started_again_since_only_trainings_resume(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {"workdir": str(tmp_path / "run"), "data": {"test_input_path": "images"}}
+    evaluation = Config.model_validate(values)
+    again = "nothing has been saved yet; the same command starts the run again"
+    assert saved_so_far("classify", evaluation) == again
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.resolved.yaml").touch()
+    again = "nothing has been saved; the same command with --overwrite starts the evaluation again"
+    assert saved_so_far("classify", evaluation) == again
+    training = Config.model_validate({**values, "data": {"input_path": "images"}})
+    assert saved_so_far("classify", training).endswith(
+        "start the run again with: tfinpaint classify --resume --workdir run"
+    )

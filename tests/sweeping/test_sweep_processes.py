@@ -91,7 +91,7 @@ def test_a_process_that_a_scheduler_stops_with_its_parent_has_not_failed(tmp_pat
     assert stopped.value.exit_code == 0
 
 
-def test_a_request_to_stop_is_passed_on(tmp_path):
+def test_a_request_to_stop_is_passed_on(tmp_path, capfd):
     saves = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (Path({!r}).touch(), sys.exit(0))); "
         "Path({!r}).touch(); time.sleep(60)"
@@ -106,6 +106,8 @@ def test_a_request_to_stop_is_passed_on(tmp_path):
     with pytest.raises(StoppedError) as stopped:
         run_jobs([job(tmp_path, "a", saves), job(tmp_path, "b", saves)], [Slot(CORES)], lambda _: None)
     assert (str(stopped.value), stopped.value.exit_code) == ("The runs have stopped", 130)
+    notice = "Interrupted: the runs are saved and stop. Press Ctrl-C again to end them now, unsaved."
+    assert capfd.readouterr().err == f"\n{notice}\n"
     assert (tmp_path / "saved").exists()
     assert not (tmp_path / "b.log").exists()
 

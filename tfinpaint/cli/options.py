@@ -136,6 +136,8 @@ def saved_so_far(task: Command, config: Config) -> str:
     newest = next(reversed(list_checkpoints(saved)), None) if saved else None
     if workdir is None or not (workdir / RESOLVED_CONFIG).exists():
         return "nothing has been saved yet; the same command starts the run again"
+    if config.data.input_path is None:  # only a training can be resumed
+        return "nothing has been saved; the same command with --overwrite starts the evaluation again"
     if newest is None:
         return f"nothing has been saved yet; start the run again with: {resume_command(task, workdir)}"
     return f"the newest checkpoint is {display_path(newest)}; resume with: {resume_command(task, workdir)}"

@@ -49,7 +49,7 @@ from tfinpaint.runs.progress import RunProgress
 from tfinpaint.runs.resume import check_same_run, restore_ranks
 from tfinpaint.runs.run import Run
 from tfinpaint.runs.saving import Saver
-from tfinpaint.runs.signals import StopRequest
+from tfinpaint.runs.signals import NOTICE, UNSAVED_NOTICE, StopRequest
 from tfinpaint.runs.trainer import make_trainer
 from tfinpaint.train.batchnorm import synchronise_batchnorm
 from tfinpaint.train.fit import EpochEnd, fit
@@ -183,6 +183,11 @@ def _open_metrics(session: Session, records: Sequence[Mapping[str, Any]] = ()) -
     )  # fmt: skip
 
 
+def _stop_request(run: Run) -> StopRequest:
+    notice = NOTICE if run.config.checkpoints.save else UNSAVED_NOTICE
+    return StopRequest(partial(saved_so_far, run.task, run.config), notice)
+
+
 def _train(
     session: Session,
     data: DataSet,
@@ -211,7 +216,7 @@ def _train(
         probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
     )  # fmt: skip
     world.report_activity()
-    stop = StopRequest(partial(saved_so_far, run.task, run.config))
+    stop = _stop_request(run)
     saver = Saver(session, data, metrics, stop, stopping)
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
     trainer.how_to_go_on = partial(how_to_go_on, run.config.checkpoints.save)

@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 # when the terminal is closed or a connection by ssh breaks off; SIGINT is Ctrl-C.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 NOTICE = "Interrupted: the run is saved and stops after this step. Press Ctrl-C again to end it now, unsaved."
+UNSAVED_NOTICE = (
+    "Interrupted: the run stops after this step; nothing is saved (checkpoints.save: null). Press Ctrl-C again to end "
+    "it now."
+)
 GRACE_SECONDS = 1.0  # within which Python notices a signal, unless TensorFlow computes a long step
 
 
@@ -31,13 +35,14 @@ class StopRequest:
         name: name of the signal; "" where none has come.
     """
 
-    def __init__(self, describe_saved: Callable[[], str] = str) -> None:
+    def __init__(self, describe_saved: Callable[[], str] = str, notice: str = NOTICE) -> None:
         """
         Args:
             describe_saved: returns what of the run is saved, for a user who interrupts it twice.
+            notice: what is printed at the first interrupt.
         """
         self.name = ""
-        self._describe_saved = describe_saved
+        self._describe_saved, self._notice = describe_saved, notice
         self._is_ending = threading.Event()
 
     @contextlib.contextmanager
@@ -98,7 +103,7 @@ class StopRequest:
                 continue
             if came == 1:
                 if launched_rank() == 0:
-                    _print_error(f"\n{NOTICE}")
+                    _print_error(f"\n{self._notice}")
             elif not self._is_ending.wait(GRACE_SECONDS):
                 tell_failure("interrupted", final=True)
                 _print_error(f"interrupted: {self._describe_saved()}")

@@ -22,6 +22,7 @@ CORES = 2  # of a worker without a GPU
 MEMORY = 3 * 2**30  # bytes that a worker is taken to need, for the default number of workers
 GRACE = 120  # seconds in which a process that was asked to stop saves what it has
 INTERVAL = 0.1  # seconds between looks at the processes
+NOTICE = "Interrupted: the runs are saved and stop. Press Ctrl-C again to end them now, unsaved."
 MOST_LOG = 2**14  # bytes at the end of a process's output that are searched for the reason of a failure
 
 
@@ -125,7 +126,7 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job],
         UserError: A job has failed, and the others were stopped; or one could not begin, and the others have ended.
         StoppedError: This process was asked to stop; the jobs were, too, and have saved what they had.
     """
-    waiting, running, refused, stop = list(jobs), dict[Slot, _Running](), list[UserError](), StopRequest()
+    waiting, running, refused, stop = list(jobs), dict[Slot, _Running](), list[UserError](), StopRequest(notice=NOTICE)
     with stop.listening():
         try:
             while waiting or running:

@@ -32,6 +32,7 @@ def test_frames_follow_their_epochs_and_the_last_one_stays_longest(tmp_path):
     assert shown(tmp_path / "a.gif") == ([2, 9, 10, 100], [400, 400, 400, 2000])
     with Image.open(tmp_path / "a.gif") as file:
         assert file.info["loop"] == 0  # for ever
+        assert file.info["comment"].endswith(b"original. It shows the image after epochs 2 to 100.")
         assert file.size == (6 * 96, 6 * 32 + 48)
         strips = []
         for number in range(file.n_frames):
@@ -77,6 +78,8 @@ def test_a_resumed_run_drops_the_frames_it_makes_again(tmp_path):
     MetricsLog(tmp_path, None, enabled=True, first_epoch=10)
     write_animation(folder, tmp_path / "a.gif")
     assert shown(tmp_path / "a.gif")[0] == [5]
+    with Image.open(tmp_path / "a.gif") as file:
+        assert file.info["comment"].endswith(b"It shows the image after epoch 5.")
 
 
 def test_an_animation_is_written_whole_or_not_at_all(tmp_path):

@@ -75,6 +75,7 @@ def test_sentences_name_the_worst_classes_and_the_most_frequent_confusion():
         ([[0, 0, 4], [0, 1, 1], [1, 1, 1], [1, 0, 2]], "This is not clearly better than naming"),  # 5 of 8 as well
         ([[0, 0, 20], [0, 1, 60], [1, 1, 10], [1, 0, 10]], "This is no better than naming"),
         ([[0, 0, 50], [1, 1, 45], [1, 0, 5]], "This is better than naming"),
+        ([[1, 1, 1]], "1 of 1 test image (100.0 %, 95 % interval 20.7 to 100.0 %) is classified correctly."),
     ],
 )
 def test_an_accuracy_is_set_beside_that_of_the_most_frequent_class(rows, expected):
@@ -132,13 +133,15 @@ def test_of_many_classes_the_most_confused_are_drawn_and_all_others_together(mon
     figure, shares = drawn(monkeypatch, counted([f"c{i}" for i in range(400)], rows))
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == [*(f"c{i}" for i in range(18)), "c300", "c399", "all others"]
-    assert figure.axes[0].get_title() == "the 20 of 400 classes in the most frequent confusions"
+    assert figure.axes[0].get_title() == "20 of 400 classes, with those in the most frequent confusions"
     assert len(names) == 21
     assert shares[names.index("c300"), names.index("c7")] == 4 / 9
     assert shares[names.index("c12"), names.index("c300")] == 2 / 7
     counts = [int(text.get_text()) for text in figure.axes[0].texts]
     assert sum(counts) == 400 * 5 + 7
     assert counts[-1] == 380 * 5
+    figure, _ = drawn(monkeypatch, counted([f"c{i}" for i in range(400)], rows[:400]))  # none is confused
+    assert figure.axes[0].get_title() == "20 of 400 classes"
 
 
 @pytest.mark.parametrize("number", [1, 2, 20, 21, 60, 1200])

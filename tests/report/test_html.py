@@ -18,13 +18,17 @@ def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     (tmp_path / "broken_figure.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 50)
     sections = [
         Section(
-            "<h>", table=[["name", "value"], ["<b>", 1234567], ["rate", 0.123456]], text="<script>", sentences=["<i>"]
+            "<h>",
+            table=[["name", "value"], ["<b>", 1234567], ["rate", 0.123456], ["speed", 12345.6]],
+            text="<script>",
+            sentences=["<i>"],
         ),
         Section(
             "figures",
             figures=[tmp_path / name for name in ("figure.png", "missing.png", "moving.gif", "broken_figure.png")],
         ),
         Section("Curves", figures=[tmp_path / "missing.png"]),
+        Section("Predictions", table=[["image", "class"]]),
     ]
     write_page(tmp_path / "report.html", "a & b", sections)
     page = (tmp_path / "report.html").read_text()
@@ -39,7 +43,9 @@ def test_the_page_holds_its_figures_and_escapes_text(tmp_path):
     assert "a &amp; b" in page
     assert "<td>1,234,567</td>" in page
     assert "<td>0.1235</td>" in page
+    assert "<td>12,346</td>" in page
     assert "Curves" not in page  # a heading with nothing below it
+    assert "Predictions" not in page
     assert "http" not in page  # nothing is fetched when it is opened
 
 

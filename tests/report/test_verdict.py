@@ -40,7 +40,7 @@ def verdict(ours, theirs, images, **changes):
         ),
         (
             0.9, 0.85, 10000,
-            "Pretraining helped: 0.900 of 10000 test images are classified correctly, against 0.850 from scratch, with 324 labels.",
+            "Pretraining helped: 0.900 of 10,000 test images are classified correctly, against 0.850 from scratch, with 324 labels.",
         ),
     ],
 )  # fmt: skip
@@ -88,6 +88,10 @@ def test_restorations_are_compared_with_the_baselines():
     assert better.endswith("17.62 dB, more than every classical baseline (the best, biharmonic: 17.18 dB).")
     worse = restoration_verdict(measured(network=9.59, mean_colour=9.5, nearest=19.0, biharmonic=22.57))
     assert "9.59 dB; classical baselines restore them better (biharmonic 22.57 dB, nearest 19.00 dB)" in worse
+    one = {**measured(network=17.6, nearest=18.0, mean_colour=9.5), "test_images": 1}
+    assert "of 1 test image with a mean PSNR of 17.60 dB; a classical baseline restores them better (nearest" in (
+        restoration_verdict(one)
+    )
     assert "restores the holes of 7 test images with a mean PSNR of 17.62 dB" in restoration_verdict(
         {**measured(network=17.62, nearest=12.9), "test_images": 7}
     )

@@ -45,8 +45,9 @@ def write_animation(folder: Path, path: Path) -> None:
     chosen = [epochs[round(i * (len(epochs) - 1) / max(count - 1, 1))] for i in range(count)]
     first, *others = [_labelled(file, f"epoch {epoch}") for epoch, file in reporting_activity(chosen)]
     durations = [FRAME_MS] * len(others) + [LAST_FRAME_MS]
-    comment = f"Animation of one test image with a hole, side by side: {', '.join(PARTS)}. It shows the image after "
-    comment += f"the epochs {chosen[0][0]} to {chosen[-1][0]}."
+    begin, end = chosen[0][0], chosen[-1][0]
+    after = f"epoch {begin}" if begin == end else f"epochs {begin} to {end}"
+    comment = f"Animation of one image with a hole, side by side: {', '.join(PARTS)}. It shows the image after {after}."
     write_image(
         path, first, "GIF", save_all=True, append_images=others, duration=durations, loop=0, comment=comment.encode()
     )

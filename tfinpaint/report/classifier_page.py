@@ -10,8 +10,16 @@ from typing import Any
 
 from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES, PREDICTIONS_TABLE
 from tfinpaint.report.calibration import Calibration
-from tfinpaint.report.confusion import MOST_CLASSES_SHOWN, Confusion, classes_table, pairs_table, verdict
+from tfinpaint.report.confusion import (
+    MOST_CLASSES_SHOWN,
+    MOST_PAIRS_SHOWN,
+    Confusion,
+    classes_table,
+    pairs_table,
+    verdict,
+)
 from tfinpaint.report.html import Section
+from tfinpaint.report.sample_images import SAMPLE_SIZE
 
 CURVES = ("accuracy", "loss")
 SAMPLE, MATRIX, CONFUSED, RELIABILITY = "test_images.png", "confusion.png", "confused.png", "reliability.png"
@@ -37,7 +45,7 @@ def classifier_sections(
     """
     result = [*(verdict(confusion) if confusion else []), *_start(summary)]
     if confusion is None:
-        result.append("There are no labelled test images, so the accuracy on new images is not known.")
+        result.append(_untested(summary))
     tested = _tested(figures, confusion, calibration) if confusion and calibration else []
     return [
         Section("Result", sentences=result),
@@ -46,6 +54,17 @@ def classifier_sections(
         Section("Curves", figures=[figures / f"{name}.png" for name in CURVES]),
         Section("Weights at the beginning", text=transferred),
     ]
+
+
+def _untested(summary: Mapping[str, Any]) -> str:
+    """Return a sentence about the accuracy where no test images are labelled."""
+    images, accuracy = summary.get("validation_images"), summary.get("validation_accuracy")
+    if not images or accuracy is None:
+        return "There are no labelled test images, so the accuracy on new images is not known."
+    return (
+        f"There are no labelled test images. The accuracy on {images:,} validation images is {accuracy:.3f}; it may be "
+        "lower on new images, because the validation images have chosen the best epoch."
+    )
 
 
 def _start(summary: Mapping[str, Any]) -> list[str]:
@@ -65,19 +84,17 @@ def _start(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _tested(figures: Path, confusion: Confusion, calibration: Calibration) -> list[Section]:
-    pairs = pairs_table(confusion)
+    pairs, more = pairs_table(confusion), len(confusion.confused_pairs(MOST_PAIRS_SHOWN + 1)) > MOST_PAIRS_SHOWN
     some = f"The {MOST_CLASSES_SHOWN} classes of the lowest recall. "
     some = some if len(confusion.classes) > MOST_CLASSES_SHOWN else ""
     return [
         Section(
             "Some test images", figures=[figures / SAMPLE],
-            sentences=["They were chosen at random, in turn from each class. Below each image are the predicted class "
-                       "and its probability; where the prediction is wrong, the true class too."]
-            if (figures / SAMPLE).exists() else [],
+            sentences=[_sample_text(confusion)] if (figures / SAMPLE).exists() else [],
         ),
         Section(
             "Test images that are classified wrongly", figures=[figures / CONFUSED], table=pairs,
-            note=f"More pairs are in {FIGURES}/{CONFUSED_PAIRS}." if pairs else "",
+            note=f"{'More' if more else 'The'} pairs are in {FIGURES}/{CONFUSED_PAIRS}." if pairs else "",
         ),
         Section("Confusion matrix of the test images", figures=[figures / MATRIX]),
         Section(
@@ -86,6 +103,16 @@ def _tested(figures: Path, confusion: Confusion, calibration: Calibration) -> li
         ),
         Section("Calibration", sentences=[calibration.sentence()], figures=[figures / RELIABILITY]),
     ]  # fmt: skip
+
+
+def _sample_text(confusion: Confusion) -> str:
+    """Return how the images of the sample were chosen, as `spread_over_classes` does it, and what stands below them."""
+    classes = int((confusion.by_class()[0] > 0).sum())
+    chosen = f"one from each of the first {SAMPLE_SIZE} classes" if classes > SAMPLE_SIZE else "in turn from each class"
+    return (
+        f"They were chosen at random, {chosen}. Below each image are the predicted class and its probability; where "
+        "the prediction is wrong, the true class too."
+    )
 
 
 def _predictions(folder: Path) -> list[Section]:

@@ -97,7 +97,8 @@ class Confusion:
 def draw_confusion(confusion: Confusion, path: Path) -> None:
     """Draw the confusion matrix: colours show the share of the true class; counts are added if there is room.
 
-    Of more than MOST_NAMED classes, those of the most frequent confusions are drawn, and all others together.
+    Of more than MOST_NAMED classes, those of the most frequent confusions are drawn, and all others together; if fewer
+    than MOST_NUMBERS classes are confused, the first of the other classes are drawn too.
     """
     names, counts, title = _drawn(confusion)
     number = len(names)
@@ -122,7 +123,9 @@ def draw_confusion(confusion: Confusion, path: Path) -> None:
 def _drawn(confusion: Confusion) -> tuple[list[str], np.ndarray, str]:
     """Return the names of the rows and columns, int64 counts of images, and a title; "" if all classes are shown."""
     number = len(confusion.classes)
-    shown = np.arange(number) if number <= MOST_NAMED else _most_confused(confusion, MOST_NUMBERS)
+    shown, is_confused = np.arange(number), False
+    if number > MOST_NAMED:
+        shown, is_confused = _most_confused(confusion, MOST_NUMBERS)
     names = [figures.short_name(confusion.classes[place], place) for place in shown.tolist()]
     place_of = np.full(number, len(shown))  # all others
     place_of[shown] = np.arange(len(shown))
@@ -131,14 +134,18 @@ def _drawn(confusion: Confusion) -> tuple[list[str], np.ndarray, str]:
     np.add.at(counts, (place_of[true], place_of[predicted]), images)
     if len(shown) == number:
         return names, counts[:-1, :-1], ""
-    return [*names, OTHERS], counts, f"the {len(shown)} of {number:,} classes in the most frequent confusions"
+    title = f"{len(shown)} of {number:,} classes"
+    return [*names, OTHERS], counts, f"{title}, with those in the most frequent confusions" if is_confused else title
 
 
-def _most_confused(confusion: Confusion, most: int) -> np.ndarray:
-    """Return the numbers of the classes in the most frequent confusions, at most `most`, sorted."""
+def _most_confused(confusion: Confusion, most: int) -> tuple[np.ndarray, bool]:
+    """Return the numbers of the classes in the most frequent confusions, sorted; and whether there are any.
+
+    They are `most` in any case: if fewer classes are confused, the first of the others follow.
+    """
     pairs = confusion.confused_pairs(most)
     found = dict.fromkeys([place for own, other, _ in pairs for place in (own, other)])
-    return np.sort([*found, *(place for place in range(most) if place not in found)][:most])
+    return np.sort([*found, *(place for place in range(most) if place not in found)][:most]), bool(found)
 
 
 def _write_counts(axes: Any, counts: np.ndarray, share: np.ndarray) -> None:
@@ -158,13 +165,13 @@ def verdict(confusion: Confusion) -> list[str]:
     scores, names = confusion.scores(), confusion.classes
     known = np.flatnonzero(images)
     low, high = (100 * limit for limit in accuracy_interval(int(right.sum()), confusion.images))
-    frequent = int(images.argmax())
+    frequent, one = int(images.argmax()), confusion.images == 1
     constant = 100 * images[frequent] / confusion.images
     sure = "no better than" if high < constant else "not clearly better than" if low <= constant else "better than"
     sentences = [
-        f"{right.sum():,} of {confusion.images:,} test images ({100 * confusion.accuracy:.1f} %, 95 % interval "
-        f"{low:.1f} to {high:.1f} %) are classified correctly. This is {sure} naming the most frequent class, "
-        f"{names[frequent]}, for every image, which is right for {constant:.1f} %.",
+        f"{right.sum():,} of {confusion.images:,} test {'image' if one else 'images'} ({100 * confusion.accuracy:.1f} "
+        f"%, 95 % interval {low:.1f} to {high:.1f} %) {'is' if one else 'are'} classified correctly. This is {sure} "
+        f"naming the most frequent class, {names[frequent]}, for every image, which is right for {constant:.1f} %.",
         f"The mean recall of the classes is {scores[known, 1].mean():.3f}, their mean F1 "
         f"{scores[known, 2].mean():.3f}.",
     ]

@@ -46,7 +46,8 @@ class Section:
     @property
     def is_empty(self) -> bool:
         """Return whether the section has nothing but its heading; `write_page` skips it then."""
-        return not (self.sentences or self.table or self.text or any(figure.exists() for figure in self.figures))
+        rows = self.table[1:]  # a heading row alone shows nothing
+        return not (self.sentences or rows or self.text or any(figure.exists() for figure in self.figures))
 
     def words(self) -> str:
         """Return the words of the section whose terms are explained: all but preformatted texts."""

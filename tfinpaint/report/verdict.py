@@ -68,16 +68,17 @@ def restoration_verdict(summary: Summary) -> str:
         return ""
     assert network is not None
     images = summary.get("test_images")
-    of = f"{images:,} test images" if images else "the test images"
+    of = _test_images(images) if images else "the test images"
     first = f"The network restores the holes of {of} with a mean PSNR of {network:.2f} dB"
     better = sorted((kind for kind in measured if measured[kind] > network), key=lambda kind: -measured[kind])
     if not better:
         best = max(measured, key=lambda kind: measured[kind])
         return f"{first}, more than every classical baseline (the best, {_spaced(best)}: {measured[best]:.2f} dB)."
     named = ", ".join(f"{_spaced(kind)} {measured[kind]:.2f} dB" for kind in better)
+    baselines = "a classical baseline restores" if len(better) == 1 else "classical baselines restore"
     return (
-        f"{first}; classical baselines restore them better ({named}). This is usual after a short training, and says "
-        "little about the encoder's features: a classifier shows their quality."
+        f"{first}; {baselines} them better ({named}). This is usual after a short training, and says little about the "
+        "encoder's features: a classifier shows their quality."
     )
 
 
@@ -87,7 +88,7 @@ def _compared(pretrained: Sequence[Summary], scratch: Sequence[Summary]) -> str:
     ours, theirs = (float(np.mean([run["test_accuracy"] for run in runs])) for runs in (pretrained, scratch))
     few = 0 < images <= FEW_IMAGES
     us, them = (f"{share:.3f}{f' ({round(share * images)})' if few else ''}" for share in (ours, theirs))
-    of = f"of {images} test images" if images else "of the test images"
+    of = f"of {_test_images(images)}" if images else "of the test images"
     facts = f"{us} {of} are classified correctly, against {them} from scratch, with {_labels(pretrained[0])}."
     probability = _p_value(ours, theirs, images)
     if ours == theirs:
@@ -143,6 +144,10 @@ def _labels(run: Summary) -> str:
     if labels := run.get("labels"):
         return f"{labels:,} labels"
     return f"{100 * run['label_fraction']:g} % of the labels" if run.get("label_fraction") else "the same labels"
+
+
+def _test_images(count: int) -> str:
+    return f"{count:,} test image{'' if count == 1 else 's'}"
 
 
 def _is_number(value: object) -> bool:

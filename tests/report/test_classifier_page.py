@@ -1,0 +1,45 @@
+"""The sentences of a classifier's page are true of few and of many classes, and without test images."""
+
+import numpy as np
+
+from tfinpaint.report.calibration import Calibration
+from tfinpaint.report.classifier_page import SAMPLE, classifier_sections
+from tfinpaint.report.confusion import Confusion
+
+
+def sections_of(figures, classes, pairs):
+    """The sections about these test images, by their headings; pairs are (true, predicted, images)."""
+    confusion = Confusion.of([f"c{number}" for number in range(classes)], [np.array(pairs)])
+    calibration = Calibration.of(np.array([0.5]), np.array([True]))
+    (figures / SAMPLE).touch()
+    return {each.heading: each for each in classifier_sections(figures, {}, confusion, calibration, "")}
+
+
+def test_the_sample_names_the_classes_that_it_is_from(tmp_path):
+    few = sections_of(tmp_path, 400, [[number, number, 1] for number in range(16)])
+    assert few["Some test images"].sentences[0].startswith("They were chosen at random, in turn from each class. Below")
+    many = sections_of(tmp_path, 400, [[number, number, 1] for number in range(17)])
+    assert (
+        many["Some test images"]
+        .sentences[0]
+        .startswith("They were chosen at random, one from each of the first 16 classes. Below")
+    )
+
+
+def test_more_pairs_are_promised_only_where_there_are_more(tmp_path):
+    heading = "Test images that are classified wrongly"
+    pairs = [[number, number + 1, 1] for number in range(21)]
+    assert sections_of(tmp_path, 30, pairs[:20])[heading].note == "The pairs are in figures/confused_pairs.csv."
+    assert sections_of(tmp_path, 30, pairs)[heading].note == "More pairs are in figures/confused_pairs.csv."
+    assert sections_of(tmp_path, 30, [[0, 0, 5]])[heading].note == ""
+
+
+def test_without_test_images_the_validation_images_are_named(tmp_path):
+    def result(summary):
+        return classifier_sections(tmp_path, summary, None, None, "")[0].sentences[-1]
+
+    assert result({}) == "There are no labelled test images, so the accuracy on new images is not known."
+    assert result({"validation_images": 1200, "validation_accuracy": 0.91}) == (
+        "There are no labelled test images. The accuracy on 1,200 validation images is 0.910; it may be lower on new "
+        "images, because the validation images have chosen the best epoch."
+    )

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tfinpaint.distributed.failures import HostsChangedError
 from tfinpaint.errors import StoppedError
 from tfinpaint.runs import __main__ as runs_command
+from tfinpaint.runs import overview
 from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.overview import describe_run, list_runs
 
@@ -133,7 +135,7 @@ def test_the_runs_of_a_sweep_are_listed_when_it_is_named(folder):
     assert [run.path for run in list_runs(folder / "failed")] == [folder / "failed"]
 
 
-def test_files_that_cannot_be_used_end_nothing(tmp_path):
+def test_files_that_cannot_be_used_end_nothing(tmp_path, monkeypatch):
     for name, contents in {
         "config.resolved.yaml": b"\xff\xfe: [",
         "metrics.jsonl": b'\n{"phase": "train", "epoch": "x"}\n[1]\n{"phase": ["test"], "epoch": 1}\n{"ph',
@@ -143,6 +145,10 @@ def test_files_that_cannot_be_used_end_nothing(tmp_path):
     assert describe_run(tmp_path / "config.resolved.yaml").reason == "config.resolved.yaml cannot be read"
     found = describe_run(tmp_path / "metrics.jsonl")
     assert (found.state, found.epochs, found.figure) == ("stopped", 0, None)
+    large = write_run(tmp_path / "large", loss=10**400)  # no float holds it
+    assert describe_run(large).figure == ("train loss", 0.5)
+    monkeypatch.setattr(overview, "_changed", lambda folder: 1e12)
+    assert describe_run(large).reason == "cannot be read: year 33658 is out of range"
     other = write_run(tmp_path / "folder")
     (other / "metrics.jsonl").unlink()
     (other / "metrics.jsonl").mkdir()
@@ -186,6 +192,9 @@ def test_how_a_run_ends_is_noted_once_it_has_begun(tmp_path):
     with pytest.raises(ValueError, match="refused"):
         end_by(ValueError("refused"), begins=False)
     assert describe_run(tmp_path / "run").reason == "interrupted"
+    with pytest.raises(HostsChangedError):
+        end_by(HostsChangedError())  # an elastic run goes on with other ranks
+    assert not (tmp_path / "run" / "ending.json").exists()
     end_by(None)
     assert not (tmp_path / "run" / "ending.json").exists()
 

@@ -18,6 +18,7 @@ from tfinpaint.cli.options import Options
 from tfinpaint.config.diff import as_values, differences, has_key
 from tfinpaint.config.loader import dump_config, read_values
 from tfinpaint.config.schema import Config
+from tfinpaint.distributed.failures import HostsChangedError, RankLostError
 from tfinpaint.errors import StoppedError, UserError, first_line
 from tfinpaint.layout import (
     COMMUNICATION,
@@ -60,7 +61,8 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._lock.has_begun:
+        goes_on = isinstance(error, HostsChangedError | RankLostError)  # an elastic run, with other ranks
+        if error is not None and self._lock.has_begun and not goes_on:
             self._note_ending(error)
         self._lock.__exit__(kind, error, trace)
 

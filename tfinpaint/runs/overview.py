@@ -103,7 +103,7 @@ def describe_run(folder: Path) -> RunOverview:
         data, best = _section(values, "data"), None
         if checkpoints := checkpoints_folder(folder):
             best = find_best(checkpoints)
-    except (OSError, OverflowError, UserError) as error:
+    except (OSError, OverflowError, ValueError, UserError) as error:  # ValueError: a date beyond the year 9999
         return RunOverview(folder, "broken", f"cannot be read: {getattr(error, 'strerror', None) or error}")
     trains, asked = data.get("input_path") is not None, values.get("num_epochs")
     done = max((record["epoch"] for record in records if record["phase"] == "train"), default=0)
@@ -180,6 +180,6 @@ def _main_figure(records: Sequence[Mapping[str, Any]]) -> tuple[str, float] | No
     for phase in _PHASES:
         newest: Mapping[str, Any] = next((record for record in reversed(records) if record["phase"] == phase), {})
         for name in _FIGURES:
-            if isinstance(value := newest.get(name), int | float) and math.isfinite(value):
-                return f"{phase} {name}", float(value)
+            if isinstance(value := newest.get(name), float) and math.isfinite(value):
+                return f"{phase} {name}", value
     return None

@@ -254,6 +254,8 @@ def _check_tables(parsed: argparse.Namespace) -> None:
             f"--output: {parsed.checkpoint} is a classifier, which tells the classes of photos; type: tfinpaint "
             f"predict {run} {_quoted(parsed.photos)} --csv FILE"
         )
+    if parsed.csv and parsed.json and parsed.csv.resolve() == parsed.json.resolve():
+        raise UserError(f"--csv and --json name the same file, {parsed.csv}; name two files")
     for path in filter(None, (parsed.csv, parsed.json)):
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name the file to write")

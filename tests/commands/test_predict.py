@@ -658,6 +658,10 @@ def test_what_kind_a_run_is_decides_and_a_wrong_combination_says_what_to_type(ca
         capsys, classifier, photo, "--csv", tmp_path / "x.csv"
     )
     assert f"{tmp_path}: is a folder; name the file" in refuse(capsys, classifier, photo, "--json", tmp_path)
+    both = "--csv", tmp_path / "y", "--json", tmp_path / "none" / ".." / "y"
+    assert refuse(capsys, classifier, photo, *both) == (
+        f"error: --csv and --json name the same file, {tmp_path / 'y'}; name two files"
+    )
     assert "none/x.csv: cannot be written: there is no folder" in refuse(
         capsys, classifier, photo, "--csv", tmp_path / "none" / "x.csv"
     )

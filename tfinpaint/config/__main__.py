@@ -71,7 +71,8 @@ def check(options: argparse.Namespace) -> None:
     load_checked(options.config, options.overrides, task, options.ranks)
     ranks = f"{options.ranks} rank{'s' * (options.ranks != 1)}"
     overrides = "".join(f" --set {shlex.quote(override)}" for override in options.overrides)
-    start = f"tfinpaint {task} --config {shlex.quote(str(options.config))}{overrides}"
+    several = f" --ranks {options.ranks}" if options.ranks > 1 else ""
+    start = f"tfinpaint {task}{several} --config {shlex.quote(str(options.config))}{overrides}"
     print(f"{options.config}: no error was found, for {task} on {ranks}; images and weights are read when it starts")
     print(f"Start it with: {start}")
 

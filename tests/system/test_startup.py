@@ -161,6 +161,9 @@ def test_the_bare_import_of_the_package_without_its_packages_prints_one_line(pro
     done = subprocess.run([sys.executable, "-S", "-c", caught], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "1\n"
     assert done.stderr.startswith("Traceback")  # other errors look as they always do
+    own = "import sys\nsys.excepthook = lambda *_: print('own')\n"
+    done = subprocess.run([sys.executable, "-S", "-c", own + caught], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("1\nown\n", "")  # also those that a program shows in its own way
 
 
 def test_another_python_is_refused_in_one_line(monkeypatch):

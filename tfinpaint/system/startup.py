@@ -60,16 +60,16 @@ def prepare_process() -> None:
     if sys.argv and Path(sys.argv[0]).name in ("-m", "tfinpaint"):  # -m until Python has found the module to run
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
-    sys.excepthook = _print_in_one_line
+    before = sys.excepthook
+
+    def print_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, CannotRunError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = print_in_one_line
     raise CannotRunError(problem)
-
-
-def _print_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that nobody has caught: a CannotRunError without its traceback."""
-    if isinstance(error, CannotRunError):
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
 
 
 def what_is_missing() -> str:

@@ -25,6 +25,8 @@ def message(tmp_path, text, *overrides):
         ("num_epochs: 2\ndata:\n  batchsize: 3\n", "config.yaml:3: unknown key data.batchsize; did you mean data.batch_size?"),
         ("num_epoch: 2\n", "config.yaml:1: unknown key num_epoch; did you mean num_epochs?"),
         ("data:\n  transforms:\n    - resiz: [1, 2]\n", "config.yaml:3: unknown key data.transforms.0.resiz; did you mean data.transforms.0.resize?"),
+        ("data:\n  transforms:\n    - [1, 2]\n", "config.yaml:3: data.transforms.0: input should be a mapping of keys to values (given: [1, 2]); a step is such as `- resize: [128, 128]`"),
+        ("data:\n  transforms:\n    - resize\n", "config.yaml:3: data.transforms.0: input should be a mapping of keys to values (given: 'resize'); a step is such as `- resize: [128, 128]`"),
         ("seed: 1\nnum_epochs: '2'\n", "config.yaml:2: num_epochs: input should be a valid integer (given: '2'); write it without quotes"),
         ("data: 3\n", "config.yaml:1: data: input should be a mapping of keys to values (given: 3); `tfinpaint config keys data.` lists its keys"),
     ],

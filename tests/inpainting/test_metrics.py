@@ -10,6 +10,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 from skimage.transform import resize
 
 from tfinpaint.inpainting.metrics import MAX_PSNR_DB, METRICS, measure_restoration
+from tfinpaint.report.quantities import IMAGE_METRICS
 
 PHOTOS = (data.astronaut, data.chelsea, data.coffee)  # these come with scikit-image itself, without a download
 
@@ -28,6 +29,10 @@ def rectangles(height, width):
     mask[1, : height // 3, : width // 2] = 1
     mask[2, height // 2 :, -3:] = mask[2, :4, :4] = 1
     return mask
+
+
+def test_reports_name_every_metric():
+    assert tuple(IMAGE_METRICS) == METRICS
 
 
 def noisy(originals, seed=0):

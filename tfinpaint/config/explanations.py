@@ -123,11 +123,8 @@ def _hint(problem: Mapping[str, Any], location: Location) -> str:
     given, kind = problem["input"], problem["type"]
     if kind in ("model_type", "model_attributes_type", "dict_type") and location and (keys := keys_at(location)):
         if isinstance(location[-1], int):  # a step of a list of transforms
-            return (
-                f"; write `- {given}: {{}}`"
-                if given in Transform.model_fields
-                else "; a step is such as `- resize: [128, 128]`"
-            )
+            is_step = isinstance(given, str) and given in Transform.model_fields and given not in _LISTS
+            return f"; write `- {given}: {{}}`" if is_step else "; a step is such as `- resize: [128, 128]`"
         if "type" in keys and isinstance(given, str):
             return f"; write `{location[-1]}: {{type: {given}}}`"
         listed = f"its keys are {', '.join(keys)}"

@@ -20,6 +20,10 @@ from tfinpaint.config.schema import Config
             {"HOROVOD_SIZE": "8", "HOROVOD_LOCAL_SIZE": "4"},
             "(launcher and its options as before) python -m tfinpaint.classify --resume --workdir 'runs/my run'",
         ),
+        (
+            {"HOROVOD_SIZE": "8", "HOROVOD_LOCAL_SIZE": "4", "TFINPAINT_HOSTS": "node1:4,node2:4"},
+            "tfinpaint classify --hosts node1:4,node2:4 --resume --workdir 'runs/my run'",
+        ),
     ],
 )
 def test_the_command_starts_as_many_ranks(monkeypatch, tmp_path, environment, command):

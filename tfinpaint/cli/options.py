@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import Transform
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.environment import launched_local_size, launched_size
-from tfinpaint.distributed.start_ranks import Placement, read_placement
+from tfinpaint.distributed.start_ranks import HOSTS, Placement, read_placement
 from tfinpaint.errors import UserError
 from tfinpaint.layout import RESOLVED_CONFIG
 from tfinpaint.models.keras_json.parse import input_size, read_network
@@ -111,13 +112,15 @@ def _silent_logging() -> Iterator[None]:
 def resume_command(task: Command, workdir: Path) -> str:
     """Return the command that resumes a run on as many ranks as there are now.
 
-    Ranks on several hosts, and those of an elastic run, need their launcher and its options, which are not known here.
+    Ranks of an elastic run, and those that a launcher of the user's has started on several hosts, need that launcher
+    and its options, which are not known here.
     """
-    ranks, local = launched_size(), launched_local_size()
-    if ranks > local or rendezvous.is_elastic():
+    ranks, hosts = launched_size(), os.environ.get(HOSTS)
+    if rendezvous.is_elastic() or (ranks > launched_local_size() and not hosts):
         start = f"(launcher and its options as before) python -m tfinpaint.{task}"
     else:
-        start = f"tfinpaint {task}{f' --ranks {ranks}' if ranks > 1 else ''}"
+        several = f" --hosts {hosts}" if hosts else f" --ranks {ranks}" if ranks > 1 else ""
+        start = f"tfinpaint {task}{several}"
     return f"{start} --resume --workdir {shlex.quote(display_path(workdir))}"
 
 

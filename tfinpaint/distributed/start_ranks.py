@@ -26,6 +26,7 @@ from tfinpaint.system import installation, streams
 from tfinpaint.system.subprocesses import clean_environment, end_group, find_program
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+HOSTS = "TFINPAINT_HOSTS"  # environment variable of rank 0: the value of --hosts
 _PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends, however that ends
 PATIENCE = 3  # presses of Ctrl-C after which the ranks are ended without being asked
 
@@ -110,6 +111,8 @@ def start_ranks(placement: Placement, program: Sequence[str]) -> None:
     terminal = _terminal()
     if terminal:
         environment[streams.TERMINAL] = terminal
+    if not placement.is_local:
+        environment[HOSTS] = placement.hosts
     output = RankOutput(beside_bar=bool(terminal))
     with _Ranks([*launcher(placement, environment), *program], environment) as ranks:
         for line in ranks.lines():

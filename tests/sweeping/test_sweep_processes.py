@@ -55,6 +55,19 @@ def test_a_process_has_the_cores_and_the_gpu_of_its_slot(tmp_path):
     assert (tmp_path / "a.log").read_text() == f"[{CORES[0]}] GPU-7\n"
 
 
+def test_a_job_without_a_log_prints_where_this_process_does(tmp_path, capfd):
+    first = replace(job(tmp_path, "a", "print('seen'); " + touch(tmp_path, "a")), log=None)
+    run_jobs([first], [Slot(CORES)], lambda _: None)
+    assert capfd.readouterr().out == "seen\n"
+    for code, said in (
+        ("exit(2)", "the lines above say why"),
+        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
+    ):
+        bad = replace(job(tmp_path, "b", code), log=None)
+        with pytest.raises(UserError, match=f"^b: failed: .*{said}"):
+            run_jobs([bad], [Slot(CORES)], lambda _: None)
+
+
 def test_a_job_that_fails_is_named_with_its_reason_and_stops_the_others(tmp_path):
     code = "import sys; print('a line'); sys.exit('error: the disk is full')"
     slow = "import time; Path({!r}).touch(); time.sleep(60)".format(str(tmp_path / "begun"))

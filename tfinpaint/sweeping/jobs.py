@@ -19,7 +19,7 @@ from tfinpaint.storage.atomic import write_text
 from tfinpaint.sweeping.configurations import PREDICTIONS, test_config, training_config
 from tfinpaint.sweeping.frozen import missing_rows
 from tfinpaint.sweeping.plan import METHODS, TRAINED, Cell, Method, Plan, Setting
-from tfinpaint.sweeping.processes import Job, classify_command, read_end
+from tfinpaint.sweeping.processes import Job, read_end, training_command
 from tfinpaint.sweeping.rows import (
     Row,
     Trained,
@@ -153,7 +153,7 @@ def _group_jobs(group: Group) -> list[Job]:
 
 def _begin(config: Config, file: Path) -> Sequence[str]:
     write_text(file, dump_config(config))
-    return classify_command(file, "--resume")
+    return training_command("classify", file, "--resume")
 
 
 def _end_training(group: Group, setting: Setting, work: float, seconds: float) -> bool:
@@ -170,7 +170,7 @@ def _begin_test(group: Group) -> Sequence[str]:
         shutil.rmtree(folder)
     file = group.folder / "test.yaml"
     write_text(file, dump_config(test_config(group.plan, group.config(group.chosen().setting), folder)))
-    return classify_command(file)
+    return training_command("classify", file)
 
 
 def _end_test(group: Group, seconds: float) -> bool:

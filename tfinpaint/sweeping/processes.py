@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from tfinpaint.config.checks import Command
 from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.runs.signals import StopRequest
 from tfinpaint.system.hardware import Machine, available_memory, read_hardware
@@ -47,7 +48,7 @@ class Job:
         title: for messages.
         begin: prepares the job and returns its command.
         end: called when the process has ended, with its duration in seconds; returns whether its work was done.
-        log: the file for its output.
+        log: the file for its output; None: it prints where this process does.
         work: how long it takes: in images of training.
         share: of the labels; None for all shares together.
         needs: jobs that must have ended before.
@@ -56,7 +57,7 @@ class Job:
     title: str
     begin: Callable[[], Sequence[str]]
     end: Callable[[float], bool]
-    log: Path
+    log: Path | None
     work: float
     share: float | None = None
     needs: Sequence[Job] = field(default=())
@@ -66,7 +67,7 @@ class Job:
 class _Running:
     job: Job
     process: subprocess.Popen
-    output: IO[bytes]
+    output: IO[bytes] | None
     first: int  # byte of the log at which the output of this process begins
     started: float
 
@@ -99,17 +100,21 @@ def _gpus(machine: Machine) -> list[str]:
     return names if visible is None else [name.strip() for name in visible.split(",") if name.strip()][: len(names)]
 
 
-def classify_command(config: Path, *options: str) -> tuple[str, ...]:
-    """Return the command that runs `classify` in a process."""
-    return sys.executable, "-m", "tfinpaint.classify", "--config", str(config), *options
+def training_command(task: Command, config: Path, *options: str) -> tuple[str, ...]:
+    """Return the command that runs `pretrain` or `classify` in a process."""
+    return sys.executable, "-m", f"tfinpaint.{task}", "--config", str(config), *options
 
 
-def start(command: Sequence[str], slot: Slot, output: IO[bytes]) -> subprocess.Popen:
-    """Start a process on the cores and the GPU of a worker, in a group of its own, so that Ctrl-C reaches only us."""
+def start(command: Sequence[str], slot: Slot, output: IO[bytes] | None) -> subprocess.Popen:
+    """Start a process on the cores and the GPU of a worker, in a group of its own, so that Ctrl-C reaches only us.
+
+    Args:
+        output: the file that it prints into; None: it prints where this process does.
+    """
     environment = clean_environment() | ({} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu})
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
-        start_new_session=True,
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if output else None,
+        env=environment, start_new_session=True,
     )  # fmt: skip
     with suppress(OSError):  # it has ended already
         os.sched_setaffinity(process.pid, slot.cores)  # long before TensorFlow counts its cores
@@ -160,11 +165,16 @@ def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Seque
             refused.append(error)
             continue
         slot = free.pop(0)
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        output = job.log.open("ab")
-        first = output.seek(0, os.SEEK_END)
+        output, first = _open_log(job.log) if job.log else (None, 0)
         running[slot] = _Running(job, start(command, slot, output), output, first, time.monotonic())
     return refused
+
+
+def _open_log(log: Path) -> tuple[IO[bytes], int]:
+    """Return the file that a process appends its output to, and the byte at which that will begin."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    output = log.open("ab")
+    return output, output.seek(0, os.SEEK_END)
 
 
 def _is_done(ended: _Running, *, stopped: bool) -> bool:
@@ -173,13 +183,24 @@ def _is_done(ended: _Running, *, stopped: bool) -> bool:
     Raises:
         UserError: It was not, and the job was not stopped.
     """
-    ended.output.close()
+    if ended.output:
+        ended.output.close()
     if ended.job.end(time.monotonic() - ended.started):
         return True
     if stopped:
         return False
+    if ended.job.log is None:
+        raise UserError(f"{ended.job.title}: failed: {_described(ended.process.returncode)}")
     reason = failure_reason(read_end(ended.job.log, ended.first)).removeprefix("error: ")
     raise UserError(f"{ended.job.title}: failed: {reason} ({ended.job.log} has its whole output)")
+
+
+def _described(code: int) -> str:
+    """Return how a process has ended whose output is on the terminal."""
+    if code >= 0:
+        return "the lines above say why"
+    hint = ", perhaps because memory did not suffice" if -code == signal.SIGKILL else ""
+    return f"its process was ended by {signal.Signals(-code).name}{hint}"
 
 
 def read_end(log: Path, first: int = 0) -> str:
@@ -207,4 +228,5 @@ def _stop(running: Sequence[_Running]) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(each.process.pid, signal.SIGKILL)
             each.process.wait()
-            each.output.close()
+            if each.output:
+                each.output.close()

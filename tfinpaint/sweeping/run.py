@@ -17,7 +17,7 @@ from tfinpaint.sweeping.configurations import measured_config
 from tfinpaint.sweeping.jobs import drop_finished, jobs_to_do
 from tfinpaint.sweeping.page import Findings, find, write_findings
 from tfinpaint.sweeping.plan import Asked, Plan, read_saved, saved_values
-from tfinpaint.sweeping.processes import Job, Slot, classify_command, make_slots, run_jobs
+from tfinpaint.sweeping.processes import Job, Slot, make_slots, run_jobs, training_command
 from tfinpaint.sweeping.rows import row_path
 from tfinpaint.sweeping.times import known_speed, measure_speed
 from tfinpaint.sweeping.verdict import percent
@@ -162,7 +162,7 @@ def _run_measured(plan: Plan, slot: Slot, run: Path) -> None:
     file = run.with_name("measured.yaml")
     write_text(file, dump_config(config))
     job = Job(
-        "measuring the time of a few steps", lambda: classify_command(file), lambda _: (run / "summary.json").exists(),
-        run.with_name("log"), 0.0,
+        "measuring the time of a few steps", lambda: training_command("classify", file),
+        lambda _: (run / "summary.json").exists(), run.with_name("log"), 0.0,
     )  # fmt: skip
     run_jobs([job], [slot], lambda _: None)

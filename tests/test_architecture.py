@@ -8,12 +8,13 @@ from tfinpaint.cli.purposes import PURPOSES
 PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 COMMANDS = [
-    *("pretrain", "classify", "prepare", "preview", "predict", "probe", "sweep"),
+    *("init", "run", "pretrain", "classify", "prepare", "preview", "predict", "probe", "sweep"),
     *("features", "runs", "compare", "config", "replay", "canary", "doctor"),
 ]
 # Rows from the top. A module may import from its own room and from the rows below, never from another room of its row.
 ROWS = [
     ["__init__", "__main__", *COMMANDS],
+    ["project"],
     ["sweeping"],
     ["runs"],
     ["cli"],

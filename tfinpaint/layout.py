@@ -32,6 +32,13 @@ SWEEP_TABLE = "sweep.csv"
 SWEEP_FIGURE = "sweep.png"
 SWEEP_TIMES = "times.json"
 
+# In the folder of a project, which `tfinpaint init` makes
+PROJECT = "project.json"  # where its images are
+PREPARED = "data"  # the images, divided into training and test images
+PRETRAIN_CONFIG, CLASSIFY_CONFIG = "pretrain.yaml", "classify.yaml"
+PRETRAIN_RUN, CLASSIFY_RUN, SCRATCH_RUN = "pretrain", "classify", "from_scratch"  # run folders
+COMPARISON = "comparison.html"
+
 # In the folder of figures
 RESTORATIONS = "restorations"  # the newest grid of images (.png), and a folder with earlier ones
 ANIMATION = "animation"  # the animation (.gif), and a folder with its frames

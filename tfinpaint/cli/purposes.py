@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # The description of each command in `--help`; `python -OO` drops the docstrings of modules.
 PURPOSES = {
+    "init": "Look at a folder of images and write configurations that suit them and this machine.",
+    "run": "Run what init has written: prepare, pretrain, classify, compare, and say whether pretraining helped.",
     "prepare": "Split a folder or archive of class folders into training/ and testing/, or pack images into records.",
     "preview": "Show what the network will see, before any training: original, mask, input and target.",
     "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
@@ -22,6 +24,14 @@ PURPOSES = {
 
 # Command -> an example of it, and what usually follows.
 EXAMPLES = {
+    "init": (
+        "tfinpaint init my_photos",
+        "tfinpaint run runs/my_photos",
+    ),
+    "run": (
+        "tfinpaint run runs/my_photos",
+        "open comparison.html in a browser, then tfinpaint predict runs/my_photos/classify PHOTO",
+    ),
     "prepare": (
         "tfinpaint prepare my_images.zip runs/data/my_images",
         "tfinpaint pretrain, with data.input_path: runs/data/my_images/training",

@@ -1,0 +1,252 @@
+"""The commands init and run on real folders; the runs of `pretrain` and `classify` are pretended, but for a stress test."""
+
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from commandline import refuse, succeed, summary, tfinpaint
+from conftest import write_images
+
+from tfinpaint.cli.options import Options, parse_options
+from tfinpaint.config.loader import dump_config
+from tfinpaint.report.about import now
+from tfinpaint.sweeping import processes
+
+ACCURACIES = {"classify": 0.9, "from_scratch": 0.5}
+
+
+class Pretended:
+    """Trainings that check their command line as the real ones do, and write results at once.
+
+    Attributes:
+        begun: the options of each training, in order.
+        ranks: those that were asked for, of each.
+        ending: what happens to the training of a name: "interrupted", "failed" or "killed"; else it is finished.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[Options] = []
+        self.ranks: list[int | None] = []
+        self.ending: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The run folders that were trained in, in order."""
+        return [self._run(options).name for options in self.begun]
+
+    def start(self, command, slot, output):
+        assert output is None  # it prints on the terminal
+        assert command[:2] == (sys.executable, "-m")
+        task = command[2].removeprefix("tfinpaint.")
+        options = parse_options(task, command[3:])
+        run = self._run(options)
+        self.begun.append(options)
+        self.ranks.append(options.placement and options.placement.ranks)
+        ending = self.ending.pop(run.name, "")
+        if ending == "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)
+            return SimpleNamespace(poll=lambda: 0, pid=-1, returncode=0)
+        if ending:
+            return SimpleNamespace(poll=lambda: 0, returncode={"failed": 2, "killed": -signal.SIGKILL}[ending])
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "config.resolved.yaml").write_text(dump_config(options.config))
+        results = {"finished": now(), "epochs": options.config.num_epochs}
+        if task == "classify":
+            results |= {
+                "test_accuracy": ACCURACIES[run.name], "test_images": 40, "labels": 93, "test_loss": 0.5,
+                "from_scratch": options.config.checkpoints.load is None,
+            }  # fmt: skip
+        (run / "summary.json").write_text(json.dumps(results))
+        return SimpleNamespace(poll=lambda: 0, returncode=0)
+
+    @staticmethod
+    def _run(options: Options) -> Path:
+        assert options.config.workdir is not None
+        return options.config.workdir
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    pretended = Pretended()
+    monkeypatch.setattr(processes, "start", pretended.start)
+    monkeypatch.setattr(processes, "INTERVAL", 0.0)
+    return pretended
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The working directory, with photos in it: two classes of 65 and one of 3."""
+    write_images(tmp_path / "my photos", {"cat": 65, "dog": 65, "rare": 3})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PROJECT = Path("runs") / "my photos"
+
+
+def test_init_says_what_it_found_what_it_wrote_and_what_to_type(here):
+    shown = succeed("init", "my photos", "--for", "laptop")
+    lines = shown.splitlines()
+    assert lines[0].startswith("my photos: 133 images in 3 classes (cat 65, dog 65, rare 3); colour, ")
+    assert "Too few images to learn or to test a class: rare (3 images); add some, or expect nothing of it" in lines
+    assert any(re.match(r"Settings for a laptop \(this machine: .*\): resnet18, images of ", line) for line in lines)
+    assert any(re.match(r"Time: about \d+ min \(pretraining \d+ min, classifier ", line) for line in lines)
+    assert lines[-8] == "Next, all stages with one command, which continues where it was stopped:"
+    assert lines[-7] == "  tfinpaint run 'runs/my photos'"
+    assert lines[-5] == "  tfinpaint prepare 'my photos' 'runs/my photos'/data --test-fraction 0.3"
+    assert lines[-4] == "  tfinpaint pretrain --config 'runs/my photos/pretrain.yaml'"
+    assert sorted(path.name for path in PROJECT.iterdir()) == ["classify.yaml", "pretrain.yaml", "project.json"]
+    assert refuse("init", "my photos").startswith("error: runs/my photos: holds a project already; continue it with: ")
+    assert "expected laptop or gpu" in refuse("init", "my photos", "--for", "phone")
+
+
+def test_the_commands_that_init_prints_are_those_that_run_runs(here, pretended):
+    """Prepare really, then hand the printed lines of pretrain and classify to the check of their command lines."""
+    import shlex
+
+    shown = succeed("init", "my photos")
+    typed = [shlex.split(line)[1:] for line in shown.partition("or one after the other:\n")[2].splitlines()]
+    assert [words[0] for words in typed] == ["prepare", "pretrain", "classify", "classify", "compare"]
+    succeed(*typed[0])
+    printed = [parse_options(words[0], [*words[1:], "--resume"]).config for words in typed[1:4]]
+    succeed("run", PROJECT)
+    assert [options.config for options in pretended.begun] == printed
+
+
+def test_run_does_all_stages_and_ends_in_words(here, pretended):
+    succeed("init", "my photos")
+    shown = succeed("run", PROJECT)
+    assert re.findall(r"^\[\d of 5\] [^:]+", shown, re.MULTILINE) == [
+        "[1 of 5] Prepare", "[2 of 5] Pretrain", "[3 of 5] Classify", "[4 of 5] From scratch", "[5 of 5] Compare",
+    ]  # fmt: skip
+    assert pretended.names == ["pretrain", "classify", "from_scratch"]
+    assert all(options.resume for options in pretended.begun)
+    assert "Pretraining helped: 0.900 (36) of 40 test images are classified correctly, against 0.500 (20)" in shown
+    assert "with 93 labels." in shown
+    assert "are 0.77 to 0.96 and 0.35 to 0.65 (95 % intervals)." in shown
+    assert "This is one seed: each classifier was trained once, the one from scratch with 3 times the steps" in shown
+    assert "\n  'runs/my photos'/comparison.html    all runs side by side" in shown
+    assert "\n  tfinpaint predict 'runs/my photos'/classify PHOTO    the class of a new photo" in shown
+    assert (PROJECT / "comparison.html").is_file()
+
+
+def test_the_classifier_from_scratch_has_more_steps_and_nothing_that_holds_it_back(here, pretended):
+    succeed("init", "my photos")
+    path = PROJECT / "classify.yaml"
+    path.write_text(path.read_text().replace("  head: pool", "  head: pool\n  trainable: head_only"))
+    succeed("run", PROJECT)
+    ours, theirs = (options.config for options in pretended.begun[1:])
+    assert (theirs.num_epochs, theirs.steps_per_epoch) == (3 * ours.num_epochs, ours.steps_per_epoch)
+    assert (theirs.checkpoints.load, theirs.model.head_init, theirs.model.trainable) == (None, "random", None)
+    assert (theirs.optimizer.layer_decay, theirs.optimizer.learning_rate) == (1.0, 1e-3)
+    assert theirs.data == ours.data
+    assert theirs.optimizer.lr_scheduler == ours.optimizer.lr_scheduler
+    assert theirs.loss == ours.loss
+
+
+def test_finished_stages_are_not_repeated(here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    before = (PROJECT / "data").stat().st_mtime_ns
+    again = succeed("run", PROJECT)
+    assert len(pretended.begun) == 3
+    assert (PROJECT / "data").stat().st_mtime_ns == before
+    assert again.count(": done before, in runs/my photos/") == 4
+    assert "Pretraining helped: " in again
+    assert "--ranks 0: expected 1 or more" in refuse("run", PROJECT, "--ranks", "0")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("interrupted", 130, "Stopped; what is done is kept, and "),
+        ("failed", 2, "error: Classify: failed: the lines above say why; "),
+        ("killed", 2, "error: Classify: failed: its process was ended by SIGKILL, perhaps because memory did not "),
+    ],
+)
+def test_a_stage_that_ends_early_is_the_first_of_the_next_start(here, pretended, ending, code, said):
+    succeed("init", "my photos")
+    pretended.ending["classify"] = ending
+    done = tfinpaint("run", PROJECT)
+    last = (done.stdout if ending == "interrupted" else done.stderr).splitlines()[-1]
+    assert done.returncode == code
+    assert last.startswith(said)
+    assert last.endswith("the same command continues: tfinpaint run 'runs/my photos'")
+    succeed("run", PROJECT)
+    assert pretended.names == ["pretrain", "classify", "classify", "from_scratch"]
+
+
+def test_what_was_changed_after_a_run_is_refused_with_the_folder_to_remove(here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    config = PROJECT / "pretrain.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("learning_rate: 5.0e-04", "learning_rate: 1.0e-03"))
+    message = refuse("run", PROJECT)
+    assert (
+        "pretrain.yaml: optimizer.learning_rate is 0.001, and runs/my photos/pretrain was finished with 0.0005; "
+        in message
+    )
+    assert "restore it, or remove runs/my photos/pretrain to train it again" in message
+    config.write_text(before)
+    results = summary(PROJECT / "pretrain")
+    (PROJECT / "pretrain" / "summary.json").write_text(json.dumps(results | {"finished": "2999-01-01T00:00:00+00:00"}))
+    message = refuse("run", PROJECT)
+    assert (
+        "classify: began with an encoder that has been trained again since; remove runs/my photos/classify" in message
+    )
+    assert len(pretended.begun) == 3
+
+
+def test_a_mistake_in_the_second_configuration_is_told_before_the_first_run(here, pretended):
+    succeed("init", "my photos")
+    config = PROJECT / "classify.yaml"
+    config.write_text(config.read_text().replace("type: AdamW", "type: AdamX"))
+    assert "classify.yaml" in refuse("run", PROJECT)
+    config.unlink()
+    assert "classify.yaml: is missing; restore it, or make a new project" in refuse("run", PROJECT)
+    assert pretended.begun == []
+
+
+def test_ranks_are_handed_on_after_their_number_was_checked(here, pretended):
+    succeed("init", "my photos")
+    message = refuse("run", PROJECT, "--ranks", "3")
+    assert "pretrain.yaml: data.batch_size 64 is the batch over all ranks" in message
+    assert pretended.begun == []
+    succeed("run", PROJECT, "--ranks", "2")
+    assert pretended.ranks == [2, 2, 2]
+
+
+def test_without_classes_there_is_one_stage(here, pretended):
+    shown = succeed("init", "my photos/cat", "album")
+    assert "There are no class folders, so there is no classifier" in shown
+    assert shown.splitlines()[-1] == "  tfinpaint pretrain --config album/pretrain.yaml"
+    shown = succeed("run", "album")
+    assert pretended.names == ["pretrain"]
+    assert "[1 of 1] Pretrain: " in shown
+    assert "tfinpaint features album/pretrain 'my photos/cat' --output features.npz" in shown
+
+
+def test_a_folder_that_init_has_not_made_is_refused(here):
+    assert "my photos: holds no project (project.json is missing or damaged); make one" in refuse("run", "my photos")
+
+
+@pytest.mark.stress
+def test_both_commands_with_real_trainings(here):
+    """From photos to a class for a new photo, with the smallest network and a few steps."""
+    succeed("init", "my photos")
+    for path in PROJECT.glob("*.yaml"):
+        values = yaml.safe_load(path.read_text()) | {"num_epochs": 1, "steps_per_epoch": 2}
+        values["model"]["encoder"] = "tiny"
+        path.write_text(yaml.safe_dump(values))
+    shown = succeed("run", PROJECT)
+    assert re.search(r"(helped|made no difference|is unknown): 0\.\d{3} ", shown)
+    assert summary(PROJECT / "from_scratch")["epochs"] == 3
+    assert succeed("run", PROJECT).count(": done before, in ") == 4
+    assert "photo" in succeed("predict", PROJECT / "classify", "my photos/cat/000.png")

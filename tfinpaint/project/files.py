@@ -1,0 +1,150 @@
+"""The files of a project: two commented configurations, and a note of where the images are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tfinpaint.errors import UserError
+from tfinpaint.layout import (
+    CLASSIFY_CONFIG,
+    CLASSIFY_RUN,
+    PREPARED,
+    PRETRAIN_CONFIG,
+    PRETRAIN_RUN,
+    PROJECT,
+)
+from tfinpaint.project.settings import Settings, rough
+from tfinpaint.project.survey import Survey, absolute_source
+from tfinpaint.project.templates import CLASSIFY, PRETRAIN, PROBE
+from tfinpaint.storage.atomic import write_json, write_text
+from tfinpaint.storage.safe_json import read_json
+from tfinpaint.system.paths import display_path
+
+_PREPARED_PATHS = f"  input_path: {PREPARED}/training\n  test_input_path: {PREPARED}/testing"
+_COLUMN = 34  # at which comments begin
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a project's folder notes about its images.
+
+    Attributes:
+        images: absolute path of the folder or archive, or "digits".
+        has_classes: whether they are in class folders.
+        test_fraction: of each class, for testing.
+        skip_empty_classes: whether class folders without a usable image are left out.
+    """
+
+    images: str
+    has_classes: bool
+    test_fraction: float
+    skip_empty_classes: bool
+
+
+def read_project(folder: Path) -> Project:
+    """Read the note of a project.
+
+    Raises:
+        UserError: The folder holds no project.
+    """
+    found = read_json(folder / PROJECT)
+    kinds = {"images": str, "has_classes": bool, "test_fraction": float, "skip_empty_classes": bool}
+    if not isinstance(found, dict) or any(not isinstance(found.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(
+            f"{folder}: holds no project ({PROJECT} is missing or damaged); make one of a folder of images: "
+            "tfinpaint init IMAGES"
+        )
+    return Project(**{name: found[name] for name in kinds})
+
+
+def check_new(folder: Path, source: Path) -> None:
+    """Refuse a folder for a new project that is in use, or that lies among the images.
+
+    Raises:
+        UserError: The message says what to do instead.
+    """
+    if (folder / PROJECT).exists():
+        raise UserError(
+            f"{folder}: holds a project already; continue it with: tfinpaint run {display_path(folder)}, or name "
+            "another folder behind the images"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: already exists; name another folder behind the images, or remove it")
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{folder}: lies inside {source}, among the images; name a folder elsewhere behind the images")
+
+
+def write_project(
+    folder: Path, survey: Survey, settings: Settings, times: Mapping[str, float], *, skip_empty_classes: bool
+) -> Project:
+    """Write the files of a new project, and return its note.
+
+    Args:
+        times: from `estimate_times`.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    project = Project(absolute_source(survey.source), bool(survey.classes), survey.test_fraction, skip_empty_classes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / PRETRAIN_CONFIG, _pretrain_text(folder, survey, settings, times))
+        if survey.classes:
+            write_text(folder / CLASSIFY_CONFIG, _classify_text(folder, survey, settings, times))
+        write_json(folder / PROJECT, asdict(project))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    return project
+
+
+def _pretrain_text(folder: Path, survey: Survey, settings: Settings, times: Mapping[str, float]) -> str:
+    paths = _PREPARED_PATHS
+    if not survey.classes:
+        paths = f"  input_path: {json.dumps(absolute_source(survey.source), ensure_ascii=False)}"
+        if survey.bad:
+            paths += f"\n  max_bad_images: {len(survey.bad)} # so many cannot be read; they are left out"
+    text = PRETRAIN.substitute(
+        images=f"{survey.training_images:,}", file=display_path(folder / PRETRAIN_CONFIG), run=PRETRAIN_RUN,
+        time=rough(times["pretraining"]), epochs=settings.epochs, steps=settings.steps,
+        total=f"{settings.epochs * settings.steps:,}", paths=paths, batch=settings.batch,
+        preload=str(settings.preload).lower(), side=settings.side, cell=settings.cell,
+        colours=_colours(0.4, 0.2, is_grey=survey.is_grey), learning_rate=f"{settings.learning_rate:.1e}",
+        encoder=settings.encoder,
+    )  # fmt: skip
+    return _align(text + (PROBE if settings.probe else ""))
+
+
+def _classify_text(folder: Path, survey: Survey, settings: Settings, times: Mapping[str, float]) -> str:
+    text = CLASSIFY.substitute(
+        classes=len(survey.classes), images=f"{survey.training_images:,}", run=CLASSIFY_RUN,
+        file=display_path(folder / CLASSIFY_CONFIG), time=rough(times["classifier"]),
+        scratch_time=rough(times["from scratch"]), epochs=settings.class_epochs, steps=settings.class_steps,
+        total=f"{settings.class_epochs * settings.class_steps:,}", encoder_run=PRETRAIN_RUN, paths=_PREPARED_PATHS,
+        batch=settings.class_batch, preload=str(settings.preload).lower(), side=settings.side,
+        colours=_colours(0.2, 0.0, is_grey=survey.is_grey), encoder=settings.encoder,
+    )  # fmt: skip
+    return _align(text)
+
+
+def _colours(strength: float, lost: float, *, is_grey: bool) -> str:
+    """Return the lines of the transforms that change brightness and colours.
+
+    Args:
+        strength: of brightness and contrast.
+        lost: fraction of the images that lose their colours.
+    """
+    brightness = f"brightness: {strength}, contrast: {strength}"
+    if is_grey:
+        return f"    - color_jitter: {{{brightness}, probability: 0.8}} # grey images have no colours to change"
+    hue = f"saturation: {strength / 2}, hue: {strength / 4}"
+    line = f"    - color_jitter: {{{brightness}, {hue}, probability: 0.8}}"
+    return f"{line}\n    - random_grayscale: {lost}" if lost else line
+
+
+def _align(text: str) -> str:
+    """Return a YAML text whose comments behind values begin in one column, where the values leave room."""
+    return re.sub(r"^( *[^#\s].*) # ", lambda found: f"{found[1]:<{_COLUMN}} # ", text, flags=re.MULTILINE)

@@ -1,0 +1,113 @@
+"""Run the stages of a project that are left to do, one after the other, and say what came out of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.layout import CLASSIFY_CONFIG, COMPARISON, PREPARED, PRETRAIN_CONFIG
+from tfinpaint.project.files import Project, read_project
+from tfinpaint.project.stages import Training, trainings
+from tfinpaint.project.verdict import conclude
+from tfinpaint.runs.lock import RunLock
+from tfinpaint.sweeping.processes import Job, Slot, make_slots, run_jobs
+from tfinpaint.system.paths import display_path, shorten_paths
+
+log = logging.getLogger(__name__)
+
+
+def run_project(folder: Path, ranks: int = 1) -> list[str]:
+    """Run what is left of a project.
+
+    Args:
+        folder: as `write_project` has made it.
+        ranks: number of processes that train as one.
+
+    Returns:
+        What came out, in lines for the terminal.
+
+    Raises:
+        UserError: The folder holds no project, a configuration cannot be used, or a stage has failed.
+        StoppedError: The stages were asked to stop.
+    """
+    project = read_project(folder)
+    _check_files(folder, project)
+    with RunLock() as lock:
+        lock.take(folder)
+        lock.begin()
+        try:
+            return _run_stages(folder, project, ranks)
+        except StoppedError as stopped:
+            raise StoppedError(
+                f"Stopped; what is done is kept, and {_how_to_go_on(folder)}", stopped.exit_code
+            ) from None
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_how_to_go_on(folder)) from None
+
+
+def _how_to_go_on(folder: Path) -> str:
+    return f"the same command continues: tfinpaint run {shlex.quote(display_path(folder))}"
+
+
+def _check_files(folder: Path, project: Project) -> None:
+    names = (PRETRAIN_CONFIG, CLASSIFY_CONFIG) if project.has_classes else (PRETRAIN_CONFIG,)
+    for name in names:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: is missing; restore it, or make a new project with: tfinpaint init")
+
+
+def _run_stages(folder: Path, project: Project, ranks: int) -> list[str]:
+    runs = trainings(folder, project)
+    count = len(runs) + 2 * project.has_classes
+    if project.has_classes:
+        _prepare(folder, project, count)
+    for training in runs:  # before the first of them takes hours
+        training.check(ranks)
+        training.is_finished()
+    for number, training in enumerate(runs, 1 + project.has_classes):
+        _train(training, f"[{number} of {count}] {training.title}", ranks)
+    if not project.has_classes:
+        return conclude(folder, project, ())
+    log.info(f"\n[{count} of {count}] Compare: both classifiers on the test images, which no training has seen")
+    from tfinpaint.report.comparison import write_comparison  # loads matplotlib
+
+    try:
+        compared = write_comparison([training.run for training in runs], folder / COMPARISON)
+    except OSError as error:
+        raise UserError(f"{folder / COMPARISON}: cannot be written: {error.strerror}") from None
+    return conclude(folder, project, compared.sentences)
+
+
+def _prepare(folder: Path, project: Project, count: int) -> None:
+    """Divide the images into those to train on and those to test on, unless that was done before."""
+    head, dest = f"[1 of {count}] Prepare", folder / PREPARED
+    if dest.is_dir() and any(dest.iterdir()):
+        log.info(f"{head}: done before, in {display_path(dest)}")
+        return
+    log.info(f"{head}: the images are copied; {project.test_fraction:.0%} of each class are kept for the test")
+    report = prepare(
+        Path(project.images), dest, test_fraction=project.test_fraction, skip_empty_classes=project.skip_empty_classes
+    )
+    for line in report.lines():
+        log.info(f"  {shorten_paths(line)}")
+
+
+def _train(training: Training, head: str, ranks: int) -> None:
+    """Begin or continue a training in a process of its own, unless it is finished."""
+    if training.is_finished():
+        log.info(f"\n{head}: done before, in {display_path(training.run)}")
+        return
+    log.info(f"\n{head}: {training.purpose}")
+    sys.stdout.flush()
+    slot = Slot(tuple(sorted(os.sched_getaffinity(0)))) if ranks > 1 else make_slots(1)[0]
+    command = training.command(ranks)
+    job = Job(training.title, lambda: command, lambda _: training.summary() is not None, None, 0.0)
+    try:
+        run_jobs([job], [slot], lambda _: None)
+    except UserError as error:
+        raise UserError(f"{error}; {_how_to_go_on(training.folder)}") from None

@@ -1,0 +1,209 @@
+"""The stages of a project: their commands, and which of them are finished."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfinpaint.cli.options import load_resolved
+from tfinpaint.config.checks import Command, check_command
+from tfinpaint.config.diff import differences
+from tfinpaint.config.loader import read_values
+from tfinpaint.config.schema import Config
+from tfinpaint.errors import UserError
+from tfinpaint.layout import (
+    CLASSIFY_CONFIG,
+    CLASSIFY_RUN,
+    COMPARISON,
+    PREPARED,
+    PRETRAIN_CONFIG,
+    PRETRAIN_RUN,
+    RESOLVED_CONFIG,
+    SCRATCH_RUN,
+    SUMMARY,
+)
+from tfinpaint.project.files import Project
+from tfinpaint.storage.safe_json import read_json
+from tfinpaint.sweeping.plan import SCRATCH_STEPS
+from tfinpaint.sweeping.processes import training_command
+from tfinpaint.system.paths import display_path
+
+SCRATCH_RATE = 1e-3  # the middle one of those that a sweep tries from scratch
+# What differs where a project was moved.
+_PLACES = frozenset({"data.input_path", "data.test_input_path", "checkpoints.load", "probe.path"})
+
+
+@dataclass(frozen=True)
+class Training:
+    """A stage that is a run of `pretrain` or `classify`.
+
+    Attributes:
+        folder: of the project.
+        name: of its run folder in there.
+        file: name of its configuration.
+        title, purpose: what it does and why, for the terminal.
+        begins_from: name of the run whose encoder it begins with; "" for none.
+    """
+
+    folder: Path
+    name: str
+    task: Command
+    file: str
+    title: str
+    purpose: str
+    begins_from: str = ""
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return self.folder / self.name
+
+    @property
+    def overrides(self) -> list[str]:
+        """What differs from the configuration file, as for --set.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        if self.name != SCRATCH_RUN:
+            return []
+        return scratch_overrides(load_resolved(self.folder / self.file, [], self.task))
+
+    def config(self) -> Config:
+        """Return the configuration of the run.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        return load_resolved(self.folder / self.file, self.overrides, self.task, self.run)
+
+    def options(self) -> list[str]:
+        """Return the options of the command, behind --config FILE."""
+        sets = [part for override in self.overrides for part in ("--set", override)]
+        return [*sets, "--workdir", display_path(self.run)] if sets else []
+
+    def command(self, ranks: int) -> Sequence[str]:
+        """Return the command that begins or continues the run in a process of its own."""
+        started = ["--ranks", str(ranks)] if ranks > 1 else []
+        sets = [part for override in self.overrides for part in ("--set", override)]
+        return training_command(
+            self.task, self.folder / self.file, *sets, "--workdir", str(self.run), "--resume", *started
+        )
+
+    def check(self, ranks: int) -> None:
+        """Raise UserError if the configuration cannot work on so many ranks; checkpoints are not looked for."""
+        try:
+            check_command(self.config(), self.task, ranks)
+        except UserError as error:
+            path = str(self.folder / self.file)
+            raise UserError(str(error) if str(error).startswith(path) else f"{path}: {error}") from None
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the summary of the finished run; None if it is not finished."""
+        found = read_json(self.run / SUMMARY)
+        return found if isinstance(found, dict) else None
+
+    def is_finished(self) -> bool:
+        """Return whether the run is finished, as the present configuration would have it.
+
+        Raises:
+            UserError: It was finished with another configuration, or began with an encoder that was replaced.
+        """
+        summary = self.summary()
+        if summary is None:
+            return False
+        changed = differences(read_values(self.run / RESOLVED_CONFIG), self.config())
+        changed = {key: values for key, values in changed.items() if key not in _PLACES}
+        again = f"remove {display_path(self.run)} to train it again"
+        if changed:
+            key, (before, now) = next(iter(changed.items()))
+            more = f" (and {len(changed) - 1} more keys)" if len(changed) > 1 else ""
+            raise UserError(
+                f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was finished with {before}"
+                f"{more}; restore it, or {again}"
+            )
+        if self.begins_from:
+            source = self.folder / self.begins_from
+            found = read_json(source / SUMMARY)
+            if not isinstance(found, dict) or _finished(found) > _finished(summary):
+                raise UserError(
+                    f"{display_path(self.run)}: began with another encoder than that of {display_path(source)}, which "
+                    f"{'was' if found else 'is to be'} trained again; {again}"
+                )
+        return True
+
+
+def _finished(summary: dict[str, Any]) -> float:
+    """Return when a run was finished, in seconds since 1970."""
+    try:
+        return datetime.datetime.fromisoformat(str(summary["finished"])).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return 0.0
+
+
+def scratch_overrides(config: Config) -> list[str]:
+    """Return what the classifier from scratch has in place of the other's settings, for `--set`.
+
+    What suits a pretrained encoder alone would hold it back: small learning rates for the first layers, and layers that
+    are not trained. It has more steps, because its encoder has not been trained before.
+    """
+    overrides = [
+        "checkpoints.load=null",
+        "model.head_init=random",
+        "optimizer.layer_decay=1",
+        f"optimizer.learning_rate={SCRATCH_RATE:g}",
+        f"num_epochs={SCRATCH_STEPS * config.num_epochs}",
+    ]
+    if config.model.trainable is not None:
+        overrides.append("model.trainable=null")
+    if config.optimizer.unfreeze_every:
+        overrides.append("optimizer.unfreeze_every=null")
+    return overrides
+
+
+def trainings(folder: Path, project: Project) -> list[Training]:
+    """Return the trainings of a project, in order."""
+    pretraining = Training(
+        folder, PRETRAIN_RUN, "pretrain", PRETRAIN_CONFIG, "Pretrain",
+        "the encoder learns from all training images, without labels, what they look like",
+    )  # fmt: skip
+    if not project.has_classes:
+        return [pretraining]
+    return [
+        pretraining,
+        Training(
+            folder, CLASSIFY_RUN, "classify", CLASSIFY_CONFIG, "Classify",
+            "a classifier begins with the pretrained encoder and learns the classes from the labels", PRETRAIN_RUN,
+        ),
+        Training(
+            folder, SCRATCH_RUN, "classify", CLASSIFY_CONFIG, "From scratch",
+            f"the same classifier without pretraining, with {SCRATCH_STEPS} times the steps, to compare with",
+        ),
+    ]  # fmt: skip
+
+
+def commands(folder: Path, project: Project, images: Path) -> list[str]:
+    """Return the commands of all stages, as they are typed.
+
+    Args:
+        images: as the user has named them.
+    """
+    place, lines = shlex.quote(display_path(folder)), []
+    if project.has_classes:
+        skip = " --skip-empty-classes" if project.skip_empty_classes else ""
+        lines.append(
+            f"tfinpaint prepare {shlex.quote(str(images))} {place}/{PREPARED} --test-fraction {project.test_fraction}"
+            f"{skip}"
+        )
+    runs = trainings(folder, project)
+    for training in runs:
+        config = shlex.quote(display_path(folder / training.file))
+        lines.append(" ".join([f"tfinpaint {training.task} --config {config}", *map(shlex.quote, training.options())]))
+    if project.has_classes:
+        named = " ".join(f"{place}/{training.name}" for training in runs)
+        lines.append(f"tfinpaint compare {named} --report {place}/{COMPARISON}")
+    return lines

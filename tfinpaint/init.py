@@ -16,9 +16,10 @@ from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.layout import CLASSIFY_CONFIG, PRETRAIN_CONFIG
 from tfinpaint.project.files import Project, check_new, write_project
-from tfinpaint.project.settings import Settings, choose_settings, estimate_times, rough, time_basis
+from tfinpaint.project.settings import Settings, Target, choose_settings, estimate_times, rough, time_basis
 from tfinpaint.project.stages import commands
 from tfinpaint.project.survey import Survey, describe, survey_images
+from tfinpaint.system import installation
 from tfinpaint.system.hardware import Machine, read_hardware
 from tfinpaint.system.paths import display_path
 
@@ -36,7 +37,7 @@ def init(options: argparse.Namespace) -> None:
     survey = survey_images(options.images, skip_empty_classes=options.skip_empty_classes)
     print("\n".join(describe(survey)))
     machine = read_hardware()
-    settings = choose_settings(survey, machine, options.target)
+    settings = choose_settings(survey, machine, options.target or _kind_of(machine))
     times = estimate_times(settings, survey, machine)
     project = write_project(folder, survey, settings, times, skip_empty_classes=options.skip_empty_classes)
     print("\n".join([*_outcome(folder, settings, machine, times), *_next(folder, survey, project)]))
@@ -46,6 +47,17 @@ def _name_of(images: Path) -> str:
     name = images.resolve().name or "images"
     ending = next((ending for ending in _ARCHIVES if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)] or "images"
+
+
+def _kind_of(machine: Machine) -> Target:
+    """Return "gpu" if this machine has a GPU that the installed TensorFlow can use."""
+    if machine.gpus and installation.version("tensorflow-cpu"):
+        print(
+            "This machine has a GPU, but TensorFlow is installed without support for it; to use it, run: "
+            "TFINPAINT_EXTRA=gpu scripts/setup"
+        )
+        return "laptop"
+    return "gpu" if machine.gpus else "laptop"
 
 
 def _outcome(folder: Path, settings: Settings, machine: Machine, times: Mapping[str, float]) -> list[str]:
@@ -91,12 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="folder of images, best with a folder for each class in it; or a zip or tar file of such folders",
         )  # fmt: skip
         parser.add_argument(
-            "folder",
-            type=Path,
-            nargs="?",
-            metavar="FOLDER",
+            "folder", type=Path, nargs="?", metavar="FOLDER",
             help="folder to make (default: runs/NAME, as IMAGES is named)",
-        )
+        )  # fmt: skip
         parser.add_argument(
             "--for", choices=("laptop", "gpu"), dest="target",
             help="the machine that will train; default: whichever this one is",

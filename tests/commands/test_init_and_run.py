@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +19,7 @@ from tfinpaint.cli.options import Options, parse_options
 from tfinpaint.config.loader import dump_config
 from tfinpaint.report.about import now
 from tfinpaint.sweeping import processes
+from tfinpaint.system.hardware import Gpu, read_hardware
 
 ACCURACIES = {"classify": 0.9, "from_scratch": 0.5}
 
@@ -106,10 +109,18 @@ def test_init_says_what_it_found_what_it_wrote_and_what_to_type(here):
     assert "expected laptop or gpu" in refuse("init", "my photos", "--for", "phone")
 
 
+def test_a_gpu_that_tensorflow_cannot_use_does_not_count(here, monkeypatch):
+    machine = replace(read_hardware(), gpus=(Gpu("A", 40_000, 8.0),))
+    monkeypatch.setattr("tfinpaint.init.read_hardware", lambda: machine)
+    for installed, kind in (("2.21", "laptop"), (None, "GPU")):
+        monkeypatch.setattr("tfinpaint.system.installation.version", lambda *_, found=installed: found)
+        shown = succeed("init", "my photos", installed or "gpu")
+        assert f"Settings for a {kind} (this machine: " in shown
+        assert ("TensorFlow is installed without support for it" in shown) == (kind == "laptop")
+
+
 def test_the_commands_that_init_prints_are_those_that_run_runs(here, pretended):
     """Prepare really, then hand the printed lines of pretrain and classify to the check of their command lines."""
-    import shlex
-
     shown = succeed("init", "my photos")
     typed = [shlex.split(line)[1:] for line in shown.partition("or one after the other:\n")[2].splitlines()]
     assert [words[0] for words in typed] == ["prepare", "pretrain", "classify", "classify", "compare"]
@@ -129,7 +140,7 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
     assert all(options.resume for options in pretended.begun)
     assert "Pretraining helped: 0.900 (36) of 40 test images are classified correctly, against 0.500 (20)" in shown
     assert "with 93 labels." in shown
-    assert "are 0.77 to 0.96 and 0.35 to 0.65 (95 % intervals)." in shown
+    assert "the accuracy is 0.77 to 0.96 with pretraining and 0.35 to 0.65 from scratch (95 % intervals)." in shown
     assert "This is one seed: each classifier was trained once, the one from scratch with 3 times the steps" in shown
     assert "\n  'runs/my photos'/comparison.html    all runs side by side" in shown
     assert "\n  tfinpaint predict 'runs/my photos'/classify PHOTO    the class of a new photo" in shown

@@ -25,7 +25,7 @@ def photos(tmp_path) -> Path:
 
 
 def write(folder: Path, survey: Survey, machine: Machine = LAPTOP) -> Project:
-    settings = choose_settings(survey, machine, None)
+    settings = choose_settings(survey, machine, "gpu" if machine.gpus else "laptop")
     times = estimate_times(settings, survey, machine)
     return write_project(folder, survey, settings, times, skip_empty_classes=False)
 

@@ -32,7 +32,7 @@ def survey(images: int, side: int = 300, *, classes: int = 4) -> Survey:
 def test_a_laptop_takes_a_thousand_steps_within_limits_of_passes(
     images, batch, epochs, steps, class_batch, class_total
 ):
-    found = choose_settings(survey(images), LAPTOP, None)
+    found = choose_settings(survey(images), LAPTOP, "laptop")
     assert (found.target, found.encoder, found.side, found.cell) == ("laptop", "resnet18", 32, 8)
     assert (found.batch, found.epochs, found.steps, found.learning_rate) == (batch, epochs, steps, 5e-4)
     assert found.class_batch == class_batch
@@ -43,12 +43,12 @@ def test_a_laptop_takes_a_thousand_steps_within_limits_of_passes(
 
 def test_many_cores_take_larger_images_unless_the_photos_are_small():
     cores = replace(LAPTOP, allowed_cores=8)
-    assert [choose_settings(survey(500, side), cores, None).side for side in (300, 43, 42, 8)] == [64, 64, 32, 32]
+    assert [choose_settings(survey(500, side), cores, "laptop").side for side in (300, 43, 42, 8)] == [64, 64, 32, 32]
 
 
 @pytest.mark.parametrize(("memory", "batch", "rate"), [(8_000, 64, 5e-4), (16_000, 128, 7.07e-4), (40_000, 256, 1e-3)])
 def test_a_gpu_takes_a_deeper_encoder_larger_images_and_batches_that_fit(memory, batch, rate):
-    found = choose_settings(survey(6200), replace(GPU, gpus=(Gpu("A", memory, 8.0),)), None)
+    found = choose_settings(survey(6200), replace(GPU, gpus=(Gpu("A", memory, 8.0),)), "gpu")
     assert (found.target, found.encoder, found.side, found.batch) == ("gpu", "resnet50", 128, batch)
     assert found.learning_rate == pytest.approx(rate, rel=1e-3)
     assert choose_settings(survey(6200), GPU, "laptop").encoder == "resnet18"
@@ -56,25 +56,25 @@ def test_a_gpu_takes_a_deeper_encoder_larger_images_and_batches_that_fit(memory,
 
 
 def test_decoded_images_stay_in_memory_only_where_they_leave_most_of_it():
-    assert not choose_settings(survey(300_000), LAPTOP, None).preload
+    assert not choose_settings(survey(300_000), LAPTOP, "laptop").preload
 
 
 def test_without_classes_nothing_is_classified_and_no_probe_runs():
-    found = choose_settings(survey(5000, classes=0), LAPTOP, None)
+    found = choose_settings(survey(5000, classes=0), LAPTOP, "laptop")
     assert not found.probe
     assert list(estimate_times(found, survey(5000, classes=0), LAPTOP)) == ["pretraining"]
 
 
 def test_the_time_is_that_of_the_steps_at_the_measured_speed():
     few = survey(140)
-    found = choose_settings(few, LAPTOP, None)
+    found = choose_settings(few, LAPTOP, "laptop")
     times = estimate_times(found, few, LAPTOP)
     # 440 steps of 128 views, and per epoch 44 test images and 16 batches forward, a third of the work each
     speed = 110 * 2**0.85
     assert times["pretraining"] == pytest.approx(45 + (440 * 128 + 10 * (44 + 16 * 128) / 3) / speed)
     assert times["from scratch"] - 45 == pytest.approx(3 * (times["classifier"] - 45))
     assert "from 110 images/s at 32 pixels" in time_basis(found)
-    assert "a guess" in time_basis(choose_settings(few, GPU, None))
+    assert "a guess" in time_basis(choose_settings(few, GPU, "gpu"))
 
 
 def test_estimates_are_rounded_as_they_deserve():

@@ -78,13 +78,13 @@ class _Size:
     class_steps: int
 
 
-def choose_settings(survey: Survey, machine: Machine, target: Target | None) -> Settings:
-    """Choose the settings for some images on a machine.
+def choose_settings(survey: Survey, machine: Machine, target: Target) -> Settings:
+    """Choose the settings for some images.
 
     Args:
-        target: "laptop" or "gpu"; None: whichever this machine is.
+        machine: this one, whose cores, memory and GPUs count as far as it is of the kind that is asked for.
+        target: the kind of machine that will train.
     """
-    target = target or ("gpu" if machine.gpus else "laptop")
     size = _size_for(machine, target)
     images = survey.training_images
     side = max([size.sides[0], *(side for side in size.sides if side <= survey.sides[1] * 1.5)])

@@ -81,18 +81,19 @@ class Training:
         """
         return load_resolved(self.folder / self.file, self.overrides, self.task, self.run)
 
-    def options(self) -> list[str]:
-        """Return the options of the command, behind --config FILE."""
-        sets = [part for override in self.overrides for part in ("--set", override)]
+    def typed_options(self) -> list[str]:
+        """Return the options behind --config FILE, as a user types them."""
+        sets = self._set_options()
         return [*sets, "--workdir", display_path(self.run)] if sets else []
 
     def command(self, ranks: int) -> Sequence[str]:
         """Return the command that begins or continues the run in a process of its own."""
         started = ["--ranks", str(ranks)] if ranks > 1 else []
-        sets = [part for override in self.overrides for part in ("--set", override)]
-        return training_command(
-            self.task, self.folder / self.file, *sets, "--workdir", str(self.run), "--resume", *started
-        )
+        options = (*self._set_options(), "--workdir", str(self.run), "--resume", *started)
+        return training_command(self.task, self.folder / self.file, *options)
+
+    def _set_options(self) -> list[str]:
+        return [part for override in self.overrides for part in ("--set", override)]
 
     def check(self, ranks: int) -> None:
         """Raise UserError if the configuration cannot work on so many ranks; checkpoints are not looked for."""
@@ -202,7 +203,9 @@ def commands(folder: Path, project: Project, images: Path) -> list[str]:
     runs = trainings(folder, project)
     for training in runs:
         config = shlex.quote(display_path(folder / training.file))
-        lines.append(" ".join([f"tfinpaint {training.task} --config {config}", *map(shlex.quote, training.options())]))
+        lines.append(
+            " ".join([f"tfinpaint {training.task} --config {config}", *map(shlex.quote, training.typed_options())])
+        )
     if project.has_classes:
         named = " ".join(f"{place}/{training.name}" for training in runs)
         lines.append(f"tfinpaint compare {named} --report {place}/{COMPARISON}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tfinpaint.layout import (
     CLASSIFY_CONFIG,
@@ -61,16 +60,14 @@ def _shown(images: str) -> str:
 
 
 def _how_sure(folder: Path) -> list[str]:
-    """Return sentences about what the comparison of two runs can tell."""
-    ours, theirs = (read_json(folder / name / SUMMARY) for name in (CLASSIFY_RUN, SCRATCH_RUN))
+    """Return sentences about what the comparison of two single runs can tell."""
+    ours, theirs = (_interval(folder / name) for name in (CLASSIFY_RUN, SCRATCH_RUN))
     lines = []
-    if isinstance(ours, dict) and isinstance(theirs, dict) and (intervals := [_interval(ours), _interval(theirs)]):
-        known = [each for each in intervals if each]
-        if len(known) == 2:
-            lines.append(
-                f"With so many test images, the accuracies of other images of this kind are {known[0]} and {known[1]} "
-                "(95 % intervals)."
-            )
+    if ours and theirs:
+        lines.append(
+            f"As far as so many test images tell, the accuracy is {ours} with pretraining and {theirs} from scratch "
+            "(95 % intervals)."
+        )
     lines.append(
         f"This is one seed: each classifier was trained once, the one from scratch with {SCRATCH_STEPS} times the "
         "steps and without tuning. Another seed changes either accuracy by a few points."
@@ -78,8 +75,11 @@ def _how_sure(folder: Path) -> list[str]:
     return lines
 
 
-def _interval(summary: Mapping[str, Any]) -> str:
-    accuracy, images = summary.get("test_accuracy"), summary.get("test_images")
+def _interval(run: Path) -> str:
+    """Return the interval of a run's test accuracy in words; "" where the accuracy is not known."""
+    summary = read_json(run / SUMMARY)
+    found = summary if isinstance(summary, dict) else {}
+    accuracy, images = found.get("test_accuracy"), found.get("test_images")
     if not isinstance(accuracy, int | float) or not isinstance(images, int) or images < 1 or not 0 <= accuracy <= 1:
         return ""
     low, high = accuracy_interval(round(accuracy * images), images)

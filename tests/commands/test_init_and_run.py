@@ -52,19 +52,21 @@ class Pretended:
         self.begun.append(options)
         self.ranks.append(options.placement and options.placement.ranks)
         ending = self.ending.pop(run.name, "")
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "config.resolved.yaml").write_text(dump_config(options.config))
         if ending == "interrupted":
             os.kill(os.getpid(), signal.SIGINT)
             return SimpleNamespace(poll=lambda: 0, pid=-1, returncode=0)
         if ending:
             return SimpleNamespace(poll=lambda: 0, returncode={"failed": 2, "killed": -signal.SIGKILL}[ending])
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "config.resolved.yaml").write_text(dump_config(options.config))
         results = {"finished": now(), "epochs": options.config.num_epochs}
         if task == "classify":
             results |= {
                 "test_accuracy": ACCURACIES[run.name], "test_images": 40, "labels": 93, "test_loss": 0.5,
                 "from_scratch": options.config.checkpoints.load is None,
             }  # fmt: skip
+        else:
+            (run / "model_checkpoints" / "model_checkpoint_1").mkdir(parents=True, exist_ok=True)
         (run / "summary.json").write_text(json.dumps(results))
         return SimpleNamespace(poll=lambda: 0, returncode=0)
 
@@ -125,8 +127,8 @@ def test_the_commands_that_init_prints_are_those_that_run_runs(here, pretended):
     typed = [shlex.split(line)[1:] for line in shown.partition("or one after the other:\n")[2].splitlines()]
     assert [words[0] for words in typed] == ["prepare", "pretrain", "classify", "classify", "compare"]
     succeed(*typed[0])
-    printed = [parse_options(words[0], [*words[1:], "--resume"]).config for words in typed[1:4]]
     succeed("run", PROJECT)
+    printed = [parse_options(words[0], words[1:]).config for words in typed[1:4]]
     assert [options.config for options in pretended.begun] == printed
 
 
@@ -137,7 +139,6 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
         "[1 of 5] Prepare", "[2 of 5] Pretrain", "[3 of 5] Classify", "[4 of 5] From scratch", "[5 of 5] Compare",
     ]  # fmt: skip
     assert pretended.names == ["pretrain", "classify", "from_scratch"]
-    assert all(options.resume for options in pretended.begun)
     assert "Pretraining helped: 0.900 (36) of 40 test images are classified correctly, against 0.500 (20)" in shown
     assert "with 93 labels." in shown
     assert "the accuracy is 0.77 to 0.96 with pretraining and 0.35 to 0.65 from scratch (95 % intervals)." in shown
@@ -191,6 +192,7 @@ def test_a_stage_that_ends_early_is_the_first_of_the_next_start(here, pretended,
     assert last.endswith("the same command continues: tfinpaint run 'runs/my photos'")
     succeed("run", PROJECT)
     assert pretended.names == ["pretrain", "classify", "classify", "from_scratch"]
+    assert [options.resume for options in pretended.begun] == [False, False, True, False]
 
 
 def test_what_was_changed_after_a_run_is_refused_with_the_folder_to_remove(here, pretended):
@@ -210,8 +212,11 @@ def test_what_was_changed_after_a_run_is_refused_with_the_folder_to_remove(here,
     (PROJECT / "pretrain" / "summary.json").write_text(json.dumps(results | {"finished": "2999-01-01T00:00:00+00:00"}))
     message = refuse("run", PROJECT)
     assert (
-        "classify: began with an encoder that has been trained again since; remove runs/my photos/classify" in message
+        "runs/my photos/classify: began with another encoder than that of runs/my photos/pretrain, which w" in message
     )
+    assert "was trained again; remove runs/my photos/classify to train it again" in message
+    (PROJECT / "pretrain" / "summary.json").unlink()
+    assert "which is to be trained again; remove" in refuse("run", PROJECT)  # before it is trained again
     assert len(pretended.begun) == 3
 
 

@@ -88,8 +88,9 @@ class Training:
 
     def command(self, ranks: int) -> Sequence[str]:
         """Return the command that begins or continues the run in a process of its own."""
+        resumed = ["--resume"] if (self.run / RESOLVED_CONFIG).exists() else []
         started = ["--ranks", str(ranks)] if ranks > 1 else []
-        options = (*self._set_options(), "--workdir", str(self.run), "--resume", *started)
+        options = (*self._set_options(), "--workdir", str(self.run), *resumed, *started)
         return training_command(self.task, self.folder / self.file, *options)
 
     def _set_options(self) -> list[str]:

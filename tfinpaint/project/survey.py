@@ -138,7 +138,7 @@ def _survey_unlabelled(path: Path, source: Source) -> Survey:
 
 def _looks(paths: Sequence[str], open_file: Callable[[str], IO[bytes]]) -> tuple[tuple[int, int, int], bool]:
     """Return (smallest, median and largest shorter side, whether all images are grey) of a sample of images."""
-    places = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)) if paths else []
+    places = sorted({int(place) for place in np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths)))})
 
     def look(place: int) -> tuple[int, bool] | None:
         try:
@@ -150,7 +150,7 @@ def _looks(paths: Sequence[str], open_file: Callable[[str], IO[bytes]]) -> tuple
             return None
         return side, int(np.ptp(pixels, axis=2).max()) <= GREY_DIFFERENCE
 
-    looks = [found for found in parallel_map(look, map(int, places)) if found]
+    looks = [found for found in parallel_map(look, places) if found]
     if not looks:
         return (0, 0, 0), False
     sides = [side for side, _ in looks]

@@ -13,6 +13,9 @@ import numpy as np
 
 from tfinpaint.batch import Batch
 from tfinpaint.checkpoint.find import list_checkpoints
+from tfinpaint.cli.options import resume_command
+from tfinpaint.config.checks import Command
+from tfinpaint.config.schema import Config
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
 from tfinpaint.layout import NONFINITE_BATCHES
@@ -82,15 +85,18 @@ class NonfiniteKeeper:
         return str(path)
 
 
-def how_to_go_on(checkpoints: Path | None) -> str:
+def how_to_continue(task: Command, config: Config) -> str:
     """Return how a run that has stopped at values that are not finite is started again.
 
     Args:
-        checkpoints: the folder in which it saves; None if it saves none.
+        config: of the run, whose command resumes it with a tenth of its learning rate.
     """
-    saved = list_checkpoints(checkpoints) if checkpoints else []
-    resume = f", or resume from {saved[-1].name} with --resume --allow-change optimizer" if saved else ""
-    return f"start again with --overwrite{resume}"
+    again, workdir, folder = "start again with --overwrite", config.workdir, config.checkpoints.save
+    saved = list_checkpoints(folder) if folder else []
+    if not saved or workdir is None:
+        return again
+    change = f"--set optimizer.learning_rate={config.optimizer.learning_rate / 10:g} --allow-change optimizer"
+    return f"{again}, or resume from {saved[-1].name}, such as with: {resume_command(task, workdir)} {change}"
 
 
 def load_nonfinite_batch(path: Path) -> NonfiniteBatch:

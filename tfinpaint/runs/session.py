@@ -42,7 +42,7 @@ from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.head_init import fit_head
 from tfinpaint.runs.image_check import warn_of_copies
 from tfinpaint.runs.initial_weights import load_by_name
-from tfinpaint.runs.nonfinite import NonfiniteKeeper, how_to_go_on
+from tfinpaint.runs.nonfinite import NonfiniteKeeper, how_to_continue
 from tfinpaint.runs.online_probe import JUDGED, OnlineProbe
 from tfinpaint.runs.predictions import write_predictions
 from tfinpaint.runs.progress import RunProgress
@@ -219,7 +219,7 @@ def _train(
     stop = _stop_request(run)
     saver = Saver(session, data, metrics, stop, stopping)
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
-    trainer.how_to_go_on = partial(how_to_go_on, run.config.checkpoints.save)
+    trainer.how_to_continue = partial(how_to_continue, run.task, run.config)
     trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing, data.inputs_of)
     observers: list[EpochEnd] = [
         *learning_rate_log(run, trainer),

@@ -49,7 +49,7 @@ class Trainer:
     Attributes:
         parts: the model, divided behind the frozen layers that it begins with.
         on_nonfinite: keeps this rank's batch of the step that has stopped training; None to keep none.
-        how_to_go_on: returns what to do after training has stopped at values that are not finite, for the message.
+        how_to_continue: returns what to do after training has stopped at values that are not finite, for the message.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Trainer:
         self.adversarial_term, self.agreement_term = adversarial_term, agreement_term
         self.parts = divide(model) if optimizer is not None else DividedModel(model, None, model)
         self.on_nonfinite: OnNonfinite | None = None
-        self.how_to_go_on: Callable[[], str] = lambda: "start again"
+        self.how_to_continue: Callable[[], str] = lambda: "start again"
         self._measure, self._mix = measure, Mixup(world) if mixes else None
         self._loss = CombinedLoss(
             objective, metrics, adversarial_term, perceptual_term, agreement_term,
@@ -306,7 +306,7 @@ class Trainer:
         raise UserError(
             f"{where}: {what} not finite (inf or nan); model and optimizer are those of the step before. "
             + (f"Examine {', '.join(files)} with tfinpaint replay. " if files else "")
-            + f"Lower optimizer.learning_rate or set optimizer.clip_norm, then {self.how_to_go_on()}"
+            + f"Lower optimizer.learning_rate or set optimizer.clip_norm, then {self.how_to_continue()}"
         )
 
     def evaluate(

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says what, where, what was expected and what to do."""
+    """Something the user can fix. The message says what, where, what was expected and what to do."""
 
 
 class StoppedError(Exception):

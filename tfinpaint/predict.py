@@ -272,8 +272,8 @@ def _restore_one(parsed: argparse.Namespace) -> None:
         mask = shlex.quote(str(masks[0])) if len(masks) == 1 else "MASK"
         raise UserError(
             f"{parsed.checkpoint}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint "
-            f"predict {shlex.quote(str(parsed.checkpoint))} {what} {mask} (the classes of photos are told by a run of "
-            "tfinpaint classify)"
+            f"predict {shlex.quote(str(parsed.checkpoint))} {what} {mask} (a run of tfinpaint "
+            "classify tells the classes of photos)"
         )
     output = parsed.output or photo.with_name(f"{photo.stem}_restored.png")
     try:

@@ -70,7 +70,7 @@ def curve(folder: Path) -> None:
 
 
 def metrics_resumed(folder: Path) -> None:
-    """What a run pays once that goes on after so many epochs: metrics.jsonl and TensorBoard are written again."""
+    """What a run pays once that continues after so many epochs: metrics.jsonl and TensorBoard are written again."""
     MetricsLog(folder, folder / "log.txt", enabled=True, first_epoch=EPOCHS, records=records())
 
 

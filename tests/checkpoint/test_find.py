@@ -147,9 +147,9 @@ def test_a_missing_checkpoint_lists_those_that_are_there(tmp_path):
     with pytest.raises(UserError, match=r"/s holds 3 more and model_checkpoint_4, .*_8$"):
         find_checkpoint(elsewhere / "model_checkpoints" / "model_checkpoint_9")
     for gone in ("runs/c", "runs/c/model_checkpoints/model_checkpoint_100", "runs/c/best"):
-        with pytest.raises(UserError, match=r"; there is no .*/runs/c; run folders beside it: a, b$"):
+        with pytest.raises(UserError, match=r"; there is no folder .*/runs/c; run folders beside it: a, b$"):
             find_checkpoint(tmp_path / gone)
-    with pytest.raises(UserError, match=rf"; there is no {tmp_path}/nowhere$"):
+    with pytest.raises(UserError, match=rf"; there is no folder {tmp_path}/nowhere$"):
         find_checkpoint(tmp_path / "nowhere" / "model_checkpoints" / "best")
     with pytest.raises(UserError, match=rf"x.h5; {tmp_path} holds nothing of that name$"):
         find_checkpoint(tmp_path / "x.h5")

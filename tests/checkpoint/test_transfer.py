@@ -37,7 +37,7 @@ def test_the_report_names_what_was_skipped_and_counts(models):
     report = transfer.plan_transfer(transfer.layer_weights(source), target).report("model_checkpoint_100")
     assert report == [
         "Skipping layer dense_1: not found in model_checkpoint_100",
-        "Transferred 32 layers by name; skipped 1, mismatched 0, not needed 5",
+        "Transferred 32 layers by name; skipped 1, mismatched 0, unused 5",
     ]
 
 

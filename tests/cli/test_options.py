@@ -30,7 +30,7 @@ def refusal(path, task):
 
 
 def test_a_classifier_before_its_pretraining_is_told_to_run_it(files, tmp_path):
-    told = f"{files['classify']}: checkpoints.load: no such checkpoint: {tmp_path}/runs/pretrain; there is no "
+    told = f"{files['classify']}: checkpoints.load: no such checkpoint: {tmp_path}/runs/pretrain; there is no folder "
     todo = "; run `tfinpaint pretrain` first, name another run, or --set checkpoints.load=null to train from scratch"
     assert refusal(files["classify"], "classify") == f"{told}{tmp_path}/runs{todo}"
     (tmp_path / "runs").mkdir()

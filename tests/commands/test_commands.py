@@ -119,7 +119,7 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey
     config = write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", **changes)
     output = succeed("classify", "--config", config)
     assert "Skipping layer dense_1: not found in model_checkpoint_1\n" in output
-    assert "Transferred 32 layers by name; skipped 1, mismatched 0, not needed 5\n" in output
+    assert "Transferred 32 layers by name; skipped 1, mismatched 0, unused 5\n" in output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test_accuracy"] >= 6 / 7  # bright against dark
     assert summary["test_images"] == 7
@@ -326,7 +326,7 @@ def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained)
     load = ("--set", f"checkpoints.load={classifier}")
     assert "holds the weights of kind classifier; expected: inpainter or encoder" in refuse(*again, *load)
     more = ("classify", "--config", config, "--workdir", tmp_path / "more", *load)
-    assert "skipped 0, mismatched 0, not needed 0" in succeed(*more)  # a classifier may be trained further
+    assert "skipped 0, mismatched 0, unused 0" in succeed(*more)  # a classifier may be trained further
     missing = (
         "classify",
         "--config",

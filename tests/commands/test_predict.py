@@ -648,7 +648,7 @@ def test_what_kind_a_run_is_decides_and_a_wrong_combination_says_what_to_type(ca
         f"{classifier} '{photo}' --csv FILE"
     )
     told = f"error: {run}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint predict "
-    end = " (the classes of photos are told by a run of tfinpaint classify)"
+    end = " (a run of tfinpaint classify tells the classes of photos)"
     assert refuse(capsys, run, photo) == f"{told}{run} '{photo}' MASK{end}"
     assert refuse(capsys, run, tmp_path) == f"{told}{run} PHOTO MASK{end}"
     assert refuse(capsys, run, photo, photo, photo) == f"{told}{run} '{photo}' MASK{end}"

@@ -229,7 +229,7 @@ def test_bad_images_are_named_and_left_out_up_to_the_limit(capsys, drawn, tmp_pa
     (folder / "004.png").write_bytes(b"")
     path = write(tmp_path, images)
     error = refuse(capsys, path, "--images", 24, "--output", tmp_path / "out.png", lines=4)
-    assert "error: 3 of the images to show are bad, data.max_bad_images allows 0; mend or remove them:\n" in error
+    assert "error: 3 of the images to show are bad, data.max_bad_images allows 0; fix or delete them:\n" in error
     for name, reason in (("000", "not an image: text"), ("003", "truncated: "), ("004", "empty: 0 bytes")):
         assert any(f"{folder}/{name}.png: " in line and reason in line for line in error.splitlines())
     assert "allows 2" in refuse(capsys, path, "--images", 24, "--set", "data.max_bad_images=2", lines=4)

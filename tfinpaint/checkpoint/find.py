@@ -249,7 +249,7 @@ def _what_is_there(path: Path) -> str:
         missing = missing.parent
     runs = sorted(each for each in missing.parent.iterdir() if (each / RESOLVED_CONFIG).is_file())
     beside = f"; run folders beside it: {_some([run.name for run in runs])}" if runs else ""
-    there = f"there is no {missing}" if missing != path or runs else f"{path.parent} holds nothing of that name"
+    there = f"there is no folder {missing}" if missing != path or runs else f"{path.parent} holds nothing of that name"
     return f"{there}{beside}"
 
 

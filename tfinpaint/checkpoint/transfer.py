@@ -48,7 +48,7 @@ class TransferPlan:
         lines += [f"Skipping layer {name}: {reason}" for name, reason in self.withheld]
         lines.append(
             f"Transferred {len(self.copied)} layers by name; skipped {len(self.missing) + len(self.withheld)}, "
-            f"mismatched {len(self.mismatched)}, not needed {len(self.unused)}"
+            f"mismatched {len(self.mismatched)}, unused {len(self.unused)}"
         )
         return lines
 

@@ -49,7 +49,7 @@ def draw_batch(
         bad += found.values()
         limit = config.data.max_bad_images
         if len(bad) > limit:
-            head = f"{len(bad)} of the images to show are bad, data.max_bad_images allows {limit}; mend or remove them:"
+            head = f"{len(bad)} of the images to show are bad, data.max_bad_images allows {limit}; fix or delete them:"
             raise UserError("\n".join([head, *bad]))
         good = np.delete(np.arange(len(listing)), sorted(found))
         if not len(good):

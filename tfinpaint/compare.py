@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
         parser.add_argument(
             "--report", type=Path, default=Path("comparison.html"), metavar="FILE",
-            help="page to write (default: comparison.html)",
+            help="page to write; an existing one is replaced (default: comparison.html)",
         )  # fmt: skip
         parsed = parser.parse_args(arguments)
         from tfinpaint.report.comparison import write_comparison  # loads matplotlib

@@ -123,6 +123,26 @@ def write_training_and_testing(folder: Path) -> Path:
     return folder / "data"
 
 
+def write_untrained(folder: Path) -> Path:
+    """A checkpoint of a context encoder with the encoder `tiny` that has not been trained."""
+    import keras
+
+    from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
+    from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
+    from tfinpaint.config.encoders import ARCHITECTURES
+    from tfinpaint.models.decoder import build_inpainter, encoder_part
+    from tfinpaint.models.encoder import build_encoder
+
+    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32))
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(model.trainable_variables)
+    fields = {"kind": "inpainter", "epoch": 1, "step": 1, "encoder": "tiny", "encoder_output": "before_add"}
+    header = Header(**fields, batch_size=8, steps_per_epoch=1, height=32, width=32)
+    state = TrainingState(model, optimizer, encoder_part(model, ARCHITECTURES["tiny"].before_add))
+    ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
+    return save_checkpoint(folder, header, SavedProgress(), ranks, state, None)
+
+
 TIMES = ("seconds", "images_per_second")
 
 

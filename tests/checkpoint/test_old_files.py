@@ -10,9 +10,12 @@ from conftest import ROOT, outcome, write_config, write_images, write_small, wri
 
 from tfinpaint import classify
 from tfinpaint.checkpoint.reader import open_checkpoint
+from tfinpaint.checkpoint.transfer import plan_transfer
 from tfinpaint.data.examples import load_images
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.listing.listing import list_class_folders
+from tfinpaint.models.classifier import build_classifier
+from tfinpaint.models.encoder import build_encoder
 
 OLD = ROOT / "tests" / "golden" / "v0_1"
 CHECKPOINTS = OLD / "run" / "model_checkpoints"
@@ -35,7 +38,9 @@ def test_weights_are_those_that_were_written(name, path):
     assert digest.hexdigest() == json.loads((OLD / "digests.json").read_text())[name]
 
 
-@pytest.mark.parametrize("newest", ["model_checkpoint_2", "model_checkpoint_1_step_4"])
+@pytest.mark.parametrize(
+    "newest", ["model_checkpoint_1_step_4", pytest.param("model_checkpoint_2", marks=pytest.mark.stress)]
+)
 def test_a_run_is_resumed_after_an_epoch_and_within_one(tmp_path, newest):
     shutil.copytree(OLD / "run", tmp_path / "run")
     for folder in (tmp_path / "run" / "model_checkpoints").iterdir():
@@ -49,7 +54,14 @@ def test_a_run_is_resumed_after_an_epoch_and_within_one(tmp_path, newest):
     assert [record["epoch"] for record in found["metrics"]] == [1, 1, 2, 2, 3, 3]
 
 
-def test_an_encoder_is_transferred_whole(tmp_path, capfd):
+def test_an_encoder_is_transferred_whole():
+    with open_checkpoint(OLD / "encoder.weights.h5") as saved:
+        plan = plan_transfer(saved.layer_weights(), build_classifier(build_encoder("tiny", "before_add", 32, 32), 2))
+    assert (len(plan.copied), plan.not_copied) == (32, ["dense_1"])
+
+
+@pytest.mark.stress
+def test_a_classifier_is_trained_from_an_encoder(tmp_path, capfd):
     data = write_training_and_testing(tmp_path)
     changes = {"num_epochs": 1, "steps_per_epoch": 1, "checkpoints": {"load": str(OLD / "encoder.weights.h5")}}
     config = write_config(tmp_path / "c.yaml", "classify", data, encoder="tiny", **changes, data__test_input_path=None)

@@ -97,6 +97,7 @@ def test_pretrain_leaves_everything_behind(pretrained):
     ]
 
 
+@pytest.mark.stress
 def test_one_process_listens_nowhere(images, tmp_path, monkeypatch):
     own, found = psutil.Process(), []
     save = save_checkpoint
@@ -174,6 +175,7 @@ def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
     assert [path.name for path in store.list_checkpoints(run / "model_checkpoints")][-1] == "model_checkpoint_1"
 
 
+@pytest.mark.stress
 def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, encoder_of_grey_images):
     saved = encoder_of_grey_images / "model_checkpoints" / "model_checkpoint_1"
     changes = {
@@ -209,7 +211,7 @@ def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrain
     before = (pretrained / "metrics.jsonl").read_bytes()
     assert "already holds a run; add --resume to continue it, --overwrite" in refuse("pretrain", "--config", config)
     assert (pretrained / "metrics.jsonl").read_bytes() == before
-    succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1")
+    succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1", "--set", "steps_per_epoch=1")
     assert [path.name for path in list_checkpoints(pretrained / "model_checkpoints")] == ["model_checkpoint_1"]
 
 
@@ -253,6 +255,7 @@ def test_a_start_that_is_refused_leaves_the_folder_as_it_was(images, tmp_path, p
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+@pytest.mark.stress
 def test_one_process_runs_one_command_after_another_in_the_same_folders(images, tmp_path, pretrained, capsys):
     handlers, policy = logging.getLogger().handlers[:], keras.config.dtype_policy().name
     short = {"num_epochs": 1, "steps_per_epoch": 1, "checkpoints": {"load": str(pretrained)}, "outfile": None}
@@ -288,6 +291,13 @@ def test_a_changed_configuration_is_listed_key_by_key_and_refused_unless_allowed
     assert error.endswith("--allow-change data.batch_size --allow-change optimizer.learning_rate\n")
     assert "data.batch_size: 8" not in refuse(*resume, "--allow-change", "data")
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.stress
+def test_a_changed_configuration_that_is_allowed_is_that_of_the_epochs_to_come(images, tmp_path, pretrained):
+    changed = ("num_epochs=3", "data.batch_size=4", "optimizer.learning_rate=0.001")
+    words = (word for change in changed for word in ("--set", change))
+    resume = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--resume", *words)
     output = succeed(*resume, "--allow-change", "data", "--allow-change", "optimizer.learning_rate")
     assert "Changed since the run was stopped: data.batch_size: 8 -> 4\n" in output
     assert "steps_per_epoch was 3, is 6" in output
@@ -300,6 +310,7 @@ def test_the_model_of_a_run_stays_whatever_is_allowed(images, tmp_path, pretrain
     assert "--resume: optimizer was Adam and is now SGD; restore it, or start again" in refuse(*resume, *other)
 
 
+@pytest.mark.stress
 def test_other_training_images_are_refused_on_resume(images, tmp_path, pretrained):
     (images / "training" / "warm" / "000.png").rename(images / "training" / "warm" / "renamed.png")
     resume = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--resume", "--set", "num_epochs=3")
@@ -307,6 +318,7 @@ def test_other_training_images_are_refused_on_resume(images, tmp_path, pretraine
     assert "as data.max_bad_images allows" in succeed(*resume, "--set", "data.max_bad_images=1")
 
 
+@pytest.mark.stress
 def test_resume_needs_no_configuration_but_something_to_resume(images, tmp_path, pretrained):
     output = succeed("pretrain", "--resume", "--workdir", pretrained, "--set", "num_epochs=3")
     assert "Resuming from epoch 2 of 3" in output
@@ -318,6 +330,7 @@ def test_resume_needs_no_configuration_but_something_to_resume(images, tmp_path,
     )
 
 
+@pytest.mark.stress
 def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained):
     config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1)
     succeed("classify", "--config", config)
@@ -400,6 +413,7 @@ def packed(images, tmp_path) -> Path:
     return tmp_path / "packed"
 
 
+@pytest.mark.stress
 def test_records_train_as_the_files_that_they_were_made_of(images, packed, tmp_path):
     """With their classes; pretraining from records: parallel/test_parallel.py."""
     losses = {}
@@ -469,6 +483,7 @@ def test_data_that_cannot_be_classified(tmp_path, counts, message):
     assert message in refuse("classify", "--config", config)
 
 
+@pytest.mark.stress
 def test_files_of_others_are_neither_written_over_nor_removed(images, tmp_path):
     config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1, outfile=str(tmp_path / "log.txt"))
     mine = tmp_path / "mine" / "figures" / "my.png"

@@ -28,6 +28,7 @@ FEW_LABELS = {
 }
 
 
+@pytest.mark.stress
 def test_all_at_once_from_a_classifier_with_another_head(images, tmp_path):
     flat = write_config(tmp_path / "flat.yaml", "classify", images, encoder="tiny", num_epochs=1, data__transforms=SIZE)
     succeed("classify", "--config", flat, "--workdir", tmp_path / "flat")

@@ -60,6 +60,7 @@ def test_image_to_image_learns_its_targets_and_writes_predictions(images, tmp_pa
     assert "no image of the same name for 1 of" in refuse("pretrain", "--config", config, "--overwrite")
 
 
+@pytest.mark.stress
 def test_masks_of_classes_by_pixel(images, tmp_path):
     for name in ("training", "testing"):  # class 1 is where red is above 0.5, class 0 elsewhere
         for path in sorted((images / name).rglob("*.png")):
@@ -146,6 +147,7 @@ def test_evaluation_alone_scores_a_finished_classifier(classifier, tmp_path):
         )  # probabilities, though the network gives logs
 
 
+@pytest.mark.stress
 def test_images_without_class_folders_are_only_predicted(classifier, tmp_path):
     for i in range(3):
         shutil.copy(classifier / "data" / "testing" / "warm" / f"{i:03}.png", tmp_path)
@@ -170,6 +172,7 @@ def test_images_without_class_folders_are_only_predicted(classifier, tmp_path):
     assert "test_accuracy" not in summary(tmp_path / "run")
 
 
+@pytest.mark.stress
 def test_inference_of_images_without_targets(images, tmp_path):
     config = write_config(
         tmp_path / "c.yaml", "pretrain", images, num_epochs=1, data__target_path=str(images / "training"),
@@ -230,6 +233,7 @@ def test_weights_must_be_whole_where_nothing_is_trained(classifier, tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.stress
 def test_a_keras_2_weight_file_is_loaded_by_name_with_a_report(classifier, tmp_path):
     generator = np.random.default_rng(0)
     kernel, bias = generator.normal(size=(3, 3, 3, 4)).astype(np.float32), np.arange(4, dtype=np.float32)
@@ -255,6 +259,7 @@ def test_a_keras_2_weight_file_is_loaded_by_name_with_a_report(classifier, tmp_p
     assert any(np.array_equal(value, kernel) for value in stored)  # frozen: it is still what came from the file
 
 
+@pytest.mark.stress
 def test_the_head_of_a_classifier_goes_to_the_same_classes_alone(classifier, tmp_path):
     checkpoint = classifier / "run" / "model_checkpoints" / "model_checkpoint_6"
     other = tmp_path / "other"
@@ -319,6 +324,7 @@ def test_the_network_must_fit_the_images(images, tmp_path):
     assert "the network makes images of 32 x 32 x 1, the targets are 32 x 32 x 3" in error
 
 
+@pytest.mark.stress
 def test_a_seed_style_pair_of_configurations_shares_a_folder(images, tmp_path):
     inpaint = {
         "num_epochs": 1, "outfile": "out_inpaint.txt", "layers": network(tmp_path / "a.json", conv("conv1", 3, "sigmoid")),

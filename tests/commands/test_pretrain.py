@@ -4,18 +4,14 @@ import json
 from pathlib import Path
 
 import h5py
-import keras
 import numpy as np
 import pytest
-from conftest import write_config
+from conftest import write_config, write_untrained
 from PIL import Image
 
 from tfinpaint import predict, pretrain
-from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
 from tfinpaint.checkpoint.reader import read_header
-from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.config.checks import check_command
-from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.config.loader import load_config
 from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
@@ -24,8 +20,6 @@ from tfinpaint.data.tasks import inpainting_task
 from tfinpaint.inpainting import classical
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRICS, measure_restoration
-from tfinpaint.models.decoder import build_inpainter, encoder_part
-from tfinpaint.models.encoder import build_encoder
 
 RESIZE = {"resize": [32, 32]}
 CENTER = {"center": {"side": 0.5, "fill": "mean"}}
@@ -131,6 +125,7 @@ def test_a_trained_network_beats_the_mean_colour_of_what_it_sees(capsys, images,
     assert Image.open(tmp_path / "run" / "figures" / "animation.gif").n_frames == 40
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("mask", "loss", "model"),
     [
@@ -163,20 +158,9 @@ def test_other_masks_targets_and_decoders_train(capsys, images, tmp_path, mask, 
     assert (header.bottleneck, header.decoder) == (model.get("bottleneck"), model.get("decoder", "plain"))
 
 
-def write_encoder(folder: Path) -> Path:
-    """A checkpoint of an untrained context encoder."""
-    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32))
-    optimizer = keras.optimizers.SGD()
-    optimizer.build(model.trainable_variables)
-    fields = {"kind": "inpainter", "epoch": 1, "step": 1, "encoder": "tiny", "encoder_output": "before_add"}
-    header = Header(**fields, batch_size=8, steps_per_epoch=1, height=32, width=32)
-    state = TrainingState(model, optimizer, encoder_part(model, ARCHITECTURES["tiny"].before_add))
-    ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
-    return save_checkpoint(folder, header, SavedProgress(), ranks, state, None)
-
-
+@pytest.mark.stress
 def test_the_perceptual_loss_takes_an_encoder_of_an_earlier_run(capsys, images, tmp_path):
-    encoder = write_encoder(tmp_path / "first" / "run" / "model_checkpoints")
+    encoder = write_untrained(tmp_path / "first" / "run" / "model_checkpoints")
     short = {"num_epochs": 1, "steps_per_epoch": 2, "data__transforms": [RESIZE, CENTER]}
     before = arrays(encoder / "encoder.weights.h5")
     perceptual = {"encoder": "../first/run/model_checkpoints/model_checkpoint_1", "layer": "conv3_block1_out"}
@@ -195,6 +179,7 @@ def test_the_perceptual_loss_takes_an_encoder_of_an_earlier_run(capsys, images, 
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.stress
 def test_evaluation_alone_measures_and_draws(capsys, images, tmp_path):
     loss = {"target": "masked", "adversarial": {}}
     changes = {"num_epochs": 1, "loss": loss, "data__transforms": [RESIZE, CENTER]}

@@ -77,6 +77,7 @@ def test_a_probe_says_and_writes_what_it_has_found(run):
     assert {"probe.png", "confusion.png", "reliability.png", "neighbours.png", "map.png"} <= drawn
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("quick")
 def test_more_weights_are_more_rows(run, tmp_path):
     checkpoint = run / "run" / "model_checkpoints" / "model_checkpoint_1"

@@ -45,8 +45,14 @@ def batches(listing, case, *, views, share=WHOLE, preload=True, steps=3, first_s
     return [{name: tensor.numpy() for name, tensor in batch.items()} for batch in found.take(steps)]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize(
+    ("case", "preload"),
+    [
+        ("batches", True),
+        ("single images", False),
+        *(pytest.param(*case, marks=pytest.mark.stress) for case in [("batches", False), ("single images", True)]),
+    ],
+)
 def test_the_first_view_is_the_single_one_to_the_byte_and_the_second_another(listing, case, preload):
     single, both = (batches(listing, case, views=views, preload=preload) for views in (1, 2))
     for one, two in zip(single, both, strict=True):
@@ -78,7 +84,7 @@ def test_the_second_of_complementary_views_loses_what_the_first_one_keeps(listin
         assert np.all(batch["inputs"][8:][hidden] == 0)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["batches", pytest.param("single images", marks=pytest.mark.stress)])
 def test_two_ranks_have_the_views_of_one(listing, case):
     whole = batches(listing, case, views=2)
     parts = [batches(listing, case, views=2, share=RankShare(rank, 2)) for rank in range(2)]

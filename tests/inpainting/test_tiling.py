@@ -356,6 +356,7 @@ def test_blocks_make_no_difference(monkeypatch):
     assert np.abs(restore(photo, hole, plane).astype(int) - whole).max() <= 1
 
 
+@pytest.mark.stress
 def test_memory_is_bounded_for_a_huge_photo():
     photo = np.full((4000, 6000, 3), 77, np.uint8)
     hole = hole_at(photo.shape, (100, 100, 140, 150), (500, 500, 3800, 5900), (3990, 5000, 4000, 6000))

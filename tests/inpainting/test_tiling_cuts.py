@@ -124,6 +124,7 @@ def test_pieces_are_numbered_without_gaps_and_together_the_hole(seed):
     assert np.array_equal(restored[~hole], photo[~hole])
 
 
+@pytest.mark.stress
 def test_memory_is_bounded_for_a_scratch_across_a_huge_photo():
     hole = drawn((4000, 6000), (10, 10, 5990, 3990, 8))
     tracemalloc.start()

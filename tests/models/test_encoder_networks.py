@@ -151,7 +151,7 @@ def test_a_resnet18_has_the_parameters_of_torchvision():
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 11_689_512 - 513_000
 
 
-@pytest.mark.parametrize("name", [name for name, stem in FORMS if stem == "small" and name in SMALL])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("resnet18", marks=pytest.mark.stress)])
 def test_a_small_stem_keeps_the_sides_and_the_names(name):
     model, standard = (build_encoder(name, "before_add", 32, 64, stem=stem) for stem in ("small", "standard"))
     assert model.output_shape == (None, 4, 8, ARCHITECTURES[name].maps)

@@ -21,13 +21,18 @@ def resnet():
 @pytest.mark.parametrize(
     ("trainable", "last"),
     [
-        ("head_only", "flatten_1"),
         (["conv5_*", "dense_1"], "conv4_block6_out"),
-        (["conv5_block3_*", "dense_1"], "conv5_block2_out"),
         (["conv3_block2_2_*", "conv[45]_*", "dense_1"], "conv3_block1_out"),  # within a block: before it
-        (["conv5_block1_0_conv", "dense_1"], "conv4_block6_out"),  # the shortcut alone
         ("batchnorm_frozen", ""),
         ("all", ""),
+        *(
+            pytest.param(*case, marks=pytest.mark.stress)
+            for case in [
+                ("head_only", "flatten_1"),
+                (["conv5_block3_*", "dense_1"], "conv5_block2_out"),
+                (["conv5_block1_0_conv", "dense_1"], "conv4_block6_out"),  # the shortcut alone
+            ]
+        ),
     ],
 )
 def test_resnet50_is_divided_behind_a_whole_block(resnet, trainable, last):

@@ -268,7 +268,13 @@ def gradients_of_two_tapes(model, adversarial_term, perceptual_term, batch):
     return gradients, tape.gradient(loss, discriminate.trainable_variables)
 
 
-@pytest.mark.parametrize("case", ["adversarial_term", "adversarial_term and perceptual_term, layers frozen"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("adversarial_term", marks=pytest.mark.stress),
+        "adversarial_term and perceptual_term, layers frozen",
+    ],
+)
 def test_one_step_is_that_of_two_separate_tapes(case):
     batch, model, frozen = make_batch(), restorer(), "frozen" in case
     # With fewer gradients than variables in either network they must not be taken for one another's.
@@ -295,6 +301,7 @@ def test_one_step_is_that_of_two_separate_tapes(case):
             assert np.allclose(found, gradient, rtol=0, atol=1e-3 * largest + 1e-6), variable.path
 
 
+@pytest.mark.stress
 def test_the_discriminator_learns_to_tell_holes_from_restorations():
     adversarial_term, batch = make_adversarial_term(keras.optimizers.Adam(2e-3, beta_1=0.5)), make_batch()
     trainer, discriminator = make_trainer(adversarial_term=adversarial_term), adversarial_term.discriminator

@@ -150,10 +150,10 @@ def test_batch_norms_of_the_decoder_add_layers_and_change_none(inpainter):
 
 
 def test_the_decoder_with_batch_norms_multiplies_matrices_and_is_copied_from_its_description():
-    model = build_inpainter(build_encoder("resnet50", "before_add", 32, 32), decoder="batchnorm")
+    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32), decoder="batchnorm")
     names = [f"decoder_layer_{n}" for n in range(1, 5)]
     assert [type(model.get_layer(name)) for name in names] == [Conv2DTranspose] * 4
-    assert model.get_layer(names[0])._is_product(tf.zeros([1, 1, 1, 2048]))
+    assert model.get_layer(names[0])._is_product(tf.zeros([1, 1, 1, ARCHITECTURES["tiny"].maps]))
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     image = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)

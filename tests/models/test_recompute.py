@@ -50,11 +50,16 @@ def step(model: keras.Model, *, recompute: bool, jit_compile: bool = False):
 @pytest.mark.parametrize(
     ("policy", "build"),
     [
-        ("float32", inpainter),
-        ("mixed_bfloat16", lambda: classifier("all")),
-        ("float32", lambda: classifier("batchnorm_frozen")),
         ("float32", lambda: classifier(["conv3_*", "conv5_*", "dense_1"])),
-        ("float32", lambda: classifier("head_only")),
+        *(
+            pytest.param(*case, marks=pytest.mark.stress)
+            for case in [
+                ("float32", inpainter),
+                ("mixed_bfloat16", lambda: classifier("all")),
+                ("float32", lambda: classifier("batchnorm_frozen")),
+                ("float32", lambda: classifier("head_only")),
+            ]
+        ),
     ],
     indirect=["policy"],
 )
@@ -79,6 +84,7 @@ def convolutions(model: keras.Model, **options) -> int:
     return sum(operation.type == "Conv2D" for operation in graph.get_operations())
 
 
+@pytest.mark.stress
 def test_only_blocks_with_trained_layers_are_computed_twice():
     counts = [convolutions(inpainter(), recompute=recompute) for recompute in (False, True)]
     assert counts[1] - counts[0] == 1 + 4 * 4  # the first layer, and the blocks

@@ -35,9 +35,13 @@ def test_an_input_of_one_position_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("size", "channels", "filters"), [((4, 4), 2048, 512), ((1, 1), 512, 7), ((3, 5), 513, 3), ((8, 2), 512, 1)]
+    ("size", "channels", "filters", "jit_compile"),
+    [
+        ((4, 4), 2048, 512, False),
+        *((*case, jit) for case in [((1, 1), 512, 7), ((3, 5), 513, 3), ((8, 2), 512, 1)] for jit in (False, True)),
+        pytest.param((4, 4), 2048, 512, True, marks=pytest.mark.stress),
+    ],
 )
-@pytest.mark.parametrize("jit_compile", [False, True])
 def test_results_and_gradients_are_those_of_keras(size, channels, filters, jit_compile):
     inputs = tf.constant(values(2, *size, channels))
     ours, keras_layer = (

@@ -78,6 +78,7 @@ def test_a_training_step_leaves_erased_positions_out(inpainter):
     assert "_moments" not in vars(norm)
 
 
+@pytest.mark.stress
 def test_recomputed_blocks_have_the_same_statistics_and_gradients(inpainter):
     start = inpainter.get_weights()
     plain = train(inpainter)

@@ -23,6 +23,10 @@ def two(request):
     return request.getfixturevalue(request.param)
 
 
+# Two ranks under MPI by default, and under Gloo in the stress tier.
+UNDER_BOTH = pytest.mark.parametrize("two", ["mpi", pytest.param("gloo", marks=pytest.mark.stress)], indirect=True)
+
+
 def test_every_collective_is_right_and_ranks_stay_equal(two):
     assert "canary: 2 rank(s), gradients averaged, weights equal to the last byte" in two.succeed("canary")
 
@@ -78,7 +82,8 @@ def test_all_that_two_ranks_measure_is_what_one_measures(equal_runs, tmp_path, g
         assert ours[name] == pytest.approx(theirs[name], rel=1e-6)
 
 
-def test_batch_norms_that_a_transfer_leaves_frozen_get_the_statistics_of_one_rank(images, tmp_path, request):
+@UNDER_BOTH
+def test_batch_norms_that_a_transfer_leaves_frozen_get_the_statistics_of_one_rank(images, tmp_path, two):
     # Each rank sees 2 of 4 images: normalised by these alone, the first step's loss is another one by tens of percent.
     config = write_config(tmp_path / "p.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=2)
     alone("pretrain", "--config", config, "--workdir", tmp_path / "pretrained")
@@ -87,11 +92,10 @@ def test_batch_norms_that_a_transfer_leaves_frozen_get_the_statistics_of_one_ran
     options = ("--config", config, "--set", f"checkpoints.load={tmp_path / 'pretrained'}")
     alone("classify", *options, "--workdir", tmp_path / "one")
     losses = [record["loss"] for record in records(tmp_path / "one")]
-    for launcher in ("mpi", "gloo"):
-        run = tmp_path / launcher
-        request.getfixturevalue(launcher).succeed("classify", *options, "--workdir", run)
-        assert largest_relative_difference(weights(run), weights(tmp_path / "one")) <= 1e-4
-        assert [record["loss"] for record in records(run)] == pytest.approx(losses, rel=1e-4)
+    run = tmp_path / "two"
+    two.succeed("classify", *options, "--workdir", run)
+    assert largest_relative_difference(weights(run), weights(tmp_path / "one")) <= 1e-4
+    assert [record["loss"] for record in records(run)] == pytest.approx(losses, rel=1e-4)
 
 
 @pytest.mark.stress
@@ -115,6 +119,7 @@ def test_records_on_two_ranks_train_as_files_on_one(images, equal_runs, tmp_path
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.stress
 def test_class_weights_averages_and_predictions_of_two_ranks_are_those_of_one(images, tmp_path, gloo):
     # Ranks see different classes, so each has weights of its own to share the mean over. The models are averages.
     changes = {
@@ -203,6 +208,7 @@ def test_every_option_at_once_resumes_and_transfers(images, tmp_path, gloo):
     assert json.loads((tmp_path / "classified" / "summary.json").read_text())["test_images"] == 7
 
 
+@UNDER_BOTH
 def test_two_ranks_choose_the_best_epoch_of_one_and_end_with_it(tmp_path, two):
     # Validation images are shared out among the ranks: 3 and 3. The loss rises again at this learning rate.
     optimizer = {"type": "SGD", "learning_rate": 3.0, "ema_decay": 0.5}
@@ -222,6 +228,7 @@ def test_two_ranks_choose_the_best_epoch_of_one_and_end_with_it(tmp_path, two):
     assert ours[-1]["epoch"] < max(r["epoch"] for r in ours) < 8
 
 
+@pytest.mark.stress
 def test_a_fitted_head_mixed_images_and_groups_that_are_unfrozen_are_those_of_one_rank(images, tmp_path, mpi, gloo):
     model = {"encoder": "tiny", "head": "pool", "head_init": "logistic_regression", "trainable": "batchnorm_frozen"}
     changes = {
@@ -264,6 +271,7 @@ def test_layers_that_are_unfrozen_on_two_ranks_train_as_on_one(tmp_path, mpi):
         assert difference <= 1e-4, (folder, difference)
 
 
+@UNDER_BOTH
 def test_features_that_each_rank_computes_once_train_as_those_of_one_rank(tmp_path, two):
     network = [
         {"class_name": "Conv2D", "config": {"filters": 4, "kernel_size": 3, "batch_input_shape": [None, 16, 16, 3]}},

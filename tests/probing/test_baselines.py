@@ -35,6 +35,7 @@ def test_pixels_are_shrunk_and_gradients_are_those_of_scikit_image(listing):
     assert gradients.shape == (7, 7 * 7 * 4 * 9)
 
 
+@pytest.mark.stress
 def test_random_encoders_differ_and_come_with_both_statistics(listing, monkeypatch):
     monkeypatch.setattr(baselines, "INITIALISATIONS", 2)
     model = build_encoder("tiny", "after_relu", SIZE, SIZE)

@@ -64,6 +64,7 @@ def test_every_format_of_a_resnet50_of_keras_loads(tmp_path, resnet50, name):
     assert "add --imagenet" in source.notes[0]
 
 
+@pytest.mark.stress
 def test_a_checkpoint_that_ends_before_the_addition_gives_the_encoder_beyond_it(tmp_path, resnet50):
     inner = write_checkpoint(tmp_path, "resnet50", "before_add")
     source = load_encoder(tmp_path / "model_checkpoint_1")
@@ -122,6 +123,7 @@ def test_imagenet_inputs_are_those_of_keras(tmp_path):
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.stress
 def test_images_are_prepared_as_in_the_run_without_masks_and_chance(tmp_path):
     data = write_training_and_testing(tmp_path)
     steps = [{"resize": [40, 36]}, {"center_crop": [32, 32]}, {"random_horizontal_flip": 1.0}]

@@ -76,7 +76,14 @@ def test_a_saved_model_is_what_was_evaluated_and_its_statistics_are_those_of_the
     np.testing.assert_allclose(norm.moving_mean.numpy(), outputs.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("newest", ["model_checkpoint_1_step_2", "model_checkpoint_1", "model_checkpoint_2_step_4"])
+@pytest.mark.parametrize(
+    "newest",
+    [
+        "model_checkpoint_1_step_2",
+        pytest.param("model_checkpoint_1", marks=pytest.mark.stress),
+        pytest.param("model_checkpoint_2_step_4", marks=pytest.mark.stress),
+    ],
+)
 def test_a_run_is_resumed_to_the_same_bytes(averaged, tmp_path, newest):
     run = Path(shutil.copytree(averaged / "run", tmp_path / "run"))
     kept = [path.name for path in list_checkpoints(run / "model_checkpoints")]
@@ -87,6 +94,7 @@ def test_a_run_is_resumed_to_the_same_bytes(averaged, tmp_path, newest):
     assert outcome(run) == outcome(averaged / "run")
 
 
+@pytest.mark.stress
 def test_a_finished_run_is_evaluated_with_its_averages(averaged, tmp_path):
     run = Path(shutil.copytree(averaged / "run", tmp_path / "run"))
     before = json.loads((run / "summary.json").read_text())
@@ -98,6 +106,7 @@ def test_a_finished_run_is_evaluated_with_its_averages(averaged, tmp_path):
     assert again["test_accuracy"] == before["test_accuracy"]
 
 
+@pytest.mark.stress
 def test_averages_may_begin_or_end_while_a_run_is_stopped(averaged, tmp_path):
     """Without them the run continues with what was trained; those that begin start from the weights."""
     plain = {**CHANGES["optimizer"], "ema_decay": None}

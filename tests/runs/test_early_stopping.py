@@ -103,6 +103,7 @@ def test_the_best_epoch_is_saved_restored_and_tested_once(stopped, tmp_path):
     assert summary["test_accuracy"] == tested["accuracy"]
 
 
+@pytest.mark.stress
 def test_a_run_that_ended_early_is_not_continued_and_one_that_was_cut_off_ends_alike(stopped, tmp_path):
     run = Path(shutil.copytree(stopped / "run", tmp_path / "run"))
     output = succeed("classify", "--resume", "--workdir", run)

@@ -50,7 +50,7 @@ def same_results(one: Path, two: Path) -> None:
             assert ours_at[name] == pytest.approx(theirs_at[name], rel=1e-5), name
 
 
-@pytest.mark.parametrize("place", ["memory", "disk"])
+@pytest.mark.parametrize("place", ["memory", pytest.param("disk", marks=pytest.mark.stress)])
 def test_features_give_the_results_of_the_images(images, tmp_path, monkeypatch, place):
     config = write_frozen(tmp_path, images, precision="mixed_bfloat16" if place == "disk" else "float32")
     once, always = tmp_path / "once", tmp_path / "always"
@@ -85,7 +85,8 @@ def test_a_transferred_encoder_whose_last_stage_is_trained(images, tmp_path, mon
     same_results(once, always)
 
 
-@pytest.mark.parametrize("place", ["memory", pytest.param("disk", marks=pytest.mark.stress)])
+@pytest.mark.stress
+@pytest.mark.parametrize("place", ["memory", "disk"])
 def test_a_run_that_is_stopped_within_an_epoch_goes_on_to_the_same_bytes(images, tmp_path, monkeypatch, place):
     config = write_frozen(tmp_path, images)
     if place == "disk":
@@ -112,8 +113,11 @@ def test_a_run_that_is_stopped_within_an_epoch_goes_on_to_the_same_bytes(images,
     ("task", "changes", "training", "held_out"),
     [
         ("classify", {"transforms": [*RESIZE, {"random_horizontal_flip": 0.5}]}, "random transforms or masks", "once"),
-        ("classify", {"transforms": RESIZE, "test_input_path": None}, "once", None),
-        ("pretrain", {"transforms": [*RESIZE, {"random_patches": {"number": 1, "size": 4}}]}, *["random transforms"] * 2),
+        pytest.param("classify", {"transforms": RESIZE, "test_input_path": None}, "once", None, marks=pytest.mark.stress),
+        pytest.param(
+            "pretrain", {"transforms": [*RESIZE, {"random_patches": {"number": 1, "size": 4}}]}, *["random transforms"] * 2,
+            marks=pytest.mark.stress,
+        ),
     ],
 )  # fmt: skip
 def test_what_changes_in_every_epoch_is_not_cached(images, tmp_path, task, changes, training, held_out):
@@ -145,6 +149,7 @@ def write_pairs(folder: Path, images: Path) -> Path:
     return write_frozen(folder, images, data, layers=[first, last], loss={"function": "MSE"})
 
 
+@pytest.mark.stress
 def test_pairs_of_images_are_read_on_the_side_of_the_targets_alone(images, tmp_path, monkeypatch):
     config, once, always = write_pairs(tmp_path, images), tmp_path / "once", tmp_path / "always"
     flipped = "data.target_transforms=[{random_horizontal_flip: 0.5}]"  # what is drawn for targets changes no features
@@ -155,6 +160,7 @@ def test_pairs_of_images_are_read_on_the_side_of_the_targets_alone(images, tmp_p
     same_results(once, always)
 
 
+@pytest.mark.stress
 def test_features_of_any_size_are_not_kept(images, tmp_path):
     shape = {"batch_input_shape": [None, None, None, 3]}
     network = [

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from commandline import refuse, succeed
-from conftest import outcome, write_config
+from conftest import outcome, write_config, write_untrained
 
 from tfinpaint.checkpoint.reader import open_checkpoint
 from tfinpaint.data.listing.listing import hold_out, list_class_folders
@@ -47,9 +47,8 @@ def fine_tuning(folder, data, **changes):
 
 def test_a_classifier_begins_with_the_regression_on_the_images_to_train_on_and_fits_it_once(images, tmp_path):
     # Without a transfer the statistics of batch norms are those of the initialisation; with one, those of the images.
-    base = write_config(tmp_path / "base.yaml", "pretrain", images, encoder="tiny", num_epochs=1)
-    succeed("pretrain", "--config", base, "--workdir", tmp_path / "base")
-    config = fine_tuning(tmp_path, images, checkpoints={"load": str(tmp_path / "base"), "interval": 1})
+    base = write_untrained(tmp_path / "base")
+    config = fine_tuning(tmp_path, images, checkpoints={"load": str(base), "interval": 1})
     output = succeed("classify", "--config", config)
     assert output.count(f"{LINE} 18 training images: C ") == 1
     with open_checkpoint(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1") as saved:

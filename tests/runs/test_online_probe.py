@@ -60,6 +60,7 @@ def without_probe(metrics):
     return [{name: value for name, value in record.items() if name not in JUDGED.values()} for record in metrics]
 
 
+@pytest.mark.stress
 def test_accuracies_are_recorded_shown_and_drawn_every_few_epochs_and_at_the_end(run):
     output, trained = (run.parent / "output").read_text(), [r for r in records(run) if r["phase"] == "train"]
     assert "Probe every 2 epochs: logistic regression on 14 images of 4 classes, measured on 14 others" in output
@@ -71,6 +72,7 @@ def test_accuracies_are_recorded_shown_and_drawn_every_few_epochs_and_at_the_end
     assert (run / "report.html").read_text().count("<img") == 7
 
 
+@pytest.mark.stress
 def test_they_are_those_of_the_encoder_in_the_checkpoint_on_images_without_holes(run, data):
     source = load_encoder(run / "model_checkpoints" / "model_checkpoint_3")
     listing = choose_images(list_class_folders(data / "training"), 30)
@@ -84,6 +86,7 @@ def test_they_are_those_of_the_encoder_in_the_checkpoint_on_images_without_holes
         assert 0 < right.mean() < 1
 
 
+@pytest.mark.stress
 def test_the_best_checkpoint_by_the_probe_is_kept_and_has_a_name(run):
     accuracies = {r["epoch"]: r["probe_stage5"] for r in records(run) if "probe_stage5" in r}
     best = 2 if accuracies[2] >= accuracies[3] else 3
@@ -101,6 +104,7 @@ def test_the_best_checkpoint_by_the_probe_is_kept_and_has_a_name(run):
         assert labels == (30 if name == f"model_checkpoint_{best}" else 0)
 
 
+@pytest.mark.stress
 def test_a_probe_changes_nothing_else(run, data, tmp_path):
     succeed("pretrain", "--config", probed(tmp_path, data, probe=None))
     ours, theirs = outcome(run), outcome(tmp_path / "run")

@@ -62,15 +62,18 @@ def at_step(monkeypatch):
     ("number", "step", "stopped", "going_on"),
     [
         # The step after is the one in which all ranks are told, and the one after that when they know.
-        (signal.SIGTERM, 8, "in epoch 2, after step 4", "1 of 4, step 4 of 6 in the next epoch"),
-        (signal.SIGUSR1, 5, "in epoch 1, after step 6", "0 of 4, step 6 of 6 in the next epoch"),
-        # After the last one of an epoch it comes before the evaluation, which may take long.
-        (signal.SIGUSR1, 12, "in epoch 2, after step 6", "1 of 4, step 6 of 6 in the next epoch"),
-        (signal.SIGTERM, "evaluation 2", "after epoch 2", "2 of 4"),
-        pytest.param(
-            signal.SIGHUP, 7, "in epoch 2, after step 3", "1 of 4, step 3 of 6 in the next epoch", marks=STRESS
-        ),
         (signal.SIGINT, 9, "in epoch 2, after step 5", "1 of 4, step 5 of 6 in the next epoch"),
+        (signal.SIGTERM, "evaluation 2", "after epoch 2", "2 of 4"),
+        *(
+            pytest.param(*case, marks=STRESS)
+            for case in [
+                (signal.SIGTERM, 8, "in epoch 2, after step 4", "1 of 4, step 4 of 6 in the next epoch"),
+                (signal.SIGUSR1, 5, "in epoch 1, after step 6", "0 of 4, step 6 of 6 in the next epoch"),
+                # After the last one of an epoch it comes before the evaluation, which may take long.
+                (signal.SIGUSR1, 12, "in epoch 2, after step 6", "1 of 4, step 6 of 6 in the next epoch"),
+                (signal.SIGHUP, 7, "in epoch 2, after step 3", "1 of 4, step 3 of 6 in the next epoch"),
+            ]
+        ),
     ],
 )
 def test_a_run_that_is_told_to_stop_is_saved_there_and_goes_on_to_the_same_bytes(
@@ -108,6 +111,7 @@ def test_a_run_that_is_told_to_stop_is_saved_there_and_goes_on_to_the_same_bytes
     assert (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.stress
 def test_a_signal_that_is_ignored_stays_ignored(undisturbed, tmp_path, at_step):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
     try:
@@ -122,7 +126,9 @@ def test_a_signal_that_is_ignored_stays_ignored(undisturbed, tmp_path, at_step):
 @pytest.mark.parametrize(
     ("step", "saved"),
     [
-        (5, "nothing has been saved yet; start the run again with: tfinpaint classify --resume "),
+        pytest.param(
+            5, "nothing has been saved yet; start the run again with: tfinpaint classify --resume ", marks=STRESS
+        ),
         (9, "the newest checkpoint is {}; resume with: tfinpaint classify --resume "),
     ],
 )
@@ -141,6 +147,7 @@ def test_a_second_interrupt_ends_a_run_at_once_and_tells_what_is_saved(
     assert done.stderr.endswith("--workdir run\n")
 
 
+@pytest.mark.stress
 def test_checkpoints_are_due_by_steps_and_by_minutes(undisturbed, tmp_path, monkeypatch):
     made = []
     write = write_folder
@@ -157,6 +164,7 @@ def test_checkpoints_are_due_by_steps_and_by_minutes(undisturbed, tmp_path, monk
     assert made == [name for e in (0, 1) for name in (step(e, 2), step(e, 4), step(e, 6), epoch(e + 1))]
 
 
+@pytest.mark.stress
 def test_what_is_kept(undisturbed, tmp_path):
     config = write_small(tmp_path, undisturbed / "data", checkpoints={"interval_steps": 2, "keep": 1})
     succeed("classify", "--config", config)
@@ -188,6 +196,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(undist
     assert (run / "model_checkpoints" / "model_checkpoint_4.damaged").is_dir()  # it can still be looked at
 
 
+@pytest.mark.stress
 def test_with_no_intact_checkpoint_nothing_is_started_again_unasked(undisturbed, tmp_path):
     names = [path.name for path in list_checkpoints(undisturbed / "run" / "model_checkpoints")]
     run = damaged_copy(undisturbed, tmp_path, *names)
@@ -210,6 +219,7 @@ def stopped_after(step: int, folder: Path, undisturbed: Path, at_step, **changes
     return folder / "run"
 
 
+@pytest.mark.stress
 def test_a_change_is_asked_about_once_and_counts_where_it_is_not_saved_yet(undisturbed, tmp_path, at_step):
     run = stopped_after(10, tmp_path, undisturbed, at_step)
     shutil.copytree(undisturbed / "data" / "testing", tmp_path / "others")
@@ -233,6 +243,7 @@ def test_a_change_is_asked_about_once_and_counts_where_it_is_not_saved_yet(undis
     assert outcome(run) == outcome(undisturbed / "run")
 
 
+@pytest.mark.stress
 def test_a_run_whose_checkpoints_are_gone_is_not_started_again_unasked(undisturbed, tmp_path):
     run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
     (run / "model_checkpoints" / ".lock").unlink()  # a copy may lack what is hidden
@@ -252,9 +263,8 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_again_unasked(undisturb
     assert outcome(run) == outcome(undisturbed / "run")
 
 
-@pytest.mark.parametrize(
-    "arguments", [pytest.param([], marks=STRESS), pytest.param(["--overwrite"], marks=STRESS), ["--resume"]]
-)
+@pytest.mark.stress
+@pytest.mark.parametrize("arguments", [[], ["--overwrite"], ["--resume"]])
 def test_nobody_touches_the_checkpoints_of_a_run_under_way(undisturbed, tmp_path, at_step, arguments):
     config, errors = write_small(tmp_path, undisturbed / "data"), []
     folder = f"checkpoints.save={tmp_path / 'run' / 'model_checkpoints'}"
@@ -278,6 +288,7 @@ def test_nobody_touches_the_checkpoints_of_a_run_under_way(undisturbed, tmp_path
     assert outcome(tmp_path / "run") == outcome(undisturbed / "run")
 
 
+@pytest.mark.stress
 def test_the_configuration_of_a_run_is_good_for_another_one(undisturbed, tmp_path):
     resolved = undisturbed / "run" / "config.resolved.yaml"
     before = tree(undisturbed / "run")
@@ -286,6 +297,7 @@ def test_the_configuration_of_a_run_is_good_for_another_one(undisturbed, tmp_pat
     assert tree(undisturbed / "run") == before
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(("stopped", "then"), [(12, "epoch 3, after step 2"), (10, "epoch 2, after step 2")])
 def test_fewer_steps_in_an_epoch_and_what_was_summed_up(undisturbed, tmp_path, at_step, stopped, then):
     run = stopped_after(stopped, tmp_path, undisturbed, at_step, checkpoints={"interval_steps": 1})
@@ -306,6 +318,7 @@ def test_fewer_steps_in_an_epoch_and_what_was_summed_up(undisturbed, tmp_path, a
         assert hits == pytest.approx(round(hits), abs=1e-5)
 
 
+@pytest.mark.stress
 def test_metrics_do_not_depend_on_how_often_an_epoch_was_cut(undisturbed, tmp_path, at_step):
     run = stopped_after(3, tmp_path, undisturbed, at_step)
     with pytest.MonkeyPatch.context() as patches:
@@ -316,6 +329,7 @@ def test_metrics_do_not_depend_on_how_often_an_epoch_was_cut(undisturbed, tmp_pa
     assert outcome(run) == outcome(undisturbed / "run")
 
 
+@pytest.mark.stress
 def test_a_run_made_shorter_ends_with_a_model_that_is_ready(undisturbed, tmp_path, at_step):
     flat = {"optimizer": {"type": "Adam", "learning_rate": 0.01}}
     run = stopped_after(16, tmp_path, undisturbed, at_step, **flat)
@@ -341,6 +355,7 @@ def test_weights_that_are_not_finite_are_never_saved(undisturbed, tmp_path, monk
     assert list_checkpoints(tmp_path / "run" / "model_checkpoints")[-1].name == "model_checkpoint_0_step_3"
 
 
+@pytest.mark.stress
 def test_what_goes_bad_keeps_its_number_wherever_the_run_is_cut(undisturbed, tmp_path, at_step):
     found = []
     for cut in (None, 3, 9):
@@ -392,6 +407,7 @@ def weights_of(run: Path) -> dict[str, bytes]:
     return {name: value for name, value in outcome(run).items() if name.startswith("layers/")}
 
 
+@pytest.mark.stress
 def test_layers_are_unfrozen_and_frozen_again_within_an_epoch(undisturbed, tmp_path, at_step):
     head = {"trainable": ["dense*"], "batchnorm_batches": 0}
     run = stopped_after(10, tmp_path / "new", undisturbed, at_step, model=head)
@@ -418,6 +434,7 @@ def test_layers_are_unfrozen_and_frozen_again_within_an_epoch(undisturbed, tmp_p
     assert len(changed) == 2
 
 
+@pytest.mark.stress
 def test_a_finished_run_is_evaluated_on_a_new_test_set(undisturbed, tmp_path):
     config = write_small(tmp_path, undisturbed / "data", num_epochs=1)
     succeed("classify", "--config", config, "--set", "data.test_input_path=null")
@@ -440,6 +457,7 @@ def test_a_finished_run_is_evaluated_on_a_new_test_set(undisturbed, tmp_path):
     ]
 
 
+@pytest.mark.stress
 def test_a_resumed_run_still_tells_what_it_began_with(undisturbed, tmp_path):
     source = Path(shutil.copytree(undisturbed / "run", tmp_path / "source"))
     config = write_small(tmp_path, undisturbed / "data", num_epochs=1, checkpoints={"load": str(source)})

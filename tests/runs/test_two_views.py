@@ -48,6 +48,7 @@ def beside(run):
     return found
 
 
+@pytest.mark.stress
 def test_a_run_that_stops_within_an_epoch_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
     whole, run = tmp_path / "whole", tmp_path / "run"
     config = two_views(tmp_path, data, checkpoints={"interval_steps": 1})
@@ -71,6 +72,7 @@ def test_a_run_that_stops_within_an_epoch_goes_on_to_the_same_bytes(data, tmp_pa
     assert len(beside(run)) > 10
 
 
+@pytest.mark.stress
 def test_views_alone_need_no_mask_and_leave_the_decoder_as_it_began(data, tmp_path):
     loss = AGREEMENT | {"reconstruction_weight": 0}
     output = succeed("pretrain", "--config", two_views(tmp_path, data, data__transforms=STEPS, loss=loss))
@@ -97,7 +99,7 @@ def test_views_alone_need_no_mask_and_leave_the_decoder_as_it_began(data, tmp_pa
 
 def test_features_that_collapse_are_named_with_what_to_do(data, tmp_path, monkeypatch):
     monkeypatch.setattr(view_measures, "rankme", lambda rows: 1.25)
-    done = tfinpaint("pretrain", "--config", two_views(tmp_path, data, num_epochs=1))
+    done = tfinpaint("pretrain", "--config", two_views(tmp_path, data, num_epochs=1, steps_per_epoch=1))
     text = done.stdout + done.stderr
     assert "Epoch 1: the encoder's features have collapsed" in text
     assert "RankMe 1.25 of at most 16; 1 is a complete collapse" in text

@@ -1,4 +1,4 @@
-"""Kills at random moments: the short form of tests/stress/torture.py."""
+"""Kills at random moments: a short form of tests/stress/torture.py."""
 
 import os
 import re
@@ -11,13 +11,8 @@ from conftest import ROOT
 SCRIPT = ROOT / "tests" / "stress" / "torture.py"
 
 
-@pytest.mark.parametrize(
-    ("commands", "kills"),
-    [
-        (["classify"], 2),
-        pytest.param(["pretrain", "classify"], 20, marks=pytest.mark.stress),
-    ],
-)
+@pytest.mark.stress
+@pytest.mark.parametrize(("commands", "kills"), [(["pretrain", "classify"], 20)])
 def test_kills_lose_nothing_but_the_steps_of_an_interval(tmp_path, commands, kills):
     """In a process of its own: TensorFlow must not have been used before it forks."""
     done = subprocess.run(

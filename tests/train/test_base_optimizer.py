@@ -83,7 +83,18 @@ def test_an_average_has_a_correction_of_its_own_and_survives_frozen_weights_besi
     np.testing.assert_allclose(weights[0].numpy(), older, rtol=1e-6)
 
 
-@pytest.mark.parametrize("section", [each for each in SECTIONS if each.type in ("SGD", "AdamW", "LAMB")], ids=name_of)
+@pytest.mark.parametrize(
+    "section",
+    [
+        Optimizer(type="AdamW", learning_rate=0.1, eps=0.5, weight_decay=0.5),
+        *(
+            pytest.param(each, marks=pytest.mark.stress)
+            for each in SECTIONS
+            if each.type in ("SGD", "LAMB") or (each.type == "AdamW" and each.amsgrad)
+        ),
+    ],
+    ids=name_of,
+)
 def test_layer_decay_multiplies_the_learning_rate_of_a_group(section):
     def change(decay: float) -> dict[str, np.ndarray]:
         keras.utils.set_random_seed(0)

@@ -22,7 +22,7 @@ from tfinpaint.distributed.environment import (
     was_launched,
 )
 from tfinpaint.distributed.failures import _is_of_horovod
-from tfinpaint.distributed.launch import _horovod_environment
+from tfinpaint.distributed.launch import _horovod_environment, _import_horovod
 from tfinpaint.distributed.world import group_by_size
 from tfinpaint.errors import UserError
 from tfinpaint.system import hardware
@@ -136,6 +136,13 @@ def test_without_horovod_one_rank_starts_quietly_and_imports_no_more_than_is_nee
     assert (alone.returncode, alone.stdout, alone.stderr) == (0, "1\n", "")
 
 
+def test_horovod_that_cannot_be_imported_is_an_error_of_several_ranks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "horovod", None)
+    with pytest.raises(UserError, match=r"started as 2 processes, but Horovod cannot be imported .*run scripts/setup"):
+        _import_horovod(2)
+
+
+@pytest.mark.stress
 def test_without_horovod_two_ranks_are_refused():
     code = "sys.exit(run_command(lambda: print(join_ranks(Distributed()).size)))"
     two = run_without_horovod(code, HOROVOD_SIZE="2", HOROVOD_RANK="0")

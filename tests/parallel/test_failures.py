@@ -7,10 +7,9 @@ from ranks import launch, launch_python
 
 pytestmark = pytest.mark.parallel
 
-LAUNCHERS = ["gloo", pytest.param("mpi", marks=pytest.mark.stress)]
 
-
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.stress
+@pytest.mark.parametrize("launcher", ["gloo", "mpi"])
 def test_a_wrong_configuration_ends_every_rank_with_one_clear_line(images, tmp_path, launcher):
     config = write_config(tmp_path / "c.yaml", "pretrain", images, data__batch_size=9)
     done = launch("pretrain", "--config", config, launcher=launcher)

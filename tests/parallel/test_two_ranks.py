@@ -251,6 +251,7 @@ def test_a_fitted_head_mixed_images_and_groups_that_are_unfrozen_are_those_of_on
             assert (ours["loss"], ours["accuracy"]) == pytest.approx((its["loss"], its["accuracy"]), rel=1e-4)
 
 
+@pytest.mark.stress
 def test_layers_that_are_unfrozen_on_two_ranks_train_as_on_one(tmp_path, mpi):
     data = write_training_and_testing(tmp_path)
     network = [

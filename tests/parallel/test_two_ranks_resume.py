@@ -27,10 +27,14 @@ def stop_in_an_epoch(launcher: str, number: int, run: Path, *arguments: str | Pa
     return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
 
-def test_two_ranks_go_on_to_the_same_bytes_and_one_rank_says_what_is_different(tmp_path, mpi):
+@pytest.fixture
+def config(tmp_path):
+    """A run with moving averages (batchnorm_batches is 0) and dropout: what two ranks know is not the same."""
     data = write_training_and_testing(tmp_path)
-    # Moving averages (batchnorm_batches is 0) and dropout: what two ranks know is not the same.
-    config = write_small(tmp_path, data, num_epochs=4, checkpoints={"interval_steps": 1, "keep": 1})
+    return write_small(tmp_path, data, num_epochs=4, checkpoints={"interval_steps": 1, "keep": 1})
+
+
+def test_two_ranks_go_on_to_the_same_bytes(config, tmp_path, mpi):
     mpi.succeed("classify", "--config", config, "--workdir", tmp_path / "whole")
 
     run = tmp_path / "run"
@@ -48,6 +52,9 @@ def test_two_ranks_go_on_to_the_same_bytes_and_one_rank_says_what_is_different(t
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["test_images"], summary["world_size"]) == (7, 2)  # every image is counted once
 
+
+@pytest.mark.stress
+def test_one_rank_goes_on_where_two_were_ended_and_says_what_is_different(config, tmp_path):
     alone = tmp_path / "alone"
     stop_in_an_epoch("gloo", signal.SIGTERM, alone, "--config", config, "--workdir", alone)  # which ends ranks at once
     output = succeed_alone("classify", "--resume", "--workdir", alone)

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_config
 from ranks import TIMEOUT_SECONDS, environment
 
-pytestmark = pytest.mark.parallel
+pytestmark = [pytest.mark.parallel, pytest.mark.stress]
 
 RANK = Path(__file__).with_name("elastic_rank.py")
 
@@ -42,7 +42,6 @@ def test_a_run_goes_on_without_the_rank_that_was_killed(images, tmp_path):
     assert epochs == [(1, 2), (2, 2), (3, 1)]
 
 
-@pytest.mark.stress
 def test_a_run_goes_on_without_its_first_rank_then_with_two_then_without_the_other(images, tmp_path):
     output, epochs = run_elastic(images, tmp_path, num_epochs=6)
     assert "2 rank(s) are now 1: resuming from model_checkpoint_2\n" in output

@@ -5,7 +5,7 @@ import os
 import fault_matrix
 import pytest
 
-pytestmark = pytest.mark.parallel
+pytestmark = [pytest.mark.parallel, pytest.mark.stress]
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,9 @@ def pictures(tmp_path_factory):
     ("launcher", "ranks", "fault", "phase", "first"),
     [
         ("bare", 3, "kill", "evaluation", False),
-        pytest.param("bare", 2, "stop", "saving", True, marks=pytest.mark.stress),
-        pytest.param("mpirun", 2, "hang", "training", False, marks=pytest.mark.stress),
-        pytest.param("gloo", 2, "exception", "saving", False, marks=pytest.mark.stress),
+        ("bare", 2, "stop", "saving", True),
+        ("mpirun", 2, "hang", "training", False),
+        ("gloo", 2, "exception", "saving", False),
     ],
 )
 def test_every_survivor_ends_and_the_cause_is_named(pictures, tmp_path, launcher, ranks, fault, phase, first):
@@ -29,7 +29,6 @@ def test_every_survivor_ends_and_the_cause_is_named(pictures, tmp_path, launcher
     assert wrong == [], output
 
 
-@pytest.mark.stress
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount the small disk")
 def test_a_full_disk_ends_every_rank_and_keeps_what_was_saved(pictures, tmp_path):
     wrong, output, _ = fault_matrix.run_case("mpirun", 2, "disk", "saving", tmp_path / "case", pictures)

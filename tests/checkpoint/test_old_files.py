@@ -17,6 +17,8 @@ from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 OLD = ROOT / "tests" / "golden" / "v0_1"
 CHECKPOINTS = OLD / "run" / "model_checkpoints"
 

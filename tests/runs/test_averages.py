@@ -17,6 +17,8 @@ from tfinpaint.data.examples import load_images
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.listing.listing import list_class_folders
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 RESIZE = {"resize": [16, 16]}
 CHANGES = {
     "num_epochs": 3,

@@ -14,6 +14,8 @@ from tfinpaint.runs.early_stopping import EarlyStopping
 from tfinpaint.runs.run import Resumed, Run
 from tfinpaint.train.totals import EpochResult
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 
 def result(loss: float) -> EpochResult:
     return EpochResult({"loss": loss}, 1, 1.0, 1.0)

@@ -13,6 +13,8 @@ from conftest import TIMES, outcome, write_config, write_small, write_training_a
 from tfinpaint.runs import features
 from tfinpaint.runs.progress import RunProgress
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 RESIZE = [{"resize": [16, 16]}]
 
 

@@ -14,6 +14,8 @@ from tfinpaint.probing.features import input_batches
 from tfinpaint.runs.head_init import set_head
 from tfinpaint.runs.progress import RunProgress
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 LINE = "The head begins as logistic regression on the features of"
 
 

@@ -27,6 +27,8 @@ from tfinpaint.storage.atomic import write_folder
 from tfinpaint.train.step import TrainingStep
 from tfinpaint.train.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 STRESS = pytest.mark.stress
 
 

@@ -10,6 +10,8 @@ from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.train import view_measures
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 STEPS = [
     {"resize": [32, 32]},
     {"random_resized_crop": {"scale": [0.3, 1.0]}},

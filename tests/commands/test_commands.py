@@ -211,7 +211,8 @@ def test_a_used_run_folder_is_not_overwritten_unasked(images, tmp_path, pretrain
     before = (pretrained / "metrics.jsonl").read_bytes()
     assert "already holds a run; add --resume to continue it, --overwrite" in refuse("pretrain", "--config", config)
     assert (pretrained / "metrics.jsonl").read_bytes() == before
-    succeed("pretrain", "--config", config, "--overwrite", "--set", "num_epochs=1", "--set", "steps_per_epoch=1")
+    short = ("num_epochs=1", "steps_per_epoch=1", "data.test_input_path=null")
+    succeed("pretrain", "--config", config, "--overwrite", *(word for each in short for word in ("--set", each)))
     assert [path.name for path in list_checkpoints(pretrained / "model_checkpoints")] == ["model_checkpoint_1"]
 
 
@@ -358,7 +359,8 @@ def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, t
     bad = [images / "training" / "warm" / f"bad{i}.jpg" for i in range(2)]
     for path in bad:
         path.write_bytes(b"\xff\xd8\xff not a jpeg")
-    config = write_config(tmp_path / "c.yaml", "pretrain", images, num_epochs=1, steps_per_epoch=1)
+    changes = {"num_epochs": 1, "steps_per_epoch": 1, "data__test_input_path": None}
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, **changes)
     error = refuse("pretrain", "--config", config, "--set", "data.max_bad_images=1")
     assert "error: 2 unusable images, data.max_bad_images allows 1" in error
     assert all(str(path) in error for path in bad)

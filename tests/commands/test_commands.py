@@ -374,6 +374,7 @@ def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, t
     assert "training: 24 images\n" in output
 
 
+@pytest.mark.stress
 def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, tmp_path, monkeypatch):
     """The same batches where such a run is cut: test_resume.py."""
     gone = images / "training" / "warm" / "003.png"

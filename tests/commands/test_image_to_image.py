@@ -201,6 +201,7 @@ def test_inference_of_images_without_targets(images, tmp_path):
     )
 
 
+@pytest.mark.stress
 def test_an_evaluation_destroys_no_training(classifier, tmp_path):
     checkpoints = classifier / "run" / "model_checkpoints"
     before = sorted(path.name for path in checkpoints.iterdir())

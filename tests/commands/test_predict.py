@@ -157,7 +157,13 @@ def test_a_photo_is_restored_beside_itself_by_the_newest_checkpoint(capsys, tmp_
 
 @pytest.mark.parametrize(
     ("fill", "transforms", "channels"),
-    [("mean", [{"normalize": {"mean": 0.5, "std": 0.25}}], 3), ("noise", [], 3), ("black", [{"grayscale": True}], 1)],
+    [
+        ("mean", [{"normalize": {"mean": 0.5, "std": 0.25}}], 3),
+        *(
+            pytest.param(*case, marks=pytest.mark.stress)
+            for case in [("noise", [], 3), ("black", [{"grayscale": True}], 1)]
+        ),
+    ],
 )
 def test_the_network_sees_what_it_saw_in_training(capsys, tmp_path, fill, transforms, channels):
     steps = tuple(Transform.model_validate(step) for step in transforms)

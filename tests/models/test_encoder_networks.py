@@ -28,13 +28,12 @@ GOLDEN = json.loads((ROOT / "tests" / "golden" / "encoders.json").read_text())
 SMALL = ("tiny", "resnet18")  # built in less than a second
 LARGE = sorted({*ARCHITECTURES} - {*SMALL})
 EVERY = [*SMALL, *(pytest.param(name, marks=pytest.mark.stress) for name in LARGE)]
-# Encoders with the stems that they can have; those in the default tier have each kind of block of the ResNets.
+# Encoders with the stems that they can have.
 FORMS = [
     (name, stem) for name, each in ARCHITECTURES.items() for stem in STRIDES if each.problem(stem, "after_relu") is None
 ]
 EVERY_FORM = [
-    form if form in [("tiny", "small"), ("resnet18", "standard")] else pytest.param(*form, marks=pytest.mark.stress)
-    for form in FORMS
+    form if form == ("resnet18", "standard") else pytest.param(*form, marks=pytest.mark.stress) for form in FORMS
 ]
 KERAS = {  # name -> in keras.applications
     "resnet50": "ResNet50",

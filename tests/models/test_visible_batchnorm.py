@@ -87,6 +87,7 @@ def test_recomputed_blocks_have_the_same_statistics_and_gradients(inpainter):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.stress
 def test_recalibration_leaves_them_out_as_well(inpainter):
     norms = encoder_batchnorms(inpainter)
     batches = [{"inputs": tf.constant(IMAGES), "mask": tf.constant(ERASED)}]

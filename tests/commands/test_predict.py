@@ -626,6 +626,7 @@ def test_outputs_that_cannot_be_used(capsys, tmp_path, run):
     assert message in refuse(capsys, run, tmp_path / "long.png", mask, "--output", tmp_path / "long.webp")
 
 
+@pytest.mark.stress
 def test_networks_that_do_not_restore_images(capsys, tmp_path):
     photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
     Image.fromarray(noise(40, 50)).save(photo)
@@ -707,6 +708,7 @@ def test_a_mask_that_erases_more_than_half_is_mentioned(capsys, tmp_path, run):
     )
 
 
+@pytest.mark.stress
 def test_an_evaluation_at_another_size_names_both_shapes_and_scans_the_file_once(images, tmp_path, scans):
     write_checkpoint(tmp_path / "saved", kind="classifier", classes=("cold", "warm"))
     resize = [{"resize": [64, 96]}]
@@ -754,16 +756,26 @@ def test_under_a_launcher_the_first_rank_alone_works(capsys, tmp_path, run, monk
     assert not (tmp_path / "photo_restored.png").exists()
 
 
-def test_the_command_is_quiet_and_refuses_before_tensorflow_is_imported(tmp_path, run):
+@pytest.fixture
+def arguments(tmp_path, run) -> list[str]:
+    """A run, a photo and a mask, for a command in a process of its own."""
     Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
     write_mask(tmp_path / "mask.png", 40, 50, (4, 4, 12, 12))
-    arguments = [str(run), str(tmp_path / "photo.png"), str(tmp_path / "mask.png")]
+    return [str(run), str(tmp_path / "photo.png"), str(tmp_path / "mask.png")]
+
+
+@pytest.mark.stress
+def test_the_command_is_quiet(tmp_path, arguments):
     command = [sys.executable, "-m", "tfinpaint.predict", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == (
         f"Restored 3.2 % of photo.png (50 x 40) in 1 window: {tmp_path}/photo_restored.png"
     )
+
+
+def test_wrong_outputs_are_refused_before_tensorflow_is_imported(tmp_path, arguments):
+    (tmp_path / "photo_restored.png").touch()
     code = (
         "import sys; from tfinpaint import predict; predict.main(sys.argv[1:]); sys.exit('tensorflow' in sys.modules)"
     )

@@ -555,7 +555,10 @@ def test_files_that_cannot_be_used(capsys, tmp_path, run):
         ((tmp_path / "none", photo, mask), f"no such checkpoint: {tmp_path}/none; "),
         ((run, tmp_path / "none.jpg", mask), f"{tmp_path}/none.jpg: no such file"),
         ((run, photo, tmp_path / "none.png"), f"{tmp_path}/none.png: no such file"),
-        ((run, tmp_path, mask, "--output", tmp_path / "x.png"), f"{tmp_path}: is a folder, not an image"),
+        (
+            (run, tmp_path, mask, "--output", tmp_path / "x.png"),
+            f"{run}: is an inpainter, which restores one photo where",
+        ),
         ((run, photo, tmp_path), f"{tmp_path}: is a folder, not an image"),
         ((run, photo, photo), f"{photo}: is the photo itself; the mask is another image, white where to restore it"),
         ((run, text, mask), f"{text}: not an image: text"),

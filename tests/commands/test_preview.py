@@ -114,7 +114,9 @@ def mask_of(config: Config, examples: list[int]) -> np.ndarray:
     return masks.draw_mask(config.mask, keys, height=32, width=32).numpy()
 
 
-@pytest.mark.parametrize("kind", ["patches of an area", "center", "grid"])
+@pytest.mark.parametrize(
+    "kind", ["grid", *(pytest.param(kind, marks=pytest.mark.stress) for kind in ("patches of an area", "center"))]
+)
 def test_the_picture_shows_what_training_is_given_in_epoch_0(capsys, drawn, tmp_path, images, kind):
     augmented = [RESIZE, {"random_horizontal_flip": 0.5}, {"random_rotate": 20.0}, MASKS[kind]]
     path = write(tmp_path, images, data__transforms=augmented, data__input_transforms=[{"convert_color": "RGB2BGR"}])
@@ -156,7 +158,9 @@ def test_the_columns_and_words_of_each_loss(capsys, drawn, tmp_path, images, los
         assert np.array_equal(drawn["weight"], [trained[i]["weights"] for i in range(0, 24, 4)])
 
 
-@pytest.mark.parametrize("kind", ["patches", "block", "region"])
+@pytest.mark.parametrize(
+    "kind", ["patches", *(pytest.param(kind, marks=pytest.mark.stress) for kind in ("block", "region"))]
+)
 def test_the_erased_shares_are_those_of_the_masks(capsys, drawn, tmp_path, images, kind):
     path = write(tmp_path, images, data__transforms=[RESIZE, MASKS[kind]])
     lines = succeed(capsys, path, "--images", 1)

@@ -47,6 +47,7 @@ def losses(run: Path, phase: str) -> list[float]:
     return [record["loss"] for record in records(run) if record["phase"] == phase]
 
 
+@pytest.mark.stress
 def test_training_is_the_same_and_evaluations_have_the_averages(averaged, tmp_path):
     plain = {**CHANGES["optimizer"], "ema_decay": None}
     succeed("classify", "--config", write(tmp_path, averaged / "data", optimizer=plain))

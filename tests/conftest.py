@@ -124,8 +124,8 @@ def write_training_and_testing(folder: Path) -> Path:
     return folder / "data"
 
 
-def write_untrained(folder: Path) -> Path:
-    """A checkpoint of a context encoder with the encoder `tiny` that has not been trained."""
+def write_untrained(folder: Path, output: str = "before_add", channels: int = 3) -> Path:
+    """A checkpoint of a context encoder with the encoder `tiny`, which ends at `output` and has not been trained."""
     import keras
 
     from tfinpaint.checkpoint.header import Header, RankState, SavedProgress
@@ -134,12 +134,14 @@ def write_untrained(folder: Path) -> Path:
     from tfinpaint.models.decoder import build_inpainter, encoder_part
     from tfinpaint.models.encoder import build_encoder
 
-    model = build_inpainter(build_encoder("tiny", "before_add", 32, 32))
+    model = build_inpainter(build_encoder("tiny", output, 32, 32, channels), channels)
     optimizer = keras.optimizers.SGD()
     optimizer.build(model.trainable_variables)
-    fields = {"kind": "inpainter", "epoch": 1, "step": 1, "encoder": "tiny", "encoder_output": "before_add"}
-    header = Header(**fields, batch_size=8, steps_per_epoch=1, height=32, width=32)
-    state = TrainingState(model, optimizer, encoder_part(model, ARCHITECTURES["tiny"].before_add))
+    fields = {"kind": "inpainter", "epoch": 1, "step": 1, "encoder": "tiny", "encoder_output": output}
+    fields |= {"batch_size": 8, "steps_per_epoch": 1, "channels": channels, "target_channels": channels}
+    header = Header(**fields, height=32, width=32)
+    end = ARCHITECTURES["tiny"].before_add if output == "before_add" else ARCHITECTURES["tiny"].stages[5]
+    state = TrainingState(model, optimizer, encoder_part(model, end))
     ranks = RankState(np.zeros((1, 0)), np.zeros((1, 0, 0)), np.zeros((1, 0), np.int64))
     return save_checkpoint(folder, header, SavedProgress(), ranks, state, None)
 

@@ -80,6 +80,7 @@ def test_the_joint_loss_is_reported_saved_and_resumed_exactly(capsys, images, tm
     assert (header.bottleneck, header.adversarial, header.restoration.fill) == ("channelwise", "Adam", "black")
 
 
+@pytest.mark.stress
 def test_baselines_and_network_are_measured_on_the_same_holes(capsys, images, tmp_path):
     config_file = write_config(
         tmp_path / "c.yaml", "pretrain", images, num_epochs=1, loss={"function": "L1", "target": "masked"},

@@ -87,6 +87,7 @@ def test_the_hyperparameter_script_finds_epochs_and_dice_in_the_log(segmentation
     assert len((segmentation / "out_train.txt").read_text().splitlines()) == 3
 
 
+@pytest.mark.stress
 def test_layers_with_a_slash_are_transferred_by_the_names_of_the_file(segmentation, tmp_path):
     changed = (segmentation / "net.json").read_text().replace("conv/2", "conv/3")
     (tmp_path / "net.json").write_text(changed)

@@ -221,6 +221,7 @@ def test_another_sweep_in_the_same_folder_is_refused(folder, tmp_path, pretended
     )
 
 
+@pytest.mark.stress
 def test_settings_whose_values_were_not_finite_are_left_out_of_the_choice(folder, tmp_path, pretended):
     small = ("--shares", "20", "50", "--seeds", "1", "--rates", "0.05", "--scratch-weight-decays", "0.01")
     # What has failed does not keep other rows from being computed, and the report has those that are finished.

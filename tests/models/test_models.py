@@ -210,6 +210,7 @@ def test_the_bottleneck_lets_every_part_of_the_image_reach_every_other():
     assert not np.array_equal(connected(image)[:, :, :8], connected(changed)[:, :, :8])
 
 
+@pytest.mark.stress
 def test_weights_of_the_bottleneck_survive_saving(tmp_path):
     image = np.random.default_rng(0).random((1, 32, 64, 3), np.float32)
     saved, loaded = channelwise_inpainter(), channelwise_inpainter()
@@ -219,13 +220,11 @@ def test_weights_of_the_bottleneck_survive_saving(tmp_path):
     np.testing.assert_array_equal(saved(image), loaded(image))
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("policy", "activation", "jit_compile"),
-    [
-        ("mixed_bfloat16", "linear", False),
-        *(pytest.param(*case, True, marks=pytest.mark.stress) for case in [("float32", "sigmoid"), ("mixed_bfloat16", "linear")]),
-    ],
-)  # fmt: skip
+    [("mixed_bfloat16", "linear", False), ("float32", "sigmoid", True), ("mixed_bfloat16", "linear", True)],
+)
 def test_the_bottleneck_in_mixed_precision_and_compiled(policy, activation, jit_compile):
     keras.config.set_dtype_policy(policy)
     try:

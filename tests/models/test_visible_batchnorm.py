@@ -69,6 +69,7 @@ def train(model: keras.Model, *, recompute: bool = False) -> list[np.ndarray]:
     return [variable.numpy() for variable in model.variables]
 
 
+@pytest.mark.stress
 def test_a_training_step_leaves_erased_positions_out(inpainter):
     norm = inpainter.get_layer("conv1_bn")
     visible, everywhere = means(inpainter, IMAGES * (1 - ERASED))

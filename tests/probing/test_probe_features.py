@@ -41,6 +41,7 @@ def test_features_are_the_outputs_of_keras_averaged_by_hand(listing, monkeypatch
     np.testing.assert_array_equal(whole[:, -128:], found[5])
 
 
+@pytest.mark.stress
 def test_only_the_stages_that_are_asked_for_are_computed(listing):
     model = build_encoder("tiny", "after_relu", 32, 64)
     every = extract_features(listing, PREPROCESSING, {"x": ("tiny", model)})["x"]
@@ -57,6 +58,7 @@ def test_stages_end_where_the_next_one_begins():
     assert model.output_names == [ARCHITECTURES["resnet50"].stages[5]]
 
 
+@pytest.mark.stress
 def test_several_encoders_share_one_pass(listing):
     models = {}
     for name in ("a", "b"):

@@ -84,6 +84,7 @@ def test_a_page_leads_to_the_runs_behind_it(page_of, name, target):
     assert page_of(target).resolve() in {(page_of(name).parent / link).resolve() for link in links}
 
 
+@pytest.mark.stress
 def test_an_animation_can_be_stopped_and_does_not_move_for_who_prefers_that(page_of, browser):
     shown = "[...document.querySelectorAll('.animation img')].filter(e => e.checkVisibility()).map(e => e.className)[0]"
     for still, expected in ((False, ["moving", "still"]), (True, ["still", "moving"])):

@@ -111,15 +111,13 @@ def test_a_run_that_is_stopped_within_an_epoch_goes_on_to_the_same_bytes(images,
     assert outcome(stopped) == outcome(undisturbed)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("task", "changes", "training", "held_out"),
     [
         ("classify", {"transforms": [*RESIZE, {"random_horizontal_flip": 0.5}]}, "random transforms or masks", "once"),
-        pytest.param("classify", {"transforms": RESIZE, "test_input_path": None}, "once", None, marks=pytest.mark.stress),
-        pytest.param(
-            "pretrain", {"transforms": [*RESIZE, {"random_patches": {"number": 1, "size": 4}}]}, *["random transforms"] * 2,
-            marks=pytest.mark.stress,
-        ),
+        ("classify", {"transforms": RESIZE, "test_input_path": None}, "once", None),
+        ("pretrain", {"transforms": [*RESIZE, {"random_patches": {"number": 1, "size": 4}}]}, *["random transforms"] * 2),
     ],
 )  # fmt: skip
 def test_what_changes_in_every_epoch_is_not_cached(images, tmp_path, task, changes, training, held_out):

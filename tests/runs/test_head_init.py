@@ -47,6 +47,7 @@ def fine_tuning(folder, data, **changes):
     return write_config(folder / "c.yaml", "classify", data, encoder="tiny", **changes)
 
 
+@pytest.mark.stress
 def test_a_classifier_begins_with_the_regression_on_the_images_to_train_on_and_fits_it_once(images, tmp_path):
     # Without a transfer the statistics of batch norms are those of the initialisation; with one, those of the images.
     base = write_untrained(tmp_path / "base")

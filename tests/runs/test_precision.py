@@ -95,6 +95,7 @@ def test_files_of_rmldnn_keep_float32(tmp_path):
     assert load_config(path).precision == "auto"
 
 
+@pytest.mark.stress
 def test_a_resumed_run_keeps_the_precision_that_is_recorded(tmp_path, processor):
     processor("AVX512_BF16")
     config = write_small(tmp_path, write_training_and_testing(tmp_path), precision="auto", num_epochs=1)

@@ -388,6 +388,7 @@ def merged(config, changes):
     return {**config, **{name: {**config[name], **section} for name, section in changes.items()}}
 
 
+@pytest.mark.stress
 def test_a_disk_that_fills_while_training_goes_on_ends_it_with_the_reason(undisturbed, tmp_path, monkeypatch):
     config = write_small(tmp_path, undisturbed / "data", checkpoints={"interval_steps": 2})
     monkeypatch.setattr(store, "write_folder", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -474,6 +475,7 @@ def test_a_resumed_run_still_tells_what_it_began_with(undisturbed, tmp_path):
     assert f"From {source}, when the run began" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.stress
 def test_a_run_and_its_continuation_trace_each_step_once(undisturbed, tmp_path, monkeypatch):
     traced = []
     for owner, name in ((TrainingStep, "_take"), (Trainer, "_test")):

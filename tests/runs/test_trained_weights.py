@@ -85,7 +85,7 @@ def go_on(path, trainer: Trainer) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("scaled", [False, pytest.param(True, marks=pytest.mark.stress)])
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.type)
 def test_what_was_trained_goes_on_and_what_is_new_begins(tmp_path, section, scaled):
     frozen = make(section, "head", scaled=scaled)

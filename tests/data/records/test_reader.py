@@ -118,7 +118,7 @@ def test_partners_are_found_in_records_and_from_records(made):
             assert contents == (made / "files" / "a" / "003.png").read_bytes()
 
 
-@pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize("preload", [False, pytest.param(True, marks=pytest.mark.stress)])
 def test_batches_are_those_of_the_folder_to_the_byte(made, preload):
     task = inpainting_task(CONFIG, separate=False, augment=True)
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from commandline import refuse, succeed
-from conftest import write_images, write_untrained
+from conftest import write_config, write_images, write_untrained
 
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.probing import baselines, classifiers, evaluation, features
@@ -18,7 +18,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("probe")
     write_images(folder / "images", {"cold": 24, "warm": 24, "cool": 18, "rare": 3}, size=(32, 32))
     write_untrained(folder / "run" / "model_checkpoints", "after_relu")
-    (folder / "c.yaml").touch()
+    for name in ("c.yaml", "run/config.resolved.yaml"):
+        write_config(folder / name, "pretrain", folder, encoder="tiny", model__encoder_output="after_relu")
     return folder
 
 

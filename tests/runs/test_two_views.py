@@ -99,6 +99,7 @@ def test_views_alone_need_no_mask_and_leave_the_decoder_as_it_began(data, tmp_pa
     assert not any("projector" in name for name in files)
 
 
+@pytest.mark.stress
 def test_features_that_collapse_are_named_with_what_to_do(data, tmp_path, monkeypatch):
     monkeypatch.setattr(view_measures, "rankme", lambda rows: 1.25)
     done = tfinpaint("pretrain", "--config", two_views(tmp_path, data, num_epochs=1, steps_per_epoch=1))

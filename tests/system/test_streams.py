@@ -28,6 +28,7 @@ def full_disk() -> streams.LenientStream:
     )
 
 
+@pytest.mark.stress
 def test_training_goes_on_without_a_reader(tmp_path, monkeypatch):
     data = write_training_and_testing(tmp_path)
     for name in ("read", "unread"):

@@ -60,6 +60,7 @@ def encoder_of_grey_images(tmp_path_factory) -> Path:
     """The run folder of the project's own network, as pretraining begins."""
     folder = tmp_path_factory.mktemp("grey")
     write_untrained(folder / "model_checkpoints", channels=1)
+    write_config(folder / "config.resolved.yaml", "pretrain", folder, encoder="tiny", data__grayscale=True)
     (folder / "report.html").touch()
     return folder
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from commandline import refuse, succeed
-from conftest import write_config, write_images, write_untrained
+from conftest import write_config, write_images
 
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.probing import baselines, classifiers, evaluation, features
@@ -14,12 +14,13 @@ from tfinpaint.probing import baselines, classifiers, evaluation, features
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A tiny encoder as pretraining begins with it, and images in four classes, one of which has three images."""
+    """A pretrained tiny encoder, and images in four classes, one of which has three images."""
     folder = tmp_path_factory.mktemp("probe")
     write_images(folder / "images", {"cold": 24, "warm": 24, "cool": 18, "rare": 3}, size=(32, 32))
-    write_untrained(folder / "run" / "model_checkpoints", "after_relu")
-    for name in ("c.yaml", "run/config.resolved.yaml"):
-        write_config(folder / name, "pretrain", folder, encoder="tiny", model__encoder_output="after_relu")
+    write_images(folder / "data" / "training", {"cold": 12, "warm": 12})
+    changes = {"model__encoder_output": "after_relu", "num_epochs": 1, "data__test_input_path": None}
+    config = write_config(folder / "c.yaml", "pretrain", folder / "data", encoder="tiny", **changes)
+    succeed("pretrain", "--config", config)
     return folder
 
 

@@ -85,8 +85,9 @@ def _finding(runs: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str,
     """Return a sentence on the run with the best features at the end of the encoder, and on a random encoder's."""
     best = max(runs, key=lambda run: _last(run)["scores"][-1]["accuracy"])
     few, many = _accuracies([_last(best)])
+    row = ROWS[best["row"]]
     text = (
-        f"The best features at the end of stage 5 are those of *{ROWS[best['row']].what}* (seed {best['seed']}): "
+        f"The best features at the end of stage 5 are those of *{row.group}: {row.what}* (seed {best['seed']}): "
         f"{few} with 10 % of the labels, {many} with all"
     )
     for each in baselines:

@@ -109,4 +109,9 @@ def _wanted(encoder: EncoderName, stages: Collection[int] | None) -> list[int]:
 
 
 def _inference(model: keras.Model) -> tf.types.experimental.PolymorphicFunction:
-    return tf.function(lambda inputs: model(inputs, training=False), autograph=False, reduce_retracing=True)
+    """Return a function of inputs that gives a list of outputs; the model itself gives a single one as it is."""
+
+    def infer(inputs: tf.Tensor) -> list[tf.Tensor]:
+        return keras.tree.flatten(model(inputs, training=False))
+
+    return tf.function(infer, autograph=False, reduce_retracing=True)

@@ -44,13 +44,13 @@ def run_project(folder: Path, ranks: int = 1) -> list[str]:
             return _run_stages(folder, project, ranks)
         except StoppedError as stopped:
             raise StoppedError(
-                f"Stopped; what is done is kept, and {_how_to_go_on(folder)}", stopped.exit_code
+                f"Stopped; what is done is kept, and {_how_to_continue(folder)}", stopped.exit_code
             ) from None
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(_how_to_go_on(folder)) from None
+            raise KeyboardInterrupt(_how_to_continue(folder)) from None
 
 
-def _how_to_go_on(folder: Path) -> str:
+def _how_to_continue(folder: Path) -> str:
     return f"the same command continues: tfinpaint run {shlex.quote(display_path(folder))}"
 
 
@@ -110,4 +110,4 @@ def _train(training: Training, head: str, ranks: int) -> None:
     try:
         run_jobs([job], [slot], lambda _: None)
     except UserError as error:
-        raise UserError(f"{error}; {_how_to_go_on(training.folder)}") from None
+        raise UserError(f"{error}; {_how_to_continue(training.folder)}") from None

@@ -64,10 +64,7 @@ def _how_sure(folder: Path) -> list[str]:
     ours, theirs = (_interval(folder / name) for name in (CLASSIFY_RUN, SCRATCH_RUN))
     lines = []
     if ours and theirs:
-        lines.append(
-            f"As far as so many test images tell, the accuracy is {ours} with pretraining and {theirs} from scratch "
-            "(95 % intervals)."
-        )
+        lines.append(f"The 95 % interval of the accuracy is {ours} with pretraining and {theirs} from scratch.")
     lines.append(
         f"This is one seed: each classifier was trained once, the one from scratch with {SCRATCH_STEPS} times the "
         "steps and without tuning. Another seed changes either accuracy by a few points."

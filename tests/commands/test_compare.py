@@ -115,6 +115,19 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert "None" not in page
 
 
+def test_the_restorations_of_a_single_inpainter_are_the_first_picture(runs, tmp_path):
+    (runs[0] / "figures" / "restorations.png").write_bytes(b"x")
+    write_comparison(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('alt="restorations"') == 1
+    assert page.index('alt="restorations"') < page.index('alt="Bar chart') < page.index("<table")
+    (runs[1] / "figures" / "restorations.png").write_bytes(b"x")
+    write_comparison(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('alt="restorations"') == 2
+    assert page.index("<table") < page.index('alt="restorations"')
+
+
 def test_a_hundred_runs_fit_into_one_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "MOST_PICTURE_BYTES", 50_000)
     runs = []

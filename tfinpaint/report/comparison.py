@@ -72,13 +72,15 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     labels = dict(zip(_labels(folders), folders, strict=True))
     summaries = {label: _summary(folder) for label, folder in labels.items()}
     compared = Comparison(comparison_tables(summaries), _sentences(summaries))
-    sections = [Section("Result", sentences=compared.sentences, figures=_charts(summaries, report))]
+    restorations = _restorations(folders)
+    figures = [*restorations, *_charts(summaries, report)]
+    sections = [Section("Result", sentences=compared.sentences, figures=figures)]
     reports = {label: link_to(folder / REPORT, report.parent, label) for label, folder in labels.items()}
     sections += [_table_section(kind, table, reports) for kind, table in compared.tables.items()]
     room = MOST_PICTURE_BYTES
     for label, folder in labels.items():
         table = _with_report(summary_table(summaries[label]), reports[label])
-        pictures = _in_order((folder / FIGURES).glob("*.png"))
+        pictures = _in_order(set((folder / FIGURES).glob("*.png")) - set(restorations))
         room -= sum(picture.stat().st_size for picture in pictures)
         omitted = room < 0 and bool(pictures)
         note = f"Pictures of this run are in {folder / FIGURES}. " if omitted else ""
@@ -86,6 +88,13 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     sections.append(about({}, finished=now(), command=command_line()))
     write_page(report, "Comparison of runs", sections)
     return compared
+
+
+def _restorations(folders: Sequence[Path]) -> list[Path]:
+    """Return the restored images of the one run that has any; [] if several runs have them."""
+    pictures = [folder / FIGURES / f"{RESTORATIONS}.png" for folder in folders]
+    found = [picture for picture in pictures if picture.is_file()]
+    return found if len(found) == 1 else []
 
 
 def _in_order(pictures: Iterable[Path]) -> list[Path]:

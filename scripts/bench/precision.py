@@ -1,6 +1,6 @@
 """Does bfloat16 train as well as float32? The demo's pretraining and classifier in both, with the same seeds.
 
-usage: python scripts/bench/precision.py [--seeds 3] [--epochs 6] [--encoder resnet50]
+usage: python scripts/bench/precision.py [--seeds 3] [--epochs 6] [--encoder resnet18]
 
 For every seed and precision: pretrains on scikit-learn's handwritten digits as configs/demo/pretrain.yaml does, then
 trains configs/demo/classify.yaml from that encoder. Prints the loss of every epoch of the pretraining, then comparisons
@@ -51,7 +51,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--seeds", type=int, default=3)
     cli.add_argument("--epochs", type=int, default=6, help="of the pretraining")
-    cli.add_argument("--encoder", choices=("resnet50", "tiny"), default="resnet50")
+    cli.add_argument("--encoder", choices=("resnet18", "tiny"), default="resnet18")
     args = cli.parse_args()
     curves: dict[str, list[list[float]]] = {precision: [] for precision in PRECISIONS}
     accuracies: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
@@ -69,7 +69,7 @@ def main() -> None:
     settings = {"encoder": args.encoder, "epochs": args.epochs, "seeds": args.seeds}
     last = {precision: [losses[-1] for losses in found] for precision, found in curves.items()}
     aim = Aim("mixed_bfloat16", "float32", "<= 1.01")
-    print_comparison("last training loss of the pretraining", settings, "BCE", last, [aim])
+    print_comparison("last training loss of the pretraining", settings, "MSE", last, [aim])
     print_comparison("test accuracy", settings, "", accuracies, [aim._replace(wanted="")])
     points = {
         precision: {epoch: list(values) for epoch, values in enumerate(zip(*found, strict=True), 1)}
@@ -77,7 +77,7 @@ def main() -> None:
     }
     print(
         json.dumps(
-            {"title": "pretraining loss", "settings": settings, "unit": "BCE", "along": "epoch", "points": points}
+            {"title": "pretraining loss", "settings": settings, "unit": "MSE", "along": "epoch", "points": points}
         )
     )
 

@@ -63,7 +63,7 @@ class Pretended:
 @pytest.mark.parametrize(
     ("run", "end_in_steps"),
     [
-        (Pretended(6, 25, 51.0, 2.0, 40.0, 20.0), 8),  # as in the demo
+        (Pretended(6, 25, 51.0, 2.0, 40.0, 20.0), 8),  # compiles for as long as 25 steps
         (Pretended(12, 10, 140.0, 2.0, 5.0, 5.0), 3),
         (Pretended(1, 200, 60.0, 0.5, 30.0, 30.0), 50),
         (Pretended(3, 40, 30.0, 1.0, 80.0, 80.0), 70),  # evaluation takes longer than training

@@ -16,7 +16,7 @@ from tfinpaint.system.subprocesses import failure_reason, find_program, run_boun
 from tfinpaint.version import __version__
 
 CHECK_SECONDS = 180
-MEMORY_PER_RANK = 3 * 2**30  # the demo takes 2.2 GiB, with 32 images of 32 px per rank
+MEMORY_PER_RANK = 3 * 2**30  # a ResNet50 takes 2.2 GiB, with 32 images of 32 px per rank
 
 # Variables by which users tune TensorFlow on purpose; they may change speed and the last digits of numbers.
 _TUNING_VARIABLES = (

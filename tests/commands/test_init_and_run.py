@@ -251,6 +251,7 @@ def test_without_classes_there_is_one_stage(here, pretended):
 
 def test_a_folder_that_init_has_not_made_is_refused(here):
     assert "my photos: holds no project (project.json is missing or damaged); make one" in refuse("run", "my photos")
+    assert refuse("run", "nowhere").startswith("error: nowhere: no such folder; make a project of a folder of images")
 
 
 @pytest.mark.stress

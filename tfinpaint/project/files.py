@@ -49,8 +49,10 @@ def read_project(folder: Path) -> Project:
     """Read the note of a project.
 
     Raises:
-        UserError: The folder holds no project.
+        UserError: There is no such folder, or it holds no project.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; make a project of a folder of images: tfinpaint init IMAGES")
     found = read_json(folder / PROJECT)
     kinds = {"images": str, "has_classes": bool, "test_fraction": float, "skip_empty_classes": bool}
     if not isinstance(found, dict) or any(not isinstance(found.get(name), kind) for name, kind in kinds.items()):

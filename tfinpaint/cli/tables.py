@@ -41,10 +41,13 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
     names = min(widths[0], width // 3)
     while len(kept) > LEAST_COLUMNS and names + sum(widths[i] + 3 for i in kept[1:]) + 2 > width:
         kept.pop()
+    spare = width - 2 - names - sum(widths[i] + 3 for i in kept[1:])
     shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 1), pad_edge=False)
-    for i in kept:
+    for i in kept:  # whole names and headings, the first ones before the others, where there is room
         least = widths[i] if i else names
-        shown.add_column(lines[0][i], justify="right" if i else "left", min_width=least, overflow="fold")
+        more = max(0, min(max(len(row[i]) for row in lines) - least, spare))
+        spare -= more
+        shown.add_column(lines[0][i], justify="right" if i else "left", width=least + more, overflow="fold")
     for row in lines[1:]:
         shown.add_row(*(Text(row[i]) for i in kept))
     console = Console(width=width, highlight=False)

@@ -141,7 +141,7 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
     assert pretended.names == ["pretrain", "classify", "from_scratch"]
     assert "Pretraining helped: 0.900 (36) of 40 test images are classified correctly, against 0.500 (20)" in shown
     assert "with 93 labels." in shown
-    assert "the accuracy is 0.77 to 0.96 with pretraining and 0.35 to 0.65 from scratch (95 % intervals)." in shown
+    assert "The 95 % interval of the accuracy is 0.77 to 0.96 with pretraining and 0.35 to 0.65 from scratch." in shown
     assert "This is one seed: each classifier was trained once, the one from scratch with 3 times the steps" in shown
     assert "\n  'runs/my photos'/comparison.html    all runs side by side" in shown
     assert "\n  tfinpaint predict 'runs/my photos'/classify PHOTO    the class of a new photo" in shown

@@ -20,7 +20,6 @@ from tfinpaint.cli.tables import print_table, terminal_width
 from tfinpaint.errors import UserError
 from tfinpaint.layout import REPORT
 from tfinpaint.sweeping.plan import LEAST_STEPS, SCRATCH_DECAYS, SCRATCH_RATES, Asked, make_plan
-from tfinpaint.sweeping.run import dry_run, run_sweep
 from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,9 @@ def sweep(options: argparse.Namespace) -> None:
         options.rates and tuple(options.rates), tuple(options.scratch_rates), tuple(options.scratch_weight_decays),
     )  # fmt: skip
     plan = make_plan(folder, config, asked)
+
+    from tfinpaint.sweeping.run import dry_run, run_sweep  # imports TensorFlow
+
     if options.dry_run:
         title, table, sentences = dry_run(plan, options.workers)
         print_table(title, table, terminal_width(), "shares")

@@ -1,6 +1,8 @@
 """What is typed: files without --config, options and commands that do not exist, values apart from their key."""
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 from commandline import tfinpaint
@@ -8,6 +10,7 @@ from commandline import tfinpaint
 from tfinpaint import __version__
 from tfinpaint.cli import arguments as command_line
 from tfinpaint.cli.arguments import parse_arguments
+from tfinpaint.cli.purposes import PURPOSES
 from tfinpaint.errors import UserError
 
 
@@ -153,3 +156,20 @@ def test_commands_that_do_not_exist_and_the_version():
     for option in ("--version", "-V"):
         assert tfinpaint(option).stdout == f"tfinpaint {__version__}\n"
     assert (tfinpaint("--help").returncode, tfinpaint().returncode) == (0, 2)
+
+
+def test_no_command_imports_tensorflow_to_show_its_help():
+    code = (
+        "import sys\n"
+        "from tfinpaint.__main__ import main\n"
+        "for command in sys.argv[1:]:\n"
+        "    sys.argv = ['tfinpaint', command, '--help']\n"
+        "    try:\n"
+        "        code = main()\n"
+        "    except SystemExit as ended:\n"
+        "        code = ended.code\n"
+        "    print(command, code, {'tensorflow', 'keras', 'horovod'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *PURPOSES], capture_output=True, text=True, check=True)
+    shown = [line for line in done.stdout.splitlines() if line.endswith(" set()")]
+    assert shown == [f"{command} 0 set()" for command in PURPOSES], done.stderr

@@ -1,5 +1,6 @@
 """Fixtures that write small real files: folders of images, configurations for the tiny model."""
 
+import gc
 import json
 import os
 import zipfile
@@ -20,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 import tfinpaint  # noqa: F401 -- sets what Keras reads, before a test imports it
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from ranks import Session
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +148,14 @@ def write_untrained(folder: Path, output: str = "before_add", channels: int = 3)
     return save_checkpoint(folder, header, SavedProgress(), ranks, state, None)
 
 
+def save_undrawn(figure: "Figure", file: BinaryIO, *, metadata: dict[str, str], **_: object) -> None:
+    """Write a picture of a few pixels with a figure's texts, in place of `Figure.savefig`."""
+    texts = PngInfo()
+    for name, text in metadata.items():
+        texts.add_itxt(name, text)
+    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=texts)
+
+
 TIMES = ("seconds", "images_per_second")
 
 
@@ -201,23 +211,26 @@ def outcome(run: Path) -> dict[str, object]:
     return found
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from visiting all imported modules and collected tests again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     return write_training_and_testing(tmp_path)
 
 
-@pytest.fixture
-def undrawn_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save figures without drawing them, which takes a fifth of a short run; other tests look at figures."""
+@pytest.fixture(scope="module")
+def undrawn_figures() -> Iterator[None]:
+    """Save the figures of a module's runs without drawing them, which takes a fifth of a short run."""
     from matplotlib.figure import Figure
 
-    def save(figure: Figure, file: BinaryIO, *, metadata: dict[str, str], **_: object) -> None:
-        texts = PngInfo()
-        for name, text in metadata.items():
-            texts.add_itxt(name, text)
-        Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=texts)
-
-    monkeypatch.setattr(Figure, "savefig", save)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_undrawn)
+        yield
 
 
 @pytest.fixture

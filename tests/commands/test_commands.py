@@ -27,6 +27,8 @@ from tfinpaint.report.comparison import write_comparison
 from tfinpaint.runs import classification, image_check
 from tfinpaint.storage import atomic
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 PRETRAINED = {
     "outfile": "log.txt",
     "data__transforms": [{"resize": [32, 32]}, {"random_horizontal_flip": 0.5}, {"center": {}}],
@@ -37,7 +39,7 @@ PRETRAINED = {
 def pretrained_once(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
     config = write_config(folder / "pretrain.yaml", "pretrain", write_training_and_testing(folder), **PRETRAINED)
-    succeed("pretrain", "--config", config)
+    succeed("pretrain", "--config", config, "--resume")  # nothing is there yet: it starts
     return folder / "run"
 
 
@@ -116,7 +118,7 @@ def test_one_process_listens_nowhere(images, tmp_path, monkeypatch):
 def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey_images, pretrained):
     saved = encoder_of_grey_images / "model_checkpoints" / "model_checkpoint_1"
     assert (read_header(saved).channels, read_header(saved).target_channels) == (1, 1)
-    changes = {"num_epochs": 8, "data__grayscale": True, "checkpoints": {"load": f"{saved}.pt"}}
+    changes = {"num_epochs": 4, "data__grayscale": True, "checkpoints": {"load": f"{saved}.pt"}}
     config = write_config(tmp_path / "c.yaml", "classify", images, encoder="tiny", **changes)
     output = succeed("classify", "--config", config)
     assert "Skipping layer dense_1: not found in model_checkpoint_1\n" in output
@@ -125,7 +127,7 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey
     assert summary["test_accuracy"] >= 6 / 7  # bright against dark
     assert summary["test_images"] == 7
     last = records(tmp_path / "run")[-1]
-    assert (last["phase"], last["epoch"], last["accuracy"]) == ("test", 8, summary["test_accuracy"])
+    assert (last["phase"], last["epoch"], last["accuracy"]) == ("test", 4, summary["test_accuracy"])
     drawn = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
     assert ("confused.png" in drawn) == (summary["test_accuracy"] < 1)
     assert drawn - {"confused.png"} == {
@@ -193,11 +195,11 @@ def test_head_only_leaves_the_encoder_as_it_came(images, tmp_path, encoder_of_gr
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, pretrained):
-    config = write_config(tmp_path / "again" / "pretrain.yaml", "pretrain", images, **PRETRAINED)
-    succeed("pretrain", "--config", config, "--resume", "--set", "num_epochs=1")  # nothing there yet: starts
-    output = succeed("pretrain", "--config", config, "--resume")
+    again = Path(shutil.copytree(pretrained, tmp_path / "again"))
+    shutil.rmtree(again / "model_checkpoints" / "model_checkpoint_2")  # as if it had been killed in the second epoch
+    (again / "summary.json").unlink()
+    output = succeed("pretrain", "--resume", "--workdir", again)
     assert "Resuming from epoch 1 of 2" in output
-    again = tmp_path / "again" / "run"
     ignored = ("seconds", "images_per_second")
     strip = lambda run: [{k: v for k, v in r.items() if k not in ignored} for r in records(run)]  # noqa: E731
     assert strip(again) == strip(pretrained)

@@ -19,6 +19,8 @@ from tfinpaint.models import losses
 from tfinpaint.models.keras_json.build import build_network
 from tfinpaint.models.keras_json.parse import read_network
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 CLASSIFIER = (
     conv("conv1", 4, "relu"),
     {"class_name": "BatchNormalization", "config": {"name": "bn1", "axis": [3], "trainable": False}},
@@ -39,11 +41,11 @@ def negatives(images: Path, names: tuple[str, str] = ("training", "testing")) ->
 def test_image_to_image_learns_its_targets_and_writes_predictions(images, tmp_path):
     negatives(images)
     config = write_config(
-        tmp_path / "c.yaml", "pretrain", images, num_epochs=30, loss={"function": "L1"},
+        tmp_path / "c.yaml", "pretrain", images, num_epochs=20, loss={"function": "L1"},
         layers=network(tmp_path / "net.json", conv("conv1", 3, "sigmoid", kernel_size=[1, 1])),
         data__target_path=str(images / "training_targets"), data__test_target_path=str(images / "testing_targets"),
         data__test_output_path=str(tmp_path / "predictions"), data__transforms=[{"resize": [32, 32]}],
-        optimizer={"type": "Adam", "learning_rate": 0.1},
+        optimizer={"type": "Adam", "learning_rate": 0.15}, figures_interval=100,
     )  # fmt: skip
     output = succeed("pretrain", "--config", config)
     assert f"images with targets of the same names in {images}/training_targets" in output

@@ -11,6 +11,8 @@ from conftest import write_config, write_images
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.probing import baselines, classifiers, evaluation, features
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

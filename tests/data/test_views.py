@@ -20,18 +20,27 @@ STEPS = [
 BLUR = {"gaussian_blur": {"probability": 0.5}}
 GRID = {"grid": {"size": 8, "ratio": [0, 0.25, 0.5], "fill": "noise"}}
 WHOLE = RankShare()
+FLIP = {"random_horizontal_flip": 0.5}
 # Steps on batches; steps on single images, whose sizes differ.
 CASES = {
     "batches": [{"resize": [32, 32]}, *STEPS, BLUR, GRID],
-    "single images": [*STEPS, {"jitter_crop": 0.3}, {"resize": [32, 32]}, BLUR, {"random_horizontal_flip": 0.5}, GRID],
+    "single images": [*STEPS[:2], {"jitter_crop": 0.3}, {"resize": [32, 32]}, FLIP, GRID],
+    "all on single images": [*STEPS, {"jitter_crop": 0.3}, {"resize": [32, 32]}, BLUR, FLIP, GRID],
 }
 
 
-@pytest.fixture
-def listing(tmp_path):
-    write_images(tmp_path / "x", {"a": 12}, size=(40, 36))
-    write_images(tmp_path / "x", {"b": 11}, size=(36, 50))
-    return sources.list_class_folders(tmp_path / "x")
+@pytest.fixture(scope="module")
+def listing(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, {"a": 12}, size=(40, 36))
+    write_images(folder, {"b": 11}, size=(36, 50))
+    return sources.list_class_folders(folder)
+
+
+@pytest.fixture(scope="module")
+def two_views(listing):
+    """Five batches of two views, with steps on batches."""
+    return batches(listing, "batches", views=2, steps=5)
 
 
 def batches(listing, case, *, views, share=WHOLE, preload=True, steps=3, first_step=0):
@@ -50,11 +59,16 @@ def batches(listing, case, *, views, share=WHOLE, preload=True, steps=3, first_s
     [
         ("batches", True),
         ("single images", False),
-        *(pytest.param(*case, marks=pytest.mark.stress) for case in [("batches", False), ("single images", True)]),
+        *(
+            pytest.param(*case, marks=pytest.mark.stress)
+            for case in [("batches", False), ("all on single images", False), ("all on single images", True)]
+        ),
     ],
 )
-def test_the_first_view_is_the_single_one_to_the_byte_and_the_second_another(listing, case, preload):
-    single, both = (batches(listing, case, views=views, preload=preload) for views in (1, 2))
+def test_the_first_view_is_the_single_one_to_the_byte_and_the_second_another(listing, two_views, case, preload):
+    single = batches(listing, case, views=1, preload=preload)
+    known = (case, preload) == ("batches", True)
+    both = two_views[:3] if known else batches(listing, case, views=2, preload=preload)
     for one, two in zip(single, both, strict=True):
         assert one.keys() == two.keys() == {"inputs", "targets", "originals", "mask", "weights", "examples"}
         for name, values in one.items():
@@ -84,9 +98,9 @@ def test_the_second_of_complementary_views_loses_what_the_first_one_keeps(listin
         assert np.all(batch["inputs"][8:][hidden] == 0)
 
 
-@pytest.mark.parametrize("case", ["batches", pytest.param("single images", marks=pytest.mark.stress)])
-def test_two_ranks_have_the_views_of_one(listing, case):
-    whole = batches(listing, case, views=2)
+@pytest.mark.parametrize("case", ["batches", pytest.param("all on single images", marks=pytest.mark.stress)])
+def test_two_ranks_have_the_views_of_one(listing, two_views, case):
+    whole = two_views[:3] if case == "batches" else batches(listing, case, views=2)
     parts = [batches(listing, case, views=2, share=RankShare(rank, 2)) for rank in range(2)]
     for step, batch in enumerate(whole):
         for name, values in batch.items():
@@ -97,9 +111,9 @@ def test_two_ranks_have_the_views_of_one(listing, case):
                     assert np.array_equal(theirs, mine[rank::2]), (name, view, rank)
 
 
-def test_a_resumed_run_goes_on_at_its_step(listing):
+def test_a_resumed_run_goes_on_at_its_step(listing, two_views):
     later = batches(listing, "batches", views=2, first_step=3, steps=2)
-    for ours, theirs in zip(later, batches(listing, "batches", views=2, steps=5)[3:], strict=True):
+    for ours, theirs in zip(later, two_views[3:], strict=True):
         for name, values in ours.items():
             assert np.array_equal(values, theirs[name])
 

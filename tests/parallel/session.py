@@ -4,7 +4,7 @@ usage: mpirun -np 2 python session.py FOLDER
 
 The tests write FOLDER/0.json, FOLDER/1.json, ...: a module and the arguments of its `main`, or null to end. Each rank
 answers with FOLDER/NUMBER.RANK.json: the exit code and the standard output. Horovod is started once and stays: under MPI
-a process cannot start it again. A rank that takes longer than SECONDS writes where each of its threads is to the standard
+a process cannot start it again. Figures are saved without being drawn. A rank that takes longer than SECONDS writes where each of its threads is to the standard
 error.
 """
 
@@ -17,13 +17,18 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "stress"))  # equal_weights.py
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS), str(TESTS / "stress")]  # conftest.py, equal_weights.py
+
+from conftest import save_undrawn
+from matplotlib.figure import Figure
 
 from tfinpaint.distributed import launch
 from tfinpaint.distributed.environment import launched_rank
 
 SECONDS = 200  # less than the tests wait
 
+Figure.savefig = save_undrawn
 folder, shut_down = Path(sys.argv[1]), launch._shut_down
 launch._shut_down = lambda: None
 number = 0

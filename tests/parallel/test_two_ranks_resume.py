@@ -31,20 +31,32 @@ def stop_in_an_epoch(launcher: str, number: int, run: Path, *arguments: str | Pa
 def config(tmp_path):
     """A run with moving averages (batchnorm_batches is 0) and dropout: what two ranks know is not the same."""
     data = write_training_and_testing(tmp_path)
-    return write_small(tmp_path, data, num_epochs=4, checkpoints={"interval_steps": 1, "keep": 1})
+    return write_small(tmp_path, data, checkpoints={"interval_steps": 1, "keep": 1})
 
 
-def test_two_ranks_go_on_to_the_same_bytes(config, tmp_path, mpi):
-    mpi.succeed("classify", "--config", config, "--workdir", tmp_path / "whole")
+STOPPED = (
+    r"Stopped .*, as SIGUSR1 asked; everything is saved in .*model_checkpoint_\S+; "
+    r"resume with: tfinpaint classify --ranks 2 --resume --workdir "
+)
+
+
+@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.stress)])
+def test_two_ranks_go_on_to_the_same_bytes(config, tmp_path, mpi, launched):
+    """The signal reaches rank 0 itself, or the launcher of two ranks of their own."""
+    epochs, interval = (4, 1) if launched else (2, 100)
+    changes = (f"num_epochs={epochs}", f"checkpoints.interval_steps={interval}")
+    options = ("--config", config, *(word for change in changes for word in ("--set", change)))
+    mpi.succeed("classify", *options, "--workdir", tmp_path / "whole")
 
     run = tmp_path / "run"
-    done = stop_in_an_epoch("mpirun", signal.SIGUSR1, run, "--config", config, "--workdir", run)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(
-        r"Stopped .*, as SIGUSR1 asked; everything is saved in .*model_checkpoint_\S+; "
-        r"resume with: tfinpaint classify --ranks 2 --resume --workdir ",
-        done.stdout,
-    )
+    if launched:
+        done = stop_in_an_epoch("mpirun", signal.SIGUSR1, run, *options, "--workdir", run)
+        assert done.returncode == 0, done.stdout + done.stderr
+        output = done.stdout
+    else:
+        output = mpi.run("stopped", 7, *options, "--workdir", run)
+        assert "Stopped in epoch 2, after step " in output
+    assert re.search(STOPPED, output)
     assert not (run / "summary.json").exists()
     output = mpi.succeed("classify", "--resume", "--workdir", run)
     assert output.count("Resuming from epoch ") == 1  # rank 0 alone speaks

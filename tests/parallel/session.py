@@ -17,8 +17,7 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / "stress")]  # conftest.py, equal_weights.py
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in (".", "stress"))  # conftest.py, equal_weights.py
 
 from conftest import save_undrawn
 from matplotlib.figure import Figure

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_optimizers import SECTIONS, name_of
+from test_optimizers import ONE_OF_EACH, SECTIONS, name_of
 
 from tfinpaint.config.optimizer import Optimizer
 from tfinpaint.models.classifier import build_classifier
@@ -34,7 +34,7 @@ def train(section: Optimizer) -> tuple[keras.Optimizer, keras.Variable, list[np.
     return optimizer, weight, values
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=name_of)
+@pytest.mark.parametrize("section", ONE_OF_EACH, ids=name_of)
 def test_averages_are_those_of_a_recursion_and_change_nothing_in_training(section):
     optimizer, weight, values = train(section.model_copy(update={"ema_decay": DECAY}))
     plain_optimizer, _, plain = train(section)
@@ -118,7 +118,7 @@ def test_layer_decay_multiplies_the_learning_rate_of_a_group(section):
     assert decayed["dense_1/kernel"].tobytes() == plain["dense_1/kernel"].tobytes()
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=name_of)
+@pytest.mark.parametrize("section", ONE_OF_EACH, ids=name_of)
 def test_groups_of_layers_are_unfrozen_from_the_head_to_the_stem(section):
     """With 2 epochs of 1 step between groups, stage 5 is trained from the third update on, and the stem in none."""
     section = section.model_copy(update={"unfreeze_every": 2, "ema_decay": DECAY})

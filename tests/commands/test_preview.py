@@ -132,17 +132,18 @@ def test_the_picture_shows_what_training_is_given_in_epoch_0(capsys, drawn, tmp_
     ("loss", "columns", "scored"),
     [
         ({}, 4, "BCE loss on the erased pixels and the black canvas around them"),
-        ({"target": "image"}, 4, "BCE loss on the whole image"),
-        ({"target": "masked"}, 5, "BCE loss on the erased pixels only"),
+        pytest.param({"target": "image"}, 4, "BCE loss on the whole image", marks=pytest.mark.stress),
+        pytest.param({"target": "masked"}, 5, "BCE loss on the erased pixels only", marks=pytest.mark.stress),
         (
             {"target": "image", "overlap": 2, "overlap_weight": 4.5},
             5,
             "BCE loss on the whole image; a border of 2 pixels around the hole has 4.5 times the weight",
         ),
-        (
+        pytest.param(
             {"function": "L1", "target": "masked", "overlap": 1},
             5,
             "L1 loss on the erased pixels only; a border of 1 pixel around the hole has 10 times the weight",
+            marks=pytest.mark.stress,
         ),
         ({"function": "MSE", "target": "masked", "normalize_patches": 8}, 5, "MSE loss on the erased pixels only"),
     ],

@@ -51,7 +51,7 @@ def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, tas
     assert lines[1:3] == [f"inputs: not finite in 1 of 8 images: {white}", "targets: finite"]
     assert lines[3].startswith("outputs: not finite in 8 of 8 images: ")  # batch norm
     assert lines[4].startswith("reconstruction_loss: not finite in 8 of 8")
-    assert re.search(r"first: conv2d\w*, batch_normalization\w*, ", lines[5])
+    assert re.search(r"first: conv2d_\d+, batchnormalization_\d+, relu_\d+, ", lines[5])
     assert lines[6].startswith("gradients, from the output backwards: not finite in ")
     if task == "classify":
         return

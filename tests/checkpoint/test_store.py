@@ -114,6 +114,7 @@ def test_networks_beside_the_model_and_their_optimizers_come_back_bit_for_bit(tm
         restore_training(path, theirs)
 
 
+@pytest.mark.stress
 def test_the_encoder_file_loads_into_plain_keras(tmp_path):
     model = build_inpainter(build_encoder("resnet50", "before_add", 32, 32))
     optimizer = keras.optimizers.SGD()

@@ -41,7 +41,7 @@ def test_features_are_the_outputs_of_keras_averaged_by_hand(listing, monkeypatch
     np.testing.assert_array_equal(whole[:, -128:], found[5])
 
 
-@pytest.mark.parametrize("stages", [[3, 5], [5]])
+@pytest.mark.parametrize("stages", [[3, 5], pytest.param([5], marks=pytest.mark.stress)])
 def test_only_the_stages_that_are_asked_for_are_computed(listing, stages, monkeypatch):
     monkeypatch.setattr(features_module, "BATCH", 4)  # the last batch is smaller
     model = build_encoder("tiny", "after_relu", 32, 64)
@@ -52,6 +52,7 @@ def test_only_the_stages_that_are_asked_for_are_computed(listing, stages, monkey
         np.testing.assert_allclose(values, every[stage], rtol=1e-6)
 
 
+@pytest.mark.stress
 def test_stages_end_where_the_next_one_begins():
     model = build_encoder("resnet50", "after_relu", 64, 64)
     shapes = [model.get_layer(name).output.shape[1:] for name in ARCHITECTURES["resnet50"].stages.values()]

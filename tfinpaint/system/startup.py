@@ -33,7 +33,7 @@ DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 # The modules of the packages that all commands import. The doctor reports which of the other packages are missing.
 _NEEDED = ("numpy", "PIL", "pydantic", "yaml", "rich", "h5py")
 
-_PYTHONS = (3, 10), (3, 13)  # the oldest and the newest version that can be used
+_PYTHONS = (3, 11), (3, 13)  # the oldest and the newest version that can be used
 _SYSTEMS = {"darwin": "macOS; use Docker (docs/docker.md)", "win32": "Windows; use WSL 2, or Docker (docs/docker.md)"}
 
 overridden: dict[str, str] = {}  # the user's variables that this process ignores, and their values

@@ -3,11 +3,23 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 NAMESPACE: dict[str, str] = {}
 exec((ROOT / "tfinpaint" / "version.py").read_text(), NAMESPACE)
 
+
+class BuildWithRecipes(build_py):
+    """Put the recipes of configs/ into the package as tfinpaint/recipes, from which `tfinpaint demo` writes them."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:  # an editable installation reads configs/ itself
+            self.copy_tree("configs", str(Path(self.build_lib, "tfinpaint", "recipes")))
+
+
+# There are no project URLs, because the project has no public address yet.
 setup(
     name="tfinpaint",
     version=NAMESPACE["__version__"],
@@ -22,12 +34,16 @@ setup(
         "Environment :: Console",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(11, 14)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
     ],
+    cmdclass={"build_py": BuildWithRecipes},
     packages=find_packages(include=["tfinpaint", "tfinpaint.*"]),
-    package_data={"tfinpaint": ["system/keras_home/keras.json"], "tfinpaint.report": ["*.html.j2"]},
+    package_data={"tfinpaint": ["py.typed", "system/keras_home/keras.json"], "tfinpaint.report": ["*.html.j2"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "keras>=3.15.1,<4",  # 3.15.1 has the security fixes for archives and HDF5 files

@@ -22,6 +22,7 @@ import tfinpaint  # noqa: F401 -- sets what Keras reads, before a test imports i
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pretended import Pretended
     from ranks import Session
 
 ROOT = Path(__file__).parents[1]
@@ -239,6 +240,19 @@ def natural_images() -> Path:
     if not NATURAL_IMAGES.exists():
         pytest.skip(f"{NATURAL_IMAGES.name} is not beside the project")
     return NATURAL_IMAGES
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> "Pretended":
+    """Pretend the trainings that a command starts as processes."""
+    from pretended import Pretended
+
+    from tfinpaint.sweeping import processes
+
+    pretended = Pretended()
+    monkeypatch.setattr(processes, "start", pretended.start)
+    monkeypatch.setattr(processes, "INTERVAL", 0.0)
+    return pretended
 
 
 def two_ranks(launcher: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Session"]:

@@ -8,7 +8,7 @@ from tfinpaint.cli.purposes import PURPOSES
 PACKAGE = Path(__file__).parents[1] / "tfinpaint"
 
 COMMANDS = [
-    *("init", "run", "pretrain", "classify", "prepare", "preview", "predict", "probe", "sweep"),
+    *("demo", "init", "run", "pretrain", "classify", "prepare", "preview", "predict", "probe", "sweep"),
     *("features", "runs", "compare", "config", "replay", "canary", "doctor"),
 ]
 # Rows from the top. A module may import from its own room and from the rows below, never from another room of its row.

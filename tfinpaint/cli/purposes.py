@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # The description of each command in `--help`; `python -OO` drops the docstrings of modules.
 PURPOSES = {
+    "demo": "Show in a few minutes what pretraining is good for, on handwritten digits: from images to a comparison.",
     "init": "Look at a folder of images and write configurations that suit them and this machine.",
     "run": "Run what init has written: prepare, pretrain, classify, compare, and say whether pretraining helped.",
     "prepare": "Split a folder or archive of class folders into training/ and testing/, or pack images into records.",
@@ -24,6 +25,10 @@ PURPOSES = {
 
 # Command -> an example of it, and what usually follows.
 EXAMPLES = {
+    "demo": (
+        "tfinpaint demo",
+        "open runs/demo/report.html in a browser, then tfinpaint init with a folder of your own images",
+    ),
     "init": (
         "tfinpaint init my_photos",
         "tfinpaint run runs/my_photos",

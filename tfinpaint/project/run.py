@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
-import sys
 from pathlib import Path
 
 from tfinpaint.data.ingest.copy import prepare
@@ -15,7 +13,7 @@ from tfinpaint.project.files import Project, read_project
 from tfinpaint.project.stages import Training, trainings
 from tfinpaint.project.verdict import conclude
 from tfinpaint.runs.lock import RunLock
-from tfinpaint.sweeping.processes import Job, Slot, make_slots, run_jobs
+from tfinpaint.sweeping.processes import run_training
 from tfinpaint.system.paths import display_path, shorten_paths
 
 log = logging.getLogger(__name__)
@@ -103,11 +101,7 @@ def _train(training: Training, head: str, ranks: int) -> None:
         log.info(f"\n{head}: done before, in {display_path(training.run)}")
         return
     log.info(f"\n{head}: {training.purpose}")
-    sys.stdout.flush()
-    slot = Slot(tuple(sorted(os.sched_getaffinity(0)))) if ranks > 1 else make_slots(1)[0]
-    command = training.command(ranks)
-    job = Job(training.title, lambda: command, lambda _: training.summary() is not None, None, 0.0)
     try:
-        run_jobs([job], [slot], lambda _: None)
+        run_training(training.title, training.command(ranks), ranks, lambda: training.summary() is not None)
     except UserError as error:
         raise UserError(f"{error}; {_how_to_continue(training.folder)}") from None

@@ -149,6 +149,23 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job],
         raise refused[0]
 
 
+def run_training(title: str, command: Sequence[str], ranks: int, is_finished: Callable[[], bool]) -> None:
+    """Run one training in a process of its own, which prints where this one does.
+
+    Args:
+        title: for messages.
+        ranks: number of processes that the command starts.
+        is_finished: returns whether the training has its result; it has none before.
+
+    Raises:
+        UserError: It has failed; what it has printed says why.
+        StoppedError: This process was asked to stop; the training was, too, and is saved.
+    """
+    slot = Slot(tuple(sorted(os.sched_getaffinity(0)))) if ranks > 1 else make_slots(1)[0]
+    sys.stdout.flush()
+    run_jobs([Job(title, lambda: command, lambda _: is_finished(), None, 0.0)], [slot], lambda _: None)
+
+
 def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Sequence[Slot]) -> list[UserError]:
     """Start jobs in free slots, and move them from `waiting` to `running`; return why others could not begin."""
     refused = []

@@ -1,0 +1,66 @@
+"""Trainings that are started as processes and only pretended, for the commands that run several of them."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from tfinpaint.cli.options import Options, parse_options
+from tfinpaint.config.loader import dump_config
+from tfinpaint.report.about import now
+
+ACCURACIES = {"classify": 0.9, "pretrained": 0.9, "from_scratch": 0.5}
+
+
+class Pretended:
+    """Trainings that check their command line as the real ones do, and write results at once.
+
+    Attributes:
+        begun: the options of each training, in order.
+        ranks: those that were asked for, of each.
+        ending: what happens to the training of a name: "interrupted", "failed" or "killed"; else it is finished.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[Options] = []
+        self.ranks: list[int | None] = []
+        self.ending: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The run folders that were trained in, in order."""
+        return [self._run(options).name for options in self.begun]
+
+    def start(self, command, slot, output):
+        assert output is None  # it prints on the terminal
+        assert command[:2] == (sys.executable, "-m")
+        task = command[2].removeprefix("tfinpaint.")
+        options = parse_options(task, command[3:])
+        run = self._run(options)
+        self.begun.append(options)
+        self.ranks.append(options.placement and options.placement.ranks)
+        ending = self.ending.pop(run.name, "")
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "config.resolved.yaml").write_text(dump_config(options.config))
+        if ending == "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)
+            return SimpleNamespace(poll=lambda: 0, pid=-1, returncode=0)
+        if ending:
+            return SimpleNamespace(poll=lambda: 0, returncode={"failed": 2, "killed": -signal.SIGKILL}[ending])
+        results = {"finished": now(), "epochs": options.config.num_epochs}
+        if task == "classify":
+            results |= {
+                "test_accuracy": ACCURACIES[run.name], "test_images": 40, "labels": 93, "test_loss": 0.5,
+                "from_scratch": options.config.checkpoints.load is None,
+            }  # fmt: skip
+        else:
+            (run / "model_checkpoints" / "model_checkpoint_1").mkdir(parents=True, exist_ok=True)
+        (run / "summary.json").write_text(json.dumps(results))
+        return SimpleNamespace(poll=lambda: 0, returncode=0)
+
+    @staticmethod
+    def _run(options: Options) -> Path:
+        assert options.config.workdir is not None
+        return options.config.workdir

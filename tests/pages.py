@@ -11,7 +11,7 @@ import numpy as np
 from conftest import write_config
 
 from tfinpaint.config.loader import dump_config, load_config
-from tfinpaint.layout import FIGURES, RESOLVED_CONFIG
+from tfinpaint.layout import ENVIRONMENT, FIGURES, RESOLVED_CONFIG
 from tfinpaint.report import animation
 from tfinpaint.report.calibration import Calibration, draw_reliability
 from tfinpaint.report.classifier_page import CONFUSED, MATRIX, RELIABILITY, SAMPLE, classifier_sections
@@ -24,6 +24,7 @@ from tfinpaint.report.quantities import IMAGE_METRICS
 from tfinpaint.report.run_page import write_run_page
 from tfinpaint.report.sample_images import Predicted, draw_sample
 from tfinpaint.storage.atomic import write_json
+from tfinpaint.system import installation
 
 EPOCHS, SIDE = 12, 32
 COMMON = {
@@ -67,6 +68,7 @@ def run_folder(folder: Path, task: str, **changes: object) -> tuple[Path, Any]:
     config = load_config(write_config(folder.parent / f"{folder.name}.yaml", task, data, **changes), [], folder)
     (folder / FIGURES).mkdir(parents=True)
     (folder / RESOLVED_CONFIG).write_text(dump_config(config))
+    write_json(folder / ENVIRONMENT, {**installation.versions(), "revision": 40 * "0" + "-dirty", "seed": 0})
     return folder / FIGURES, config
 
 

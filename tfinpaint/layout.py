@@ -15,6 +15,7 @@ REFUSED_BAD_IMAGES = "bad_images_refused.txt"  # of a start that was refused in 
 NONFINITE_BATCHES = "nonfinite_batches"
 CHECKPOINTS = "model_checkpoints"  # unless the configuration names another folder
 LOCK = ".lock"  # also in the folder of the checkpoints
+ENVIRONMENT = "environment.json"  # versions, revision, seed and command of the last start
 COMMUNICATION = "communication.json"  # of several ranks
 TIMELINE = "timeline.json"  # of Horovod
 AUTOTUNE_LOG = "autotune.csv"  # of Horovod

@@ -15,7 +15,7 @@ import pytest
 from commandline import records, refuse, succeed, tfinpaint, weights
 from conftest import tree, write_config, write_images, write_training_and_testing, write_untrained
 
-from tfinpaint import classify, pretrain
+from tfinpaint import __version__, classify, pretrain
 from tfinpaint.checkpoint import async_writer, store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.reader import read_header
@@ -26,6 +26,7 @@ from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.report.comparison import write_comparison
 from tfinpaint.runs import classification, image_check
 from tfinpaint.storage import atomic
+from tfinpaint.system.installation import versions
 
 pytestmark = pytest.mark.usefixtures("undrawn_figures")
 
@@ -70,7 +71,7 @@ def encoder_of_grey_images(tmp_path_factory) -> Path:
 def test_pretrain_leaves_everything_behind(pretrained):
     expected = {
         ".lock", "config.resolved.yaml", "metrics.jsonl", "log_train.txt", "log_test.txt", "summary.json", "report.html",
-        "tensorboard", "figures", "model_checkpoints",
+        "tensorboard", "figures", "model_checkpoints", "environment.json",
     }  # fmt: skip
     assert {path.name for path in pretrained.iterdir()} == expected
     figures = {"loss.png", "hole_psnr_db.png", "hole_ssim.png", "restorations.png", "animation.gif"}
@@ -92,6 +93,12 @@ def test_pretrain_leaves_everything_behind(pretrained):
     assert list(summary["measurements"]) == ["network", "mean_colour", "nearest", "biharmonic"]
     assert summary["measurements"]["network"] == {name: records(pretrained)[3][name] for name in METRICS}
     assert summary["trainable_parameters"] < summary["parameters"]
+    environment = json.loads((pretrained / "environment.json").read_text())
+    assert set(environment) == {*versions(), "seed", "started", "command"}
+    assert {name: environment[name] for name in ("tfinpaint", "Keras", "seed")} == {
+        "tfinpaint": __version__, "Keras": keras.__version__, "seed": 0,
+    }  # fmt: skip
+    assert environment["started"] <= summary["finished"]
     assert sorted(p.name for p in (pretrained / "model_checkpoints").iterdir()) == [
         ".lock",
         "model_checkpoint_1",

@@ -1,12 +1,17 @@
 """What is installed, asked of processes that may fail."""
 
 import re
+import subprocess
+import sys
 
+import keras
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
 from tfinpaint.system import installation
 from tfinpaint.system.installation import Imported
+from tfinpaint.version import __version__
 
 LDD = """\
 	linux-vdso.so.1 (0x00007ffd)
@@ -31,6 +36,34 @@ def test_the_first_installed_package_gives_the_version():
     assert installation.version("no-such-package") is None
     assert installation.version("no-such-package", "numpy").endswith(" (numpy)")
     assert installation.version("numpy", "no-such-package")[0].isdigit()
+
+
+def test_the_revision_is_that_of_a_checkout_with_its_changes(tmp_path):
+    def git(*words):
+        settings = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", tmp_path, *settings, *words], check=True, capture_output=True)
+
+    assert installation.revision(tmp_path) is None
+    git("init")
+    assert installation.revision(tmp_path) is None  # there is no commit yet
+    (tmp_path / "file").write_text("a")
+    git("add", "file")
+    git("commit", "-m", "first")
+    git("tag", "-a", "v1", "-m", "v1")
+    found = installation.revision(tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", found)
+    (tmp_path / "untracked").touch()
+    assert installation.revision(tmp_path) == found
+    (tmp_path / "file").write_text("b")
+    assert installation.revision(tmp_path) == f"{found}-dirty"
+
+
+def test_versions_are_those_that_are_installed():
+    found = installation.versions()
+    assert found["tfinpaint"] == __version__
+    assert found["Python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["TensorFlow"].startswith(tf.__version__)
+    assert found["Keras"] == keras.__version__
 
 
 @pytest.mark.parametrize(

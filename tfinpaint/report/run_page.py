@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.config.schema import Config
-from tfinpaint.layout import REPORT, RESOLVED_CONFIG
+from tfinpaint.layout import ENVIRONMENT, REPORT, RESOLVED_CONFIG
 from tfinpaint.report.about import about
 from tfinpaint.report.cells import Code, link_to
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.quantities import legend, summary_table
+from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
 
 
@@ -53,6 +54,18 @@ def _facts(folder: Path, config: Config, source: Path | None) -> dict[str, Any]:
     output = data.test_output_path
     return {
         **{name: Code(display_path(path)) if path else None for name, path in paths.items()},
+        "versions": _versions(folder),
         "predictions": link_to(output, folder, display_path(output)) if output else None,
         "weights from": weights,
     }
+
+
+def _versions(folder: Path) -> str | None:
+    """Return versions and seed as the run has written them, such as "tfinpaint 0.2.0, Keras 3.15.1, seed 0"."""
+    found = read_json(folder / ENVIRONMENT)
+    if not isinstance(found, dict):
+        return None
+    commit, dash, changed = str(found.get("revision") or "").partition("-")
+    found["revision"] = f"{commit[:12]}{dash}{changed}" or None
+    names = ("tfinpaint", "revision", "Python", "TensorFlow", "Keras", "Horovod", "seed")
+    return ", ".join(f"{name} {found[name]}" for name in names if found.get(name) is not None)

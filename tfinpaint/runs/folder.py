@@ -23,6 +23,7 @@ from tfinpaint.errors import StoppedError, UserError, first_line
 from tfinpaint.layout import (
     COMMUNICATION,
     ENDING,
+    ENVIRONMENT,
     FIGURES,
     LOCK,
     METRICS_LOG,
@@ -32,10 +33,12 @@ from tfinpaint.layout import (
     SUMMARY,
     TENSORBOARD,
 )
+from tfinpaint.report.about import command_line, now
 from tfinpaint.report.metrics_log import outfile_of
 from tfinpaint.runs.bad_images import BadImage, begin_bad_images
 from tfinpaint.runs.lock import RunLock
 from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_json, write_text
+from tfinpaint.system.installation import versions
 from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
@@ -108,7 +111,7 @@ class RunFolder:
         return None
 
     def begin(self, resumed: Path | None, bad: Sequence[BadImage], communication: Mapping[str, str]) -> None:
-        """Remove the files of an earlier run, unless it is resumed, and write the configuration. Rank 0 calls this.
+        """Remove the files of an earlier run, unless it is resumed, and write what this one is. Rank 0 calls this.
 
         Call it once nothing can be refused any more. An evaluation saves no checkpoints, so it removes none.
 
@@ -132,6 +135,8 @@ class RunFolder:
                     log.warning(f"Damaged: {set_aside(path)}")
         for name in (SUMMARY, REPORT, COMMUNICATION, ENDING):  # a run has no result before its end
             (self.path / name).unlink(missing_ok=True)
+        environment = {**versions(), "seed": self.config.seed, "started": now(), "command": command_line()}
+        write_json(self.path / ENVIRONMENT, environment)
         if communication:
             write_json(self.path / COMMUNICATION, communication)
         write_text(self.path / RESOLVED_CONFIG, dump_config(self.config))

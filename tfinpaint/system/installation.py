@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
 
+from tfinpaint.system.startup import ROOT
 from tfinpaint.system.subprocesses import failure_reason, find_program, run_bounded
+from tfinpaint.version import __version__
 
 IMPORT_SECONDS = 120
 QUESTION_SECONDS = 20
@@ -53,6 +56,36 @@ def version(*packages: str) -> str | None:
         with suppress(metadata.PackageNotFoundError):
             return metadata.version(package) + (f" ({package})" if package != packages[0] else "")
     return None
+
+
+def revision(root: Path = ROOT) -> str | None:
+    """Return the Git commit of the checkout that this package runs from; "-dirty" follows it where files were changed.
+
+    Args:
+        root: folder of the checkout.
+
+    Returns:
+        None where `root` is no checkout, as for an installed package, or where Git cannot tell.
+    """
+    if not (root / ".git").exists():
+        return None
+    question = ["git", "-C", str(root), "--no-optional-locks", "describe", "--always", "--abbrev=40", "--dirty"]
+    with suppress(OSError):
+        code, output = run_bounded([*question, "--exclude=*"], QUESTION_SECONDS)
+        return output.strip() if code == 0 else None
+    return None
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of this package and of those that decide its numbers, and the revision; None for missing."""
+    return {
+        "tfinpaint": __version__,
+        "revision": revision(),
+        "Python": platform.python_version(),
+        "TensorFlow": version("tensorflow", "tensorflow-cpu"),
+        "Keras": version("keras"),
+        "Horovod": version("horovod"),
+    }
 
 
 def imported() -> Imported:

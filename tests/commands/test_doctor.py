@@ -106,7 +106,10 @@ def test_without_horovod_one_process_is_enough(diagnose):
     assert healthy
     assert tried(output) == ["one process"]
     assert "Horovod        missing\n" in output
-    assert "note     Horovod is not installed: there is one rank only.\n         scripts/setup builds it.\n" in output
+    assert (
+        "note     Horovod is not installed: there is one rank only.\n         To build it, run scripts/setup.\n"
+        in output
+    )
 
 
 def test_without_tensorflow_nothing_is_tried(diagnose):

@@ -1,4 +1,4 @@
-"""Read the commands, the Python and the links of README.md and the pages of docs/."""
+"""Read the commands, the Python and the links of the pages at the top level and in docs/."""
 
 import re
 import shlex
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = ("README", "CONTRIBUTING", "RELEASING", "SECURITY")
+PAGES = [*(ROOT / f"{name}.md" for name in TOP), *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"\w+=")
 

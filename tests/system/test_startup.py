@@ -180,6 +180,7 @@ def test_the_line_on_missing_packages_fits_where_one_stands(tmp_path, monkeypatc
     monkeypatch.setattr(startup, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert startup.how_to_install() == "install them: pip install tfinpaint[cpu]"
+    assert startup.how_to_get_horovod() == "run scripts/setup of tfinpaint's sources"
     for name in ("scripts/setup", ".venv/bin/activate"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()

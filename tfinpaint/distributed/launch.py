@@ -233,7 +233,7 @@ def _import_horovod(size: int) -> Any:
         import horovod.tensorflow as hvd
     except ImportError as error:
         raise UserError(
-            f"started as {size} processes, but Horovod cannot be imported ({error}); run scripts/setup, "
+            f"started as {size} processes, but Horovod cannot be imported ({error}); {startup.how_to_get_horovod()}, "
             "or start a single process without a launcher"
         ) from None
     return hvd

@@ -22,7 +22,7 @@ from types import FrameType
 from tfinpaint.distributed.environment import launched_size
 from tfinpaint.distributed.rank_output import RankOutput
 from tfinpaint.errors import UserError
-from tfinpaint.system import installation, streams
+from tfinpaint.system import installation, startup, streams
 from tfinpaint.system.subprocesses import clean_environment, end_group, find_program
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -80,7 +80,8 @@ def read_placement(ranks: int | None, hosts: str | None) -> Placement | None:
     if wanted == 1:
         return None
     if installation.version("horovod") is None:
-        raise UserError(f"{option}: several ranks need Horovod, which is not installed; run scripts/setup, or omit it")
+        remedy = f"{startup.how_to_get_horovod()}, or omit it"
+        raise UserError(f"{option}: several ranks need Horovod, which is not installed; {remedy}")
     return Placement(wanted, hosts or f"localhost:{wanted}", is_local=len(names) == 1)
 
 
@@ -153,9 +154,8 @@ def launcher(placement: Placement, environment: Mapping[str, str]) -> list[str]:
         return [str(find_program("mpirun")), *where, *options]
     if horovodrun := find_program("horovodrun"):
         return [horovodrun, "--gloo", *where, *(["--network-interfaces", "lo"] if placement.is_local else [])]
-    raise UserError(
-        f"{placement.ranks} ranks cannot be started: there is no mpirun and no horovodrun; run scripts/setup"
-    )
+    remedy = startup.how_to_get_horovod()
+    raise UserError(f"{placement.ranks} ranks cannot be started: there is no mpirun and no horovodrun; {remedy}")
 
 
 class _Ranks:

@@ -110,7 +110,7 @@ def find_problems(imported: Imported) -> Iterator[Finding]:
     """Yield what in the installation keeps training from working."""
     horovod = installation.version("horovod")
     if not installation.version("tensorflow", "tensorflow-cpu"):
-        yield Finding("TensorFlow is not installed.", "scripts/setup, or: pip install -e .[cpu] (or .[gpu])")
+        yield Finding("TensorFlow is not installed.", f"{startup.install_command('cpu')} (or [gpu])")
     elif imported.gpus is None:
         yield Finding(f"TensorFlow cannot be imported: {imported.error}", "rm -r .venv, then scripts/setup")
     elif horovod and not imported.parts:
@@ -119,7 +119,11 @@ def find_problems(imported: Imported) -> Iterator[Finding]:
             "Build it for this TensorFlow: rm -r .venv, then scripts/setup",
         )
     elif not horovod:
-        yield Finding("Horovod is not installed: there is one rank only.", "scripts/setup builds it.", is_note=True)
+        yield Finding(
+            "Horovod is not installed: there is one rank only.",
+            f"To build it, {startup.how_to_get_horovod()}.",
+            is_note=True,
+        )
     if imported.parts.get("MPI") and not find_program("mpirun"):
         yield Finding(
             "Horovod was built with MPI, but there is no mpirun on the PATH.",
@@ -142,7 +146,11 @@ def has_address(name: str) -> bool:
 def find_slowdowns(machine: Machine, imported: Imported) -> Iterator[Finding]:
     """Yield what makes training slower than it could be."""
     if machine.gpus and imported.gpus == 0:
-        yield Finding("TensorFlow does not see the GPUs.", "Install its GPU build: pip install -e .[gpu]", is_note=True)
+        yield Finding(
+            "TensorFlow does not see the GPUs.",
+            f"Install its GPU build: {startup.install_command('gpu')}",
+            is_note=True,
+        )
     if len(machine.gpus) > 1 and imported.parts.get("NCCL") is False:
         yield Finding(
             "Horovod was built without NCCL: gradients go through the processors' memory.",

@@ -168,4 +168,14 @@ def how_to_install() -> str:
     if setup.exists():
         activate_it = f"source {shlex.quote(display_path(activate))}"
         return f"make the virtual environment with {shlex.quote(display_path(setup))}, then activate it: {activate_it}"
-    return "install them: pip install tfinpaint[cpu]"
+    return f"install them: {install_command('cpu')}"
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra, for a checkout or for an installed package."""
+    return f"pip install {'-e .' if (ROOT / 'setup.py').exists() else 'tfinpaint'}[{extra}]"
+
+
+def how_to_get_horovod() -> str:
+    """Return how to get Horovod, as a part of a message."""
+    return "run scripts/setup" if (ROOT / "scripts" / "setup").exists() else "run scripts/setup of tfinpaint's sources"

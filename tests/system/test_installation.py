@@ -83,6 +83,11 @@ def test_what_came_of_importing(monkeypatch, printed, imported):
     assert installation.imported() == imported
 
 
+def test_an_import_that_takes_too_long_is_told(monkeypatch):
+    monkeypatch.setattr(installation, "run_bounded", lambda command, seconds: (None, ""))
+    assert installation.imported() == Imported(error="it takes longer than 120 s; is the machine overloaded?")
+
+
 def test_an_mpirun_that_cannot_be_started_is_told(monkeypatch, tmp_path):
     mpirun = tmp_path / "mpirun"
     mpirun.touch(mode=0o755)

@@ -112,11 +112,11 @@ def find_problems(imported: Imported) -> Iterator[Finding]:
     if not installation.version("tensorflow", "tensorflow-cpu"):
         yield Finding("TensorFlow is not installed.", f"{startup.install_command('cpu')} (or [gpu])")
     elif imported.gpus is None:
-        yield Finding(f"TensorFlow cannot be imported: {imported.error}", "rm -r .venv, then scripts/setup")
+        yield Finding(f"TensorFlow cannot be imported: {imported.error}", startup.how_to_reinstall())
     elif horovod and not imported.parts:
         yield Finding(
             f"Horovod cannot be imported: {imported.error}",
-            "Build it for this TensorFlow: rm -r .venv, then scripts/setup",
+            f"Build it for this TensorFlow: {startup.how_to_reinstall()}",
         )
     elif not horovod:
         yield Finding(

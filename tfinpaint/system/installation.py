@@ -90,7 +90,9 @@ def versions() -> dict[str, str | None]:
 
 def imported() -> Imported:
     """Import TensorFlow and Horovod in a process of their own."""
-    _, output = run_bounded([sys.executable, "-c", _IMPORTS], IMPORT_SECONDS)
+    code, output = run_bounded([sys.executable, "-c", _IMPORTS], IMPORT_SECONDS)
+    if code is None:
+        return Imported(error=f"it takes longer than {IMPORT_SECONDS} s; is the machine overloaded?")
     try:
         return Imported(**json.loads(output.strip().splitlines()[-1]))
     except (IndexError, TypeError, ValueError):  # the process ended before it could report

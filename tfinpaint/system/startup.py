@@ -176,6 +176,12 @@ def install_command(extra: str) -> str:
     return f"pip install {'-e .' if (ROOT / 'setup.py').exists() else 'tfinpaint'}[{extra}]"
 
 
+def how_to_reinstall() -> str:
+    """Return how to install everything anew."""
+    setup = (ROOT / "scripts" / "setup").exists()
+    return "rm -r .venv, then scripts/setup" if setup else "make a new virtual environment, and install tfinpaint there"
+
+
 def how_to_get_horovod() -> str:
     """Return how to get Horovod, as a part of a message."""
     return "run scripts/setup" if (ROOT / "scripts" / "setup").exists() else "run scripts/setup of tfinpaint's sources"

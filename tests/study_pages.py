@@ -60,7 +60,9 @@ def probe(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sentences = [*verdict(rows, str(source)), duplicates_verdict(rows, str(source), images)]
     study = Study(images, rows, sets, sentences, {"test_images_are": "a folder of their own"})
     (folder / "probe").mkdir(parents=True)
-    probe_page.write_report(folder / "probe", SimpleNamespace(name=str(source), run=source, pictures=None), study)
+    probe_page.write_report(
+        folder / "probe", SimpleNamespace(name=str(source), run=source, pictures=None), study, "tfinpaint probe"
+    )
     return folder / "probe" / "report.html"
 
 

@@ -16,6 +16,7 @@ ROWS = [
     ["__init__", "__main__", *COMMANDS],
     ["project"],
     ["sweeping"],
+    ["interface"],
     ["runs"],
     ["cli"],
     ["probing"],

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, outcome, write_config, write_images, write_small, write_training_and_testing
 
-from tfinpaint import classify
 from tfinpaint.checkpoint.reader import open_checkpoint
 from tfinpaint.checkpoint.transfer import plan_transfer
+from tfinpaint.classify import main as classify
 from tfinpaint.data.examples import load_images
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.listing.listing import list_class_folders
@@ -50,7 +50,7 @@ def test_a_run_is_resumed_after_an_epoch_and_within_one(tmp_path, newest):
             shutil.rmtree(folder)
     config = write_small(tmp_path, write_training_and_testing(tmp_path), checkpoints={"interval_steps": 5})
     allowed = [f"--allow-change={key}" for key in ("checkpoints", "data", "num_epochs")]
-    assert classify.main(["--config", str(config), "--resume", *allowed, "--set", "num_epochs=3"]) == 0
+    assert classify(["--config", str(config), "--resume", *allowed, "--set", "num_epochs=3"]) == 0
     found = outcome(tmp_path / "run")
     assert found["last"] == "model_checkpoint_3"
     assert [record["epoch"] for record in found["metrics"]] == [1, 1, 2, 2, 3, 3]
@@ -67,7 +67,7 @@ def test_a_classifier_is_trained_from_an_encoder(tmp_path, capfd):
     data = write_training_and_testing(tmp_path)
     changes = {"num_epochs": 1, "steps_per_epoch": 1, "checkpoints": {"load": str(OLD / "encoder.weights.h5")}}
     config = write_config(tmp_path / "c.yaml", "classify", data, encoder="tiny", **changes, data__test_input_path=None)
-    assert classify.main(["--config", str(config)]) == 0
+    assert classify(["--config", str(config)]) == 0
     assert "Transferred 32 layers by name; skipped 1, mismatched 0" in capfd.readouterr().out
 
 

@@ -15,14 +15,16 @@ import pytest
 from commandline import records, refuse, succeed, tfinpaint, weights
 from conftest import tree, write_config, write_images, write_training_and_testing, write_untrained
 
-from tfinpaint import __version__, classify, pretrain
+from tfinpaint import __version__
 from tfinpaint.checkpoint import async_writer, store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.reader import read_header
 from tfinpaint.checkpoint.store import save_checkpoint
+from tfinpaint.classify import main as classify
 from tfinpaint.data.listing.check import CheckResult
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting.metrics import METRICS
+from tfinpaint.pretrain import main as pretrain
 from tfinpaint.report.comparison import write_comparison
 from tfinpaint.runs import classification, image_check
 from tfinpaint.storage import atomic
@@ -271,13 +273,13 @@ def test_one_process_runs_one_command_after_another_in_the_same_folders(images, 
     handlers, policy = logging.getLogger().handlers[:], keras.config.dtype_policy().name
     short = {"num_epochs": 1, "steps_per_epoch": 1, "checkpoints": {"load": str(pretrained)}, "outfile": None}
     config = write_config(tmp_path / "c.yaml", "classify", images, **short, precision="mixed_bfloat16")
-    assert classify.main(["--config", str(config)]) == 0
+    assert classify(["--config", str(config)]) == 0
     note = rf"Using model_checkpoint_[12], the best of {pretrained}: lowest loss on held-out images \(0\.\d+\)\n"
     assert re.search(note, capsys.readouterr().out)
     again = ["--config", str(tmp_path / "p" / "pretrain.yaml"), "--set", "steps_per_epoch=1", "--set", "num_epochs=1"]
-    assert pretrain.main(again) == 2  # the folder holds a run
-    assert pretrain.main([*again, "--overwrite"]) == 0
-    assert classify.main(["--resume", "--workdir", str(tmp_path / "run")]) == 0
+    assert pretrain(again) == 2  # the folder holds a run
+    assert pretrain([*again, "--overwrite"]) == 0
+    assert classify(["--resume", "--workdir", str(tmp_path / "run")]) == 0
     assert "nothing is left to train" in capsys.readouterr().out
     assert (logging.getLogger().handlers, keras.config.dtype_policy().name) == (handlers, policy)
 

@@ -17,7 +17,6 @@ import tifffile
 from conftest import write_config
 from PIL import Image, ImageCms, ImageOps
 
-from tfinpaint import predict
 from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.header import Header, InputSpec, RankState, SavedProgress
 from tfinpaint.checkpoint.reader import read_header, weight_file
@@ -30,6 +29,8 @@ from tfinpaint.inpainting import photo_output
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
+from tfinpaint.predict import main as predict
+from tfinpaint.runs import photo_restoration
 from tfinpaint.storage import safe_hdf5
 
 SIZE = 32  # of the network
@@ -69,7 +70,7 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def networks_loaded_once():
     """Load and trace each checkpoint once for all tests here; those in a process of their own do it again."""
-    loaded, load = {}, predict.load_network
+    loaded, load = {}, photo_restoration.load_network
 
     def load_once(path: Path):
         file = weight_file(path)
@@ -79,7 +80,7 @@ def networks_loaded_once():
         return loaded[key]
 
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(predict, "load_network", load_once)
+        patches.setattr(photo_restoration, "load_network", load_once)
         yield
 
 
@@ -110,13 +111,13 @@ def write_mask(path: Path, height: int, width: int, box: tuple[int, int, int, in
 
 
 def succeed(capsys, *arguments: object) -> str:
-    assert predict.main([str(argument) for argument in arguments]) == 0, capsys.readouterr().err
+    assert predict([str(argument) for argument in arguments]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
 def refuse(capsys, *arguments: object) -> str:
     """The one line of a command that must fail cleanly."""
-    assert predict.main([str(argument) for argument in arguments]) == 2
+    assert predict([str(argument) for argument in arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("error: ")
@@ -453,7 +454,7 @@ def test_a_photo_that_is_too_large_for_memory_is_told(capsys, tmp_path, run, mon
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(predict, "read_photo", fail)
+    monkeypatch.setattr(photo_restoration, "read_photo", fail)
     assert f"{tmp_path}/photo.png: is too large for this machine's memory" in refuse(
         capsys, run, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite"
     )
@@ -780,8 +781,8 @@ def test_the_command_is_quiet(tmp_path, arguments):
 def test_wrong_outputs_are_refused_before_tensorflow_is_imported(tmp_path, arguments):
     (tmp_path / "photo_restored.png").touch()
     code = (
-        "import sys; from tfinpaint import predict; predict.main(sys.argv[2:]); "
-        "predict.main([*sys.argv[2:], '--output', sys.argv[1]]); sys.exit('tensorflow' in sys.modules)"
+        "import sys; from tfinpaint.predict import main; main(sys.argv[2:]); "
+        "main([*sys.argv[2:], '--output', sys.argv[1]]); sys.exit('tensorflow' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "x.gif"), *arguments]
     again = subprocess.run(command, capture_output=True, text=True)

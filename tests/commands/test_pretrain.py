@@ -9,7 +9,6 @@ import pytest
 from conftest import write_config, write_untrained
 from PIL import Image
 
-from tfinpaint import predict, pretrain
 from tfinpaint.checkpoint.reader import read_header
 from tfinpaint.config.checks import check_command
 from tfinpaint.config.loader import load_config
@@ -20,6 +19,8 @@ from tfinpaint.data.tasks import inpainting_task
 from tfinpaint.inpainting import classical
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.inpainting.metrics import METRICS, measure_restoration
+from tfinpaint.pretrain import main as pretrain
+from tfinpaint.runs.photo_restoration import load_network
 
 RESIZE = {"resize": [32, 32]}
 CENTER = {"center": {"side": 0.5, "fill": "mean"}}
@@ -31,7 +32,7 @@ JOINT = {
 
 
 def succeed(capsys, *arguments: str | Path) -> str:
-    code = pretrain.main([str(argument) for argument in arguments])
+    code = pretrain([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     return captured.out
@@ -102,7 +103,7 @@ def test_baselines_and_network_are_measured_on_the_same_holes(capsys, images, tm
     assert "Computing classical inpainting baselines on 7 held-out images" in output
     assert summary["baseline_images"] == 7
     # The network's own, from its checkpoint, batch by batch as nobody cut it: means do not depend on that.
-    _, network = predict.load_network(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1")
+    _, network = load_network(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1")
     outputs = network(batch["originals"].numpy() * (1 - batch["mask"].numpy()), batch["mask"].numpy())
     expected = {key: value.numpy().mean() for key, value in measure_restoration(batch, outputs).items()}
     assert summary["measurements"]["network"] == pytest.approx(expected, rel=1e-3)
@@ -176,7 +177,7 @@ def test_the_perceptual_loss_takes_an_encoder_of_an_earlier_run(capsys, images, 
     for layer, message in (("conv9", "no layer 'conv9'; the most similar"), (None, "no such checkpoint")):
         wrong = f"loss.perceptual.layer={layer}" if layer else "loss.perceptual.encoder=/no/such"
         again = ["--config", str(config), "--workdir", str(tmp_path / "third"), "--set", wrong]
-        assert pretrain.main(again) == 2
+        assert pretrain(again) == 2
         assert message in capsys.readouterr().err
 
 

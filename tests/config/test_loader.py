@@ -164,8 +164,8 @@ def test_a_wrong_configuration_is_refused_before_tensorflow_is_imported(tmp_path
     path = tmp_path / "c.yaml"
     path.write_text("num_epochz: 1\n")
     code = (
-        "import sys; from tfinpaint import pretrain; "
-        f"code = pretrain.main(['--config', {str(path)!r}]); "
+        "import sys; from tfinpaint.pretrain import main; "
+        f"code = main(['--config', {str(path)!r}]); "
         "sys.exit(77 if 'tensorflow' in sys.modules or 'keras' in sys.modules else code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -31,13 +31,13 @@ def test_a_bad_image_in_one_ranks_share_stops_all(images, tmp_path, launcher):
 # pretrain, where the listing of rank 1 lacks a file.
 ONE_FILE_LESS = """
 import sys
-from tfinpaint import pretrain
+from tfinpaint.pretrain import main as pretrain
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.data.listing import pairing
 
 whole = pairing.list_images
 pairing.list_images = lambda *given, **named: whole(*given, **named).select(range(18 - launched_rank()))
-sys.exit(pretrain.main(sys.argv[1:]))
+sys.exit(pretrain(sys.argv[1:]))
 """
 
 
@@ -54,7 +54,7 @@ def test_ranks_that_see_different_files_stop(tmp_path):
 CUT_AFTER_CHECK = """
 import sys
 from pathlib import Path
-from tfinpaint import pretrain
+from tfinpaint.pretrain import main as pretrain
 from tfinpaint.runs import image_check
 
 check = image_check.check_images_once
@@ -67,7 +67,7 @@ def check_then_cut(listing, rank, *rest):
     return found
 
 image_check.check_images_once = check_then_cut
-sys.exit(pretrain.main(sys.argv[1:]))
+sys.exit(pretrain(sys.argv[1:]))
 """
 
 

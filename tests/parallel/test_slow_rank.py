@@ -14,7 +14,7 @@ STALL_SECONDS = 6  # shorter than each of the works in all, longer than any part
 # argument. A place is a module and what in it is to wait.
 SLOW = """
 import importlib, json, sys, time
-from tfinpaint import pretrain
+from tfinpaint.pretrain import main as pretrain
 from tfinpaint.distributed.environment import launched_rank
 
 def slow(place, seconds):
@@ -30,7 +30,7 @@ def slow(place, seconds):
 
 for place, seconds in json.loads(sys.argv[1]).get(str(launched_rank()), {}).items():
     slow(place, seconds)
-sys.exit(pretrain.main(sys.argv[2:]))
+sys.exit(pretrain(sys.argv[2:]))
 """
 
 

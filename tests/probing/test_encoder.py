@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from conftest import write_config, write_images, write_training_and_testing
 
-from tfinpaint import pretrain
 from tfinpaint.checkpoint.header import Header, InputSpec, RankState, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.config.transforms import Transform
@@ -16,6 +15,7 @@ from tfinpaint.data.listing.listing import list_images
 from tfinpaint.errors import UserError
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
+from tfinpaint.pretrain import main as pretrain
 from tfinpaint.probing.encoder import IMAGENET, load_encoder, resized, run_folder_of
 from tfinpaint.probing.features import input_batches
 
@@ -135,8 +135,7 @@ def test_images_are_prepared_as_in_the_run_without_masks_and_chance(tmp_path):
         "data__test_input_path": None,
     }
     assert (
-        pretrain.main(["--config", str(write_config(tmp_path / "c.yaml", "pretrain", data, encoder="tiny", **changes))])
-        == 0
+        pretrain(["--config", str(write_config(tmp_path / "c.yaml", "pretrain", data, encoder="tiny", **changes))]) == 0
     )
     source = load_encoder(tmp_path / "run")
     assert source.run == tmp_path / "run"

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from tfinpaint import pretrain
 from tfinpaint.distributed import world as dist
+from tfinpaint.pretrain import main as pretrain
 from tfinpaint.train.trainer import Trainer
 
 folder, victim = Path(sys.argv[1]), int(sys.argv[2])
@@ -45,4 +45,4 @@ def init(self: Trainer, *args: object, **kwargs: object) -> None:
 
 
 dist.World.report_task, Trainer.__init__ = doing, init
-sys.exit(pretrain.main(sys.argv[3:]))
+sys.exit(pretrain(sys.argv[3:]))

@@ -50,9 +50,9 @@ DISK_MIB = 160
 
 def inject(fault: str, phase: str, arguments: list[str]) -> int:
     """Run pretrain in this rank, which breaks if it is the one to break."""
-    from tfinpaint import pretrain
     from tfinpaint.distributed import world as dist
     from tfinpaint.distributed.environment import launched_rank
+    from tfinpaint.pretrain import main as pretrain
     from tfinpaint.train.trainer import Trainer
 
     report = Path(os.environ["FAULT_REPORT"])
@@ -98,7 +98,7 @@ def inject(fault: str, phase: str, arguments: list[str]) -> int:
     dist.World.report_task, Trainer.__init__ = doing, init
     Trainer.train_steps = lambda self, batches, *args, **kwargs: step(self, poison(batches), *args, **kwargs)
     Trainer.evaluate = lambda self, batches, *args, **kwargs: test(self, poison(batches), *args, **kwargs)
-    return pretrain.main(arguments)
+    return pretrain(arguments)
 
 
 def fill(folder: Path) -> None:

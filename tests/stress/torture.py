@@ -34,20 +34,17 @@ import numpy as np
 import yaml
 from PIL import Image
 
-import tfinpaint.classify
-import tfinpaint.pretrain
-import tfinpaint.runs.pictures
-
 # What a command would import first, so that each child begins where its work begins. No operation runs in this process:
 # TensorFlow's threads would not come along.
-import tfinpaint.runs.session
 from tfinpaint.checkpoint import find
+from tfinpaint.classify import main as classify
 from tfinpaint.layout import HEADER, MODEL_WEIGHTS, OPTIMIZER_STATE
+from tfinpaint.pretrain import main as pretrain
 from tfinpaint.runs.progress import RunProgress
 from tfinpaint.storage import atomic
 from tfinpaint.storage.atomic import find_damage
 
-COMMANDS = {"pretrain": tfinpaint.pretrain.main, "classify": tfinpaint.classify.main}
+COMMANDS = {"pretrain": pretrain, "classify": classify}
 INTERVAL_STEPS = 4
 NUM_EPOCHS = 10
 STEP_SECONDS = 0.05  # that each step takes at least: most kills are to meet training, not the start of the process

@@ -10,7 +10,7 @@ import keras
 import pytest
 from conftest import ROOT, outcome, write_images, write_small
 
-from tfinpaint import classify
+from tfinpaint.classify import main as classify
 from tfinpaint.errors import UserError
 from tfinpaint.system import startup
 from tfinpaint.system.diagnosis import ignored_settings
@@ -24,7 +24,7 @@ def test_numbers_are_the_same_whatever_the_environment_says(tmp_path):
     for part, seed in (("training", 0), ("testing", 1)):
         write_images(tmp_path / "data" / part, {"käse": 7, "warm": 5}, seed=seed)
     plain, hostile = (write_small(tmp_path / name, tmp_path / "data", num_epochs=1) for name in ("plain", "hostile"))
-    assert classify.main(["--config", str(plain)]) == 0
+    assert classify(["--config", str(plain)]) == 0
     home = tmp_path / "home"
     home.mkdir()
     (home / "keras.json").write_text(json.dumps(HOSTILE_KERAS))

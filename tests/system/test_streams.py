@@ -10,7 +10,7 @@ import sys
 import pytest
 from conftest import ROOT, outcome, write_small, write_training_and_testing
 
-from tfinpaint import classify
+from tfinpaint.classify import main as classify
 from tfinpaint.cli import command as cli
 from tfinpaint.system import streams
 
@@ -37,7 +37,7 @@ def test_training_goes_on_without_a_reader(tmp_path, monkeypatch):
             if name == "unread":
                 patch.setattr(sys, "stdout", broken_pipe())
                 patch.setattr(sys, "stderr", full_disk())
-            assert classify.main(["--config", str(config)]) == 0
+            assert classify(["--config", str(config)]) == 0
     assert outcome(tmp_path / "unread" / "run") == outcome(tmp_path / "read" / "run")
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.config.loader import move_outputs, read_values
+from tfinpaint.config.loader import read_values
+from tfinpaint.config.paths import move_outputs
 from tfinpaint.errors import UserError
 from tfinpaint.layout import BEST, BEST_PROBE, CHECKPOINTS, HEADER, PROGRESS, RESOLVED_CONFIG, checkpoint_name
 from tfinpaint.storage.safe_json import read_json

@@ -34,6 +34,9 @@ class Options:
 
     Attributes:
         placement: of the ranks that this process is to start, instead of running the command itself; None for none.
+        call: the call of the Python interface that stands in place of a command line, as text; "" for a command. The
+            process is then a program of the user's, which the run does not end.
+        quiet: print no progress.
     """
 
     config: Config
@@ -42,6 +45,8 @@ class Options:
     allowed_changes: tuple[str, ...] = ()
     task: Command = "pretrain"
     placement: Placement | None = None
+    call: str = ""
+    quiet: bool = False
 
 
 def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
@@ -154,11 +159,14 @@ def load_resolved(path: Path, overrides: Sequence[str], task: Command, workdir: 
     Raises:
         UserError: it is not a configuration; the message names the file.
     """
-    config = load_config(path, overrides, workdir)
+    return _resolve(load_config(path, overrides, workdir), str(path), task)
+
+
+def _resolve(config: Config, source: str, task: Command) -> Config:
     try:
         return with_defaults(_sized_by_network(config), task)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def load_checked(
@@ -178,12 +186,25 @@ def load_checked(
     Raises:
         UserError: the configuration cannot be used; the message names the file.
     """
-    config = load_resolved(path, overrides, task, workdir)
+    return check_loaded(load_config(path, overrides, workdir), str(path), task, ranks, resumes=resumes)
+
+
+def check_loaded(config: Config, source: str, task: Command, ranks: int, *, resumes: bool = False) -> Config:
+    """Return a configuration with the defaults of a task, after checking it for the task on this many ranks.
+
+    Args:
+        source: where the configuration comes from, for messages.
+        resumes: True if the run resumes from its own checkpoints.
+
+    Raises:
+        UserError: the configuration cannot be used; the message names the source.
+    """
+    config = _resolve(config, source, task)
     try:
         check_command(config, task, ranks)
         check_named_checkpoints(config, resumes=resumes)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{source}: {error}") from None
     return config
 
 

@@ -6,7 +6,7 @@ YAML nodes carry their line numbers, so that each problem that the schema finds 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +15,17 @@ from pydantic import ValidationError
 
 from tfinpaint.config.diff import as_values, flat_values
 from tfinpaint.config.explanations import Location, Sources, explain_missing, explain_problems, explain_yaml
+from tfinpaint.config.paths import (
+    INPUT_PATHS,
+    OUTPUT_PATHS,
+    absolute,
+    absolute_outputs,
+    make_inputs_absolute,
+    move_outputs,
+)
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.suggestions import dotted
+from tfinpaint.config.values import merge, plain
 from tfinpaint.layout import RESOLVED_CONFIG
 from tfinpaint.system.paths import is_text
 
@@ -25,28 +34,20 @@ MAX_VALUES = 50_000  # mappings, lists, keys and values; each takes half a kilob
 MAX_LEVELS = 64
 MAX_CHARACTERS = 1024  # of an unquoted value: parsing a number of a million digits takes hours
 
-# Keys that are paths. Relative ones are relative to the file (inputs), or to the run folder (outputs).
-_INPUT_PATHS: list[Location] = [
-    ("workdir",),
-    ("layers",),
-    ("checkpoints", "load"),
-    ("data", "input_path"),
-    ("data", "target_path"),
-    ("data", "test_input_path"),
-    ("data", "test_target_path"),
-    ("loss", "perceptual", "encoder"),
-    ("probe", "path"),
-]
-_OUTPUT_PATHS: list[Location] = [("outfile",), ("checkpoints", "save"), ("data", "test_output_path")]
 
-
-def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None = None) -> Config:
+def load_config(
+    path: Path, overrides: Sequence[str] = (), workdir: Path | None = None, changes: Mapping[str, Any] | None = None
+) -> Config:
     """Read a YAML or JSON configuration, apply `--set` overrides, validate, and make every path absolute.
 
-    Input paths in the file are relative to the file; paths in `overrides` (texts "a.b=value") and `workdir` are
-    relative to the current directory. The output paths `outfile`, `checkpoints.save` and `data.test_output_path` are
-    relative to the run folder if it is named. If not, they are relative to the file, as in rmldnn, and the run folder
-    `FILE_run` beside the file takes the other outputs, so that several files can share a folder.
+    Input paths in the file are relative to the file; paths in `overrides` (texts "a.b=value"), in `changes` and
+    `workdir` are relative to the current directory. The output paths `outfile`, `checkpoints.save` and
+    `data.test_output_path` are relative to the run folder if it is named. If not, they are relative to the file, as in
+    rmldnn, and the run folder `FILE_run` beside the file takes the other outputs, so that several files can share a
+    folder.
+
+    Args:
+        changes: values that replace those of the file, as `merge` takes them.
 
     Raises:
         ConfigError: with one line (file, line, key, what was expected, what to do) for each problem found.
@@ -55,27 +56,63 @@ def load_config(path: Path, overrides: Sequence[str] = (), workdir: Path | None 
     if path.name == RESOLVED_CONFIG:  # of a run folder, for that run or for another one
         move_outputs(raw, workdir.resolve() if workdir else path.resolve().parent)
     folder = path.resolve().parent
-    for *sections, key in _INPUT_PATHS:
-        section = _descend(raw, sections)
-        if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = _absolute(folder, section[key], dotted([*sections, key]))
+    make_inputs_absolute(raw, folder)
     sources: dict[Location, str] = {}
     for override in overrides:
         _apply_override(raw, override, sources)
+    if changes:
+        raw = merge(raw, changes, sources)
     if workdir is not None:
         raw["workdir"] = str(workdir.resolve())
     base = None
     if raw.get("workdir") is None:
         base = folder
         raw["workdir"] = str(base / f"{path.stem}_run")
+    return _validated(raw, Sources(path, lines, sources), base)
+
+
+def load_values(given: Mapping[str, Any] | Config, changes: Mapping[str, Any], workdir: Path | None = None) -> Config:
+    """Return the configuration that a Python program gives as values or as a `Config`; otherwise as `load_config` does.
+
+    Relative input paths are relative to the current directory, and output paths to the run folder.
+
+    Args:
+        changes: values that replace those of `given`, as `merge` takes them.
+
+    Raises:
+        ConfigError: with one line for each problem found; no run folder is named.
+    """
+    raw = plain(given.model_dump(mode="json", exclude_unset=True) if isinstance(given, Config) else given)
+    sources: dict[Location, str] = {}
+    if workdir is not None:
+        raw = {**move_outputs(raw, workdir.resolve()), "workdir": str(workdir.resolve())}
+    make_inputs_absolute(raw, Path.cwd())
+    raw = merge(raw, changes, sources)
+    if raw.get("workdir") is None:
+        raise ConfigError("workdir is missing: name the run folder, such as workdir='runs/mine'")
+    return _validated(raw, Sources(Path("configuration"), {}, sources))
+
+
+def _validated(raw: dict[str, Any], sources: Sources, base: Path | None = None) -> Config:
+    """Return the configuration of these values, with its shorthands expanded and its output paths absolute.
+
+    Args:
+        raw: the values, of which `workdir` and the input paths are absolute.
+        base: the folder that output paths are relative to; None: the run folder.
+
+    Raises:
+        ConfigError: as `load_config` does.
+    """
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(explain_problems(error.errors(), raw, Sources(path, lines, sources))) from None
-    config = _absolute_outputs(_expand_data(config), base)
+        raise ConfigError(explain_problems(error.errors(), raw, sources)) from None
+    config = absolute_outputs(_expand_data(config), base)
     for name, value in flat_values(as_values(config)).items():  # they are written to checkpoints and TensorBoard
         if isinstance(value, str) and not value.isascii() and not is_text(value):
-            raise ConfigError(f"{path}: {name} {value!a}: expected a name in UTF-8; rename it, or name a link to it")
+            raise ConfigError(
+                f"{sources.path}: {name} {value!a}: expected a name in UTF-8; rename it, or name a link to it"
+            )
     return config
 
 
@@ -90,28 +127,6 @@ def read_values(path: Path) -> dict[str, Any]:
         return _read(path)[0] if path.exists() else {}
     except ConfigError:
         return {}
-
-
-def move_outputs(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Change the output paths inside a run folder to where the folder is now, because it may have been moved or copied.
-
-    Args:
-        raw: the configuration of the run; it is changed.
-        folder: the run folder, absolute.
-
-    Returns:
-        The same configuration.
-    """
-    before = raw.get("workdir")
-    if not isinstance(before, str):
-        return raw
-    for *sections, key in _OUTPUT_PATHS:
-        section = _descend(raw, sections)
-        value = section.get(key) if isinstance(section, dict) else None
-        if isinstance(value, str) and Path(value).is_relative_to(before):
-            section[key] = str(folder / Path(value).relative_to(before))
-    raw["workdir"] = str(folder)
-    return raw
 
 
 # Text -> values.
@@ -252,32 +267,14 @@ def _apply_override(raw: dict[str, Any], override: str, sources: dict[Location, 
 
 def _override_value(location: Location, text: str, override: str) -> Any:
     """Return the value of an override: YAML, or the text as it is for a path, which may contain YAML's signs."""
-    if location in (*_INPUT_PATHS, *_OUTPUT_PATHS):
+    if location in (*INPUT_PATHS, *OUTPUT_PATHS):
         if text in ("", "null"):
             return None
-        return _absolute(Path.cwd(), text, dotted(location)) if location in _INPUT_PATHS else text
+        return absolute(Path.cwd(), text, dotted(location)) if location in INPUT_PATHS else text
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
-
-
-# Paths and shorthands.
-
-
-def _absolute(base: Path, text: str, name: str) -> str:
-    try:
-        if text:
-            return str((base / Path(text).expanduser()).resolve())
-    except (RuntimeError, ValueError):  # an unknown user after ~, a null character
-        pass
-    raise ConfigError(f"{name}: {text!r} is not a usable path")
-
-
-def _descend(raw: Any, sections: Sequence[str | int]) -> Any:
-    for part in sections:
-        raw = raw.get(part) if isinstance(raw, dict) else None
-    return raw
 
 
 def _expand_data(config: Config) -> Config:
@@ -288,22 +285,3 @@ def _expand_data(config: Config) -> Config:
     if data.grayscale:
         update |= {"input_grayscale": True, "target_grayscale": True}
     return config.model_copy(update={"data": data.model_copy(update=update)})
-
-
-def _absolute_outputs(config: Config, base: Path | None) -> Config:
-    """Return the configuration with absolute output paths: below `base`, or below the run folder if it is None.
-
-    `checkpoints.save` lies in the run folder unless it is given.
-    """
-    workdir = config.workdir
-    assert workdir is not None
-    base = (base or workdir).resolve()
-    given, save = "save" in config.checkpoints.model_fields_set, config.checkpoints.save
-    checkpoints = config.checkpoints.model_copy(update={"save": _below(base if given else workdir, save)})
-    data = config.data.model_copy(update={"test_output_path": _below(base, config.data.test_output_path)})
-    outfile = _below(base, config.outfile)
-    return config.model_copy(update={"checkpoints": checkpoints, "data": data, "outfile": outfile})
-
-
-def _below(base: Path, path: Path | None) -> Path | None:
-    return (base / path).resolve() if path else None

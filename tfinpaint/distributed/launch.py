@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
@@ -24,7 +25,7 @@ from tfinpaint.distributed.environment import (
 from tfinpaint.distributed.failures import current_heartbeat, hosts_changed, use_heartbeat
 from tfinpaint.distributed.heartbeat import join_heartbeats
 from tfinpaint.distributed.rendezvous import wait_for_all_ranks
-from tfinpaint.errors import UserError
+from tfinpaint.errors import UserError, first_line
 from tfinpaint.layout import AUTOTUNE_LOG, TIMELINE
 from tfinpaint.system import startup
 
@@ -82,6 +83,41 @@ def join_ranks(settings: Distributed, folder: Path | None = None) -> World:
         world.communication = _describe_communication(hvd, list(environment))
         log.info(_describe_ranks(world))
     return world
+
+
+_joined: World | None = None  # of a program that uses this package as a library
+
+
+def join_once(settings: Distributed, folder: Path | None = None) -> World:
+    """Return the ranks that this process has joined, and join them at the first call. They are left at its end.
+
+    What Horovod reads when it starts (fusion, cycle time, cache, timeline) is settled by the first call.
+
+    Args:
+        settings, folder: as `join_ranks` takes them.
+
+    Raises:
+        UserError: as `join_ranks` does; the launcher is one of elastic runs, which start a program again; or TensorFlow
+            has run in this process, and several ranks cannot be given their threads and GPUs any more.
+    """
+    global _joined
+    if rendezvous.is_elastic():
+        raise UserError(
+            "an elastic run starts its program again when ranks change, which the Python interface cannot; start "
+            "`python -m tfinpaint.pretrain` or `tfinpaint.classify` with this launcher, or name a fixed number of ranks"
+        )
+    if _joined is None:
+        try:
+            _joined = join_ranks(settings, folder)
+        except RuntimeError as error:  # TensorFlow refuses settings once it has run something
+            if launched_size() > 1:
+                raise UserError(f"TensorFlow was used before tfinpaint in this process: {first_line(error)}") from None
+            from tfinpaint.distributed.world import World
+
+            _joined = World(None, settings)
+        if _joined.size > 1:
+            atexit.register(leave_ranks)
+    return _joined.with_settings(settings)
 
 
 _shutting_down = threading.Lock()

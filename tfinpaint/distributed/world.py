@@ -48,6 +48,12 @@ class World:
         self.local_size = hvd.local_size() if hvd else 1
         self.threads = threads_per_rank(self.local_size)
 
+    def with_settings(self, settings: Distributed) -> World:
+        """Return the same ranks, which send gradients as these settings say."""
+        world = World(self._hvd, settings)
+        world.communication = self.communication
+        return world
+
     @property
     def is_rank0(self) -> bool:
         """True on the only rank that writes files and prints."""

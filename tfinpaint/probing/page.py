@@ -16,7 +16,7 @@ from tfinpaint.probing.feature_map import draw_map
 from tfinpaint.probing.report import accuracy_tables, write_results
 from tfinpaint.probing.study import Study
 from tfinpaint.probing.verdict import LAST_STAGE, share_text, stage_text
-from tfinpaint.report.about import about, command_line, now
+from tfinpaint.report.about import about, now
 from tfinpaint.report.calibration import Calibration, draw_reliability
 from tfinpaint.report.cells import Code, link_to
 from tfinpaint.report.confused_images import confused_examples, draw_confused
@@ -37,8 +37,11 @@ from tfinpaint.system.paths import display_path
 FIGURE_NAMES = ("duplicates", "confusion", "confused", "reliability", "neighbours", "map")
 
 
-def write_report(folder: Path, source: Source, study: Study) -> None:
+def write_report(folder: Path, source: Source, study: Study, command: str) -> None:
     """Write everything about a probe into a folder.
+
+    Args:
+        command: that the probe was started with.
 
     Raises:
         OSError: The folder cannot be written.
@@ -68,7 +71,7 @@ def write_report(folder: Path, source: Source, study: Study) -> None:
         Section(f"Nearest training images of some test images (stage {LAST_STAGE})", figures=[files["neighbours"]]),
         Section(f"Map of the test images (stage {LAST_STAGE}, main components)", figures=[files["map"]]),
         Section("How it was measured", sentences=_how(study), table=_choices(study.rows)),
-        about(_sources(folder, source, study), finished=now(), command=command_line()),
+        about(_sources(folder, source, study), finished=now(), command=command),
     ]  # fmt: skip
     write_page(folder / REPORT, f"How good are the features of {source.name}?", sections)
 

@@ -1,15 +1,17 @@
-"""What only classification needs: its images with their classes, its confusion matrix and its report."""
+"""A run of classification as a whole, its images with their classes, its confusion matrix and its report."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfinpaint.cli.options import Options
 from tfinpaint.data.listing.listing import (
     has_class_folders,
     hold_out,
@@ -21,6 +23,7 @@ from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import FIGURES
+from tfinpaint.models.losses import accuracy
 from tfinpaint.report.calibration import draw_reliability
 from tfinpaint.report.classifier_page import CONFUSED, CURVES, MATRIX, RELIABILITY, SAMPLE, classifier_sections
 from tfinpaint.report.confused_images import draw_confused
@@ -30,10 +33,10 @@ from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.sample_images import draw_sample
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.early_stopping import VALIDATION
-from tfinpaint.runs.evaluation import Evaluation
+from tfinpaint.runs.evaluation import Evaluation, evaluate_classifier
 from tfinpaint.runs.initial_weights import trained_classes
-from tfinpaint.runs.run import Run
-from tfinpaint.runs.session import Session
+from tfinpaint.runs.run import Run, open_run
+from tfinpaint.runs.session import Session, begin_session, build_run_model, run_session
 from tfinpaint.runs.summary import write_report, write_summary
 from tfinpaint.system.paths import display_path
 
@@ -52,6 +55,34 @@ class ClassifiedImages:
     training: DataSet | None
     validation: DataSet | None
     held_out: DataSet | None
+
+
+def run_classification(options: Options, world: World) -> tuple[str, ...]:
+    """Train and test a classifier, or only test one, as the configuration says. Every rank calls this.
+
+    Returns:
+        The names of the classes, in the order of the model's outputs.
+
+    Raises:
+        UserError: images, weights or the run folder cannot be used.
+        StoppedError: a rank was asked to stop; the run is saved.
+    """
+    with open_run(options, world, "classifier") as (run, folder):
+        images = open_classified_images(run, world, folder.path)
+        known = images.training or images.held_out
+        assert known is not None  # the configuration was checked
+        classes = known.images.listing.classes
+        run = with_class_weights(run, images.training)
+        model = build_run_model(run, world, classes)
+        session = begin_session(
+            run, folder, world, model, images.training, images.held_out,
+            validation=images.validation, classes=classes, metrics={"accuracy": accuracy},
+        )  # fmt: skip
+        metrics = run_session(session, partial(draw_curves, session) if world.is_rank0 else None)
+        evaluation = evaluate_classifier(session)
+        if world.is_rank0:
+            report_classification(session, metrics, evaluation)
+    return classes
 
 
 def open_classified_images(run: Run, world: World, folder: Path) -> ClassifiedImages:
@@ -139,8 +170,8 @@ def report_classification(session: Session, metrics: MetricsLog, evaluation: Eva
     if session.validation:
         results |= {"validation_images": len(session.validation), **_best_validation(metrics)}
     if evaluation:
-        accuracy = evaluation.confusion.accuracy
-        results = {"test_accuracy": accuracy, "test_loss": last["test"]["loss"], **results, **_scores(evaluation)}
+        tested = {"test_accuracy": evaluation.confusion.accuracy, "test_loss": last["test"]["loss"]}
+        results = {**tested, **results, **_scores(evaluation)}
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, session.folder, session.trainer.model, metrics, results)
     confusion = calibration = None

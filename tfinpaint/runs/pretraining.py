@@ -1,26 +1,70 @@
-"""What only pretraining needs: its images with their targets, and its report."""
+"""A run of pretraining as a whole, its images with their targets, and its report."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 
 from tfinpaint.checkpoint.find import PROBED
+from tfinpaint.cli.options import Options
 from tfinpaint.data.listing.pairing import list_pairs
 from tfinpaint.data.tasks import pretraining_task
 from tfinpaint.distributed.world import World
+from tfinpaint.inpainting.metrics import measure_restoration
 from tfinpaint.layout import FIGURES, PROBE_FIGURE
+from tfinpaint.models.losses import accuracy, dice_coefficient
 from tfinpaint.report.metrics_log import SEGMENTATION, MetricsLog
 from tfinpaint.report.pretraining_page import pretraining_sections
-from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures
+from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures, score_baselines
 from tfinpaint.runs.build import check_output_shape
 from tfinpaint.runs.data import DataSet, open_data
-from tfinpaint.runs.pictures import CURVES, VIEW_CURVES
-from tfinpaint.runs.run import Run
-from tfinpaint.runs.session import Session
+from tfinpaint.runs.online_probe import open_online_probe
+from tfinpaint.runs.pictures import CURVES, VIEW_CURVES, Pictures
+from tfinpaint.runs.run import Run, open_run
+from tfinpaint.runs.session import Session, begin_session, build_run_model, run_session
 from tfinpaint.runs.summary import write_report, write_summary
+
+log = logging.getLogger(__name__)
+
+SHOWN_IMAGES = 6
+
+
+def run_pretraining(options: Options, world: World) -> None:
+    """Pretrain, or evaluate a pretrained network, as the configuration says. Every rank calls this.
+
+    Raises:
+        UserError: images, weights or the run folder cannot be used.
+        StoppedError: a rank was asked to stop; the run is saved.
+    """
+    with open_run(options, world, "inpainter") as (run, folder):
+        config = run.config
+        model = build_run_model(run, world)
+        training, held_out = open_pretraining_images(run, world, folder.path, model)
+        session = begin_session(
+            run, folder, world, model, training, held_out,
+            metrics={"accuracy": accuracy, "dice": dice_coefficient} if config.data.target_is_mask else None,
+            measure=measure_restoration if config.measures_pixels else None,
+        )  # fmt: skip
+        if config.mask and not config.measures_pixels:
+            log.info(f"Image metrics are not computed: {config.unmeasured}")
+        probe = open_online_probe(run, world, folder.path, model) if config.probe and run.trains else None
+        probed = probe.random if probe else None
+        baselines = score_baselines(config, world, held_out) if held_out and config.measures_pixels else None
+        pictures = None
+        if world.is_rank0:
+            shown, title = (held_out, "test images") if held_out else (training, "training images")
+            assert shown is not None  # the configuration was checked
+            pictures = Pictures(
+                config, folder.path, session.trainer, shown.sample(SHOWN_IMAGES), title, baselines, probed
+            )
+        metrics = run_session(
+            session, pictures.draw if pictures else None, pictures.add_frame if pictures else None, probe
+        )
+        if world.is_rank0:
+            report_pretraining(session, metrics, baselines, probed)
 
 
 def open_pretraining_images(

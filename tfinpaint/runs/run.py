@@ -52,6 +52,7 @@ class Run:
         network: definition of the network of `layers`; None for that of the `model` section.
         resumed: the checkpoint that the run resumes from; None for a new run.
         class_weights: those of `loss.weight: balanced`, once the training images are known.
+        call, quiet: as in `Options`.
     """
 
     config: Config
@@ -60,6 +61,8 @@ class Run:
     network: dict[str, Any] | None = None
     resumed: Resumed | None = None
     class_weights: tuple[float, ...] | None = None
+    call: str = ""
+    quiet: bool = False
 
     @property
     def task(self) -> Command:
@@ -144,7 +147,8 @@ def open_run(options: Options, world: World, kind: Kind) -> Iterator[tuple[Run, 
         if network is not None and (note := renaming_note([layer["name"] for layer in network["layers"]])):
             log.info(note)
         try:
-            yield Run(config, kind, world.size, network, _as_resumed(folder, found) if found else None), folder
+            resumed = _as_resumed(folder, found) if found else None
+            yield Run(config, kind, world.size, network, resumed, call=options.call, quiet=options.quiet), folder
         finally:
             keras.config.set_dtype_policy(policy)
 

@@ -185,7 +185,7 @@ def _open_metrics(session: Session, records: Sequence[Mapping[str, Any]] = ()) -
 
 def _stop_request(run: Run) -> StopRequest:
     notice = NOTICE if run.config.checkpoints.save else UNSAVED_NOTICE
-    return StopRequest(partial(saved_so_far, run.task, run.config), notice)
+    return StopRequest(partial(saved_so_far, run.task, run.config), notice, may_exit=not run.call)
 
 
 def _train(
@@ -210,7 +210,8 @@ def _train(
     data, observed = _with_features(session, data, session.validation or tested)
     batches = observed.evaluation_batches() if observed else None
     progress = RunProgress(
-        enabled=world.is_rank0, first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
+        enabled=world.is_rank0 and not run.quiet,
+        first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
         end_in_steps=end_in_steps(run, batches), held_out=phase,
         hidden={*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {HEADLINE, "rankme", PROBED},
         probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,

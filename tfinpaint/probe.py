@@ -15,7 +15,6 @@ from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import add_encoder_options, require_single_process
 from tfinpaint.cli.tables import print_table, terminal_width
 from tfinpaint.interface.probing import MOST_REPEATS, SHARES, run_probe
-from tfinpaint.report.about import command_line
 
 
 def probe(options: argparse.Namespace) -> None:
@@ -24,6 +23,8 @@ def probe(options: argparse.Namespace) -> None:
     Raises:
         UserError: The encoder or the images cannot be used, or the output cannot be written.
     """
+    from tfinpaint.report.about import command_line
+
     found = run_probe(
         options.encoder, options.data, options.test, shares=options.shares, repeats=options.repeats,
         compare=options.compare, size=options.size, imagenet=options.imagenet, output=options.output,

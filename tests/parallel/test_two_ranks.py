@@ -313,3 +313,18 @@ def test_two_ranks_end_with_the_weights_of_one(gloo, cases):
     assert [*found["largest relative difference"]] == cases
     for case, difference in found["largest relative difference"].items():
         assert difference <= LARGEST[case], found
+
+
+@pytest.mark.stress
+def test_calls_of_the_python_interface_on_two_ranks_train_as_a_command_on_one(images, tmp_path, gloo):
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, model__trainable="batchnorm_frozen")
+    alone("pretrain", "--config", config, "--workdir", tmp_path / "one")
+    losses = [record["loss"] for record in records(tmp_path / "one") if record["phase"] == "train"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    given = json.loads(gloo.run("call_pretrain", config, first, second).splitlines()[-1])
+    assert given[0] == given[1]  # what each rank was given by its two calls
+    assert [path for _, path in given[0]] == [
+        str(list_checkpoints(run / "model_checkpoints")[-1]) for run in (first, second)
+    ]
+    for found, _ in given[0]:
+        assert found == pytest.approx(losses, rel=1e-5)

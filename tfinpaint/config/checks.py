@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -44,6 +46,7 @@ def check_command(config: Config, command: Command, ranks: int) -> Config:
         _check_pretrain(config)
     else:
         _check_classify(config)
+    _check_trackers(config)
     check_network(config, command)
     _check_paths(config)
     check_ranks(config, ranks)
@@ -53,6 +56,17 @@ def check_command(config: Config, command: Command, ranks: int) -> Config:
         _check_images(config)
     _check_size(config)
     return config
+
+
+def _check_trackers(config: Config) -> None:
+    for name in config.trackers:
+        if config.trackers.count(name) > 1:
+            raise ConfigError(f"trackers names {name} twice")
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"trackers: {name} cannot be imported by {sys.executable}; pip install tfinpaint[{name}], or remove it "
+                "from trackers"
+            )
 
 
 def _check_pretrain(config: Config) -> None:

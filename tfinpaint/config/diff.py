@@ -10,7 +10,7 @@ from tfinpaint.config.sections import Probe
 
 # Keys that a resumed run may change freely: where and when it writes, and what does not affect the results.
 _FREE = (
-    *("workdir", "outfile", "output_format", "figures_interval", "probe"),
+    *("workdir", "outfile", "output_format", "trackers", "figures_interval", "probe"),
     *(f"probe.{key}" for key in Probe.model_fields),
     *(f"checkpoints.{key}" for key in ("save", "interval", "interval_steps", "interval_minutes", "keep")),
     *(f"data.{key}" for key in ("preload", "max_bad_images", "test_output_path")),

@@ -100,7 +100,8 @@ def _value(annotation: object) -> str:
     if typing.get_origin(annotation) is typing.Literal:
         return ", ".join(f"`{json.dumps(value).strip(chr(34))}`" for value in arguments)
     if typing.get_origin(annotation) is list:
-        return f"list of {_value(arguments[0])}s"
+        inner = _value(arguments[0])
+        return f"list of {inner}" if inner.startswith("`") else f"list of {inner}s"
     names = {int: "integer", float: "number", bool: "true, false", Path: "path", str: "text", type(None): ""}
     return names.get(annotation, "mapping") if isinstance(annotation, type) else "mapping"
 

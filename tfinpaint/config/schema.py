@@ -16,7 +16,12 @@ from tfinpaint.config.sections import Checkpoints, Data, Distributed, EarlyStopp
 from tfinpaint.config.transforms import Shape, Transform, shape_after
 from tfinpaint.errors import UserError
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 MIN_SSIM_SIDE = 11  # pixels; a smaller image has no complete window of SSIM
+
+
+def _tensorboard_alone() -> list[TrackerName]:
+    return ["tensorboard"]
 
 
 class ConfigError(UserError):
@@ -57,6 +62,9 @@ class Config(Section):
     Results are the same; each step computes the encoder forward twice. Only for the built-in networks."""
     jit_compile: bool | Literal["auto"] = "auto"
     """Compile forward and backward pass with XLA; auto: on GPUs."""
+    trackers: list[TrackerName] = Field(default_factory=_tensorboard_alone)
+    """Where the metrics of each epoch are shown beside the run folder, by rank 0: tensorboard: files in the run folder;
+    mlflow, wandb: MLflow, Weights & Biases (docs/tracking.md). []: nowhere."""
     figures_interval: int = Field(5, ge=1)
     """Epochs between figures. The last epoch always has figures."""
     layers: PathText | list[dict[str, Any]] | None = None

@@ -21,7 +21,6 @@ from tfinpaint.errors import StoppedError, UserError, first_line
 from tfinpaint.interface.process import FilePath, call_text, one_call
 from tfinpaint.interface.results import ClassifyResult, PretrainResult
 from tfinpaint.layout import RESOLVED_CONFIG, SUMMARY
-from tfinpaint.report.metrics_log import read_metrics
 
 if TYPE_CHECKING:
     from tfinpaint.distributed.world import World
@@ -137,6 +136,8 @@ def _body(task: Command) -> Callable[[Options, World], tuple[str, ...] | None]:
 
 def _found(config: Config, world: World) -> dict[str, Any]:
     """Return what a finished run has left in its folder; every rank calls this, when rank 0 has written it."""
+    from tfinpaint.report.metrics_log import read_metrics
+
     folder = config.workdir
     assert folder is not None
 

@@ -1,17 +1,17 @@
-"""Write the logs of a run (metrics.jsonl, rmldnn's text files, TensorBoard events), and find pictures by epoch."""
+"""Write the logs of a run (metrics.jsonl, rmldnn's text files), tell its trackers, and find pictures by epoch."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.layout import FIGURES, METRICS_LOG, RESTORATIONS, TENSORBOARD
+from tfinpaint.layout import FIGURES, METRICS_LOG, RESTORATIONS
 from tfinpaint.report.tensorboard import EventWriter
+from tfinpaint.report.trackers import Ending, Tracker
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.activity import reporting_activity
@@ -27,7 +27,7 @@ class MetricsLog:
 
     A record is {"phase": "train" or "test", "epoch": from 1, "loss": ..., other metrics, "images_per_second",
     "seconds", "world_size"}. Pictures of one kind are files `epoch_<number>.png` in a folder in `figures/`. A resumed
-    run shows those in `figures/restorations/` on TensorBoard again.
+    run shows those in `figures/restorations/` again to a tracker that does not know them.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class MetricsLog:
         heading: bool = True,
         first_epoch: int = 1,
         records: Iterable[Mapping[str, Any]] = (),
+        trackers: Sequence[Tracker] | None = None,
     ) -> None:
         """Begin the log, or continue that of a resumed run.
 
@@ -50,24 +51,30 @@ class MetricsLog:
                 without it 8 decimals and no exponent, so that the files contain nothing but plain numbers.
             first_epoch: pictures of this epoch and later ones, which an interrupted run has left, are deleted.
             records: the records of the epochs before; other records in the folder's files are deleted.
+            trackers: which are told everything; None: TensorBoard alone.
         """
         self.records: list[dict[str, Any]] = []
         self._path = workdir / METRICS_LOG
         self._outfile = outfile
         self._enabled, self._heading = enabled, heading
         self._written: dict[str, list[str]] = {}  # phase -> columns of its text file
+        self._trackers: Sequence[Tracker] = ()
         if enabled:
+            self._trackers = [EventWriter.begin(workdir)] if trackers is None else trackers
             self.records = [dict(record) for record in records]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
-            shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)  # all epochs are written again, none twice
-            self._board = EventWriter(workdir / TENSORBOARD)
-            for record in reporting_activity(self.records):
-                self._board.add(record)
             for folder in (workdir / FIGURES).glob("*/"):
                 delete_later_pictures(folder, first_epoch)
-            for epoch, path in reporting_activity(pictures_by_epoch(workdir / FIGURES / RESTORATIONS).items()):
-                self._board.add_picture(RESTORATIONS, path, epoch)
-            self._board.flush()
+            for tracker in self._trackers:
+                if not tracker.knows_past:
+                    self._tell_past(tracker, pictures_by_epoch(workdir / FIGURES / RESTORATIONS))
+                tracker.flush()
+
+    def _tell_past(self, tracker: Tracker, pictures: Mapping[int, Path]) -> None:
+        for record in reporting_activity(self.records):
+            tracker.add(record)
+        for epoch, path in reporting_activity(pictures.items()):
+            tracker.add_picture(RESTORATIONS, path, epoch)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a record to all files.
@@ -81,19 +88,30 @@ class MetricsLog:
         with naming_file(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self._write_outfile(str(record["phase"]))
-        self._board.add(record)
-        self._board.flush()
+        for tracker in self._trackers:
+            tracker.add(record)
+            tracker.flush()
 
     def add_picture(self, name: str, path: Path, epoch: int) -> None:
-        """Show a PNG file on TensorBoard.
+        """Show a PNG file to the trackers.
 
         Args:
             name: the tag, which pictures of one kind share.
             path: the file; only `figures/restorations/epoch_<epoch>.png` is shown again after the run is resumed.
         """
-        if self._enabled:
-            self._board.add_picture(name, path, epoch)
-            self._board.flush()
+        for tracker in self._trackers:
+            tracker.add_picture(name, path, epoch)
+            tracker.flush()
+
+    def finish(self, ending: Ending, report: Path | None) -> None:
+        """End the run for all trackers. Nothing is added afterwards.
+
+        Args:
+            report: the page of the run; None where it has none.
+        """
+        for tracker in self._trackers:
+            tracker.finish(ending, report)
+        self._trackers = ()
 
     def _write_outfile(self, phase: str) -> None:
         if self._outfile is None:

@@ -7,6 +7,7 @@ thousand epochs writes hundreds of thousands of them), so that an error is raise
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.data_compat import migrate_value
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from tfinpaint.layout import TENSORBOARD
 from tfinpaint.storage.write_errors import naming_file
 
 _VERSION = "brain.Event:2"  # the first record of every event file
@@ -27,9 +29,17 @@ _VERSION = "brain.Event:2"  # the first record of every event file
 class EventWriter:
     """A writer of event files that shows the phases of a run as two runs, in the folders `train/` and `test/`."""
 
+    knows_past = False  # all epochs are written again, none twice
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, IO[bytes]] = {}
+
+    @classmethod
+    def begin(cls, workdir: Path) -> EventWriter:
+        """Return a writer for a run folder, without the files that it had before."""
+        shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)
+        return cls(workdir / TENSORBOARD)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add the metrics in a record of metrics.jsonl."""
@@ -52,6 +62,12 @@ class EventWriter:
         for phase, file in self._files.items():
             with naming_file(self._folder / phase):
                 file.flush()
+
+    def finish(self, ending: str, report: Path | None) -> None:
+        """Close the files; a report is not shown."""
+        for file in self._files.values():
+            file.close()
+        self._files = {}
 
     def _write(self, phase: str, epoch: int, values: list[Any]) -> None:
         if phase not in self._files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,9 +32,11 @@ from tfinpaint.layout import (
     RESOLVED_CONFIG,
     SUMMARY,
     TENSORBOARD,
+    TRACKERS,
 )
 from tfinpaint.report.about import command_line, now
 from tfinpaint.report.metrics_log import outfile_of
+from tfinpaint.report.trackers import Ending
 from tfinpaint.runs.bad_images import BadImage, begin_bad_images
 from tfinpaint.runs.lock import RunLock
 from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_json, write_text
@@ -57,6 +59,7 @@ class RunFolder:
         self.config, self.path = config, config.workdir
         self.checkpoints = config.checkpoints.save if config.data.input_path else None
         self._lock = RunLock()
+        self._at_end: list[Callable[[Ending, Path | None], None]] = []
 
     def __enter__(self) -> RunFolder:
         return self
@@ -64,10 +67,26 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(error)
         goes_on = isinstance(error, HostsChangedError | RankLostError)  # an elastic run, with other ranks
         if error is not None and self._lock.has_begun and not goes_on:
             self._note_ending(error)
         self._lock.__exit__(kind, error, trace)
+
+    def at_end(self, finish: Callable[[Ending, Path | None], None]) -> None:
+        """Have a function called at the end of the `with` statement.
+
+        Args:
+            finish: is given how the run has ended, and its report; None where it has none.
+        """
+        self._at_end.append(finish)
+
+    def _end(self, error: BaseException | None) -> None:
+        ending: Ending = "finished" if error is None else "stopped" if _is_stopped(error) else "failed"
+        report = self.path / REPORT
+        for finish in self._at_end:
+            with contextlib.suppress(OSError):  # all was written before; the lock must be released
+                finish(ending, report if error is None and report.exists() else None)
 
     def open(self, kind: Kind, options: Options) -> dict[str, Any] | None:
         """Lock the folder and look at what it holds. Rank 0 alone calls this.
@@ -133,6 +152,7 @@ class RunFolder:
             for path in saved:
                 if epoch_and_step(path) > epoch_and_step(resumed) and find_damage(path):
                     log.warning(f"Damaged: {set_aside(path)}")
+            (self.path / TRACKERS).unlink(missing_ok=True)
         for name in (SUMMARY, REPORT, COMMUNICATION, ENDING):  # a run has no result before its end
             (self.path / name).unlink(missing_ok=True)
         environment = {**versions(), "seed": self.config.seed, "started": now(), "command": command_line()}
@@ -143,9 +163,8 @@ class RunFolder:
 
     def _note_ending(self, error: BaseException) -> None:
         """Write why the run ended before its end. A process that is killed writes nothing."""
-        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else first_line(error)
-        ending = {"state": "stopped" if stopped else "failed", "reason": reason}
+        ending = {"state": "stopped" if _is_stopped(error) else "failed", "reason": reason}
         with contextlib.suppress(OSError):  # the disk may be full: the error itself is reported
             write_json(self.path / ENDING, ending)
 
@@ -230,6 +249,11 @@ class RunFolder:
             raise UserError(f"{self.path} holds the run of a training; name another --workdir for the evaluation")
         if (outputs := self._used_outputs(("test",))) and not options.overwrite:
             raise UserError(f"{outputs[0]} already exists; add --overwrite, or name another folder with --workdir")
+
+
+def _is_stopped(error: BaseException) -> bool:
+    """Return whether a run has ended because it was asked to, or continues with other ranks."""
+    return isinstance(error, StoppedError | KeyboardInterrupt | HostsChangedError | RankLostError)
 
 
 def _kind_of(path: Path) -> Kind | None:

@@ -20,6 +20,7 @@ from tfinpaint.layout import FIGURES
 from tfinpaint.models.losses import PerExample
 from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.report.trackers import open_trackers
 from tfinpaint.runs.bad_images import BadImageCounter
 from tfinpaint.runs.build import describe_model, describe_unfreezing, make_optimizer, select_trained
 from tfinpaint.runs.data import DataSet, steps_per_epoch
@@ -176,11 +177,15 @@ def _begin_folder(session: Session) -> None:
 
 
 def _open_metrics(session: Session, records: Sequence[Mapping[str, Any]] = ()) -> MetricsLog:
-    config = session.run.config
-    return MetricsLog(
-        session.folder.path, config.outfile, enabled=session.world.is_rank0,
-        heading=config.output_format == "tfinpaint", first_epoch=session.run.first_epoch, records=records,
+    run, folder, config = session.run, session.folder, session.run.config
+    is_rank0 = session.world.is_rank0
+    metrics = MetricsLog(
+        folder.path, config.outfile, enabled=is_rank0,
+        heading=config.output_format == "tfinpaint", first_epoch=run.first_epoch, records=records,
+        trackers=open_trackers(config, folder.path, resumed=run.resumed is not None) if is_rank0 else (),
     )  # fmt: skip
+    folder.at_end(metrics.finish)
+    return metrics
 
 
 def _stop_request(run: Run) -> StopRequest:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+NOISY = ("absl", "h5py", "matplotlib", "PIL", "tensorflow")  # loggers whose warnings are no help to a user
 
 # TensorFlow reads this when it is imported; its notices would hide what a user should see.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -131,5 +132,5 @@ def log_to_stdout(rank: int) -> None:
         handlers=[streams.CurrentStdout()],
         force=True,
     )
-    for noisy in ("absl", "h5py", "matplotlib", "PIL", "tensorflow"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported, recorded_kind
+from tfinpaint.checkpoint.find import FoundCheckpoint, find_checkpoint, find_reported, recorded_kind
 from tfinpaint.cli.encoder_options import require_single_process
 from tfinpaint.config.sections import Distributed
 from tfinpaint.data.listing.listing import Listing, list_images
@@ -73,6 +73,8 @@ def predict(
         if mask is not None:
             if len(given) != 1:
                 raise UserError(f"with a mask, one photo is restored; given: {len(given)} photos")
+            if kind_of(find_checkpoint(Path(run)).path) == "classifier":
+                raise UserError(f"{run}: is a classifier, which tells the classes of photos: leave the mask out")
             written = Path(output) if output is not None else None
             done = restore(Path(run), given[0], Path(mask), written, overwrite)
             return RestoreResult(done.checkpoint, done.photo.colours(), done.hole, written, done.lines)

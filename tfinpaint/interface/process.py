@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tfinpaint.cli.command import NOISY
 from tfinpaint.config.schema import Config
 from tfinpaint.config.values import plain
 from tfinpaint.distributed.environment import launched_rank
@@ -27,27 +28,31 @@ def one_call(verbose: bool) -> Iterator[None]:
         verbose: print what the package logs, on rank 0 from INFO on, as the commands do. In any case it is logged by
             the loggers below `tfinpaint`.
     """
-    with _one_at_a_time, _printed() if verbose else _unchanged():
-        yield
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _printed() -> Iterator[None]:
     logger, handler = logging.getLogger("tfinpaint"), streams.CurrentStdout()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if launched_rank() else logging.INFO)
+    levels = dict.fromkeys(NOISY, logging.ERROR)
+    if verbose:
+        levels["tfinpaint"] = logging.WARNING if launched_rank() else logging.INFO
+    with _one_at_a_time, _levels(levels):
+        if verbose:
+            logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+
+
+@contextmanager
+def _levels(levels: Mapping[str, int]) -> Iterator[None]:
+    """Set the levels of loggers within a `with` statement."""
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(before)
-        logger.removeHandler(handler)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:

@@ -32,7 +32,10 @@ class MLflowTracker:
 
     def __init__(self, workdir: Path, parameters: Mapping[str, Any], run_id: str | None) -> None:
         """Begin a run with these parameters, or continue that with the identifier, whose parameters stay."""
-        uri = os.environ.get(URI) or (workdir.parent / STORE).resolve().as_uri()
+        uri = os.environ.get(URI, "")
+        if not uri:
+            uri = (workdir.parent / STORE).resolve().as_uri()
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else newer versions want a database
         self._client = mlflow.MlflowClient(uri)
         self.knows_past = run_id is not None
         if run_id is not None:

@@ -23,7 +23,10 @@ class WandbTracker:
     """
 
     def __init__(self, workdir: Path, parameters: Mapping[str, Any], run_id: str | None) -> None:
-        """Begin a run with these parameters, or continue that with the identifier. Nothing of this process is sent."""
+        """Begin a run with these parameters, or continue that with the identifier.
+
+        Neither code nor output nor the use of the machine is collected; the names of the installed packages are.
+        """
         self.knows_past = run_id is not None
         quiet = wandb.Settings(console="off", silent=True, save_code=False, disable_git=True, x_disable_stats=True)
         self._run = wandb.init(
@@ -33,14 +36,19 @@ class WandbTracker:
         )  # fmt: skip
         self.run_id = self._run.id
         self._run.define_metric("*", step_metric="epoch")
+        self._step = 0  # the newest epoch; what has an earlier step would be dropped
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add the metrics of an epoch and a phase."""
-        self._run.log({"epoch": record["epoch"], **tracked_metrics(record)})
+        self._log(record["epoch"], tracked_metrics(record))
 
     def add_picture(self, name: str, path: Path, epoch: int) -> None:
         """Add a PNG file."""
-        self._run.log({"epoch": epoch, name: wandb.Image(str(path))})
+        self._log(epoch, {name: wandb.Image(str(path))})
+
+    def _log(self, epoch: int, values: Mapping[str, Any]) -> None:
+        self._step = epoch if epoch >= self._step else self._step + 1
+        self._run.log({"epoch": epoch, **values}, step=self._step)
 
     def flush(self) -> None:
         """Do nothing: its own process writes everything."""

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from tfinpaint import classify
+from tfinpaint.classify import main as classify
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.runs.progress import RunProgress
 
@@ -25,6 +25,6 @@ def main(arguments: Sequence[str]) -> int:
 
     RunProgress.step = step
     try:
-        return classify.main(options)
+        return classify(options)
     finally:
         RunProgress.step = taken

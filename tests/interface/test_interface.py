@@ -104,7 +104,10 @@ def test_a_second_call_continues_the_run_in_another_thread_and_prints_nothing(fo
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, StoppedError)])
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), pytest.param(signal.SIGTERM, StoppedError, marks=pytest.mark.stress)],
+)
 def test_a_signal_saves_the_run_and_raises(folder, tmp_path, monkeypatch, number, error):
     step, sent = RunProgress.step, []
 

@@ -317,7 +317,8 @@ def test_two_ranks_end_with_the_weights_of_one(gloo, cases):
 
 @pytest.mark.stress
 def test_calls_of_the_python_interface_on_two_ranks_train_as_a_command_on_one(images, tmp_path, gloo):
-    config = write_config(tmp_path / "c.yaml", "pretrain", images, model__trainable="batchnorm_frozen")
+    changes = {"steps_per_epoch": 1, "figures_interval": 100, "data__test_input_path": None}
+    config = write_config(tmp_path / "c.yaml", "pretrain", images, model__trainable="batchnorm_frozen", **changes)
     alone("pretrain", "--config", config, "--workdir", tmp_path / "one")
     losses = [record["loss"] for record in records(tmp_path / "one") if record["phase"] == "train"]
     first, second = tmp_path / "first", tmp_path / "second"

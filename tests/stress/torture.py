@@ -36,6 +36,8 @@ from PIL import Image
 
 # What a command would import first, so that each child begins where its work begins. No operation runs in this process:
 # TensorFlow's threads would not come along.
+import tfinpaint.runs.classification
+import tfinpaint.runs.pretraining  # noqa: F401
 from tfinpaint.checkpoint import find
 from tfinpaint.classify import main as classify
 from tfinpaint.layout import HEADER, MODEL_WEIGHTS, OPTIMIZER_STATE

@@ -10,7 +10,7 @@ from pages_text import ROOT
 NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
 SMALLER = {
     'EPOCHS, STEPS, ENCODER = 3, 60, "resnet18"': 'EPOCHS, STEPS, ENCODER = 1, 2, "tiny"',
-    "shares=[1, 10], repeats=2": "shares=[10], repeats=1",
+    "training, test=testing, shares=[1, 10], repeats=2": "testing, shares=[100], repeats=1",
 }
 
 

@@ -16,7 +16,7 @@ PURPOSES = {
     "sweep": "Find out whether pretraining pays: accuracy over shares of the labels, against training from scratch.",
     "features": "Write an encoder's features of images, with their names and labels, as NPZ, CSV or Parquet.",
     "runs": "List the runs in a folder: kind, date, data, epochs, main figure, best checkpoint and state.",
-    "config": "List the keys of a configuration, check a configuration file, or print it with all defaults.",
+    "config": "List the keys of a configuration, check or print a configuration file, or print the schema for editors.",
     "compare": "Compare finished runs: a table on the terminal and one report of all of them.",
     "replay": "Find where in the network values are not finite, for the batch at which a run stopped because of them.",
     "canary": "Train a two-layer model on different data per rank and check that the ranks end with the same weights.",

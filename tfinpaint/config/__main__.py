@@ -1,13 +1,15 @@
-"""List the keys of a configuration, check a configuration file, or print it with all defaults. Imports no TensorFlow.
+"""List the keys of a configuration, check or print a configuration file, or print the schema. Imports no TensorFlow.
 
 usage: tfinpaint config keys [PATTERN]
        tfinpaint config check FILE [--for pretrain|classify] [--ranks N] [--set KEY=VALUE]
        tfinpaint config print FILE [--for pretrain|classify] [--set KEY=VALUE]
+       tfinpaint config schema
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 import textwrap
@@ -19,6 +21,7 @@ from tfinpaint.cli.command import run_command
 from tfinpaint.cli.options import load_checked, load_resolved
 from tfinpaint.cli.tables import terminal_width
 from tfinpaint.config.checks import Command
+from tfinpaint.config.json_schema import json_schema
 from tfinpaint.config.keys import Key, matching_keys
 from tfinpaint.config.loader import dump_config, load_config
 from tfinpaint.config.schema import Config
@@ -114,6 +117,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             "--for", dest="task", choices=get_args(Command), metavar="COMMAND",
             help="pretrain or classify (default: the one that its targets are for)",
         )  # fmt: skip
+    actions.add_parser("schema", help="print the JSON Schema of a configuration, for editors")
     both["check"].add_argument("--ranks", type=_ranks, default=1, metavar="N", help="number of ranks (default: 1)")
     if given[:1] and given[0] in both:
         parsed = parse_arguments(both[given[0]], given[1:])
@@ -137,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show_keys(parsed.pattern)
         elif parsed.action == "check":
             check(parsed)
+        elif parsed.action == "schema":
+            print(json.dumps(json_schema(), indent=2))
         else:
             print_resolved(parsed)
 

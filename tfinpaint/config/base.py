@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -26,7 +26,11 @@ Positive = Annotated[int, Field(ge=1)]
 def any_case(literal: Any, **aliases: str) -> BeforeValidator:
     """Return a validator that reads the names of a Literal in any case, as rmldnn does (`nll` and `NLL`)."""
     names = {name.lower(): name for name in get_args(literal)} | aliases
-    return BeforeValidator(lambda given: names.get(given.lower(), given) if isinstance(given, str) else given)
+    listed: Any = Literal[(*get_args(literal), *map(str.upper, aliases))]  # what an editor proposes
+    return BeforeValidator(
+        lambda given: names.get(given.lower(), given) if isinstance(given, str) else given,
+        json_schema_input_type=listed,
+    )
 
 
 def refuse_unused(section: Any, used: Sequence[str]) -> None:

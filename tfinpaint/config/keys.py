@@ -52,12 +52,12 @@ def matching_keys(pattern: str) -> list[Key]:
 
 
 def _keys(section: type[BaseModel], prefix: str, told: set[type[BaseModel]]) -> Iterator[Key]:
-    meanings = _meanings(section)
+    meanings = meanings_of(section)
     is_variant = section.__base__ in told
     for name, field in section.model_fields.items():
         if is_variant and name not in section.__annotations__:
             continue
-        inner = [t for t in _flat(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
+        inner = models_in(field)
         if not inner or name in meanings:
             yield Key(f"{prefix}{name}", _values(field), _default(field), meanings.get(name, ""))
         for model in inner:
@@ -67,7 +67,12 @@ def _keys(section: type[BaseModel], prefix: str, told: set[type[BaseModel]]) -> 
             told.add(model)
 
 
-def _meanings(section: type[BaseModel]) -> dict[str, str]:
+def models_in(field: FieldInfo) -> list[type[BaseModel]]:
+    """Return the sections that the value of a key may be, or be a list of."""
+    return [each for each in _flat(field.annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+def meanings_of(section: type[BaseModel]) -> dict[str, str]:
     """Return the text below each key of a section and of those that it inherits from, in one line."""
     found: dict[str, str] = {}
     for origin in reversed([each for each in section.__mro__ if each.__module__.startswith("tfinpaint.")]):

@@ -25,7 +25,7 @@ class Adversarial(Section):
     weight: float = Field(0.001, gt=0, lt=1)
     """Weight of the adversarial loss; the reconstruction loss has 1 - weight."""
     optimizer: DiscriminatorOptimizer = DiscriminatorOptimizer()
-    """Optimizer of the discriminator, with the keys of `optimizer`. The defaults that differ are:"""
+    """Optimizer of the discriminator: the keys of `optimizer`, with other defaults for the following ones."""
 
 
 class Perceptual(Section):

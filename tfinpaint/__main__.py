@@ -22,6 +22,11 @@ _OTHER_NAMES = {
 _MODULES = {"config": "config.__main__", "runs": "runs.__main__"}  # these are packages
 
 
+def module_of(command: str) -> str:
+    """Return the name of the module whose `main` is a command."""
+    return f"tfinpaint.{_MODULES.get(command, command)}"
+
+
 def main() -> int:
     """Run the command that the first argument names, and return its exit code."""
     command, *arguments = sys.argv[1:] or [""]
@@ -29,7 +34,7 @@ def main() -> int:
         command, arguments = arguments[0], ["--help"]
     if command in PURPOSES:
         try:
-            return importlib.import_module(f"tfinpaint.{_MODULES.get(command, command)}").main(arguments)
+            return importlib.import_module(module_of(command)).main(arguments)
         except KeyboardInterrupt:  # while its modules were imported
             print("interrupted", file=sys.stderr)
             return 130

@@ -74,7 +74,7 @@ def _table(parser: argparse.ArgumentParser) -> Iterator[str]:
     rows = [f"| `{_invocation(each).replace('|', ' or ')}` | {_meaning(parser, each)} |" for each in shown]
     positional = [_invocation(each) for each in shown if not each.option_strings]
     has_options = len(positional) < len(shown)
-    yield from ("```text", " ".join([parser.prog, *["[OPTIONS]"] * has_options, *positional]), "```", "")
+    yield from ("    " + " ".join([parser.prog, *["[OPTIONS]"] * has_options, *positional]), "")
     if rows:
         yield from ("| argument | meaning |", "|---|---|", *rows, "")
 

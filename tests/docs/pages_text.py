@@ -10,6 +10,7 @@ TOP = ("README", "CONTRIBUTING", "RELEASING", "SECURITY")
 PAGES = [*(ROOT / f"{name}.md" for name in TOP), *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"\w+=")
+_SETS = (re.compile(r'^(\w+)="?([^"\n]*)"?$', re.MULTILINE), re.compile(r"^for (\w+) in (\S+) .*; do$", re.MULTILINE))
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
@@ -21,8 +22,12 @@ def command_lines(page: Path) -> list[list[str]]:
     """Return the words of each command in the shell blocks of a page, and of each that a cell of a notebook starts.
 
     Comments and assignments of variables in front are left out; `python -m tfinpaint.NAME` becomes `tfinpaint NAME`.
+    Variables have their values; that of a loop has its first one.
     """
     text = "\n".join(blocks(page, "bash", "text")).replace("\\\n", " ")
+    for name, value in [found.groups() for sets in _SETS for found in sets.finditer(text)]:
+        text = text.replace(f"${name}", value)
+    text = re.sub(r"^(for .*; do|done)$", "", text, flags=re.MULTILINE)
     lines = (shlex.split(line.removeprefix("!"), comments=True) for line in text.splitlines())
     return [words for line in lines if (words := _without_prefix(line))]
 

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from commandline import refuse, succeed, summary
 from pages_text import ROOT, blocks, command_lines
-from PIL import Image
-from sklearn.datasets import load_sample_image
+from small_project import run_project, write_photos, write_project
 
 pytestmark = pytest.mark.stress
 
@@ -21,47 +19,14 @@ GETTING_STARTED, FEATURES = ROOT / "docs" / "getting_started.md", ROOT / "docs" 
 # What makes the environment that the tests run in, and commands with tests of their own.
 ELSEWHERE = (["scripts/setup"], ["source"], ["tfinpaint", "doctor"], ["tfinpaint", "init"], ["tfinpaint", "run"])
 SMALLER = {"num_epochs=20": "num_epochs=2"}
-SIDE = 80  # pixels of a photo: too small to be decoded at a fraction of its size
 
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, with my_photos/ (two classes, cut from scikit-learn's photographs) and photo.jpg."""
+    """A folder to stand in, with my_photos/ and photo.jpg."""
     monkeypatch.chdir(tmp_path)
-    for name in ("china", "flower"):
-        folder = tmp_path / "my_photos" / name
-        folder.mkdir(parents=True)
-        pixels = load_sample_image(f"{name}.jpg")
-        for number, left in enumerate(range(0, 540, 45)):
-            cut = pixels[100 + 10 * number :, left:][:SIDE, :SIDE]
-            Image.fromarray(cut).save(folder / f"{number:02}.jpg", quality=95)
-    Image.fromarray(pixels[200:, 300:][:SIDE, :SIDE]).save("photo.jpg")
+    write_photos()
     return tmp_path
-
-
-def write_project(encoder: str) -> None:
-    """Write what `tfinpaint init my_photos` writes, as far as these pages need it, but smaller."""
-    project = Path("runs/my_photos")
-    project.mkdir(parents=True, exist_ok=True)
-    common = {
-        "num_epochs": 1,
-        "steps_per_epoch": 1,
-        "optimizer": {"type": "Adam", "learning_rate": 1e-3, "lr_scheduler": {"type": "Cosine"}},
-        "model": {"encoder": encoder, "encoder_output": "after_relu", "batchnorm_batches": 1},
-    }
-    data = {"input_path": "data/training", "test_input_path": "data/testing", "batch_size": 8, "test_batch_size": 8}
-    size = {"resize": [32, 32]}
-    grid = {"grid": {"size": 8, "ratio": 0.5}}
-    pretrain = {
-        "workdir": "pretrain", "data": {"type": "images", **data, "transforms": [size, grid]},
-        "loss": {"function": "MSE", "target": "masked"},
-    }  # fmt: skip
-    classify = {
-        "workdir": "classify", "data": {"target_type": "labels", **data, "transforms": [size]},
-        "loss": {"function": "NLL"}, "checkpoints": {"load": "pretrain"},
-    }  # fmt: skip
-    for name, own in (("pretrain", pretrain), ("classify", classify)):
-        (project / f"{name}.yaml").write_text(yaml.safe_dump({**common, **own}))
 
 
 def run(words: list[str]) -> None:
@@ -79,11 +44,7 @@ def run_python(block: str, names: dict) -> None:
 
 def test_getting_started(photos):
     write_project("tiny")
-    succeed("prepare", "my_photos", "runs/my_photos/data", "--test-fraction", "0.3")
-    succeed("pretrain", "--config", "runs/my_photos/pretrain.yaml")
-    succeed("classify", "--config", "runs/my_photos/classify.yaml")
-    scratch = ("--set", "checkpoints.load=null", "--workdir", "runs/my_photos/from_scratch")
-    succeed("classify", "--config", "runs/my_photos/classify.yaml", *scratch)
+    run_project()
     assert "--allow-change num_epochs" in refuse(
         "pretrain", "--resume", "--workdir", "runs/my_photos/pretrain", "--set", "num_epochs=2"
     )

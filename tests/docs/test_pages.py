@@ -4,9 +4,10 @@ from functools import cache
 
 import pytest
 from commandline import succeed
-from pages_text import PAGES, ROOT, anchors, command_lines, commands_in_sentences, links
+from pages_text import PAGES, ROOT, anchors, blocks, command_lines, commands_in_sentences, links
 
 from tfinpaint.cli.purposes import PURPOSES
+from tfinpaint.config.loader import load_config
 
 
 @cache
@@ -36,6 +37,14 @@ def test_links_lead_to_files_and_headings(page):
         if not path.exists() or (anchor and anchor not in anchors(path))
     ]
     assert broken == []
+
+
+def test_configurations_on_the_pages_are_valid(tmp_path):
+    texts = [text for page in PAGES for text in blocks(page, "yaml")]
+    assert len(texts) >= 5
+    for text in texts:
+        (tmp_path / "page.yaml").write_text(text)
+        load_config(tmp_path / "page.yaml")
 
 
 def test_every_page_can_be_reached_from_the_readme():

@@ -82,7 +82,7 @@ EXAMPLES = {
         "open comparison.html in a browser",
     ),
     "replay": (
-        "tfinpaint replay --workdir runs/mine/pretrain",
+        "tfinpaint replay --workdir runs/my_photos/pretrain",
         "lower optimizer.learning_rate or remove the images that are named, then start the run again",
     ),
     "canary": (

@@ -58,14 +58,14 @@ def nodes_of(path: Path) -> list[ast.AST]:
 
 @cache
 def texts() -> dict[str, list[str]]:
-    """Return the texts in the code of each module, but for docstrings, and the lines of scripts/setup."""
+    """Return the texts with several words in the code of each module, but for docstrings, and the lines of scripts/setup."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         inner = (
             child for node in nodes_of(path) if not isinstance(node, ast.Expr) for child in ast.iter_child_nodes(node)
         )
         written = {text_of(node) for node in inner if isinstance(node, ast.JoinedStr | ast.Constant | ast.BinOp)}
-        found[path.relative_to(PACKAGE).as_posix()] = sorted(written)
+        found[path.relative_to(PACKAGE).as_posix()] = sorted(text for text in written if " " in text)
     return found | {"scripts/setup": (ROOT / "scripts" / "setup").read_text().splitlines()}
 
 

@@ -37,7 +37,7 @@ def on_config(config: Any) -> Any:
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made: the home page, the Python reference, and what lies outside of docs/."""
     made = {"python_reference.md": PYTHON_REFERENCE}
-    wanted = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md"))]
+    wanted = sorted(ROOT.glob("*.md"))
     wanted += [target for page in DOCS.glob("*.md") for target in _targets(page)]
     while wanted:
         path = wanted.pop()
@@ -77,7 +77,7 @@ def _text_of(path: Path) -> str:
         return _for_the_site(path.read_text(), path.parent)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     blocks = [
-        f"## {file.name}\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text()}````\n"
+        f"## {file.name}\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text(errors='replace').rstrip()}\n````\n"
         for file in files
         if file.is_file()
     ]

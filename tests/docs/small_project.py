@@ -76,7 +76,7 @@ def write_what_pages_name() -> None:
     """Write the other files and folders that commands on the pages take."""
     for archive in ("my_images", "natural-images"):
         shutil.make_archive(archive, "zip", "my_photos")
-    for folder in ("photos", "runs/data/photos"):
+    for folder in ("photos", "new_images", "runs/data/photos"):
         shutil.copytree("my_photos", folder)
     for folder in ("new_photos", "more"):
         Path(folder).mkdir()

@@ -75,12 +75,11 @@ def _name_of(path: Path) -> str:
 def _text_of(path: Path) -> str:
     if path.suffix == ".md":
         return _for_the_site(path.read_text(), path.parent)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    blocks = [
-        f"## {file.name}\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text(errors='replace').rstrip()}\n````\n"
-        for file in files
-        if file.is_file()
-    ]
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    blocks = []
+    for file in files:
+        text = file.read_text(errors="replace").rstrip()
+        blocks.append(f"## {file.name}\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{text}\n````\n")
     return "\n".join([f"# {path.relative_to(ROOT).as_posix()}\n", *blocks])
 
 

@@ -46,6 +46,7 @@ def write_own_configuration(command: str) -> None:
     """Write my.yaml, which stands for a configuration of the reader's, for this command."""
     values = yaml.safe_load((PROJECT / f"{command}.yaml").read_text())
     values["data"] |= {key: str(PROJECT / values["data"][key]) for key in ("input_path", "test_input_path")}
+    del values["optimizer"]["lr_scheduler"]  # a page continues it with more epochs
     values["checkpoints"] = {"load": str(PROJECT / "pretrain")} if command == "classify" else {}
     Path("my.yaml").write_text(yaml.safe_dump({**values, "workdir": "runs/mine" + "_too" * (command == "classify")}))
 

@@ -21,7 +21,7 @@ def normalise() -> None:
     import keras
     import tensorflow as tf
 
-    from tfinpaint.train.batchnorm import synchronise_batchnorm
+    from tfinpaint.distributed.batchnorm import synchronise_batchnorm
 
     for _ in range(4 if world.is_rank0 else 1):
         values = keras.Input((2,))

@@ -14,7 +14,7 @@ from conftest import write_config
 from tfinpaint.cli.options import parse_options
 from tfinpaint.config.checks import fitting_ranks
 from tfinpaint.config.schema import Config, ConfigError
-from tfinpaint.distributed import failures, rendezvous
+from tfinpaint.distributed import failures, rendezvous, restart
 from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.failures import HostsChangedError, RankLostError, loss_to_survive
 from tfinpaint.errors import StoppedError, UserError
@@ -47,7 +47,7 @@ def launcher(monkeypatch):
         environments.append(environment)
         raise Executed
 
-    monkeypatch.setattr(elastic.os, "execve", execute)
+    monkeypatch.setattr(restart.os, "execve", execute)
 
     def run(body, options):
         while True:

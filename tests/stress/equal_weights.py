@@ -77,10 +77,11 @@ def train(
 
     from tfinpaint.config.loss import Loss
     from tfinpaint.config.optimizer import Optimizer
+    from tfinpaint.distributed.batchnorm import synchronise_batchnorm
     from tfinpaint.models.decoder import build_inpainter
     from tfinpaint.models.encoder import build_encoder
     from tfinpaint.models.losses import build_objective
-    from tfinpaint.train.batchnorm import batchnorm_layers, synchronise_batchnorm
+    from tfinpaint.train.batchnorm import batchnorm_layers
     from tfinpaint.train.optimizers import build_optimizer
     from tfinpaint.train.trainer import Trainer
 

@@ -6,12 +6,13 @@ import pytest
 import tensorflow as tf
 
 from tfinpaint.distributed import world as dist
+from tfinpaint.distributed.batchnorm import synchronise_batchnorm
 from tfinpaint.errors import UserError
 from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.trainable import set_trainable
-from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers, synchronise_batchnorm
+from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.fit import fit
 from tfinpaint.train.loss import LossShares
 from tfinpaint.train.step import ControlFlags

@@ -6,13 +6,12 @@ import contextlib
 import logging
 import os
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 
-from tfinpaint.distributed.environment import launched_rank, launched_size
-from tfinpaint.distributed.failures import failure_elsewhere, tell_failure
+from tfinpaint.distributed.environment import launched_rank
+from tfinpaint.distributed.failures import end_rank, failure_elsewhere, tell_failure
 from tfinpaint.distributed.heartbeat import EXIT_PEER_FAILED, stopping_message
 from tfinpaint.distributed.launch import leave_ranks
 from tfinpaint.errors import StoppedError, UserError
@@ -79,14 +78,7 @@ def run_command(command: Callable[[], None], *, needs_output: bool = True) -> in
             raise SystemExit(error.code or (EXIT_USER_ERROR if streams.failure_of_output() else 0)) from None
         rank = launched_rank()  # an elastic run may have given it another
         code, message = _explain_failure(error, rank)
-    if rank and code != EXIT_PEER_FAILED:
-        # Rank 0 usually fails for the same reason and says so; its launcher then ends this process before it prints.
-        time.sleep(2)
-        message = f"rank {rank}: {message}"
-    print(message, file=sys.stderr, flush=True)
-    if launched_size() > 1:
-        sys.stdout.flush()
-        os._exit(code)
+    end_rank(code, message)
     return code
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import time
 
 from tfinpaint.distributed import rendezvous
-from tfinpaint.distributed.heartbeat import Heartbeat
+from tfinpaint.distributed.environment import launched_rank, launched_size
+from tfinpaint.distributed.heartbeat import EXIT_PEER_FAILED, Heartbeat
 
 BROKEN_SECONDS = 5.0  # within which the death of another rank is known, if it has broken a collective
 
@@ -103,3 +107,16 @@ def _is_of_horovod(error: BaseException) -> bool:
         return True
     shut_down = isinstance(error, ValueError) and "Horovod has not been initialized" in str(error)
     return shut_down or (type(error).__module__.startswith("tensorflow.") and "horovod" in str(error).lower())
+
+
+def end_rank(code: int, message: str) -> None:
+    """Print why this rank ends, and end it if there are others: to wait for them as Horovod does would never end."""
+    rank = launched_rank()  # an elastic run may have given it another
+    if rank and code != EXIT_PEER_FAILED:
+        # Rank 0 usually fails for the same reason and says so; its launcher then ends this process before it prints.
+        time.sleep(2)
+        message = f"rank {rank}: {message}"
+    print(message, file=sys.stderr, flush=True)
+    if launched_size() > 1:
+        sys.stdout.flush()
+        os._exit(code)

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,35 +35,41 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def join_ranks(settings: Distributed, folder: Path | None = None) -> World:
+def join_ranks(settings: Distributed, folder: Path | None = None, *, as_library: bool = False) -> World:
     """Join the ranks that the launcher has started; divide this host's cores and GPUs among its ranks.
 
     Settings that the user has made in the environment stay as they are. Call it once, before TensorFlow runs anything.
 
     Args:
         folder: where rank 0 writes the files of `timeline` and `autotune`.
+        as_library: leave Keras's settings, and what it imports, to the program.
 
     Raises:
-        UserError: a launcher has started several processes but Horovod cannot be imported, or does not join them all.
+        UserError: a launcher has started several processes but Horovod cannot be imported, or does not join them all;
+            or TensorFlow has run already.
         rendezvous.DismissedError: the launcher of an elastic run does not need this process.
     """
     from tfinpaint.distributed.world import World  # NumPy is needed from here on
 
-    startup.settle_imported_keras()
+    if as_library:
+        startup.check_imported_keras()
+    else:
+        startup.settle_imported_keras()
     elastic = rendezvous.is_elastic()
     if elastic:  # early: the launcher reports a change only once, to processes that listen
         _listen_for_changes()
     size = launched_size()
     local_size = launched_local_size()
     threads = threads_per_rank(local_size)
-    _import_tensorflow()
+    # Keras would import these two, a third of the time, for functions that no command uses.
+    _import_tensorflow(*(() if as_library else ("sklearn", "matplotlib")))
     hvd = None
     if size > 1 or elastic:
         environment = _horovod_environment(settings, folder, crowded=local_size > 1 and threads <= 2)
         for name, value in environment.items():
             os.environ.setdefault(name, value)
         hvd = _import_horovod(size)
-    _limit_threads(threads)
+    _before_tensorflow_runs(_limit_threads, threads)
     if elastic:
         wait_for_all_ranks()
         size = launched_size()
@@ -75,7 +81,7 @@ def join_ranks(settings: Distributed, folder: Path | None = None) -> World:
                 "launcher's; start with horovodrun, or with the mpirun that Horovod was built with"
             )
     world = World(hvd, settings)
-    _pin_gpu(world, alone=not (world.size > 1 or elastic))
+    _before_tensorflow_runs(_pin_gpu, world, alone=not (world.size > 1 or elastic))
     if hvd:
         timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
         on_loss = _shut_down if elastic else None
@@ -244,13 +250,14 @@ def _leaving_out(*modules: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _import_tensorflow() -> None:
+def _import_tensorflow(*left_out: str) -> None:
     """Import TensorFlow without the notices that its C++ part writes to stderr at any log level; a failure is shown.
 
-    Keras would import scikit-learn and Matplotlib, a third of the time, for functions that nothing here uses.
+    Args:
+        left_out: modules that Keras does without.
     """
     memory = os.memfd_create("notices")  # /tmp may not be writable
-    with os.fdopen(memory, "r+b") as notices, _leaving_out("sklearn", "matplotlib"):
+    with os.fdopen(memory, "r+b") as notices, _leaving_out(*left_out):
         stderr = os.dup(2)
         os.dup2(notices.fileno(), 2)
         try:
@@ -273,6 +280,21 @@ def _import_horovod(size: int) -> Any:
             "or start a single process without a launcher"
         ) from None
     return hvd
+
+
+def _before_tensorflow_runs(set_up: Callable[..., None], *values: Any, **options: Any) -> None:
+    """Call a function that changes what TensorFlow reads when it first computes something.
+
+    Raises:
+        UserError: TensorFlow has computed something already.
+    """
+    try:
+        set_up(*values, **options)
+    except RuntimeError as error:
+        raise UserError(
+            f"TensorFlow has run before the ranks were joined ({error}); join them first, before the program makes a "
+            "model or a tensor"
+        ) from None
 
 
 def _limit_threads(threads: int) -> None:

@@ -79,11 +79,12 @@ class World:
         """Return True on rank 0 once the launcher of an elastic run has reported that hosts were added or removed."""
         return hosts_changed.is_set()
 
-    def average_gradients(self, gradients: Sequence[Any]) -> list[Any]:
+    def average_gradients(self, gradients: Sequence[Any], name: str = "gradient") -> list[Any]:
         """Return the mean over the ranks of each dense float32 gradient; inside a `tf.function` too, but not under XLA.
 
         Args:
             gradients: in the order of the layers; the last are computed first.
+            name: of the operations; another one for each network whose gradients may be under way at the same time.
         """
         if self.size == 1:
             return list(gradients)
@@ -92,15 +93,15 @@ class World:
         compressed = self.compression == "fp16"
         # Divided before they are sent, because a sum of many float16 values could overflow.
         sent = [tf.cast(g / self.size, tf.float16) for g in gradients] if compressed else list(gradients)
-        received = self._reduce(sent, self._hvd.Sum if compressed else self._hvd.Average)
+        received = self._reduce(sent, self._hvd.Sum if compressed else self._hvd.Average, name)
         return [tf.cast(g, tf.float32) for g in received] if compressed else received
 
-    def _reduce(self, tensors: Sequence[Any], op: Any) -> list[Any]:
+    def _reduce(self, tensors: Sequence[Any], op: Any, name: str) -> list[Any]:
         if self.gradient_groups is None:
             # One named operation per tensor: Horovod fuses those that are ready while others are still being computed.
-            return [self._all_reduce(t, op, f"gradient_{n}") for n, t in enumerate(tensors)]
+            return [self._all_reduce(t, op, f"{name}_{n}") for n, t in enumerate(tensors)]
         groups = group_by_size(tensors, [math.prod(tensor.shape) for tensor in tensors], self.gradient_groups)
-        reduced = [self._hvd.grouped_allreduce(group, op=op, name=f"gradients_{n}") for n, group in enumerate(groups)]
+        reduced = [self._hvd.grouped_allreduce(group, op=op, name=f"{name}s_{n}") for n, group in enumerate(groups)]
         return [tensor for group in reduced for tensor in group]
 
     def all_reduce_sum(self, value: Any, name: str) -> Any:
@@ -175,7 +176,8 @@ class World:
             def receive() -> list[Any]:
                 return [self._hvd.broadcast(v, root_rank=0, name=f"variable_{n}") for n, v in enumerate(shared)]
 
-            for variable, value in zip(shared, receive(), strict=True):
+            # Called by its concrete function, because TensorFlow warns of programs that trace the same one often.
+            for variable, value in zip(shared, receive.get_concrete_function()(), strict=True):
                 variable.assign(value)
 
     def average_variables(self, variables: Sequence[Any]) -> None:

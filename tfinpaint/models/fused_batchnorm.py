@@ -40,7 +40,7 @@ def _call_fused(
     Args:
         inputs: [batch, height, width, channels], float32, bfloat16 or float16.
         training, mask: as Keras's method takes them. With a mask, or with other moments than those of this batch
-            (`train.batchnorm.synchronise_batchnorm`), Keras's method is called.
+            (`distributed.batchnorm.synchronise_batchnorm`), Keras's method is called.
     """
     updates = bool(training) and layer.trainable
     has_own_moments = "_moments" not in vars(layer)

@@ -9,12 +9,10 @@ second time with its cycle time set, and TensorFlow keeps every training step ev
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +23,8 @@ from tfinpaint.config.checks import check_ranks, fitting_ranks
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.failures import loss_to_survive
-from tfinpaint.distributed.launch import join_ranks, leave_ranks
+from tfinpaint.distributed.launch import join_ranks
+from tfinpaint.distributed.restart import start_again
 from tfinpaint.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,7 +85,8 @@ def run_elastic(body: Callable[[Options, World], None], options: Options) -> Non
         if happened is None:
             raise
         log.warning(f"{happened}; starting again from the newest checkpoint")
-        _start_again(replace(history, restarts=history.restarts + 1, happened=happened), environment)
+        history = replace(history, restarts=history.restarts + 1, happened=happened)
+        start_again({**environment, HISTORY: json.dumps(asdict(history))})
 
 
 def check_elastic(config: Config) -> None:
@@ -147,22 +147,3 @@ def newest_checkpoint(config: Config) -> str | None:
     if not saved:
         return None
     return f"{saved[-1].name} {saved[-1].stat().st_mtime_ns}"
-
-
-def _start_again(history: History, environment: Mapping[str, str]) -> None:
-    """Execute this program again with a new rank; for launcher and terminal it remains the same process."""
-    leave_ranks()
-    try:
-        place = rendezvous.ask_for_place()
-    except rendezvous.DismissedError as end:
-        log.warning(str(end))
-        return
-    sys.stdout.flush()
-    for number in os.listdir("/dev/fd"):  # Horovod's connections, whose end other ranks notice, and the run's lock
-        with contextlib.suppress(OSError):
-            os.set_inheritable(int(number), int(number) <= 2)
-    os.execve(  # noqa: S606 -- this program again, with its own arguments
-        sys.executable,
-        [sys.executable, *sys.orig_argv[1:]],
-        {**environment, **place, HISTORY: json.dumps(asdict(history))},
-    )

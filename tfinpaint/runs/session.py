@@ -14,6 +14,7 @@ import keras
 from tfinpaint.checkpoint.find import PROBED
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.cli.options import saved_so_far
+from tfinpaint.distributed.batchnorm import synchronise_batchnorm
 from tfinpaint.distributed.world import World
 from tfinpaint.inpainting.metrics import HEADLINE, METRICS
 from tfinpaint.layout import FIGURES
@@ -52,7 +53,6 @@ from tfinpaint.runs.run import Run
 from tfinpaint.runs.saving import Saver
 from tfinpaint.runs.signals import NOTICE, UNSAVED_NOTICE, StopRequest
 from tfinpaint.runs.trainer import make_trainer
-from tfinpaint.train.batchnorm import synchronise_batchnorm
 from tfinpaint.train.fit import EpochEnd, fit
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.trainer import Trainer

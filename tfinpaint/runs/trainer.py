@@ -14,6 +14,7 @@ from tfinpaint.checkpoint.reader import open_checkpoint, restore_training
 from tfinpaint.checkpoint.store import Companion, TrainingState
 from tfinpaint.config.encoders import ARCHITECTURES
 from tfinpaint.config.schema import Config
+from tfinpaint.distributed.batchnorm import synchronise_batchnorm
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS
@@ -33,7 +34,6 @@ from tfinpaint.runs.trained_weights import (
     take_over,
     trained_before_recorded,
 )
-from tfinpaint.train.batchnorm import synchronise_batchnorm
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.rank_state import rank_state_names

@@ -147,17 +147,27 @@ def settle_imported_keras() -> None:
     Raises:
         UserError: Keras runs on another backend than TensorFlow.
     """
+    check_imported_keras()
     keras = sys.modules.get("keras")
     if keras is None:
         return
-    if keras.config.backend() != "tensorflow":
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+
+
+def check_imported_keras() -> None:
+    """Check that a Keras that was imported before this package runs on TensorFlow.
+
+    Raises:
+        UserError: it runs on another backend.
+    """
+    keras = sys.modules.get("keras")
+    if keras is not None and keras.config.backend() != "tensorflow":
         raise UserError(
             f"Keras was imported before tfinpaint, with the backend {keras.config.backend()}; expected: tensorflow; "
             "import tfinpaint first, or set KERAS_BACKEND=tensorflow"
         )
-    keras.config.set_floatx("float32")
-    keras.config.set_epsilon(1e-7)
-    keras.config.set_image_data_format("channels_last")
 
 
 def how_to_install() -> str:

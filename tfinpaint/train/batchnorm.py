@@ -1,4 +1,4 @@
-"""Recalibrate batch-norm statistics (PreciseBN), and synchronise batch norms over the ranks.
+"""Recalibrate batch-norm statistics (PreciseBN).
 
 The moving averages of training lag: they mix the activations of earlier weights, and after short runs of a deep network
 inference with them can be useless although training went well. Wu and Johnson, "Rethinking 'Batch' in BatchNorm" (arXiv
@@ -7,8 +7,7 @@ inference with them can be useless although training went well. Wu and Johnson, 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import keras
@@ -16,46 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.batch import input_of
+from tfinpaint.distributed.batchnorm import all_batchnorms, synchronise_batchnorm
 from tfinpaint.distributed.world import World
 from tfinpaint.models.visible_batchnorm import encoder_batchnorms, over_visible
-
-Moments = Callable[[tf.Tensor, None], tuple[tf.Tensor, tf.Tensor]]
 
 
 def batchnorm_layers(model: keras.Model, *, trainable: bool) -> list[keras.layers.BatchNormalization]:
     """Return the batch-norm layers that are trained, or those that are frozen."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     return [layer for layer in norms if layer.trainable == trainable]
-
-
-def synchronise_batchnorm(model: keras.Model, world: World) -> None:
-    """Have the batch norms of a model normalise by the batches of all ranks, which must be equally large.
-
-    XLA cannot compile such a model. Keras's own `synchronized` only works with a tf.distribute strategy. The layers
-    keep their class, because Keras names the groups of a weight file after it.
-    """
-    for layer in _all_batchnorms(model):
-        if isinstance(layer._moments, functools.partial):  # done already
-            continue
-        layer._moments = functools.partial(_moments_over_ranks, layer, layer._moments, world)
-
-
-def _all_batchnorms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    return [*batchnorm_layers(model, trainable=True), *batchnorm_layers(model, trainable=False)]
-
-
-def _moments_over_ranks(
-    layer: keras.layers.BatchNormalization, own_moments: Moments, world: World, inputs: tf.Tensor, mask: None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return mean and biased variance over the batches of all ranks."""
-    assert mask is None, "masked examples would count differently on every rank"
-    mean, variance = own_moments(inputs, mask)
-    # Squares are taken around a point near the mean that is equal on all ranks: around 0 they would cancel in float32.
-    origin = tf.cast(layer.moving_mean.value, mean.dtype)
-    offset = mean - origin
-    moments = tf.stack([offset, variance + tf.square(offset)])
-    offset, square = tf.unstack(world.all_reduce_mean(moments, f"batchnorm_{layer.name}"))
-    return origin + offset, tf.maximum(square - tf.square(offset), 0.0)
 
 
 class StatisticsEstimator:
@@ -126,7 +94,7 @@ class StatisticsEstimator:
 @contextmanager
 def _normalising_together(model: keras.Model, world: World) -> Iterator[None]:
     """Normalise by the batches of all ranks within a `with` statement."""
-    changed = [layer for layer in _all_batchnorms(model) if "_moments" not in vars(layer)]
+    changed = [layer for layer in all_batchnorms(model) if "_moments" not in vars(layer)]
     synchronise_batchnorm(model, world)
     try:
         yield
@@ -143,7 +111,7 @@ def _showing_batch_statistics(model: keras.Model, layers: Sequence[keras.layers.
     """
     kept = [(layer, layer.momentum, layer.trainable) for layer in layers]
     others = [
-        (v, v.numpy()) for n in _all_batchnorms(model) if n not in layers for v in (n.moving_mean, n.moving_variance)
+        (v, v.numpy()) for n in all_batchnorms(model) if n not in layers for v in (n.moving_mean, n.moving_variance)
     ]
     try:
         for layer in layers:

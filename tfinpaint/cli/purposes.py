@@ -12,6 +12,8 @@ PURPOSES = {
     "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
     "predict": "Tell the classes of photos by a trained classifier, or restore a photo where a mask is white.",
     "classify": "Train a classifier on images in class folders, from a pretrained encoder or from scratch.",
+    "evaluate": "Measure a classifier, or an inpainter, on any folder of images: accuracy, classes, calibration.",
+    "export": "Write a trained classifier or encoder for other programs: Keras, SavedModel or ONNX.",
     "probe": "Judge an encoder's features by simple classifiers on few labels, beside random encoders, pixels and HOG.",
     "sweep": "Find out whether pretraining pays: accuracy over shares of the labels, against training from scratch.",
     "features": "Write an encoder's features of images, with their names and labels, as NPZ, CSV or Parquet.",
@@ -56,6 +58,14 @@ EXAMPLES = {
     "classify": (
         "tfinpaint classify --config configs/demo/classify.yaml",
         "the same from scratch (--set checkpoints.load=null --workdir FOLDER), then tfinpaint compare",
+    ),
+    "evaluate": (
+        "tfinpaint evaluate runs/demo/pretrained --data new_images",
+        "open report.html of the folder that it names in a browser",
+    ),
+    "export": (
+        "tfinpaint export runs/demo/pretrained --format keras --output exported",
+        "use it as MODEL_CARD.md in that folder says",
     ),
     "probe": (
         "tfinpaint probe runs/demo/pretrain --data runs/demo/data/training --test runs/demo/data/testing",

@@ -49,8 +49,11 @@ class Classifier:
     batch_size: int
 
 
-def load_classifier(path: Path) -> Classifier:
+def load_classifier(path: Path, precision: str | None = None) -> Classifier:
     """Load the classifier of a checkpoint folder.
+
+    Args:
+        precision: that it computes in; None: that of its run.
 
     Raises:
         UserError: It is not the checkpoint folder of a classifier, or is damaged.
@@ -61,8 +64,8 @@ def load_classifier(path: Path) -> Classifier:
             f"{path}: does not tell how its run prepared images; name the run folder, or its checkpoint folder"
         )
     data, ranks = config.data, read_progress(path).ranks
-    precision = recorded_precision({"precision": config.precision})
-    with _precision(precision), open_checkpoint(path, ("classifier",)) as saved:
+    precision = precision or recorded_precision({"precision": config.precision})
+    with computing_in(precision), open_checkpoint(path, ("classifier",)) as saved:
         network, model = saved.network(), saved.model()
     logarithms = network is not None and output_activation(network) == "log_softmax"
     batch_size = data.test_batch_size if data.batch_size_per_rank else max(1, data.test_batch_size // ranks)
@@ -71,7 +74,7 @@ def load_classifier(path: Path) -> Classifier:
 
 
 @contextmanager
-def _precision(name: str) -> Iterator[None]:
+def computing_in(name: str) -> Iterator[None]:
     """Build the layers of models in this precision, within a `with` statement."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)

@@ -124,6 +124,29 @@ def write_folder(final: Path, write_files: Callable[[Path], None]) -> None:
     clean_up(final.parent)
 
 
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill, also with folders; when the block ends, rename it to `final`, which is not there.
+
+    Raises:
+        OSError: The folder cannot be written. Nothing is left beside `final`.
+    """
+    make_folder(final.parent)
+    clean_up(final.parent)
+    partial = _hidden(final, WRITING)
+    partial.mkdir()
+    try:
+        yield partial
+        for path in sorted(partial.rglob("*"), reverse=True):  # what is in a folder before the folder
+            _sync(path)
+        _sync(partial)
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync(final.parent)
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a folder after renaming it, so that half of it is never found under its name.
 

@@ -135,6 +135,8 @@ def test_no_call_opens_a_pickle_or_builds_what_a_file_names():
                 wrong.append(f"{path.name}:{call.lineno}: {name} without allow_pickle=False")
             if name.startswith("np.savez"):  # older NumPy has no allow_pickle there
                 wrong.append(f"{path.name}:{call.lineno}: {name}, not write_npz")
-            if (name.rpartition(".")[2] in NEVER and (path.name, name) not in OWN_FILES) or keywords.get("safe_mode") == "False":
+            if (name.rpartition(".")[2] in NEVER and (path.name, name) not in OWN_FILES) or keywords.get(
+                "safe_mode"
+            ) == "False":
                 wrong.append(f"{path.name}:{call.lineno}: {name}")
     assert wrong == []

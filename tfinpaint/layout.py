@@ -21,6 +21,7 @@ COMMUNICATION = "communication.json"  # of several ranks
 TIMELINE = "timeline.json"  # of Horovod
 AUTOTUNE_LOG = "autotune.csv"  # of Horovod
 
+EVALUATIONS = "evaluations"  # of `tfinpaint evaluate`: a folder for each folder of images, unless another is named
 PROBE = "probe"  # what `tfinpaint probe` writes, unless another folder is named
 
 # In the folder of a probe

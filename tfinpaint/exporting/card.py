@@ -147,7 +147,11 @@ def _recipe(model: Described) -> list[str]:
             "precision": config.precision,
             "seed": config.seed,
         }
-    return ["\n".join(["| key | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])]
+    return [
+        "\n".join(
+            ["| key | value |", "|---|---|", *(f"| {name} | {_text(str(value))} |" for name, value in rows.items())]
+        )
+    ]
 
 
 def _summary(model: Described) -> Mapping[str, Any]:
@@ -173,11 +177,15 @@ def _figures(model: Described) -> list[str]:
         f"{summary['test_expected_calibration_error']:.3f}."
     ]
     rows = [
-        f"| {each['class']} | {each['images']} | {_cell(each['recall'])} | {_cell(each['precision'])} |"
+        f"| {_text(each['class'])} | {each['images']} | {_cell(each['recall'])} | {_cell(each['precision'])} |"
         for each in summary.get("test_classes", [])
     ]
     heading = ["| class | test images | recall | precision |", "|---|---|---|---|"]
     return [*lines, "\n".join([*heading, *rows])] if rows else lines
+
+
+def _text(value: str) -> str:
+    return value.replace("|", "\\|")  # would begin another cell
 
 
 def _cell(value: float | None) -> str:
@@ -190,6 +198,6 @@ def _limits(is_classifier: bool) -> list[str]:
     return [
         "A photo of none of the classes gets probabilities all the same. Figures hold for photos like the test images; "
         "others may be recognised less well. Rotate photos as their EXIF data say before they are given to the model. "
-        "The run may decode large JPEG files at a fraction of their size (`data.jpeg_scaling`), which changes pixels by "
-        "about 1 of 255."
+        "The run may decode large JPEG files at a fraction of their size (`data.jpeg_scaling`), which changes pixels "
+        "by about 1 of 255."
     ]

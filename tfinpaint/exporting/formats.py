@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,10 @@ def _write_onnx(file: Path, model: keras.Model, classes: Sequence[str]) -> Expor
     import onnx
     import onnxruntime
 
-    model.export(str(file), format="onnx", verbose=False, input_signature=[_SIGNATURE])
+    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of Keras, which looks for NumPy's old names
+        model.export(str(file), format="onnx", verbose=False, input_signature=[_SIGNATURE])
     described = onnx.load(str(file))
     _name_ends(described.graph)
     onnx.helper.set_model_props(described, {CLASSES: json.dumps(list(classes))})

@@ -29,6 +29,7 @@ from tfinpaint.report.classifier_page import CONFUSED, CURVES, MATRIX, RELIABILI
 from tfinpaint.report.confused_images import draw_confused
 from tfinpaint.report.confusion import confusion_json, draw_confusion, write_confusion_tables
 from tfinpaint.report.figures import attempt_figure, draw_curve
+from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.sample_images import draw_sample
 from tfinpaint.runs.data import DataSet, open_data
@@ -189,6 +190,7 @@ def _scores(evaluation: Evaluation) -> dict[str, Any]:
     known = confusion.by_class()[0] > 0
     return {
         "test_images": confusion.images,
+        "test_accuracy_interval": accuracy_interval(int(confusion.by_class()[1].sum()), confusion.images),
         "test_mean_recall": float(confusion.scores()[known, 1].mean()),
         "test_mean_f1": float(confusion.scores()[known, 2].mean()),
         "test_expected_calibration_error": calibration.error,

@@ -1,0 +1,86 @@
+"""Measure what a run has trained on any folder of images: accuracy, classes and calibration, or restored images.
+
+usage: python -m tfinpaint.evaluate runs/demo/pretrained --data new_images
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfinpaint.checkpoint.find import find_reported
+from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.command import run_command
+from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
+from tfinpaint.cli.tables import print_table, terminal_width
+from tfinpaint.config.sections import Distributed
+from tfinpaint.distributed.launch import join_ranks
+from tfinpaint.errors import UserError
+from tfinpaint.layout import EVALUATIONS, REPORT, RESOLVED_CONFIG, SUMMARY
+from tfinpaint.system.paths import display_path
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Evaluate the run that the options name, print the result, and say where the report is.
+
+    Raises:
+        UserError: The run or the images cannot be used, or the output cannot be written.
+    """
+    data, found = options.data.resolve(), find_reported(options.run)
+    if not data.is_dir():
+        raise UserError(f"--data {options.data}: no such folder; expected a folder of images")
+    output = _output_folder(options, data)
+    world = join_ranks(Distributed())
+    from tfinpaint.runs.folder_evaluation import evaluate_folder
+
+    make_output_folder(output, options.output or output)
+    result = evaluate_folder(found, data, output, options.overwrite, world)
+    print("\n".join(result.sentences))
+    for title, table in result.tables.items():
+        print_table(title, table, terminal_width(), "rows")
+    print(
+        f"All figures: {display_path(output / SUMMARY)}; report (open it in a browser): {display_path(output / REPORT)}"
+    )
+
+
+def _output_folder(options: argparse.Namespace, data: Path) -> Path:
+    """Return the folder of the evaluation. Raises UserError if it lies among the images or holds an evaluation."""
+    run = next((each for each in (options.run, *options.run.parents[:3]) if (each / RESOLVED_CONFIG).is_file()), Path())
+    output = (options.output or run / EVALUATIONS / data.name).resolve()
+    if output.is_relative_to(data):
+        raise UserError(f"--output {output}: lies in {options.data}, among the images; name another folder")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file; name a folder")
+    if (output / SUMMARY).exists() and not options.overwrite:
+        raise UserError(f"{output}: holds an evaluation already; add --overwrite, or name another folder by --output")
+    return output
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    def command() -> None:
+        parser = make_parser("evaluate")
+        parser.add_argument(
+            "run", type=Path, metavar="RUN",
+            help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
+            "or a checkpoint folder",
+        )  # fmt: skip
+        parser.add_argument(
+            "--data", type=Path, required=True, metavar="DIR",
+            help="classifier: folder of class folders with names of its classes; inpainter: any folder of images",
+        )  # fmt: skip
+        parser.add_argument(
+            "--output", type=Path, metavar="FOLDER",
+            help="folder for report and figures; default: evaluations/ in the run folder, and the name of DIR in it",
+        )  # fmt: skip
+        parser.add_argument("--overwrite", action="store_true", help="replace an earlier evaluation in that folder")
+        parsed = parser.parse_args(arguments)
+        require_single_process("evaluate")
+        evaluate(parsed)
+
+    return run_command(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

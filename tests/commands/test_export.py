@@ -1,0 +1,164 @@
+"""Exports compute what the run does on images that it never saw, in programs that know nothing of this one."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from commandline import refuse, succeed
+from conftest import write_untrained
+from pages_text import ROOT, blocks
+from PIL import Image
+
+from tfinpaint.exporting.card import USAGE
+from tfinpaint.exporting.kinds import FORMATS
+
+PAGE = ROOT / "docs" / "exporting.md"
+
+
+def photos(folder: Path) -> dict[str, np.ndarray]:
+    paths = sorted((folder / "new").rglob("*.png"))
+    assert len({Image.open(path).size for path in paths}) == 2
+    return {str(path): np.asarray(Image.open(path).convert("RGB")) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def predicted(tiny_classifier, tmp_path_factory) -> dict[str, list[float]]:
+    """Path of an image that the run never saw -> its probabilities by `tfinpaint predict`."""
+    file = tmp_path_factory.mktemp("predicted") / "p.json"
+    succeed("predict", tiny_classifier / "run", tiny_classifier / "new", "--json", file)
+    rows = json.loads(file.read_text())["images"]
+    return {row["image"]: [row["probabilities"][name] for name in ("cold", "warm")] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def exports(tiny_classifier, tmp_path_factory) -> dict[str, Path]:
+    """Format -> the folder of its export, with a photo to use it on."""
+    folder, made = tmp_path_factory.mktemp("exports"), {}
+    for kind in ("keras", "savedmodel", "encoder"):
+        output = succeed("export", tiny_classifier / "run", "--format", kind, "--output", folder / kind)
+        assert re.search(
+            r"differ from those of the run by at most \d(e-0[5-9]|e-1\d)? on 10 photos \(images of", output
+        )
+        made[kind] = folder / kind
+        shutil.copy(tiny_classifier / "new" / "warm" / "001.png", folder / kind / "photo.jpg")
+    return made
+
+
+def use(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Execute the lines that the page has for a format, in the folder of the export."""
+    monkeypatch.chdir(folder)
+    values: dict = {}
+    exec(USAGE[kind], values)  # noqa: S102
+    return values
+
+
+def test_the_page_has_the_lines_of_each_card(exports):
+    code = [text.strip() for text in blocks(PAGE, "python")]
+    assert [USAGE[kind] for kind in FORMATS if USAGE[kind] not in code] == []
+    for kind, folder in exports.items():
+        assert USAGE[kind] in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_keras_export_computes_what_the_run_does(exports, tiny_classifier, predicted):
+    model = keras.saving.load_model(exports["keras"] / "model.keras")
+    for path, pixels in photos(tiny_classifier).items():
+        np.testing.assert_allclose(model.predict(pixels[None], verbose=0)[0], predicted[path], atol=1e-4)
+    assert json.loads((exports["keras"] / "classes.json").read_text()) == ["cold", "warm"]
+
+
+def test_a_keras_export_loads_where_tfinpaint_is_not_installed(exports, tiny_classifier, predicted):
+    program = f"import sys; sys.modules['tfinpaint'] = None\n{USAGE['keras']}\nprint(*probabilities)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], cwd=exports["keras"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = [float(word) for word in done.stdout.split("\n")[-2].split()]
+    np.testing.assert_allclose(found, predicted[str(tiny_classifier / "new" / "warm" / "001.png")], atol=1e-4)
+
+
+def test_a_saved_model_serves_batches_with_names(exports, tiny_classifier, predicted, monkeypatch):
+    values = use("savedmodel", exports["savedmodel"], monkeypatch)
+    assert [name.decode() for name in values["found"]["classes"].numpy()] == ["cold", "warm"]
+    served = values["served"]
+    assert list(served.structured_input_signature[1]) == ["images"]
+    by_size: dict = {}
+    for path, pixels in photos(tiny_classifier).items():
+        by_size.setdefault(pixels.shape, []).append((path, pixels))
+    for group in by_size.values():
+        found = served(images=tf.constant(np.stack([pixels for _, pixels in group])))["probabilities"]
+        np.testing.assert_allclose(found, [predicted[path] for path, _ in group], atol=1e-4)
+
+
+def test_an_encoder_is_a_part_of_other_networks(exports, monkeypatch):
+    values = use("encoder", exports["encoder"], monkeypatch)
+    assert values["features"].shape == (None, 128)
+    assert "normalize {'mean': [0.5, 0.4, 0.3]" in (exports["encoder"] / "MODEL_CARD.md").read_text()
+
+
+def test_an_onnx_export_computes_what_the_run_does(tiny_classifier, predicted, tmp_path, monkeypatch):
+    for library in ("tf2onnx", "onnx", "onnxruntime"):
+        pytest.importorskip(library)
+    output = tmp_path / "exported"
+    succeed("export", tiny_classifier / "run", "--format", "onnx", "--output", output)
+    shutil.copy(tiny_classifier / "new" / "warm" / "001.png", output / "photo.jpg")
+    session = use("onnx", output, monkeypatch)["session"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == ["cold", "warm"]
+    assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
+    for path, pixels in photos(tiny_classifier).items():
+        (found,) = session.run(["probabilities"], {"images": pixels[None]})
+        np.testing.assert_allclose(found[0], predicted[path], atol=1e-4)
+
+
+def test_a_card_names_data_recipe_figures_and_limits(exports):
+    card = (exports["keras"] / "MODEL_CARD.md").read_text()
+    headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
+    assert headings == ["Use", "Data", "Recipe", "Figures", "Limits", "Licence"]
+    assert "in this order (also in `classes.json`): cold, warm." in card
+    assert re.search(r"^Accuracy \d\.\d{3} on 7 test images \(95 % interval", card, re.MULTILINE)
+    assert "Trained on 24 images of" in card
+    assert "| optimizer | Adam, learning rate 0.01 |" in card
+
+
+def test_an_export_that_does_not_agree_is_not_kept(tiny_classifier, tmp_path, monkeypatch):
+    from tfinpaint.exporting import run
+
+    monkeypatch.setattr(run, "_probabilities", lambda classifier, inputs: np.full((len(inputs), 2), 0.5) - 0.3)
+    error = refuse("export", tiny_classifier / "run", "--format", "keras", "--output", tmp_path / "out")
+    assert "more than 0.0001" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generated_photos_are_said_to_be_generated(tiny_classifier, tmp_path):
+    run = Path(shutil.copytree(tiny_classifier / "run", tmp_path / "run"))
+    for progress in run.rglob("progress.json"):
+        progress.write_text(progress.read_text().replace(str(tiny_classifier / "data"), str(tmp_path / "gone")))
+    output = succeed("export", run, "--format", "encoder", "--output", tmp_path / "out")
+    assert "photos (generated, because the images of the run are not there)" in output
+
+
+def test_refusals(tiny_classifier, tmp_path, monkeypatch):
+    run, out = tiny_classifier / "run", tmp_path / "out"
+    assert "expected keras, savedmodel, onnx or encoder" in refuse("export", run, "--format", "kers", "--output", out)
+    twice = ("--format", "keras", "--output", out, "--output", tmp_path / "other")
+    assert "--output: is given 2 times" in refuse("export", run, *twice)
+    named = refuse("export", run, "--format", "keras", "--output", tmp_path / "model.keras")
+    assert "is named like a file; expected a folder" in named
+    out.mkdir()
+    assert "is there already" in refuse("export", run, "--format", "keras", "--output", out)
+    write_untrained(tmp_path / "p" / "model_checkpoints")
+    new = ("--output", tmp_path / "new")
+    error = refuse("export", tmp_path / "p" / "model_checkpoints", "--format", "savedmodel", *new)
+    assert "is a pretraining, which has no classes" in error
+    assert "its format is encoder" in error
+    (tmp_path / "empty").mkdir()
+    assert "not a checkpoint" in refuse("export", tmp_path / "empty", "--format", "keras", *new)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "not installed; install the extra onnx" in refuse("export", run, "--format", "onnx", *new)
+    assert not (tmp_path / "new").exists()

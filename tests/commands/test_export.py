@@ -13,13 +13,9 @@ import pytest
 import tensorflow as tf
 from commandline import refuse, succeed
 from conftest import write_untrained
-from pages_text import ROOT, blocks
 from PIL import Image
 
 from tfinpaint.exporting.card import USAGE
-from tfinpaint.exporting.kinds import FORMATS
-
-PAGE = ROOT / "docs" / "exporting.md"
 
 
 def photos(folder: Path) -> dict[str, np.ndarray]:
@@ -59,11 +55,9 @@ def use(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     return values
 
 
-def test_the_page_has_the_lines_of_each_card(exports):
-    code = [text.strip() for text in blocks(PAGE, "python")]
-    assert [USAGE[kind] for kind in FORMATS if USAGE[kind] not in code] == []
+def test_the_lines_of_each_format_stand_in_its_card(exports):
     for kind, folder in exports.items():
-        assert USAGE[kind] in (folder / "MODEL_CARD.md").read_text()
+        assert f"```python\n{USAGE[kind]}\n```" in (folder / "MODEL_CARD.md").read_text()
 
 
 def test_a_keras_export_computes_what_the_run_does(exports, tiny_classifier, predicted):
@@ -161,4 +155,8 @@ def test_refusals(tiny_classifier, tmp_path, monkeypatch):
     assert "not a checkpoint" in refuse("export", tmp_path / "empty", "--format", "keras", *new)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "not installed; install the extra onnx" in refuse("export", run, "--format", "onnx", *new)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setattr("os._exit", lambda code: None)
+    for command in (("export", run, "--format", "keras", *new), ("evaluate", run, "--data", tiny_classifier / "new")):
+        assert "runs in one process, and a launcher has started 2" in refuse(*command)
     assert not (tmp_path / "new").exists()

@@ -225,14 +225,14 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `run`, a classifier with the encoder `tiny`, its `data`, and images that it never saw in `new`.
+def small_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, a classifier of two convolutions, its `data`, and images that it never saw in `new`.
 
     Without any of the steps of the run, probabilities are others: images have 20 x 24, 60 x 31 and 50 x 90 pixels.
     """
     from commandline import succeed
 
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("small")
     data = write_training_and_testing(folder)
     write_images(folder / "new", {"cold": 3, "warm": 2}, size=(60, 31), seed=2)
     write_images(folder / "new" / "warm" / "larger", {"photos": 2}, size=(50, 90), seed=3)
@@ -240,9 +240,7 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data__transforms": [{"resize": [40, 36]}, {"center_crop": [32, 32]}, {"random_horizontal_flip": 0.5}],
         "data__input_transforms": [{"normalize": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}}],
     }
-    succeed(
-        "classify", "--config", write_config(folder / "c.yaml", "classify", data, encoder="tiny", num_epochs=1, **steps)
-    )
+    succeed("classify", "--config", write_config(folder / "c.yaml", "classify", data, num_epochs=1, **steps))
     return folder
 
 

@@ -15,6 +15,7 @@ from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
 from tfinpaint.cli.tables import print_table, terminal_width
+from tfinpaint.config.loader import read_values
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import join_ranks
 from tfinpaint.errors import UserError
@@ -31,10 +32,13 @@ def evaluate(options: argparse.Namespace) -> None:
     data, found = options.data.resolve(), find_reported(options.run)
     if not data.is_dir():
         raise UserError(f"--data {options.data}: no such folder; expected a folder of images")
-    output = _output_folder(options, data)
     world = join_ranks(Distributed())
+    from tfinpaint.probing.encoder import run_folder_of
     from tfinpaint.runs.folder_evaluation import evaluate_folder
 
+    run = run_folder_of(options.run) or Path()
+    output = (options.output or run / EVALUATIONS / data.name).resolve()
+    _check_output(output, options, data)
     make_output_folder(output, options.output or output)
     result = evaluate_folder(found, data, output, options.overwrite, world)
     print("\n".join(result.sentences))
@@ -45,17 +49,19 @@ def evaluate(options: argparse.Namespace) -> None:
     )
 
 
-def _output_folder(options: argparse.Namespace, data: Path) -> Path:
-    """Return the folder of the evaluation. Raises UserError if it lies among the images or holds an evaluation."""
-    run = next((each for each in (options.run, *options.run.parents[:3]) if (each / RESOLVED_CONFIG).is_file()), Path())
-    output = (options.output or run / EVALUATIONS / data.name).resolve()
+def _check_output(output: Path, options: argparse.Namespace, data: Path) -> None:
+    """Refuse a folder among the images, one that holds a training, and one that holds an evaluation unasked."""
     if output.is_relative_to(data):
         raise UserError(f"--output {output}: lies in {options.data}, among the images; name another folder")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output}: is a file; name a folder")
-    if (output / SUMMARY).exists() and not options.overwrite:
+    if not (output / RESOLVED_CONFIG).exists():
+        return
+    section = read_values(output / RESOLVED_CONFIG).get("data")
+    if not isinstance(section, dict) or section.get("input_path") is not None:
+        raise UserError(f"--output {output}: holds the run of a training; name another folder")
+    if not options.overwrite:
         raise UserError(f"{output}: holds an evaluation already; add --overwrite, or name another folder by --output")
-    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,12 +3,13 @@
 import json
 
 import pytest
+import yaml
 from commandline import refuse, succeed, summary
 from conftest import write_config, write_images, write_training_and_testing
 
 
-def test_a_classifier_is_evaluated_on_images_that_it_never_saw(tiny_classifier, tmp_path):
-    run, new = tiny_classifier / "run", tiny_classifier / "new"
+def test_a_classifier_is_evaluated_on_images_that_it_never_saw(small_classifier, tmp_path):
+    run, new = small_classifier / "run", small_classifier / "new"
     output = succeed("evaluate", run, "--data", new)
     succeed("predict", run, new, "--json", tmp_path / "p.json")
     rows = json.loads((tmp_path / "p.json").read_text())["images"]
@@ -26,16 +27,16 @@ def test_a_classifier_is_evaluated_on_images_that_it_never_saw(tiny_classifier, 
     succeed("evaluate", run, "--data", new, "--overwrite")
 
 
-def test_some_classes_may_be_missing_and_broken_images_are_left_out(tiny_classifier, tmp_path):
+def test_some_classes_may_be_missing_and_broken_images_are_left_out(small_classifier, tmp_path):
     write_images(tmp_path / "some", {"warm": 3})
     (tmp_path / "some" / "warm" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    output = succeed("evaluate", tiny_classifier / "run", "--data", tmp_path / "some", "--output", tmp_path / "out")
+    output = succeed("evaluate", small_classifier / "run", "--data", tmp_path / "some", "--output", tmp_path / "out")
     assert "No images of 1 of 2 classes: cold." in output
     assert summary(tmp_path / "out")["test_images"] == 3
 
 
-def test_refusals(tiny_classifier, tmp_path):
-    run, out = tiny_classifier / "run", ("--output", tmp_path / "out")
+def test_refusals(small_classifier, tmp_path):
+    run, out = small_classifier / "run", ("--output", tmp_path / "out")
     write_images(tmp_path / "other", {"warm": 1, "hot": 1})
     error = refuse("evaluate", run, "--data", tmp_path / "other", *out)
     assert "class hot is not among the training classes: cold, warm" in error
@@ -44,6 +45,9 @@ def test_refusals(tiny_classifier, tmp_path):
     assert "no such folder" in refuse("evaluate", run, "--data", tmp_path / "missing", *out)
     error = refuse("evaluate", run, "--data", flat, "--output", flat / "out")
     assert "among the images" in error
+    error = refuse("evaluate", run, "--data", small_classifier / "new", "--output", run, "--overwrite")
+    assert "holds the run of a training" in error
+    assert (run / "metrics.jsonl").exists()
 
 
 def test_an_inpainter_is_evaluated_beside_the_baselines(tmp_path, undrawn_figures):
@@ -60,8 +64,6 @@ def test_an_inpainter_is_evaluated_beside_the_baselines(tmp_path, undrawn_figure
 def test_the_network_of_a_file_is_that_of_the_checkpoint(images, tmp_path, undrawn_figures):
     network = tmp_path / "network.json"
     config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1)
-    import yaml
-
     values = yaml.safe_load(config.read_text())
     network.write_text(json.dumps(values["layers"]))
     values["layers"] = str(network)

@@ -25,25 +25,25 @@ def photos(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def predicted(tiny_classifier, tmp_path_factory) -> dict[str, list[float]]:
+def predicted(small_classifier, tmp_path_factory) -> dict[str, list[float]]:
     """Path of an image that the run never saw -> its probabilities by `tfinpaint predict`."""
     file = tmp_path_factory.mktemp("predicted") / "p.json"
-    succeed("predict", tiny_classifier / "run", tiny_classifier / "new", "--json", file)
+    succeed("predict", small_classifier / "run", small_classifier / "new", "--json", file)
     rows = json.loads(file.read_text())["images"]
     return {row["image"]: [row["probabilities"][name] for name in ("cold", "warm")] for row in rows}
 
 
 @pytest.fixture(scope="module")
-def exports(tiny_classifier, tmp_path_factory) -> dict[str, Path]:
+def exports(small_classifier, tmp_path_factory) -> dict[str, Path]:
     """Format -> the folder of its export, with a photo to use it on."""
     folder, made = tmp_path_factory.mktemp("exports"), {}
-    for kind in ("keras", "savedmodel", "encoder"):
-        output = succeed("export", tiny_classifier / "run", "--format", kind, "--output", folder / kind)
+    for kind in ("keras", "savedmodel"):
+        output = succeed("export", small_classifier / "run", "--format", kind, "--output", folder / kind)
         assert re.search(
             r"differ from those of the run by at most \d(e-0[5-9]|e-1\d)? on 10 photos \(images of", output
         )
         made[kind] = folder / kind
-        shutil.copy(tiny_classifier / "new" / "warm" / "001.png", folder / kind / "photo.jpg")
+        shutil.copy(small_classifier / "new" / "warm" / "001.png", folder / kind / "photo.jpg")
     return made
 
 
@@ -60,52 +60,72 @@ def test_the_lines_of_each_format_stand_in_its_card(exports):
         assert f"```python\n{USAGE[kind]}\n```" in (folder / "MODEL_CARD.md").read_text()
 
 
-def test_a_keras_export_computes_what_the_run_does(exports, tiny_classifier, predicted):
+def test_a_keras_export_computes_what_the_run_does(exports, small_classifier, predicted):
     model = keras.saving.load_model(exports["keras"] / "model.keras")
-    for path, pixels in photos(tiny_classifier).items():
+    for path, pixels in photos(small_classifier).items():
         np.testing.assert_allclose(model.predict(pixels[None], verbose=0)[0], predicted[path], atol=1e-4)
     assert json.loads((exports["keras"] / "classes.json").read_text()) == ["cold", "warm"]
 
 
-def test_a_keras_export_loads_where_tfinpaint_is_not_installed(exports, tiny_classifier, predicted):
+def test_a_keras_export_loads_where_tfinpaint_is_not_installed(exports, small_classifier, predicted):
     program = f"import sys; sys.modules['tfinpaint'] = None\n{USAGE['keras']}\nprint(*probabilities)"
     done = subprocess.run(
         [sys.executable, "-I", "-c", program], cwd=exports["keras"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = [float(word) for word in done.stdout.split("\n")[-2].split()]
-    np.testing.assert_allclose(found, predicted[str(tiny_classifier / "new" / "warm" / "001.png")], atol=1e-4)
+    np.testing.assert_allclose(found, predicted[str(small_classifier / "new" / "warm" / "001.png")], atol=1e-4)
 
 
-def test_a_saved_model_serves_batches_with_names(exports, tiny_classifier, predicted, monkeypatch):
+def test_a_saved_model_serves_batches_with_names(exports, small_classifier, predicted, monkeypatch):
     values = use("savedmodel", exports["savedmodel"], monkeypatch)
     assert [name.decode() for name in values["found"]["classes"].numpy()] == ["cold", "warm"]
     served = values["served"]
     assert list(served.structured_input_signature[1]) == ["images"]
     by_size: dict = {}
-    for path, pixels in photos(tiny_classifier).items():
+    for path, pixels in photos(small_classifier).items():
         by_size.setdefault(pixels.shape, []).append((path, pixels))
     for group in by_size.values():
         found = served(images=tf.constant(np.stack([pixels for _, pixels in group])))["probabilities"]
         np.testing.assert_allclose(found, [predicted[path] for path, _ in group], atol=1e-4)
 
 
-def test_an_encoder_is_a_part_of_other_networks(exports, monkeypatch):
-    values = use("encoder", exports["encoder"], monkeypatch)
+@pytest.fixture(scope="module")
+def pretraining(small_classifier, tmp_path_factory) -> Path:
+    """The checkpoint of a pretraining with the encoder `tiny` and the data of the classifier."""
+    folder = tmp_path_factory.mktemp("pretraining")
+    checkpoint = write_untrained(folder / "model_checkpoints")
+    transforms = [{"resize": [32, 32]}, {"center": {}}]
+    values = {"transforms": transforms, "input_transforms": [{"normalize": {"mean": 0.5, "std": 0.25}}]}
+    config = {"data": {"input_path": str(small_classifier / "data" / "training"), **values}}
+    progress = json.loads((checkpoint / "progress.json").read_text())
+    (checkpoint / "progress.json").write_text(json.dumps(progress | {"config": config}))
+    return checkpoint
+
+
+def test_an_encoder_is_a_part_of_other_networks(pretraining, small_classifier, tmp_path, monkeypatch):
+    output = succeed("export", pretraining, "--format", "encoder", "--output", tmp_path / "exported")
+    assert "photos (images of " in output
+    values = use("encoder", tmp_path / "exported", monkeypatch)
     assert values["features"].shape == (None, 128)
-    assert "normalize {'mean': [0.5, 0.4, 0.3]" in (exports["encoder"] / "MODEL_CARD.md").read_text()
+    assert "normalize {'mean': 0.5, 'std': 0.25}" in Path("MODEL_CARD.md").read_text()
+
+    progress = pretraining / "progress.json"
+    progress.write_text(progress.read_text().replace(str(small_classifier / "data"), str(tmp_path / "gone")))
+    output = succeed("export", pretraining, "--format", "encoder", "--output", tmp_path / "again")
+    assert "photos (generated, because the images of the run are not there)" in output
 
 
-def test_an_onnx_export_computes_what_the_run_does(tiny_classifier, predicted, tmp_path, monkeypatch):
+def test_an_onnx_export_computes_what_the_run_does(small_classifier, predicted, tmp_path, monkeypatch):
     for library in ("tf2onnx", "onnx", "onnxruntime"):
         pytest.importorskip(library)
     output = tmp_path / "exported"
-    succeed("export", tiny_classifier / "run", "--format", "onnx", "--output", output)
-    shutil.copy(tiny_classifier / "new" / "warm" / "001.png", output / "photo.jpg")
+    succeed("export", small_classifier / "run", "--format", "onnx", "--output", output)
+    shutil.copy(small_classifier / "new" / "warm" / "001.png", output / "photo.jpg")
     session = use("onnx", output, monkeypatch)["session"]
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == ["cold", "warm"]
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
-    for path, pixels in photos(tiny_classifier).items():
+    for path, pixels in photos(small_classifier).items():
         (found,) = session.run(["probabilities"], {"images": pixels[None]})
         np.testing.assert_allclose(found[0], predicted[path], atol=1e-4)
 
@@ -120,25 +140,17 @@ def test_a_card_names_data_recipe_figures_and_limits(exports):
     assert "| optimizer | Adam, learning rate 0.01 |" in card
 
 
-def test_an_export_that_does_not_agree_is_not_kept(tiny_classifier, tmp_path, monkeypatch):
+def test_an_export_that_does_not_agree_is_not_kept(small_classifier, tmp_path, monkeypatch):
     from tfinpaint.exporting import run
 
     monkeypatch.setattr(run, "_probabilities", lambda classifier, inputs: np.full((len(inputs), 2), 0.5) - 0.3)
-    error = refuse("export", tiny_classifier / "run", "--format", "keras", "--output", tmp_path / "out")
+    error = refuse("export", small_classifier / "run", "--format", "keras", "--output", tmp_path / "out")
     assert "more than 0.0001" in error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_generated_photos_are_said_to_be_generated(tiny_classifier, tmp_path):
-    run = Path(shutil.copytree(tiny_classifier / "run", tmp_path / "run"))
-    for progress in run.rglob("progress.json"):
-        progress.write_text(progress.read_text().replace(str(tiny_classifier / "data"), str(tmp_path / "gone")))
-    output = succeed("export", run, "--format", "encoder", "--output", tmp_path / "out")
-    assert "photos (generated, because the images of the run are not there)" in output
-
-
-def test_refusals(tiny_classifier, tmp_path, monkeypatch):
-    run, out = tiny_classifier / "run", tmp_path / "out"
+def test_refusals(small_classifier, pretraining, tmp_path, monkeypatch):
+    run, out = small_classifier / "run", tmp_path / "out"
     assert "expected keras, savedmodel, onnx or encoder" in refuse("export", run, "--format", "kers", "--output", out)
     twice = ("--format", "keras", "--output", out, "--output", tmp_path / "other")
     assert "--output: is given 2 times" in refuse("export", run, *twice)
@@ -146,17 +158,17 @@ def test_refusals(tiny_classifier, tmp_path, monkeypatch):
     assert "is named like a file; expected a folder" in named
     out.mkdir()
     assert "is there already" in refuse("export", run, "--format", "keras", "--output", out)
-    write_untrained(tmp_path / "p" / "model_checkpoints")
     new = ("--output", tmp_path / "new")
-    error = refuse("export", tmp_path / "p" / "model_checkpoints", "--format", "savedmodel", *new)
+    error = refuse("export", pretraining, "--format", "savedmodel", *new)
     assert "is a pretraining, which has no classes" in error
     assert "its format is encoder" in error
+    assert "it is not known which of them are the encoder" in refuse("export", run, "--format", "encoder", *new)
     (tmp_path / "empty").mkdir()
     assert "not a checkpoint" in refuse("export", tmp_path / "empty", "--format", "keras", *new)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "not installed; install the extra onnx" in refuse("export", run, "--format", "onnx", *new)
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setattr("os._exit", lambda code: None)
-    for command in (("export", run, "--format", "keras", *new), ("evaluate", run, "--data", tiny_classifier / "new")):
+    for command in (("export", run, "--format", "keras", *new), ("evaluate", run, "--data", small_classifier / "new")):
         assert "runs in one process, and a launcher has started 2" in refuse(*command)
     assert not (tmp_path / "new").exists()

@@ -44,7 +44,8 @@ def prepared(images: keras.KerasTensor, preprocessing: Preprocessing) -> keras.K
     if decoding.channels == 1:
         x = _luma(x)
     for step in decoding.steps:
-        x = _resized_by_pillow(x, step.resize) if step.resize else _cropped(x, step.center_crop or [])
+        size = getattr(step, step.kind)
+        x = _resized_by_pillow(x, size) if step.resize else _cropped(x, size)
     x = ops.divide(ops.cast(x, "float32"), 255.0)
     for _, step in preprocessing.per_batch:
         x = _after_step(x, step)

@@ -12,6 +12,7 @@ from typing import Any
 from tfinpaint.checkpoint.find import FoundCheckpoint
 from tfinpaint.checkpoint.reader import open_checkpoint, read_config, read_header, read_progress
 from tfinpaint.cli.options import Options
+from tfinpaint.config.checks import Command
 from tfinpaint.config.schema import Config
 from tfinpaint.data.listing.listing import has_class_folders
 from tfinpaint.distributed.world import World
@@ -80,7 +81,7 @@ def evaluate_folder(found: FoundCheckpoint, data: Path, output: Path, overwrite:
     config = _evaluating(config, found.path, data, output)
     if found.note:
         log.info(found.note)
-    task = "classify" if is_classifier else "pretrain"
+    task: Command = "classify" if is_classifier else "pretrain"
     options = Options(config, resume=False, overwrite=overwrite, task=task)
     (run_classification if is_classifier else run_pretraining)(options, world)
     summary = read_json(output / SUMMARY)

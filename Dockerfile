@@ -1,4 +1,4 @@
-# tfinpaint on one or many ranks; docs/docker.md says how the image is used.
+# tfinpaint on one or many ranks; docs/docker.md says how the image is used, containers/steps how it is made.
 #
 #   docker build -t tfinpaint .
 #   docker run --rm tfinpaint horovodrun -np 2 python -m tfinpaint.canary
@@ -6,6 +6,7 @@
 # --build-arg BASE=...      a Debian or Ubuntu with Python 3.11 to 3.13 (default debian:bookworm-slim)
 # --build-arg UID=...       of the user tfinpaint (default 1000)
 # --target sshd             with an SSH server, for the workers of Kubernetes' MPI operator
+# --target tests            with the tests, which it runs
 #
 # For GPUs (not tried): BASE an image of CUDA's development files and NCCL, EXTRA=gpu, HOROVOD_GPU_OPERATIONS=NCCL.
 ARG BASE=debian:bookworm-slim
@@ -14,44 +15,36 @@ ARG BASE=debian:bookworm-slim
 FROM ${BASE} AS dependencies
 # A proxy's certificate bundle for pip, where there is one.
 ARG PIP_CERT
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates g++ python3 python3-venv \
- && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/tfinpaint
+COPY containers/steps containers/
+RUN containers/steps build-packages
 ARG EXTRA=cpu
 ARG HOROVOD_GPU_OPERATIONS
 COPY requirements.txt requirements-gpu.txt setup.py ./
 COPY scripts/setup scripts/patch_horovod.py scripts/
-RUN TFINPAINT_EXTRA=${EXTRA} TFINPAINT_CACHE=/tmp/cache scripts/setup --dependencies \
- || { tail -n 60 .venv.log; exit 1; }
-# Only building and testing needs these; the headers alone are 0.3 GB.
-RUN .venv/bin/pip uninstall --yes cmake mypy ninja pytest ruff \
- && rm -r .venv/lib/python3*/site-packages/tensorflow/include
+RUN TFINPAINT_EXTRA=${EXTRA} containers/steps dependencies && containers/steps trim
 
 FROM ${BASE} AS tfinpaint
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends openssh-client python3 \
- && rm -rf /var/lib/apt/lists/*
-ARG UID=1000
-RUN useradd --create-home --shell /bin/bash --uid ${UID} tfinpaint \
- && install -d -o tfinpaint -g tfinpaint /opt/tfinpaint/runs
 WORKDIR /opt/tfinpaint
+COPY containers/steps containers/
+RUN containers/steps run-packages
+ARG UID=1000
+RUN containers/steps user ${UID}
 ENV PATH=/opt/tfinpaint/.venv/bin:${PATH}
 COPY --from=dependencies /opt/tfinpaint/.venv .venv
 COPY LICENSE README.md pyproject.toml setup.py ./
 COPY configs configs
 COPY tfinpaint tfinpaint
 # Everything but runs/ belongs to root: what runs in the container cannot change the program.
-RUN pip install --no-deps --no-build-isolation --no-cache-dir --editable . && python -m compileall -q tfinpaint
+RUN containers/steps program
 USER tfinpaint
-# The image is not made where Horovod lacks a part or two ranks do not train as one.
-RUN horovodrun --check-build \
- && horovodrun --network-interfaces lo -np 2 python -m tfinpaint.canary --ranks 2
+RUN containers/steps check
 CMD ["tfinpaint", "--help"]
 ARG VERSION
 ARG REVISION
 LABEL org.opencontainers.image.title="tfinpaint" \
       org.opencontainers.image.description="Pretrain an image encoder without labels by inpainting, on many ranks" \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
@@ -69,6 +62,14 @@ RUN apt-get update \
       "  LogLevel ERROR" >/etc/ssh/ssh_config.d/tfinpaint.conf
 USER tfinpaint
 CMD ["/usr/sbin/sshd", "-De"]
+
+FROM tfinpaint AS tests
+USER root
+ARG PIP_CERT
+COPY . .
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.txt
+USER tfinpaint
+CMD ["python", "-m", "pytest", "-p", "no:cacheprovider"]
 
 # The last stage is what is built where no --target is named.
 FROM tfinpaint

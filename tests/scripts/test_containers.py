@@ -48,7 +48,7 @@ def test_what_docker_copies_exists_and_reaches_the_build():
     assert {"tfinpaint", "requirements.txt", "scripts/setup"} <= copied
     assert [source for source in copied if not (ROOT / source).exists()] == []
     assert [source for source in copied if not let_through(Path(source), patterns)] == []
-    for kept_out in (".git/config", "runs/demo/data", "photos/cat.jpg", ".venv/bin/python", "tfinpaint/__pycache__/a.pyc"):
+    for kept_out in (".git/config", "runs/demo/data", "photos/cat.jpg", ".venv/bin/pip", "tfinpaint/__pycache__/a.pyc"):
         assert not let_through(Path(kept_out), patterns)
 
 

@@ -84,5 +84,6 @@ def write_what_pages_name() -> None:
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[30:50, 30:50] = 255
     Image.fromarray(mask).save("mask.png")
+    shutil.copytree(PROJECT / "data", "runs/data/natural_images")
     shutil.copytree(PROJECT, "runs/demo")
     Path("runs/demo/classify").rename("runs/demo/pretrained")

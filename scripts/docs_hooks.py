@@ -19,7 +19,7 @@ PYTHON_REFERENCE = """# Python reference
 
 The docstrings of what other programs may import.
 
-::: tfinpaint
+::: tfinpaint.interface
 
 ::: tfinpaint.distributed
 

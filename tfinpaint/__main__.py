@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import shutil
 import sys
+import textwrap
 
 from tfinpaint.cli.purposes import PURPOSES
 from tfinpaint.system import streams
@@ -45,11 +47,18 @@ def main() -> int:
     if command and command not in ("-h", "--help", "help"):
         print(f"error: {_unknown(command)}", file=sys.stderr)
         return 2
-    listed = "\n".join(f"  {name:10}{purpose}" for name, purpose in PURPOSES.items())
-    print(
-        f"usage: tfinpaint COMMAND [options]\n\n{listed}\n\nEach takes --help. tfinpaint --version prints the version."
-    )
+    print(_overview(shutil.get_terminal_size().columns))
     return 0 if command else 2
+
+
+def _overview(width: int) -> str:
+    """Return the list of all commands, in lines of at most so many characters."""
+    lines = [
+        textwrap.fill(purpose, width, initial_indent=f"  {name:10}", subsequent_indent=" " * 12)
+        for name, purpose in PURPOSES.items()
+    ]
+    ending = "Each takes --help. tfinpaint --version prints the version."
+    return "\n".join(["usage: tfinpaint COMMAND [options]", "", *lines, "", ending])
 
 
 def _unknown(command: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
-from tfinpaint.cli.tables import print_table, terminal_width
+from tfinpaint.cli.tables import print_table, table_width
 from tfinpaint.config.checks import Command
 from tfinpaint.config.recipes import FOLDER as CONFIGS
 from tfinpaint.config.recipes import write_recipes
@@ -139,7 +139,7 @@ def _compare() -> None:
     except OSError as error:
         raise UserError(f"{REPORT}: cannot be written: {error.strerror}") from None
     for title, table in compared.tables.items():
-        print_table(title, table, terminal_width(), "runs")
+        print_table(title, table, table_width(), "runs")
     print("\n".join(compared.sentences))
 
 

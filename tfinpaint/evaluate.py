@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.checkpoint.find import find_reported
+from tfinpaint.checkpoint.find import find_reported, run_folder_of
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
-from tfinpaint.cli.tables import print_table, terminal_width
+from tfinpaint.cli.tables import print_table, table_width
 from tfinpaint.config.loader import read_values
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import join_ranks
@@ -33,7 +33,6 @@ def evaluate(options: argparse.Namespace) -> None:
     if not data.is_dir():
         raise UserError(f"--data {options.data}: no such folder; expected a folder of images")
     world = join_ranks(Distributed())
-    from tfinpaint.probing.encoder import run_folder_of
     from tfinpaint.runs.folder_evaluation import evaluate_folder
 
     run = run_folder_of(options.run) or Path()
@@ -43,7 +42,7 @@ def evaluate(options: argparse.Namespace) -> None:
     result = evaluate_folder(found, data, output, options.overwrite, world)
     print("\n".join(result.sentences))
     for title, table in result.tables.items():
-        print_table(title, table, terminal_width(), "rows")
+        print_table(title, table, table_width(), "rows")
     print(
         f"All figures: {display_path(output / SUMMARY)}; report (open it in a browser): {display_path(output / REPORT)}"
     )

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfinpaint.checkpoint.find import find_weights
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import add_encoder_options, make_output_folder, require_single_process
@@ -30,6 +31,7 @@ def write_features(options: argparse.Namespace) -> list[str]:
     Raises:
         UserError: The encoder or the images cannot be used, or the output cannot be written.
     """
+    find_weights(options.encoder)  # what is missing is told before TensorFlow is loaded
     start_single_rank(Distributed())
     from tfinpaint.probing.encoder import load_encoder
     from tfinpaint.probing.features import extract_features

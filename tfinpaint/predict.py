@@ -17,10 +17,11 @@ from pathlib import Path
 from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
-from tfinpaint.cli.tables import print_listing, terminal_width
+from tfinpaint.cli.tables import print_listing, table_width
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.errors import UserError
 from tfinpaint.interface.prediction import kind_of, photo_classes
+from tfinpaint.project.stages import predicting_run
 from tfinpaint.runs.photo_restoration import restore
 from tfinpaint.storage.write_errors import explain_os_error
 
@@ -43,7 +44,7 @@ def classify_all(checkpoint: FoundCheckpoint, places: Sequence[str], csv: Path |
     """
     found, unlisted = photo_classes(checkpoint, [Path(place) for place in places])
     if found.photos:
-        print_listing(found.table(), terminal_width())
+        print_listing(found.table(), table_width())
     if len(found.photos) > 1:
         log.info(found.counts())
     try:
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         if launched_rank():
             return  # rank 0 does all the work
+        parsed.checkpoint = predicting_run(parsed.checkpoint)
         found = find_reported(parsed.checkpoint)
         if kind_of(found.path) == "classifier":
             _check_tables(parsed)
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint", type=Path, metavar="RUN",
         help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
-        "checkpoint folder or model.weights.h5",
+        "checkpoint folder or model.weights.h5; a project of `tfinpaint init` stands for its classifier",
     )  # fmt: skip
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO",

@@ -13,7 +13,7 @@ from pathlib import Path
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import add_encoder_options, require_single_process
-from tfinpaint.cli.tables import print_table, terminal_width
+from tfinpaint.cli.tables import print_table, table_width
 from tfinpaint.interface.probing import MOST_REPEATS, SHARES, run_probe
 
 
@@ -34,7 +34,7 @@ def probe(options: argparse.Namespace) -> None:
 
     print("\n".join(found.sentences))
     for title, table in accuracy_tables(found.rows).items():
-        print_table(title, table, terminal_width(), "rows")
+        print_table(title, table, table_width(), "rows")
     print(f"Report (open it in a browser): {found.report}")
 
 

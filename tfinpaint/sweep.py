@@ -16,7 +16,7 @@ from tfinpaint.cli.arguments import add_config_options, make_parser, parse_argum
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
 from tfinpaint.cli.options import load_checked
-from tfinpaint.cli.tables import print_table, terminal_width
+from tfinpaint.cli.tables import print_table, table_width
 from tfinpaint.errors import UserError
 from tfinpaint.layout import REPORT
 from tfinpaint.sweeping.plan import LEAST_STEPS, SCRATCH_DECAYS, SCRATCH_RATES, Asked, make_plan
@@ -57,13 +57,13 @@ def sweep(options: argparse.Namespace) -> None:
 
     if options.dry_run:
         title, table, sentences = dry_run(plan, options.workers)
-        print_table(title, table, terminal_width(), "shares")
+        print_table(title, table, table_width(), "shares")
         print("\n".join(sentences))
         return
     found = run_sweep(plan, asked, options.workers)
     print("\n".join(found.sentences))
     if found.rows:
-        print_table("Test accuracy (mean ± deviation over the draws)", found.table, terminal_width(), "encoders")
+        print_table("Test accuracy (mean ± deviation over the draws)", found.table, table_width(), "encoders")
     print(f"Report (open it in a browser): {display_path(folder / REPORT)}")
 
 

@@ -87,6 +87,16 @@ print(json.dumps([codes, list(sys.modules)]))
     assert set(loaded) & {"tensorflow", "keras", "horovod"} == set()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [[], *([command] for command in PURPOSES), *(["config", action] for action in ("keys", "check", "print"))],
+)
+def test_help_fits_a_terminal_of_80_columns(arguments, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = succeed(*arguments, "--help").splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("command", PURPOSES)
 def test_every_help_has_an_example_the_next_command_and_readable_names(command):
     assert set(EXAMPLES) == set(PURPOSES)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import write_config, write_images, write_training_and_testing
 
+from tfinpaint.checkpoint.find import run_folder_of
 from tfinpaint.checkpoint.header import Header, InputSpec, RankState, SavedProgress
 from tfinpaint.checkpoint.store import TrainingState, save_checkpoint
 from tfinpaint.config.transforms import Transform
@@ -16,7 +17,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.pretrain import main as pretrain
-from tfinpaint.probing.encoder import IMAGENET, load_encoder, resized, run_folder_of
+from tfinpaint.probing.encoder import IMAGENET, load_encoder, resized
 from tfinpaint.probing.features import input_batches
 
 

@@ -74,7 +74,7 @@ def folder(tmp_path) -> Path:
 
 def test_the_list_at_80_columns(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder.parent)
-    monkeypatch.setattr(runs_command, "terminal_width", lambda: 80)
+    monkeypatch.setattr(runs_command, "table_width", lambda: 80)
     with (folder / "pets" / "classify" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert runs_command.main([]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,25 @@ from typing import Any
 from tfinpaint.config.loader import read_values
 from tfinpaint.config.paths import move_outputs
 from tfinpaint.errors import UserError
-from tfinpaint.layout import BEST, BEST_PROBE, CHECKPOINTS, HEADER, PROGRESS, RESOLVED_CONFIG, checkpoint_name
+from tfinpaint.layout import (
+    BEST,
+    BEST_PROBE,
+    CHECKPOINTS,
+    ENCODER_WEIGHTS,
+    HEADER,
+    MODEL_WEIGHTS,
+    PROGRESS,
+    PROJECT,
+    RESOLVED_CONFIG,
+    checkpoint_name,
+)
 from tfinpaint.storage.safe_json import read_json
+from tfinpaint.system.paths import display_path
 
 MOST_PROGRESS_BYTES = 16 * 2**20  # of 30,000 epochs; a hostile file may take thirty times its size in memory
 PROBED = "probe_stage5"  # the metric by which the probe in pretraining chooses
 _NAME = re.compile(r"model_checkpoint_(\d+)(?:_step_(\d+))?$")
+_FILES = (MODEL_WEIGHTS, ENCODER_WEIGHTS, HEADER)  # a folder with one of them was a checkpoint, also if renamed
 _MOST_NAMED = 5
 
 
@@ -165,6 +179,11 @@ def checkpoints_folder(path: Path) -> Path | None:
     return next((place for place in places if list_checkpoints(place)), named)
 
 
+def run_folder_of(path: Path) -> Path | None:
+    """Return the run folder that a path is, or lies in; None if there is none."""
+    return next((each for each in (path, *path.parents[:3]) if (each / RESOLVED_CONFIG).is_file()), None)
+
+
 def find_checkpoint(path: Path, key: str = "") -> FoundCheckpoint:
     """Find the checkpoint that a path refers to.
 
@@ -195,6 +214,8 @@ def _find(path: Path) -> FoundCheckpoint:
     folder = checkpoints_folder(path) if path.is_dir() else None
     if folder is not None:
         return _newest(path, folder)
+    if path.is_dir() and not _NAME.match(path.name) and not any((path / name).exists() for name in _FILES):
+        raise UserError(f"{path}: not a checkpoint of tfinpaint; {_what_is_in(path)}")
     if path.exists():
         return FoundCheckpoint(path)
     by = next((each for each in CRITERIA if each.name == path.name), None)
@@ -238,6 +259,16 @@ def _newest(path: Path, folder: Path) -> FoundCheckpoint:
         if (best := find_best(folder, by)) and best.path != newest:
             note += f"; the best one ({by.words}) is {best.path.name}; name {path / by.name} to use it"
     return FoundCheckpoint(newest, note)
+
+
+def _what_is_in(folder: Path) -> str:
+    """Return which runs a folder holds that is neither a run nor a checkpoint, for a message."""
+    runs = sorted(str(each.parent) for each in folder.glob(f"*/{RESOLVED_CONFIG}"))
+    if runs:
+        return f"name a run in it: {_some(runs)}"
+    if (folder / PROJECT).is_file():
+        return f"it is a project that has not run yet; type: tfinpaint run {shlex.quote(display_path(folder))}"
+    return "expected a run folder with checkpoints, a folder model_checkpoint_<epoch>, or a weight file"
 
 
 def _what_is_there(path: Path) -> str:

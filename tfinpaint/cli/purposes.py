@@ -68,15 +68,15 @@ EXAMPLES = {
         "use it as MODEL_CARD.md in that folder says",
     ),
     "probe": (
-        "tfinpaint probe runs/demo/pretrain --data runs/demo/data/training --test runs/demo/data/testing",
+        "tfinpaint probe runs/demo/pretrain --data runs/demo/data/training",
         "tfinpaint classify, with the run folder in checkpoints.load",
     ),
     "sweep": (
-        "tfinpaint sweep --config configs/demo/classify.yaml --weights runs/demo/pretrain --dry-run",
+        "tfinpaint sweep --config configs/demo/classify.yaml --dry-run",
         "the same without --dry-run",
     ),
     "features": (
-        "tfinpaint features runs/demo/pretrain runs/demo/data/testing --output features.npz",
+        "tfinpaint features runs/demo/pretrain my_photos --output features.npz",
         "load the file in another program, such as by numpy.load",
     ),
     "config": (

@@ -5,23 +5,32 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LEAST_COLUMNS = 3  # shown even on a narrow terminal
 LEAST_WRAPPED = 10  # characters of a column whose cells may be broken
-PLAIN_WIDTH = 100  # characters of a table's line if the output is not a terminal
+PLAIN_WIDTH = 100  # characters of a line of text if the output is not a terminal
+UNLIMITED = 10_000  # characters of a table's line if the output is not a terminal: every column is shown
 
 
-def terminal_width() -> int:
+def text_width() -> int:
     """Return the width of the terminal in characters, or PLAIN_WIDTH if the output is not one."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+
+
+def table_width() -> int:
+    """Return the width of the terminal in characters, or UNLIMITED if the output is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
 
 
 def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: str) -> None:
     """Print a table that fits a width in characters: names are wrapped, and numbers are not broken.
 
     Columns with equal values in all rows are summed up in a line below. If the others do not fit, the last ones are
-    omitted; the report has them.
+    omitted, and their number is told.
 
     Args:
         table: a heading row, then the others.
@@ -54,10 +63,13 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
     console.print(shown)
     if same:
         console.print(Text(f"Equal in all {rows}: " + ", ".join(f"{lines[0][i]} {lines[1][i]}" for i in same)))
+    _tell_omitted(console, len(lines[0]) - len(same) - len(kept))
 
 
 def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[int] = (0,)) -> None:
     """Print a table without rules that fits a width in characters; if it does not, the last columns are omitted.
+
+    The number of omitted columns is told below.
 
     Args:
         table: a heading row, then the others.
@@ -78,7 +90,15 @@ def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[
         shown.add_column(Text(table[0][i]), min_width=least[i], no_wrap=i not in wrapped, overflow="fold")
     for row in table[1:]:
         shown.add_row(*(Text(cell) for cell in row[:kept]))
-    Console(width=width, highlight=False).print(shown)
+    console = Console(width=width, highlight=False)
+    console.print(shown)
+    _tell_omitted(console, len(least) - kept)
+
+
+def _tell_omitted(console: Console, columns: int) -> None:
+    if columns:
+        these = "1 column does" if columns == 1 else f"{columns} columns do"
+        console.print(f"{these} not fit into this terminal; widen it, or add | cat, to see all")
 
 
 def _shown(cell: Any) -> str:

@@ -19,7 +19,7 @@ from typing import get_args
 from tfinpaint.cli.arguments import Parser, add_config_options, make_parser, parse_arguments
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.options import load_checked, load_resolved
-from tfinpaint.cli.tables import terminal_width
+from tfinpaint.cli.tables import text_width
 from tfinpaint.config.checks import Command
 from tfinpaint.config.json_schema import json_schema
 from tfinpaint.config.keys import Key, matching_keys
@@ -61,7 +61,7 @@ def show_keys(pattern: str) -> None:
         meant = suggest_option(pattern)
         hint = f"did you mean {meant}?" if meant else "`tfinpaint config keys` lists all keys"
         raise UserError(f"{pattern}: no key of the configuration has such a name; {hint}")
-    print("\n".join(describe_key(key, terminal_width()) for key in found))
+    print("\n".join(describe_key(key, text_width()) for key in found))
 
 
 def check(options: argparse.Namespace) -> None:

@@ -10,13 +10,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfinpaint.checkpoint.find import find_reported
+from tfinpaint.checkpoint.find import find_reported, run_folder_of
 from tfinpaint.checkpoint.header import Header
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.kinds import Format
 from tfinpaint.layout import SUMMARY
-from tfinpaint.probing.encoder import run_folder_of
 from tfinpaint.report.about import now
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.storage.atomic import write_text

@@ -125,6 +125,7 @@ def kind_of(checkpoint: Path) -> str:
     """Return the kind of model in a checkpoint; TensorFlow is loaded only for a weight file without its folder."""
     if checkpoint.is_dir() and (kind := recorded_kind(checkpoint)):
         return kind
+    start_single_rank(Distributed())
     from tfinpaint.checkpoint.reader import read_header
 
     return read_header(checkpoint).kind

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfinpaint.checkpoint.find import find_weights, run_folder_of
 from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
@@ -88,16 +89,18 @@ def run_probe(
     Raises:
         UserError: as `probe`.
     """
-    start_single_rank(Distributed())
-    from tfinpaint.probing.encoder import load_encoder, run_folder_of
-    from tfinpaint.probing.images import open_labelled
-    from tfinpaint.probing.page import write_report
-    from tfinpaint.probing.study import study
-
     if len({encoder, *compare}) <= len(compare):
         raise UserError("--compare: names an encoder twice")
     folder = output or (run_folder_of(encoder) or Path()) / PROBE
     _check_output(folder, data, test)
+    for path in (encoder, *compare):
+        find_weights(path)  # what is missing is told before TensorFlow is loaded
+    start_single_rank(Distributed())
+    from tfinpaint.probing.encoder import load_encoder
+    from tfinpaint.probing.images import open_labelled
+    from tfinpaint.probing.page import write_report
+    from tfinpaint.probing.study import study
+
     source = load_encoder(encoder, (size, size) if size else None, imagenet=imagenet)
     others = [load_encoder(path, source.shape[:2], imagenet=imagenet, required=False) for path in compare]
     if imagenet and not any(each.is_keras for each in (source, *others)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from tfinpaint.checkpoint import transfer
-from tfinpaint.checkpoint.find import find_weights, labels_of_choice
+from tfinpaint.checkpoint.find import find_weights, labels_of_choice, run_folder_of
 from tfinpaint.checkpoint.header import Header
 from tfinpaint.checkpoint.keras_files import KerasFile, with_current_names
 from tfinpaint.checkpoint.reader import SavedModel, open_weights, read_config
@@ -20,7 +20,7 @@ from tfinpaint.data.examples import Preprocessing, split_steps
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.errors import UserError
-from tfinpaint.layout import ENCODER_WEIGHTS, RESOLVED_CONFIG
+from tfinpaint.layout import ENCODER_WEIGHTS
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.layer_names import file_name
 
@@ -60,11 +60,6 @@ class Source:
     is_keras: bool
     notes: tuple[str, ...]
     labels_of_choice: int = 0
-
-
-def run_folder_of(path: Path) -> Path | None:
-    """Return the run folder that a path is, or lies in; None if there is none."""
-    return next((each for each in (path, *path.parents[:3]) if (each / RESOLVED_CONFIG).is_file()), None)
 
 
 def load_encoder(

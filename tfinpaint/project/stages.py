@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfinpaint.checkpoint.find import checkpoints_folder, list_checkpoints
 from tfinpaint.cli.options import load_resolved
 from tfinpaint.config.checks import Command, check_command
 from tfinpaint.config.diff import differences
@@ -22,11 +23,12 @@ from tfinpaint.layout import (
     PREPARED,
     PRETRAIN_CONFIG,
     PRETRAIN_RUN,
+    PROJECT,
     RESOLVED_CONFIG,
     SCRATCH_RUN,
     SUMMARY,
 )
-from tfinpaint.project.files import Project
+from tfinpaint.project.files import Project, read_project
 from tfinpaint.storage.safe_json import read_json
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
 from tfinpaint.sweeping.processes import training_command
@@ -186,6 +188,42 @@ def trainings(folder: Path, project: Project) -> list[Training]:
             f"the same classifier without pretraining, with {SCRATCH_STEPS} times the steps, to compare with",
         ),
     ]  # fmt: skip
+
+
+def runs_of(path: Path) -> list[Path]:
+    """Return the run folders that a path stands for: those of a project that have begun, otherwise the path itself.
+
+    Raises:
+        UserError: It is a project that has not begun to train.
+    """
+    if not (path / PROJECT).is_file():
+        return [path]
+    begun = [each.run for each in trainings(path, read_project(path)) if (each.run / RESOLVED_CONFIG).exists()]
+    if not begun:
+        raise UserError(f"{path}: no training of this project has begun; {run_first(path)}")
+    return begun
+
+
+def predicting_run(path: Path) -> Path:
+    """Return the run that tells about photos: of a project its classifier, or its inpainter if it has no classes.
+
+    Any other path stands for itself.
+
+    Raises:
+        UserError: It is a project, and this run has no checkpoint yet.
+    """
+    if not (path / PROJECT).is_file():
+        return path
+    run = path / (CLASSIFY_RUN if read_project(path).has_classes else PRETRAIN_RUN)
+    saved = checkpoints_folder(run) if run.is_dir() else None
+    if saved is None or not list_checkpoints(saved):
+        raise UserError(f"{path}: {run.name} has no checkpoint yet; {run_first(path)}")
+    return run
+
+
+def run_first(folder: Path) -> str:
+    """Return the command that begins or continues a project, as the end of a message."""
+    return f"train first: tfinpaint run {shlex.quote(display_path(folder))}"
 
 
 def commands(folder: Path, project: Project, images: Path) -> list[str]:

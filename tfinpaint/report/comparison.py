@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.errors import UserError
-from tfinpaint.layout import FIGURES, REPORT, RESTORATIONS, SUMMARY
+from tfinpaint.layout import FIGURES, REPORT, RESOLVED_CONFIG, RESTORATIONS, SUMMARY
 from tfinpaint.report.about import about, command_line, now
 from tfinpaint.report.cells import Link, link_to
 from tfinpaint.report.classifier_page import CONFUSED, MATRIX, SAMPLE
@@ -41,6 +41,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {  # kind of run -> keys of its summary, 
     "Image to image": ("train_loss", "test_loss", "test_images", "loss_function"),
 }
 COMMON_COLUMNS = ("best_epoch", "best_test_loss", "epochs", "images_per_second", "world_size")
+MOST_NAMED = 5  # runs in a folder that is none
 MOST_PICTURE_BYTES = 32 * 2**20  # in a report; for further runs it only names the folders of their pictures
 
 
@@ -210,11 +211,19 @@ def _finished(folders: Sequence[Path]) -> list[Path]:
     found = [folder for folder in folders if isinstance(read_json(folder / SUMMARY), dict)]
     for folder in folders:
         if folder not in found:
-            line = f"{folder}: holds no finished run; expected a readable {SUMMARY}"
+            line = f"{folder}: {_why_not_finished(folder)}"
             if not found:
                 raise UserError(line)
             log.warning(f"{line}; it is left out")
     return found
+
+
+def _why_not_finished(folder: Path) -> str:
+    if (folder / RESOLVED_CONFIG).is_file() and not (folder / SUMMARY).exists():
+        return f"this run is not finished ({SUMMARY} is missing); continue it first"
+    inside = sorted(str(found.parent) for found in folder.glob(f"*/{SUMMARY}"))
+    hint = f"; name runs in it: {', '.join(inside[:MOST_NAMED])}" if inside else ""
+    return f"holds no finished run; expected a readable {SUMMARY}{hint}"
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rich.text import Text
 from tfinpaint.checkpoint.find import epoch_and_step
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
-from tfinpaint.cli.tables import print_listing, terminal_width
+from tfinpaint.cli.tables import print_listing, table_width
 from tfinpaint.data.listing.walk import printable
 from tfinpaint.runs.overview import RunOverview, list_runs
 from tfinpaint.system.paths import display_path
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print(runs: Sequence[RunOverview], folder: Path) -> None:
     """Print the table, then why runs are broken, have failed or were stopped."""
-    width = terminal_width()
+    width = table_width()
     print_listing([HEAD, *(_row(run, folder) for run in runs)], width, WRAPPED)
     console = Console(width=width, highlight=False, soft_wrap=False)
     for run in runs:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tfinpaint.checkpoint.find import run_folder_of
 from tfinpaint.checkpoint.header import Header
 from tfinpaint.checkpoint.reader import read_progress
 from tfinpaint.inpainting.metrics import HEADLINE
 from tfinpaint.layout import PROGRESS, SUMMARY
-from tfinpaint.probing.encoder import run_folder_of
 from tfinpaint.storage.safe_json import read_json
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfinpaint.checkpoint.find import BY_LOSS, BY_PROBE, BestCheckpoint, Criterion, find_best
+from tfinpaint.checkpoint.find import BY_LOSS, BY_PROBE, BestCheckpoint, Criterion, find_best, run_folder_of
 from tfinpaint.layout import REPORT, SUMMARY
-from tfinpaint.probing.encoder import run_folder_of
 from tfinpaint.report.about import command_line, now
 from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog

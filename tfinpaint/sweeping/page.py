@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from tfinpaint.checkpoint.find import run_folder_of
 from tfinpaint.config.diff import as_values
 from tfinpaint.layout import REPORT, SWEEP_FIGURE, SWEEP_JSON, SWEEP_TABLE
-from tfinpaint.probing.encoder import run_folder_of
 from tfinpaint.report.about import about, command_line, now
 from tfinpaint.report.cells import Code, Link, link_to
 from tfinpaint.report.colours import NOT_PRETRAINED, PRETRAINED

@@ -271,7 +271,6 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> "Pretended":
 
     pretended = Pretended()
     monkeypatch.setattr(processes, "start", pretended.start)
-    monkeypatch.setattr(processes, "INTERVAL", 0.0)
     return pretended
 
 

@@ -12,6 +12,12 @@ from tfinpaint.config.loader import dump_config
 from tfinpaint.report.about import now
 
 ACCURACIES = {"classify": 0.9, "pretrained": 0.9, "from_scratch": 0.5}
+# How a training is asked to stop while it is being started -> the signal, and the exit code of the training.
+STOPPED = {
+    "interrupted": (signal.SIGINT, 130),
+    "asked by a scheduler": (signal.SIGTERM, 0),
+    "ended by a scheduler": (signal.SIGTERM, -signal.SIGTERM),
+}
 
 
 class Pretended:
@@ -20,7 +26,7 @@ class Pretended:
     Attributes:
         begun: the options of each training, in order.
         ranks: those that were asked for, of each.
-        ending: what happens to the training of a name: "interrupted", "failed" or "killed"; else it is finished.
+        ending: what happens to the training of a name: one of STOPPED, "failed" or "killed"; else it is finished.
     """
 
     def __init__(self) -> None:
@@ -35,20 +41,21 @@ class Pretended:
 
     def start(self, command, slot, output):
         assert output is None  # it prints on the terminal
-        assert command[:2] == (sys.executable, "-m")
-        task = command[2].removeprefix("tfinpaint.")
-        options = parse_options(task, command[3:])
+        assert command[:3] == (sys.executable, "-m", "tfinpaint")
+        task = command[3]
+        options = parse_options(task, command[4:])
         run = self._run(options)
         self.begun.append(options)
         self.ranks.append(options.placement and options.placement.ranks)
         ending = self.ending.pop(run.name, "")
         run.mkdir(parents=True, exist_ok=True)
         (run / "config.resolved.yaml").write_text(dump_config(options.config))
-        if ending == "interrupted":
-            os.kill(os.getpid(), signal.SIGINT)
-            return SimpleNamespace(poll=lambda: 0, pid=-1, returncode=0)
+        if ending in STOPPED:
+            number, code = STOPPED[ending]
+            os.kill(os.getpid(), number)
+            return SimpleNamespace(wait=lambda: code, pid=2**22 + 1)  # no process has this number
         if ending:
-            return SimpleNamespace(poll=lambda: 0, returncode={"failed": 2, "killed": -signal.SIGKILL}[ending])
+            return SimpleNamespace(wait=lambda: {"failed": 2, "killed": -signal.SIGKILL}[ending])
         results = {"finished": now(), "epochs": options.config.num_epochs}
         if task == "classify":
             results |= {
@@ -58,7 +65,7 @@ class Pretended:
         else:
             (run / "model_checkpoints" / "model_checkpoint_1").mkdir(parents=True, exist_ok=True)
         (run / "summary.json").write_text(json.dumps(results))
-        return SimpleNamespace(poll=lambda: 0, returncode=0)
+        return SimpleNamespace(wait=lambda: 0)
 
     @staticmethod
     def _run(options: Options) -> Path:

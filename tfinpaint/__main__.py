@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import shutil
 import sys
 import textwrap
 
 from tfinpaint.cli.purposes import PURPOSES
 from tfinpaint.system import streams
+from tfinpaint.system.subprocesses import CONTINUED_BY
 from tfinpaint.version import __version__
 
 # Names of similar commands of other programs.
@@ -38,7 +40,8 @@ def main() -> int:
         try:
             return importlib.import_module(module_of(command)).main(arguments)
         except KeyboardInterrupt:  # while its modules were imported
-            print("interrupted", file=sys.stderr)
+            again = os.environ.get(CONTINUED_BY)
+            print(f"interrupted; continue with: {again}" if again else "interrupted", file=sys.stderr)
             return 130
     streams.make_lenient()
     if command in ("--version", "-V", "version"):

@@ -19,6 +19,7 @@ from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import join_ranks
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
+from tfinpaint.system.wording import counted
 
 STEPS = 5
 
@@ -37,7 +38,7 @@ def check(world: World) -> str:
 
     for name, found, expected in collectives(world):
         if found != expected:
-            raise UserError(f"canary: {name} over {world.size} rank(s) gave {found}, expected {expected}")
+            raise UserError(f"canary: {name} over {counted(world.size, 'rank')} gave {found}, expected {expected}")
 
     keras.utils.set_random_seed(world.rank)  # different initial weights, which the broadcast must make equal
     model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
@@ -55,7 +56,8 @@ def check(world: World) -> str:
     ]
     trainer.train_steps(iter(batches), STEPS)
     trainer.check_replicas_equal()
-    return f"canary: {world.size} rank(s), gradients averaged, weights equal to the last byte, every collective right"
+    ranks = counted(world.size, "rank")
+    return f"canary: {ranks}, gradients averaged, weights equal to the last byte, every collective right"
 
 
 def collectives(world: World) -> Iterator[tuple[str, Any, Any]]:
@@ -139,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parser.parse_args(arguments)
         world = join_ranks(Distributed())
         if parsed.ranks not in (None, world.size):
-            raise UserError(f"canary: {world.size} rank(s) found each other, expected {parsed.ranks}")
+            raise UserError(f"canary: {counted(world.size, 'rank')} found each other, expected {parsed.ranks}")
         message = check(world)
         if world.is_rank0:
             print(message)

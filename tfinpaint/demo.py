@@ -10,6 +10,7 @@ usage: tfinpaint demo
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -19,15 +20,17 @@ from pathlib import Path
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
+from tfinpaint.cli.options import load_resolved, saved_so_far
 from tfinpaint.cli.tables import print_table, table_width
 from tfinpaint.config.checks import Command
 from tfinpaint.config.recipes import FOLDER as CONFIGS
 from tfinpaint.config.recipes import write_recipes
+from tfinpaint.config.schema import Config
 from tfinpaint.data.ingest.copy import prepare
 from tfinpaint.distributed.start_ranks import read_placement
-from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.errors import UserError
 from tfinpaint.layout import SUMMARY
-from tfinpaint.sweeping.processes import run_training, training_command
+from tfinpaint.sweeping.processes import continued_by, run_training, training_command
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +68,22 @@ class Stage:
 
     def command(self, overrides: Sequence[str], ranks: int) -> Sequence[str]:
         """Return the command that begins or continues it; its own overrides count more than the given ones."""
-        sets = [word for override in (*overrides, *self.overrides) for word in ("--set", override)]
+        sets = _set_options((*overrides, *self.overrides))
         started = ["--ranks", str(ranks)] if ranks > 1 else []
         options = ("--workdir", str(self.run), *sets, *started, "--resume")
         return training_command(self.task, CONFIGS / "demo" / self.config, *options)
+
+    def resolved(self, overrides: Sequence[str]) -> Config:
+        """Return the configuration of the run.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        return load_resolved(CONFIGS / "demo" / self.config, (*overrides, *self.overrides), self.task, self.run)
+
+
+def _set_options(overrides: Sequence[str]) -> list[str]:
+    return [word for override in overrides for word in ("--set", override)]
 
 
 STAGES = (
@@ -96,7 +111,7 @@ def demo(overrides: Sequence[str], ranks: int) -> None:
 
     Raises:
         UserError: A file cannot be written, or a training has failed.
-        StoppedError: The trainings were asked to stop.
+        StoppedError, SystemExit: A training was asked to stop; it has said how to continue, or the error says it.
     """
     begin = time.monotonic()
     if written := write_recipes():
@@ -127,7 +142,10 @@ def _train(stage: Stage, overrides: Sequence[str], ranks: int) -> None:
     if is_finished():
         log.info(f"Done before, in {stage.run}; to start again, remove {FOLDER}")
     else:
-        run_training(stage.title.partition(":")[0], stage.command(overrides, ranks), ranks, is_finished)
+        run_training(
+            stage.title.partition(":")[0], stage.command(overrides, ranks), ranks, is_finished,
+            lambda: saved_so_far(stage.task, stage.resolved(overrides)),
+        )  # fmt: skip
 
 
 def _compare() -> None:
@@ -157,12 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parser.parse_args(arguments)
         require_single_process("demo")
         placement = read_placement(parsed.ranks, None)
-        try:
-            demo(parsed.overrides, placement.ranks if placement else 1)
-        except StoppedError as stopped:
-            raise StoppedError(
-                "Stopped; what is done is kept, and the same command continues: tfinpaint demo", stopped.exit_code
-            ) from None
+        ranks = placement.ranks if placement else 1
+        several = ["--ranks", str(ranks)] if ranks > 1 else []
+        with continued_by(shlex.join(["tfinpaint", "demo", *several, *_set_options(parsed.overrides)])):
+            demo(parsed.overrides, ranks)
 
     return run_command(command)
 

@@ -25,6 +25,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.system import diagnosis, installation
 from tfinpaint.system.diagnosis import Finding
 from tfinpaint.system.hardware import Machine, read_hardware
+from tfinpaint.system.wording import counted
 
 _LAUNCHER_VARIABLE = re.compile(r"(OMPI_COMM_WORLD|HOROVOD|PMIX?)_(LOCAL_)?(RANK|SIZE)|SLURM_(PROCID|STEP_NUM_TASKS)")
 
@@ -41,7 +42,7 @@ def ranks_here(machine: Machine) -> str:
     threads = threads_per_rank(ranks)
     memory = diagnosis.readable_size(diagnosis.MEMORY_PER_RANK)
     why = "one per GPU" if machine.gpus else f"a core and {memory} of memory each"
-    return f"up to {ranks} ({why}); {threads} thread{'s' * (threads > 1)} each with {ranks}"
+    return f"up to {ranks} ({why}); {counted(threads, 'thread')} each with {ranks}"
 
 
 def diagnose(console: Console, ranks: int) -> bool:

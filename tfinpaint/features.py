@@ -18,6 +18,7 @@ from tfinpaint.cli.encoder_options import add_encoder_options, make_output_folde
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,10 @@ def write_features(options: argparse.Namespace) -> list[str]:
     except OSError as error:
         raise UserError(f"--output {options.output}: cannot be written: {error.strerror or error}") from None
     sizes = ", ".join(f"stage {stage}: {values.shape[1]}" for stage, values in features.items())
-    labels = f" with labels of {len(listing.classes)} classes" if listing.classes else " without labels"
-    return [f"Features of {len(listing)} images{labels} ({sizes} numbers per image): {options.output}"]
+    labels = (
+        f" with labels of {counted(len(listing.classes), 'class', 'classes')}" if listing.classes else " without labels"
+    )
+    return [f"Features of {counted(len(listing), 'image')}{labels} ({sizes} numbers per image): {options.output}"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from tfinpaint.project.survey import Survey, describe, survey_images
 from tfinpaint.system import installation
 from tfinpaint.system.hardware import Machine, read_hardware
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
@@ -92,7 +93,7 @@ def _next(folder: Path, survey: Survey, project: Project) -> list[str]:
 def _describe(machine: Machine) -> str:
     cores = machine.usable_cores
     gpus = ", ".join(gpu.name for gpu in machine.gpus) or "no GPU"
-    return f"{cores} core{'s' * (cores != 1)}, {machine.usable_memory / 2**30:.0f} GB of memory, {gpus}"
+    return f"{counted(cores, 'core')}, {machine.usable_memory / 2**30:.0f} GB of memory, {gpus}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
+from tfinpaint.system.wording import counted
 
 MASKS_DRAWN = 256
 MOST_SHOWN = 100  # matplotlib draws no figure of more than 2^16 pixels a side
@@ -58,9 +59,9 @@ def preview(config: Config, output: Path, count: int) -> list[str]:
     files = f"; {listing.excluded.summary()}" if listing.excluded.summary() else ""
     height, width, channels = config.input_shape
     lines = [
-        f"{listing.root}: {_plural(len(listing), 'image')}{pairs}{files}",
+        f"{listing.root}: {counted(len(listing), 'image')}{pairs}{files}",
         *excluded,
-        f"Input of the network: {width} x {height} pixels, {_plural(channels, 'channel')}",
+        f"Input of the network: {width} x {height} pixels, {counted(channels, 'channel')}",
     ]
     if config.mask:
         lines.append(_describe_mask(config, min(MASKS_DRAWN, len(listing))))
@@ -97,10 +98,6 @@ def _check_output(config: Config, output: Path) -> None:
             raise UserError(f"--output {output} lies in data.{key} {folder}, among the images; name another folder")
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def _describe_mask(config: Config, count: int) -> str:
     from tfinpaint.data.preview_batch import erased_fractions
 
@@ -123,7 +120,7 @@ def _describe_scored(config: Config) -> str:
         "masked": "the erased pixels only",
     }[loss.target]
     if loss.overlap:
-        border = _plural(loss.overlap, "pixel")
+        border = counted(loss.overlap, "pixel")
         pixels += f"; a border of {border} around the hole has {loss.overlap_weight:g} times the weight"
     return pixels
 

@@ -17,6 +17,7 @@ from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
 from tfinpaint.layout import RESOLVED_CONFIG
+from tfinpaint.system.wording import counted
 
 
 def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]:
@@ -44,7 +45,7 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
 
     found = load_nonfinite_batch(batch or find_nonfinite_batch(workdir))
     trainer, name = rebuild_trainer(config, weights)
-    head = f"{found.where}: {len(found.images)} images, with {name}; the run's loss was {found.loss:g}"
+    head = f"{found.where}: {counted(len(found.images), 'image')}, with {name}; the run's loss was {found.loss:g}"
     return [head, *find_nonfinite(trainer, found)]
 
 

@@ -123,7 +123,26 @@ def test_a_file_or_folder_that_is_called_best_is_taken_as_it_is(tmp_path):
     run = write_run(tmp_path / "run", *EPOCHS, best=9)
     assert find_checkpoint(write_run(tmp_path / "best", *EPOCHS)).path.parents[1] == tmp_path / "best"
     (run / "best").mkdir()
+    (run / "best" / "encoder.weights.h5").touch()
     assert find_checkpoint(run / "best") == FoundCheckpoint(run / "best")
+
+
+def test_a_folder_that_is_no_run_names_the_runs_in_it(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(
+        UserError, match="photos: not a checkpoint of tfinpaint; expected a run folder with checkpoints"
+    ):
+        find_checkpoint(tmp_path / "photos")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "project.json").touch()
+    with pytest.raises(UserError, match=r"it is a project that has not run yet; type: tfinpaint run .*/project$"):
+        find_weights(tmp_path / "project", "checkpoints.load")
+    for name in ("pretrain", "classify"):
+        write_run(tmp_path / "project" / name, *EPOCHS)
+    expected = f"name a run in it: {tmp_path}/project/classify, {tmp_path}/project/pretrain"
+    with pytest.raises(UserError) as refused:
+        find_weights(tmp_path / "project", "checkpoints.load")
+    assert str(refused.value) == f"checkpoints.load: {tmp_path}/project: not a checkpoint of tfinpaint; {expected}"
 
 
 def test_without_held_out_images_no_checkpoint_is_the_best(tmp_path):

@@ -79,13 +79,19 @@ def test_the_same_command_continues_what_was_stopped_or_has_failed(here, pretend
     pretended.ending = {"pretrained": "interrupted"}
     stopped = tfinpaint("demo")
     assert stopped.returncode == 130
-    assert stopped.stdout.endswith("Stopped; what is done is kept, and the same command continues: tfinpaint demo\n")
+    assert stopped.stdout.splitlines()[-1].startswith("== A classifier")  # the training itself says the rest
+    pretended.ending = {"pretrained": "ended by a scheduler"}
+    ended = succeed("demo", "--set", "seed=3")
+    assert ended.endswith(
+        "\nA classifier that starts from the pretrained encoder was ended, as SIGTERM asked; nothing has been saved yet; "
+        "start the run again with: tfinpaint demo --set seed=3\n"
+    )
     pretended.ending = {"from_scratch": "failed"}
     told = refuse("demo")
     assert told == "error: The same classifier from random weights, with a learning rate chosen for it: failed: the " \
-                   "lines above say why\n"  # fmt: skip
+                   "lines above say why; when that is mended, continue with: tfinpaint demo\n"  # fmt: skip
     shown = succeed("demo")
-    assert pretended.names == ["pretrain", "pretrained", "pretrained", "from_scratch", "from_scratch"]
+    assert pretended.names == ["pretrain", *["pretrained"] * 3, *["from_scratch"] * 2]
     assert all(options.resume for options in pretended.begun)
     assert "Wrote" not in shown
     assert re.findall(r"^Done before, in ([^;\n]+)", shown, re.MULTILINE) == [

@@ -1,6 +1,7 @@
 """The commands init and run on real folders; the runs of `pretrain` and `classify` are pretended, but for a stress test."""
 
 import json
+import os
 import re
 import shlex
 from dataclasses import replace
@@ -105,22 +106,35 @@ def test_finished_stages_are_not_repeated(here, pretended):
     assert "--ranks 0: expected 1 or more" in refuse("run", PROJECT, "--ranks", "0")
 
 
+AGAIN = "continue with: tfinpaint run 'runs/my photos'"
+
+
 @pytest.mark.parametrize(
     ("ending", "code", "said"),
     [
-        ("interrupted", 130, "Stopped; what is done is kept, and "),
-        ("failed", 2, "error: Classify: failed: the lines above say why; "),
-        ("killed", 2, "error: Classify: failed: its process was ended by SIGKILL, perhaps because memory did not "),
+        ("interrupted", 130, []),  # the training has said it
+        ("asked by a scheduler", 0, []),
+        (
+            "ended by a scheduler", 0,
+            [f"Classify was ended, as SIGTERM asked; nothing has been saved yet; {AGAIN.replace('continue', 'start the run again')}"],
+        ),
+        ("failed", 2, [f"error: Classify: failed: the lines above say why; when that is mended, {AGAIN}"]),
+        (
+            "killed", 2,
+            [
+                "error: Classify: failed: its process was ended by SIGKILL, perhaps because memory did not suffice; "
+                f"when that is mended, {AGAIN}"
+            ],
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_stage_that_ends_early_is_the_first_of_the_next_start(here, pretended, ending, code, said):
     succeed("init", "my photos")
     pretended.ending["classify"] = ending
     done = tfinpaint("run", PROJECT)
-    last = (done.stdout if ending == "interrupted" else done.stderr).splitlines()[-1]
-    assert done.returncode == code
-    assert last.startswith(said)
-    assert last.endswith("the same command continues: tfinpaint run 'runs/my photos'")
+    printed = done.stderr if code == 2 else done.stdout.partition("learns the classes from the labels\n")[2]
+    assert (done.returncode, printed.splitlines()) == (code, said)
+    assert "TFINPAINT_CONTINUED_BY" not in os.environ
     succeed("run", PROJECT)
     assert pretended.names == ["pretrain", "classify", "classify", "from_scratch"]
     assert [options.resume for options in pretended.begun] == [False, False, True, False]

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfinpaint.errors import UserError
 from tfinpaint.models.layer_names import file_name
+from tfinpaint.system.wording import counted
 
 Shapes = list[tuple[int, ...]]
 LayerWeights = Mapping[str, Sequence[np.ndarray]]  # layer name -> its weights, in Keras's order
@@ -47,8 +48,9 @@ class TransferPlan:
         ]
         lines += [f"Skipping layer {name}: {reason}" for name, reason in self.withheld]
         lines.append(
-            f"Transferred {len(self.copied)} layers by name; skipped {len(self.missing) + len(self.withheld)}, "
-            f"mismatched {len(self.mismatched)}, unused {len(self.unused)}"
+            f"Transferred {counted(len(self.copied), 'layer')} by name; "
+            f"skipped {len(self.missing) + len(self.withheld)}, mismatched {len(self.mismatched)}, "
+            f"unused {len(self.unused)}"
         )
         return lines
 

@@ -24,6 +24,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import RESOLVED_CONFIG
 from tfinpaint.models.keras_json.parse import input_size, read_network
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.subprocesses import CONTINUED_BY
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +118,12 @@ def _silent_logging() -> Iterator[None]:
 def resume_command(task: Command, workdir: Path) -> str:
     """Return the command that resumes a run on as many ranks as there are now.
 
-    Ranks of an elastic run, and those that a launcher of the user's has started on several hosts, need that launcher
-    and its options, which are not known here.
+    A run that is a stage of a project is resumed by the command that runs all stages. Ranks of an elastic run, and
+    those that a launcher of the user's has started on several hosts, need that launcher and its options, which are not
+    known here.
     """
+    if command := os.environ.get(CONTINUED_BY):
+        return command
     ranks, hosts = launched_size(), os.environ.get(HOSTS)
     if rendezvous.is_elastic() or (ranks > launched_local_size() and not hosts):
         start = f"(launcher and its options as before) python -m tfinpaint.{task}"
@@ -143,7 +147,9 @@ def saved_so_far(task: Command, config: Config) -> str:
     workdir, saved = config.workdir, config.checkpoints.save
     newest = next(reversed(list_checkpoints(saved)), None) if saved else None
     if workdir is None or not (workdir / RESOLVED_CONFIG).exists():
-        return "nothing has been saved yet; the same command starts the run again"
+        again = os.environ.get(CONTINUED_BY)
+        how = f"start the run again with: {again}" if again else "the same command starts the run again"
+        return f"nothing has been saved yet; {how}"
     if config.data.input_path is None:  # only a training can be resumed
         return "nothing has been saved; the same command with --overwrite starts the evaluation again"
     if newest is None:
@@ -177,32 +183,45 @@ def load_checked(
     workdir: Path | None = None,
     *,
     resumes: bool = False,
+    expected: Sequence[Path] = (),
 ) -> Config:
     """Read a configuration, as `load_resolved` does, and check it for a task on this many ranks.
 
     Args:
         resumes: True if the run resumes from its own checkpoints.
+        expected: folders that another command will make; images and weights in them may be missing.
 
     Raises:
         UserError: the configuration cannot be used; the message names the file.
     """
-    return check_loaded(load_config(path, overrides, workdir), str(path), task, ranks, resumes=resumes)
+    config = load_config(path, overrides, workdir)
+    return check_loaded(config, str(path), task, ranks, resumes=resumes, expected=expected)
 
 
-def check_loaded(config: Config, source: str, task: Command, ranks: int, *, resumes: bool = False) -> Config:
+def check_loaded(
+    config: Config,
+    source: str,
+    task: Command,
+    ranks: int,
+    *,
+    resumes: bool = False,
+    expected: Sequence[Path] = (),
+) -> Config:
     """Return a configuration with the defaults of a task, after checking it for the task on this many ranks.
 
     Args:
         source: where the configuration comes from, for messages.
         resumes: True if the run resumes from its own checkpoints.
+        expected: folders that another command will make; images and weights in them may be missing.
 
     Raises:
         UserError: the configuration cannot be used; the message names the source.
     """
     config = _resolve(config, source, task)
     try:
-        check_command(config, task, ranks)
-        check_named_checkpoints(config, resumes=resumes)
+        check_command(config, task, ranks, expected)
+        if config.checkpoints.load not in expected:
+            check_named_checkpoints(config, resumes=resumes)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     return config

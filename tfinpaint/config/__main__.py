@@ -27,7 +27,9 @@ from tfinpaint.config.loader import dump_config, load_config
 from tfinpaint.config.schema import Config
 from tfinpaint.config.suggestions import suggest_option
 from tfinpaint.errors import UserError
+from tfinpaint.project.stages import made_before
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 
 def command_of(config: Config) -> Command:
@@ -71,13 +73,20 @@ def check(options: argparse.Namespace) -> None:
         UserError: It cannot be used; the message is that of the command.
     """
     task = options.task or command_of(load_config(options.config, options.overrides))
-    load_checked(options.config, options.overrides, task, options.ranks)
-    ranks = f"{options.ranks} rank{'s' * (options.ranks != 1)}"
+    missing = made_before(options.config)
+    load_checked(options.config, options.overrides, task, options.ranks, expected=list(missing))
+    ranks = counted(options.ranks, "rank")
     overrides = "".join(f" --set {shlex.quote(override)}" for override in options.overrides)
     several = f" --ranks {options.ranks}" if options.ranks > 1 else ""
     start = f"tfinpaint {task}{several} --config {shlex.quote(str(options.config))}{overrides}"
     print(f"{options.config}: no error was found, for {task} on {ranks}; images and weights are read when it starts")
-    print(f"Start it with: {start}")
+    if not missing:
+        print(f"Start it with: {start}")
+        return
+    print(f"Before it can start, there must be {' and '.join(map(display_path, missing))}. Make this first:")
+    print("\n".join(f"  {command}" for command in missing.values()))
+    print(f"Then start it with:\n  {start}")
+    print(f"Or run all stages with:\n  tfinpaint run{several} {shlex.quote(display_path(options.config.parent))}")
 
 
 def print_resolved(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from tfinpaint.config.loss import PIXEL_LOSSES, Loss
 from tfinpaint.config.network_checks import check_network
 from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.transforms import MASKS, MAX_RECTANGLES, Shape, Transform, shape_after
+from tfinpaint.layout import PROJECT
+from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 Command = Literal["pretrain", "classify"]
 _PATHS = ("input_path", "target_path", "test_input_path", "test_target_path")
@@ -30,10 +34,13 @@ def with_defaults(config: Config, command: Command) -> Config:
     return config.model_copy(update={"data": data, "loss": loss})
 
 
-def check_command(config: Config, command: Command, ranks: int) -> Config:
+def check_command(config: Config, command: Command, ranks: int, expected: Sequence[Path] = ()) -> Config:
     """Check that a configuration can work for a command on this number of ranks.
 
     `cli.options` checks the checkpoints that it names.
+
+    Args:
+        expected: folders that another command will make; what lies in them may be missing.
 
     Returns:
         The configuration `with_defaults`.
@@ -48,7 +55,7 @@ def check_command(config: Config, command: Command, ranks: int) -> Config:
         _check_classify(config)
     _check_trackers(config)
     check_network(config, command)
-    _check_paths(config)
+    _check_paths(config, expected)
     check_ranks(config, ranks)
     transforms = "data.transforms and input_transforms" if config.data.input_transforms else "data.transforms"
     _check_steps(transforms, config.input_steps, config.input_channels)
@@ -158,12 +165,12 @@ def _check_batches(config: Config, ranks: int) -> None:
             )
 
 
-def _check_paths(config: Config) -> None:
+def _check_paths(config: Config, expected: Sequence[Path]) -> None:
     data = config.data
     for key in _PATHS:
         path, inputs = getattr(data, key), key.replace("target", "input")
-        if path is not None and not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False if forbidden)
-            _check_file(key, path)
+        if path is not None and not any(path.is_relative_to(folder) for folder in expected):
+            _check_images_at(key, path)
         if path is not None and getattr(data, inputs) is None:
             raise ConfigError(f"data.{key} needs the inputs of these targets, data.{inputs}")
     if config.layers is not None and config.recompute:
@@ -187,11 +194,15 @@ def _check_paths(config: Config) -> None:
             raise ConfigError(f"data.test_output_path {output} and data.{key} {path} must not contain each other")
 
 
-def _check_file(key: str, path: Path) -> None:
-    """Check that a path is a file and may be one: a test set may be a single image, which is read later."""
+def _check_images_at(key: str, path: Path) -> None:
+    """Check that a path is a folder, or a file where it may be one: a test set may be a single image, read later."""
+    if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False if forbidden)
+        return
     if not os.path.isfile(path):  # noqa: PTH113
+        project = next((folder for folder in path.parents[:2] if (folder / PROJECT).is_file()), None)
+        command = f"run {shlex.quote(display_path(project))}" if project else "prepare"
         raise ConfigError(
-            f"data.{key}: no such folder: {path}; name a folder of images, or make this one with `tfinpaint prepare`"
+            f"data.{key}: no such folder: {path}; name a folder of images, or make this one with `tfinpaint {command}`"
         )
     if not key.startswith("test"):
         raise ConfigError(
@@ -214,10 +225,14 @@ def _check_steps(name: str, steps: Sequence[Transform], channels: int) -> None:
         if (step.erases or step.gaussian_blur) and not (height and width):
             raise ConfigError(f"{name}: a resize must come before {step.kind}, such as `- resize: [128, 128]`")
         if step.convert_color and (1 if step.convert_color.startswith("GRAY") else 3) != channels:
-            raise ConfigError(f"{name}: convert_color {step.convert_color} cannot convert {channels} channel(s)")
+            raise ConfigError(
+                f"{name}: convert_color {step.convert_color} cannot convert {counted(channels, 'channel')}"
+            )
         for values in (step.normalize.mean, step.normalize.std) if step.normalize else ():
             if isinstance(values, list) and len(values) != channels:
-                raise ConfigError(f"{name}: normalize has {len(values)} values for {channels} channel(s)")
+                raise ConfigError(
+                    f"{name}: normalize has {counted(len(values), 'value')} for {counted(channels, 'channel')}"
+                )
         shape = step.shape_after(shape)
     if shape[0] is None:
         raise ConfigError(f"{name} must produce images of one size: add a resize, such as `- resize: [128, 128]`")

@@ -19,6 +19,7 @@ from tfinpaint.config.suggestions import dotted, keys_at, suggest_key
 from tfinpaint.config.transforms import Transform
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.startup import ROOT
+from tfinpaint.system.wording import counted
 
 Location = tuple[str | int, ...]
 
@@ -115,7 +116,7 @@ def _explain(problem: Mapping[str, Any], raw: Mapping[str, Any], sources: Source
 def _wrong_length(limits: Mapping[str, Any]) -> str:
     """Return which length a list must have, and which it has."""
     limit, count = ("at least", limits["min_length"]) if "min_length" in limits else ("at most", limits["max_length"])
-    return f"expected {limit} {count} item{'s' * (count != 1)}, found {limits['actual_length']}"
+    return f"expected {limit} {counted(count, 'item')}, found {limits['actual_length']}"
 
 
 def _hint(problem: Mapping[str, Any], location: Location) -> str:

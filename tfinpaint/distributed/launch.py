@@ -28,6 +28,7 @@ from tfinpaint.distributed.rendezvous import wait_for_all_ranks
 from tfinpaint.errors import UserError, first_line
 from tfinpaint.layout import AUTOTUNE_LOG, TIMELINE
 from tfinpaint.system import startup
+from tfinpaint.system.wording import counted
 
 if TYPE_CHECKING:
     from tfinpaint.distributed.world import World
@@ -201,7 +202,7 @@ def _describe_communication(hvd: Any, names: Sequence[str]) -> dict[str, str]:
 
 def _describe_ranks(world: World) -> str:
     """Return how many ranks there are, how they communicate, and how many threads each has."""
-    ranks, threads = f"{world.size} rank{'s' * (world.size > 1)}", f"{world.threads} thread{'s' * (world.threads > 1)}"
+    ranks, threads = counted(world.size, "rank"), counted(world.threads, "thread")
     here = "" if world.local_size == world.size else f", {world.local_size} of them on this host"
     return f"{ranks} over {world.communication['over']}{here}, {threads} each"
 

@@ -23,6 +23,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.layer_names import file_name
+from tfinpaint.system.wording import counted
 
 # What keras.applications.resnet50.preprocess_input does to RGB values of 0 to 1: BGR, 0 to 255, minus these means.
 _IMAGENET_MEANS = (103.939, 116.779, 123.68)
@@ -170,7 +171,7 @@ def _missing(plan: TransferPlan) -> str:
     if plan.mismatched:
         name, stored, wanted = plan.mismatched[0]
         return f"layer {name} has the shapes {stored}, expected {wanted}"
-    return f"layer {plan.missing[0]} is missing ({len(plan.missing)} layers in total)"
+    return f"layer {plan.missing[0]} is missing ({counted(len(plan.missing), 'layer')} in total)"
 
 
 def _config_of(found: Path) -> Config | None:

@@ -20,6 +20,7 @@ from tfinpaint.data.listing.listing import (
 )
 from tfinpaint.errors import UserError
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def check_readable(listing: Listing) -> np.ndarray:
         )
     skipped = f"; {listing.excluded.summary()}" if listing.excluded.summary() else ""
     classes = f" in {len(listing.classes)} classes" if listing.classes else ""
-    log.info(f"{display_path(listing.root)}: {len(listing)} images{classes}{skipped}")
+    log.info(f"{display_path(listing.root)}: {counted(len(listing), 'image')}{classes}{skipped}")
     return found.fingerprints
 
 

@@ -17,6 +17,7 @@ from tfinpaint.probing.verdict import RANDOM, share_text, stage_text, standard_e
 from tfinpaint.report.colours import ALL_STAGES, IMAGES_THEMSELVES, STAGES
 from tfinpaint.report.figures import save_figure
 from tfinpaint.storage.atomic import write_json
+from tfinpaint.system.wording import counted
 
 
 def accuracy_tables(rows: Sequence[Row]) -> dict[str, list[list[Any]]]:
@@ -25,8 +26,8 @@ def accuracy_tables(rows: Sequence[Row]) -> dict[str, list[list[Any]]]:
     The deviation over the draws of labels stands behind a mean of several draws.
     """
     shares = [share_text(score.share) for score in rows[0].scores]
-    labels = [f"{score.labels:,}" for score in rows[0].scores]
-    heads = [f"{share} ({count} labels)" for share, count in zip(shares, labels, strict=True)]
+    labels = [counted(score.labels, "label") for score in rows[0].scores]
+    heads = [f"{share} ({count})" for share, count in zip(shares, labels, strict=True)]
     tables = {
         "Logistic regression: test accuracy at each share of the labels": lambda score: score.linear,
         f"k nearest neighbours (cosine, k {NEIGHBOURS}): test accuracy at each share of the labels": lambda score: (

@@ -6,14 +6,15 @@ import logging
 import shlex
 from pathlib import Path
 
+from tfinpaint.cli.options import saved_so_far
 from tfinpaint.data.ingest.copy import prepare
-from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.errors import UserError
 from tfinpaint.layout import CLASSIFY_CONFIG, COMPARISON, PREPARED, PRETRAIN_CONFIG
 from tfinpaint.project.files import Project, read_project
 from tfinpaint.project.stages import Training, trainings
 from tfinpaint.project.verdict import conclude
 from tfinpaint.runs.lock import RunLock
-from tfinpaint.sweeping.processes import run_training
+from tfinpaint.sweeping.processes import continued_by, run_training
 from tfinpaint.system.paths import display_path, shorten_paths
 
 log = logging.getLogger(__name__)
@@ -31,25 +32,15 @@ def run_project(folder: Path, ranks: int = 1) -> list[str]:
 
     Raises:
         UserError: The folder holds no project, a configuration cannot be used, or a stage has failed.
-        StoppedError: The stages were asked to stop.
+        StoppedError, SystemExit: A stage was asked to stop; it has said how to continue, or the error says it.
     """
     project = read_project(folder)
     _check_files(folder, project)
-    with RunLock() as lock:
+    again = f"tfinpaint run {shlex.quote(display_path(folder))}{f' --ranks {ranks}' if ranks > 1 else ''}"
+    with RunLock() as lock, continued_by(again):
         lock.take(folder)
         lock.begin()
-        try:
-            return _run_stages(folder, project, ranks)
-        except StoppedError as stopped:
-            raise StoppedError(
-                f"Stopped; what is done is kept, and {_how_to_continue(folder)}", stopped.exit_code
-            ) from None
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_how_to_continue(folder)) from None
-
-
-def _how_to_continue(folder: Path) -> str:
-    return f"the same command continues: tfinpaint run {shlex.quote(display_path(folder))}"
+        return _run_stages(folder, project, ranks)
 
 
 def _check_files(folder: Path, project: Project) -> None:
@@ -101,7 +92,7 @@ def _train(training: Training, head: str, ranks: int) -> None:
         log.info(f"\n{head}: done before, in {display_path(training.run)}")
         return
     log.info(f"\n{head}: {training.purpose}")
-    try:
-        run_training(training.title, training.command(ranks), ranks, lambda: training.summary() is not None)
-    except UserError as error:
-        raise UserError(f"{error}; {_how_to_continue(training.folder)}") from None
+    run_training(
+        training.title, training.command(ranks), ranks, lambda: training.summary() is not None,
+        lambda: saved_so_far(training.task, training.config()),
+    )  # fmt: skip

@@ -33,6 +33,7 @@ from tfinpaint.storage.safe_json import read_json
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
 from tfinpaint.sweeping.processes import training_command
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 SCRATCH_RATE = 1e-3  # the middle one of those that a sweep tries from scratch
 # What differs where a project was moved.
@@ -125,7 +126,7 @@ class Training:
         again = f"remove {display_path(self.run)} to train it again"
         if changed:
             key, (before, now) = next(iter(changed.items()))
-            more = f" (and {len(changed) - 1} more keys)" if len(changed) > 1 else ""
+            more = f" (and {counted(len(changed) - 1, 'more key')})" if len(changed) > 1 else ""
             raise UserError(
                 f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was finished with {before}"
                 f"{more}; restore it, or {again}"
@@ -219,6 +220,26 @@ def predicting_run(path: Path) -> Path:
     if saved is None or not list_checkpoints(saved):
         raise UserError(f"{path}: {run.name} has no checkpoint yet; {run_first(path)}")
     return run
+
+
+def made_before(file: Path) -> dict[Path, str]:
+    """Return what a configuration of a project needs and does not find yet: absolute path -> the command that makes it.
+
+    Returns:
+        {} for any other file.
+    """
+    folder = file.absolute().parent
+    if not (folder / PROJECT).is_file() or file.name not in (PRETRAIN_CONFIG, CLASSIFY_CONFIG):
+        return {}
+    project = read_project(folder)
+    found = {}
+    prepare, pretrain, *_ = [*commands(folder, project, Path(display_path(Path(project.images)))), ""]
+    if project.has_classes and not (folder / PREPARED).exists():
+        found[folder.resolve() / PREPARED] = prepare
+    run = folder / PRETRAIN_RUN
+    if file.name == CLASSIFY_CONFIG and not (run.is_dir() and list_checkpoints(checkpoints_folder(run) or run)):
+        found[folder.resolve() / PRETRAIN_RUN] = pretrain
+    return found
 
 
 def run_first(folder: Path) -> str:

@@ -23,6 +23,7 @@ from tfinpaint.data.listing.listing import list_images
 from tfinpaint.data.listing.walk import printable
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
+from tfinpaint.system.wording import counted
 
 LEAST_IMAGES = 20  # fewer can neither be learnt from nor tested on
 SAMPLE = 400  # images whose size and colours are looked at
@@ -90,7 +91,7 @@ def survey_images(source: Path, *, skip_empty_classes: bool = False) -> Survey:
     if found.images < LEAST_IMAGES:
         unreadable = f" ({len(found.bad)} more cannot be read)" if found.bad else ""
         raise UserError(
-            f"{source}: {_count(found.images, 'usable image')}{unreadable}; expected at least {LEAST_IMAGES} to learn "
+            f"{source}: {counted(found.images, 'usable image')}{unreadable}; expected at least {LEAST_IMAGES} to learn "
             "from and to test on; add more"
         )
     return found
@@ -169,7 +170,7 @@ def describe(survey: Survey) -> list[str]:
         counts = _some([f"{name} {training + testing}" for name, (training, testing) in survey.classes.items()])
         lines = [
             f"{survey.source}: {survey.images:,} images in {len(survey.classes)} classes ({counts}); {looks}",
-            f"{survey.training_images:,} images to train on, {survey.test_images:,} to test on",
+            f"{counted(survey.training_images, 'image')} to train on, {survey.test_images:,} to test on",
         ]
     else:
         lines = [f"{survey.source}: {survey.images:,} images without classes; {looks}"]
@@ -193,11 +194,11 @@ def _doubts(survey: Survey) -> list[str]:
     few = [name for name, (training, testing) in survey.classes.items() if training + testing < FEW_OF_A_CLASS]
     lines = []
     if few:
-        named = _some([f"{name} ({_count(sum(survey.classes[name]), 'image')})" for name in few])
+        named = _some([f"{name} ({counted(sum(survey.classes[name]), 'image')})" for name in few])
         lines.append(f"Too few images to learn or to test a class: {named}; add some, or expect nothing of it")
     if survey.classes and survey.test_images < TESTED // 2:
         lines.append(
-            f"With {_count(survey.test_images, 'test image')}, an accuracy of 0.8 is uncertain by "
+            f"With {counted(survey.test_images, 'test image')}, an accuracy of 0.8 is uncertain by "
             f"{_points(survey.test_images)} points; only a large difference can be told from chance"
         )
     return lines
@@ -212,7 +213,3 @@ def _some(parts: Sequence[str]) -> str:
     """Return the first few parts as a text."""
     more = [f"and {len(parts) - MOST_NAMED:,} more"] if len(parts) > MOST_NAMED else []
     return ", ".join([*parts[:MOST_NAMED], *more])
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"

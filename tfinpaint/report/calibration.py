@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from tfinpaint.report.colours import TEST
 from tfinpaint.report.figures import save_figure
+from tfinpaint.system.wording import counted
 
 INTERVALS = 15  # of the probability, all of the same width
 DEFINITION = (
@@ -107,7 +108,7 @@ def draw_reliability(calibration: Calibration, path: Path) -> None:
     bars.set(xlabel="probability of the predicted class", ylabel="images")
     for each in (axes, bars):
         each.grid(alpha=0.3)
-    told = ", ".join(f"{a:.2f} at {p:.2f} ({int(n)} images)" for n, p, a in calibration.intervals)
+    told = ", ".join(f"{a:.2f} at {p:.2f} ({counted(int(n), 'image')})" for n, p, a in calibration.intervals)
     alt = (
         "Reliability diagram: accuracy against the probability of the predicted class, above a histogram of the images"
     )

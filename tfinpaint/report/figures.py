@@ -19,6 +19,7 @@ from tfinpaint.report.colours import BASELINES, NOT_PRETRAINED, PHASES, PRETRAIN
 from tfinpaint.report.metrics_log import metric_series
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,9 @@ def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None
         place.imshow(_stacked(shown), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         place.axis("off")
     names = ", ".join(" ".join(name.split()) for name in columns)
-    save_figure(figure, path, f"Grid of {rows} rows of images ({title}); the columns are {names}.", photos=True)
+    save_figure(
+        figure, path, f"Grid of {counted(rows, 'row')} of images ({title}); the columns are {names}.", photos=True
+    )
 
 
 def shrink_images(images: np.ndarray, most: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from tfinpaint.layout import ANIMATION, RESTORATIONS
 from tfinpaint.report.html import Section
 from tfinpaint.report.quantities import IMAGE_METRICS, legend, mark_best_of_rows
 from tfinpaint.report.verdict import probe_verdict, restoration_verdict
+from tfinpaint.system.wording import counted
 
 NEXT = (
     "What the encoder has learnt for other tasks is shown by a classifier that begins from it: tfinpaint classify, "
@@ -39,7 +40,7 @@ def _losses(summary: Mapping[str, Any]) -> list[str]:
     """Return sentences about losses and label maps, where no restorations were measured."""
     function, images = summary.get("loss_function"), summary.get("test_images")
     if "test_loss" in summary:
-        on = f"{images:,} test image{'s' * (images > 1)}" if images else "test images"
+        on = counted(images, "test image") if images else "test images"
         found = [f"The {function} loss on {on} is {summary['test_loss']:.4g}; lower is better."]
         if "test_dice" in summary:
             share = f"{100 * summary['test_pixel_accuracy']:.1f} % of the pixels of {on} have the right class"

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfinpaint.system.wording import counted
+
 Summary = Mapping[str, Any]  # of a run, as in summary.json
 
 SIGNIFICANCE = 0.05  # a difference with a larger p-value may be due to chance
@@ -142,12 +144,12 @@ def _by_trained(runs: Sequence[Summary]) -> list[list[Summary]]:
 
 def _labels(run: Summary) -> str:
     if labels := run.get("labels"):
-        return f"{labels:,} labels"
+        return counted(labels, "label")
     return f"{100 * run['label_fraction']:g} % of the labels" if run.get("label_fraction") else "the same labels"
 
 
 def _test_images(count: int) -> str:
-    return f"{count:,} test image{'' if count == 1 else 's'}"
+    return counted(count, "test image")
 
 
 def _is_number(value: object) -> bool:

@@ -18,6 +18,7 @@ from tfinpaint.layout import BAD_IMAGES, REFUSED_BAD_IMAGES, RESOLVED_CONFIG
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class BadImageCounter:
         if self._world.is_rank0:
             self._list(new, epoch)
         count, was = (
-            f"{self._since} image{'s' * (self._since != 1)} failed during training",
+            f"{counted(self._since, 'image')} failed during training",
             "was" if self._since == 1 else "were",
         )
         listed = f"listed in {display_path(self._folder / BAD_IMAGES)}"

@@ -24,6 +24,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.runs.image_check import ImageCheck, check_all_images
 from tfinpaint.runs.run import Run
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -178,15 +179,15 @@ def open_data(
     if data.preload:
         world.report_task(f"loading the images of {listing.root}")
     opened = [Images.open(files, share, steps, data.preload) for files, steps in sides]
-    classes = f" in {len(listing.classes)} classes" if listing.classes and task.has_targets else ""
+    classes = f" in {counted(len(listing.classes), 'class', 'classes')}" if listing.classes and task.has_targets else ""
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
     skipped = f"; {listing.excluded.summary()}" if listing.excluded.summary() else ""
-    log.info(f"{display_path(listing.root)}: {count} images{classes}{pairs}{skipped}")
+    log.info(f"{display_path(listing.root)}: {counted(count, 'image')}{classes}{pairs}{skipped}")
     if not count:
         raise UserError(f"{listing.root}: no readable image is left")
     if training and count < run.batch_size:
         raise UserError(
-            f"{listing.root}: {count} images are fewer than a batch; lower data.batch_size {run.batch_size}"
+            f"{listing.root}: {counted(count, 'image')}, fewer than a batch; lower data.batch_size {run.batch_size}"
         )
     failures = Failures(data.max_bad_images, before=len(check.excluded)) if training else Failures()
     partners = opened[1] if len(opened) > 1 else None

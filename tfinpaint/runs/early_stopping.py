@@ -10,6 +10,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import MODEL_WEIGHTS, checkpoint_name
 from tfinpaint.runs.run import Run
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 from tfinpaint.train.totals import EpochResult
 from tfinpaint.train.trainer import Trainer
 
@@ -32,8 +33,8 @@ class EarlyStopping:
         self._losses[epoch] = held_out.values["loss"]
         if self.is_over():
             log.info(
-                f"Training ends after epoch {epoch}: in {self._patience} epochs, no validation loss was lower than "
-                f"{self._losses[self.best]:.4g} after epoch {self.best}"
+                f"Training ends after epoch {epoch}: in {counted(self._patience or 0, 'epoch')}, "
+                f"no validation loss was lower than {self._losses[self.best]:.4g} after epoch {self.best}"
             )
 
     @property

@@ -26,6 +26,7 @@ from tfinpaint.distributed.failures import loss_to_survive
 from tfinpaint.distributed.launch import join_ranks
 from tfinpaint.distributed.restart import start_again
 from tfinpaint.errors import UserError
+from tfinpaint.system.wording import counted
 
 if TYPE_CHECKING:
     from tfinpaint.distributed.world import World
@@ -113,7 +114,9 @@ def agree(own: History, world: World, config: Config) -> History:
     newest = world.run_on_rank0(lambda: newest_checkpoint(config))
     past = History(**max(world.all_gather(asdict(own)), key=lambda history: history["restarts"]))
     fits = ", ".join(map(str, fitting_ranks(config)))
-    change = f"{past.ranks} rank(s) are now {world.size}" if past.restarts else f"{world.size} rank(s)"
+    change = (
+        f"of {counted(past.ranks, 'rank')} there are now {world.size}" if past.restarts else counted(world.size, "rank")
+    )
     try:
         check_ranks(config, world.size)
     except ConfigError as error:

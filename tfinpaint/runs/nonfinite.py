@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from tfinpaint.layout import NONFINITE_BATCHES
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.storage.safe_npz import read_whole_npz, write_npz
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.subprocesses import CONTINUED_BY
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ def how_to_continue(task: Command, config: Config) -> str:
         config: of the run, whose command resumes it with a tenth of its learning rate.
     """
     again, workdir, folder = "start again with --overwrite", config.workdir, config.checkpoints.save
+    if workdir and (whole := os.environ.get(CONTINUED_BY)):  # which takes no options of the run
+        return f"remove {display_path(workdir)}, and start again with: {whole}"
     saved = list_checkpoints(folder) if folder else []
     if not saved or workdir is None:
         return again

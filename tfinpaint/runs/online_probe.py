@@ -75,7 +75,8 @@ class OnlineProbe:
         self.random = self._accuracies()
         self.seconds = time.monotonic() - began
         log.info(
-            f"Probe every {self.every} epochs: logistic regression on {len(fitted)} images of {len(listing.classes)} "
+            f"Probe every {'epoch' if self.every == 1 else f'{self.every} epochs'}: "
+            f"logistic regression on {len(fitted)} images of {len(listing.classes)} "
             f"classes, measured on {len(self._measured)} others; on stage 5 of a random encoder its accuracy is "
             f"{self.random[PROBED]:.4f}"
         )

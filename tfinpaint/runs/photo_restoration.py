@@ -16,6 +16,7 @@ from tfinpaint.inpainting.mistakes import find_mistakes
 from tfinpaint.inpainting.photo import Photo, grey_photo, luma, read_hole, read_photo, restored_photo
 from tfinpaint.inpainting.photo_output import check_output, check_size, write_photo
 from tfinpaint.inpainting.tiling import Network, plan_tiles, restore_photo
+from tfinpaint.system.wording import counted
 
 if TYPE_CHECKING:
     from tfinpaint.checkpoint.header import Header
@@ -81,7 +82,7 @@ def restore(checkpoint: Path, photo: Path, mask: Path, output: Path | None, over
         lines += write_photo(output, restored, photo.name) if output else restored.notes
     except MemoryError:
         raise UserError(f"{photo}: is too large for this machine's memory; shrink it and the mask") from None
-    size, windows = f"{picture.size[0]} x {picture.size[1]}", f"{count} window{'s' * (count != 1)}"
+    size, windows = f"{picture.size[0]} x {picture.size[1]}", counted(count, "window")
     done = f"Restored {_percent(hole.mean())} of {photo.name} ({size}) in {windows}"
     return Restoration(found.path, restored, hole, (*lines, f"{done}: {output}" if output else done))
 

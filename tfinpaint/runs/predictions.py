@@ -22,6 +22,7 @@ from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.run import Run
 from tfinpaint.storage.write_errors import explain_os_error
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def write_predictions(run: Run, trainer: Trainer, data: DataSet, classes: Sequen
     if failures:
         remove_prediction_parts(folder)
         raise UserError(f"{folder}: the predictions cannot be written: {failures[0]}")
-    log.info(f"Predictions of {len(data)} images: {display_path(folder)}")
+    log.info(f"Predictions of {counted(len(data), 'image')}: {display_path(folder)}")
 
 
 def _message(error: OSError) -> str:

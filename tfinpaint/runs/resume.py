@@ -14,6 +14,7 @@ from tfinpaint.runs.build import describe_model
 from tfinpaint.runs.data import DataSet
 from tfinpaint.runs.run import Resumed, Run
 from tfinpaint.runs.trainer import trained_before
+from tfinpaint.system.wording import counted
 from tfinpaint.train.rank_state import restore_rank_state
 from tfinpaint.train.totals import PartialEpoch
 from tfinpaint.train.trainer import Trainer
@@ -104,6 +105,7 @@ def _share(world: World, state: RankState | None) -> RankState:
 def _log_other_ranks(run: Run, before: int) -> None:
     sync = run.config.distributed.sync_batchnorm
     log.info(
-        f"Resuming with {run.ranks} rank(s) instead of {before}: {run.batch_size // run.ranks} images per rank. "
+        f"Resuming with {counted(run.ranks, 'rank')} instead of {before}: "
+        f"{counted(run.batch_size // run.ranks, 'image')} per rank. "
         f"Results differ slightly ({'rounding' if sync else 'rounding, per-rank batch norm'})"
     )

@@ -19,6 +19,7 @@ from tfinpaint.checkpoint.store import optimizer_state
 from tfinpaint.config.optimizer import DiscriminatorOptimizer, Optimizer
 from tfinpaint.errors import UserError
 from tfinpaint.models.trainable import named_variables, names_in
+from tfinpaint.system.wording import counted
 from tfinpaint.train.base_optimizer import AVERAGE
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
@@ -120,6 +121,6 @@ def take_over(before: TrainedBefore, trainer: Trainer) -> None:
     new, dropped = set(now) - set(before.weights), set(before.weights) - set(now)
     if new or dropped:
         log.info(
-            f"Optimizer state: kept for {len(now) - len(new)} weights, new for {len(new)} that were not trained "
-            f"before, dropped for {len(dropped)} that are frozen now"
+            f"Optimizer state: kept for {counted(len(now) - len(new), 'weight')}, "
+            f"new for {len(new)} that were not trained before, dropped for {len(dropped)} that are frozen now"
         )

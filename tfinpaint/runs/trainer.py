@@ -34,6 +34,7 @@ from tfinpaint.runs.trained_weights import (
     take_over,
     trained_before_recorded,
 )
+from tfinpaint.system.wording import counted
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.rank_state import rank_state_names
@@ -171,7 +172,9 @@ def _make_perceptual_term(config: Config) -> PerceptualTerm | None:
     with open_checkpoint(path, allowed=("encoder",)) as saved:
         taken = saved.header.channels
         if taken != channels:
-            raise UserError(f"loss.perceptual.encoder: {path} takes images of {taken} channel(s), not {channels}")
+            raise UserError(
+                f"loss.perceptual.encoder: {path} takes images of {counted(taken, 'channel')}, not {channels}"
+            )
         if saved.header.restoration and saved.header.restoration.input_transforms:
             raise UserError(
                 f"loss.perceptual.encoder: {path} was trained on inputs that data.input_transforms had changed, but "

@@ -27,6 +27,7 @@ from tfinpaint.sweeping.rows import Row, as_table, read_rows
 from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, RESAMPLES, Difference, Point, differences, points
 from tfinpaint.sweeping.verdict import percent, verdict
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 _STYLES: dict[Method, str] = {
     "pretrained_frozen": f"{PRETRAINED}s--",
@@ -72,7 +73,7 @@ def accuracy_table(accuracies: Sequence[Point]) -> list[list[Any]]:
     shares = {each.share: each.labels for each in sorted(accuracies, key=lambda each: each.share)}
     shown = {(each.method, each.share): _shown(each) for each in accuracies}
     return [
-        ["encoder", *(f"{percent(share)} ({count:,} labels)" for share, count in shares.items())],
+        ["encoder", *(f"{percent(share)} ({counted(count, 'label')})" for share, count in shares.items())],
         *([METHODS[method], *(shown.get((method, share), "") for share in shares)] for method in get_args(Method)),
     ]
 

@@ -7,21 +7,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
+from tfinpaint.cli.command import EXIT_INTERRUPTED
 from tfinpaint.config.checks import Command
 from tfinpaint.errors import StoppedError, UserError
-from tfinpaint.runs.signals import StopRequest
+from tfinpaint.runs.signals import SIGNALS, StopRequest
 from tfinpaint.system.hardware import Machine, available_memory, read_hardware
-from tfinpaint.system.subprocesses import clean_environment, failure_reason
+from tfinpaint.system.subprocesses import CONTINUED_BY, clean_environment, failure_reason
+from tfinpaint.system.wording import counted
 
 CORES = 2  # of a worker without a GPU
 MEMORY = 3 * 2**30  # bytes that a worker is taken to need, for the default number of workers
 GRACE = 120  # seconds in which a process that was asked to stop saves what it has
+PATIENCE = 4  # presses of Ctrl-C after which a process on the terminal is ended without being asked
 INTERVAL = 0.1  # seconds between looks at the processes
 NOTICE = "Interrupted: the runs are saved and stop. Press Ctrl-C again to end them now, unsaved."
 MOST_LOG = 2**14  # bytes at the end of a process's output that are searched for the reason of a failure
@@ -48,7 +52,7 @@ class Job:
         title: for messages.
         begin: prepares the job and returns its command.
         end: called when the process has ended, with its duration in seconds; returns whether its work was done.
-        log: the file for its output; None: it prints where this process does.
+        log: the file for its output.
         work: how long it takes: in images of training.
         share: of the labels; None for all shares together.
         needs: jobs that must have ended before.
@@ -57,7 +61,7 @@ class Job:
     title: str
     begin: Callable[[], Sequence[str]]
     end: Callable[[float], bool]
-    log: Path | None
+    log: Path
     work: float
     share: float | None = None
     needs: Sequence[Job] = field(default=())
@@ -67,7 +71,7 @@ class Job:
 class _Running:
     job: Job
     process: subprocess.Popen
-    output: IO[bytes] | None
+    output: IO[bytes]
     first: int  # byte of the log at which the output of this process begins
     started: float
 
@@ -85,8 +89,12 @@ def make_slots(workers: int | None, machine: Machine | None = None) -> list[Slot
     cores, gpus = sorted(os.sched_getaffinity(0))[: machine.usable_cores], _gpus(machine)
     most = len(gpus) if gpus else max(1, len(cores) // CORES)
     if workers is not None and workers > most:
-        has = f"{len(gpus)} GPUs, one for each worker" if gpus else f"{len(cores)} cores, {CORES} for each worker"
-        raise UserError(f"--workers {workers}: there are {has}; give at most {most}")
+        has = (
+            f"{counted(len(gpus), 'GPU')}, one for each worker"
+            if gpus
+            else f"{counted(len(cores), 'core')}, {CORES} for each worker"
+        )
+        raise UserError(f"--workers {workers}: this machine has {has}; give at most {most}")
     by_memory = max(1, available_memory() // MEMORY)
     count = workers or (most if gpus else min(most, by_memory))
     bounds = [len(cores) * place // count for place in range(count + 1)]
@@ -102,7 +110,7 @@ def _gpus(machine: Machine) -> list[str]:
 
 def training_command(task: Command, config: Path, *options: str) -> tuple[str, ...]:
     """Return the command that runs `pretrain` or `classify` in a process."""
-    return sys.executable, "-m", f"tfinpaint.{task}", "--config", str(config), *options
+    return sys.executable, "-m", "tfinpaint", task, "--config", str(config), *options
 
 
 def start(command: Sequence[str], slot: Slot, output: IO[bytes] | None) -> subprocess.Popen:
@@ -119,6 +127,89 @@ def start(command: Sequence[str], slot: Slot, output: IO[bytes] | None) -> subpr
     with suppress(OSError):  # it has ended already
         os.sched_setaffinity(process.pid, slot.cores)  # long before TensorFlow counts its cores
     return process
+
+
+def run_on_terminal(command: Sequence[str], slot: Slot) -> tuple[int, int]:
+    """Run a process that prints where this one does, and pass on to it the signals that ask this one to stop.
+
+    The process says itself that it stops, and what it has saved.
+
+    Returns:
+        Its exit code, minus the number of the signal that has ended it; and the signal that was passed on, 0 for none.
+    """
+    process, asked, presses = None, 0, 0
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        nonlocal asked, presses
+        asked, presses = number, presses + (number == signal.SIGINT)
+        if process:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number if presses < PATIENCE else signal.SIGKILL)
+
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in handled}
+    try:
+        process = start(command, slot, None)
+        if asked:  # before there was a process to pass it on to
+            pass_on(asked, None)
+        return process.wait(), asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def continued_by(command: str) -> Iterator[None]:
+    """Name a command within a `with` statement that continues all trainings; what they say of an interrupt names it."""
+    os.environ[CONTINUED_BY] = command
+    try:
+        yield
+    except KeyboardInterrupt:  # not while a training runs
+        raise KeyboardInterrupt(f"finished stages are kept; continue with: {command}") from None
+    finally:
+        del os.environ[CONTINUED_BY]
+
+
+def run_training(
+    title: str, command: Sequence[str], ranks: int, is_finished: Callable[[], bool], saved: Callable[[], str]
+) -> None:
+    """Run one training on the terminal, within `continued_by`.
+
+    Args:
+        title: for messages.
+        ranks: number of processes that the command starts.
+        is_finished: returns whether the training has its result; it has none before.
+        saved: returns what of the training is saved, and the command that continues.
+
+    Raises:
+        UserError: It has failed; what it has printed says why.
+        StoppedError, SystemExit: It was asked to stop; it has said how to continue, or the error says it.
+    """
+    sys.stdout.flush()
+    slot = Slot(tuple(sorted(os.sched_getaffinity(0)))) if ranks > 1 else make_slots(1)[0]
+    code, asked = run_on_terminal(command, slot)
+    again = os.environ[CONTINUED_BY]
+    if asked:
+        name = "Ctrl-C" if asked == signal.SIGINT else signal.Signals(asked).name
+        own_code = EXIT_INTERRUPTED if asked == signal.SIGINT else 0
+        if is_finished():
+            raise StoppedError(f"Stopped after {title}, as {name} asked; continue with: {again}", own_code)
+        if code in (0, EXIT_INTERRUPTED):  # it has said where it stopped, and how to continue
+            raise SystemExit(own_code)
+        raise StoppedError(f"{title} was ended, as {name} asked; {saved()}", own_code)
+    if is_finished():
+        return
+    if code == 0:  # asked to stop by somebody else; it has said so
+        raise SystemExit(0)
+    raise UserError(f"{title}: failed: {_described(code)}; when that is mended, continue with: {again}")
+
+
+def _described(code: int) -> str:
+    """Return how a training has ended that did not finish."""
+    if code >= 0:
+        return "the lines above say why"
+    hint = ", perhaps because memory did not suffice" if -code == signal.SIGKILL else ""
+    return f"its process was ended by {signal.Signals(-code).name}{hint}"
 
 
 def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job], None]) -> None:
@@ -149,23 +240,6 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], on_end: Callable[[Job],
         raise refused[0]
 
 
-def run_training(title: str, command: Sequence[str], ranks: int, is_finished: Callable[[], bool]) -> None:
-    """Run one training in a process of its own, which prints where this one does.
-
-    Args:
-        title: for messages.
-        ranks: number of processes that the command starts.
-        is_finished: returns whether the training has its result; it has none before.
-
-    Raises:
-        UserError: It has failed; what it has printed says why.
-        StoppedError: This process was asked to stop; the training was, too, and is saved.
-    """
-    slot = Slot(tuple(sorted(os.sched_getaffinity(0)))) if ranks > 1 else make_slots(1)[0]
-    sys.stdout.flush()
-    run_jobs([Job(title, lambda: command, lambda _: is_finished(), None, 0.0)], [slot], lambda _: None)
-
-
 def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Sequence[Slot]) -> list[UserError]:
     """Start jobs in free slots, and move them from `waiting` to `running`; return why others could not begin."""
     refused = []
@@ -182,7 +256,7 @@ def _start_ready(waiting: list[Job], running: dict[Slot, _Running], slots: Seque
             refused.append(error)
             continue
         slot = free.pop(0)
-        output, first = _open_log(job.log) if job.log else (None, 0)
+        output, first = _open_log(job.log)
         running[slot] = _Running(job, start(command, slot, output), output, first, time.monotonic())
     return refused
 
@@ -200,24 +274,13 @@ def _is_done(ended: _Running, *, stopped: bool) -> bool:
     Raises:
         UserError: It was not, and the job was not stopped.
     """
-    if ended.output:
-        ended.output.close()
+    ended.output.close()
     if ended.job.end(time.monotonic() - ended.started):
         return True
     if stopped:
         return False
-    if ended.job.log is None:
-        raise UserError(f"{ended.job.title}: failed: {_described(ended.process.returncode)}")
     reason = failure_reason(read_end(ended.job.log, ended.first)).removeprefix("error: ")
     raise UserError(f"{ended.job.title}: failed: {reason} ({ended.job.log} has its whole output)")
-
-
-def _described(code: int) -> str:
-    """Return how a process has ended whose output is on the terminal."""
-    if code >= 0:
-        return "the lines above say why"
-    hint = ", perhaps because memory did not suffice" if -code == signal.SIGKILL else ""
-    return f"its process was ended by {signal.Signals(-code).name}{hint}"
 
 
 def read_end(log: Path, first: int = 0) -> str:
@@ -245,5 +308,4 @@ def _stop(running: Sequence[_Running]) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(each.process.pid, signal.SIGKILL)
             each.process.wait()
-            if each.output:
-                each.output.close()
+            each.output.close()

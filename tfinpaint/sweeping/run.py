@@ -23,6 +23,7 @@ from tfinpaint.sweeping.times import known_speed, measure_speed
 from tfinpaint.sweeping.verdict import percent
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.progress import duration
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def run_sweep(plan: Plan, asked: Asked, workers: int | None) -> Findings:
         wanted = plan.rows()
         finished = sum(row_path(plan.folder, *each).exists() for each in wanted)
         log.info(
-            f"{display_path(plan.folder)}: {finished} of {len(wanted)} rows are finished; {len(jobs)} runs are left, "
+            f"{display_path(plan.folder)}: {finished} of {len(wanted)} rows are finished; {_left(len(jobs))}, "
             f"{len(slots)} at the same time"
         )
         try:
@@ -140,12 +141,13 @@ def dry_run(plan: Plan, workers: int | None) -> tuple[str, list[list[Any]], list
     finished = sum(row_path(plan.folder, *each).exists() for each in rows)
     at_once = f"{len(slots)} runs at the same time" if len(slots) > 1 else "one run at a time"
     sentences = [
-        f"{len(jobs)} runs are left for {len(rows) - finished} of {len(rows)} rows: about {total} with {at_once} "
+        f"{_left(len(jobs))} for {len(rows) - finished} of {len(rows)} rows: about {total} with {at_once} "
         f"({how}: {_rounded(1 / speed.image)} images/s, and {speed.start:.0f} s for each start); early stopping is not "
         "counted.",
-        f"Each fine-tuning has {plan.steps_of('fine_tuned'):,} steps, with {len(plan.grids['fine_tuned'])} settings; "
+        f"Each fine-tuning has {plan.steps_of('fine_tuned'):,} steps, with "
+        f"{counted(len(plan.grids['fine_tuned']), 'setting')}; "
         f"each training from scratch {plan.steps_of('from_scratch'):,} steps, with "
-        f"{len(plan.grids['from_scratch'])} settings. Fewer --shares, --seeds, --steps or --scratch-rates "
+        f"{counted(len(plan.grids['from_scratch']), 'setting')}. Fewer --shares, --seeds, --steps or --scratch-rates "
         "take less time.",
         f"Nothing was written to {display_path(plan.folder)}.",
     ]
@@ -166,3 +168,7 @@ def _run_measured(plan: Plan, slot: Slot, run: Path) -> None:
         lambda _: (run / "summary.json").exists(), run.with_name("log"), 0.0,
     )  # fmt: skip
     run_jobs([job], [slot], lambda _: None)
+
+
+def _left(runs: int) -> str:
+    return f"{counted(runs, 'run')} {'is' if runs == 1 else 'are'} left"

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_SECONDS = 10  # for a launcher to end its ranks
+# Environment variable of a process that is a stage of something larger: the command that continues all of that.
+CONTINUED_BY = "TFINPAINT_CONTINUED_BY"
 OUTPUT_LIMIT = 1_000_000  # bytes of a command's output that are read
 
 # Open MPI writes "[1,0]<stdout>: text", Horovod's Gloo launcher "[0]<stdout>:text".

@@ -7,6 +7,7 @@ from collections import defaultdict
 from tfinpaint.data.images.decode import is_resource_shortage
 from tfinpaint.data.ingest.source import READ_ERRORS, Source
 from tfinpaint.errors import UserError
+from tfinpaint.system.wording import counted
 
 UNDIVIDED = ""
 # The names of folders, in lower case, by which a divided source is recognised -> side.
@@ -79,7 +80,7 @@ def _no_classes_message(source: Source) -> str:
     expected = f"expected {source.path.name}/<class>/<image>{f' ({found})' if found else ''}"
     if not source.images:
         return f"{source.path}: no images in it; {expected}"
-    images = f"{len(source.images)} image{'s' * (len(source.images) != 1)}"
+    images = counted(len(source.images), "image")
     pretraining = (
         f"set data.input_path: {source.path}" if source.path.is_dir() else "unpack it, and set data.input_path"
     )
@@ -103,7 +104,7 @@ def _without_unlabelled(candidates: Candidates) -> tuple[Candidates, list[str]]:
         if names and is_divided:
             for name in sorted(name for name in names if _join(parent, name) not in candidates):
                 count = sum(folder == name for folder, _ in found)
-                notes.append(f"{_join(parent, name)}: {count} images without class folders, excluded")
+                notes.append(f"{_join(parent, name)}: {counted(count, 'image')} without class folders, excluded")
             found = {pair for pair in found if pair[0] not in names}
         if found:
             kept[parent] = found

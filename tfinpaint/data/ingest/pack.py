@@ -26,6 +26,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.storage.atomic import write_json
 from tfinpaint.storage.write_errors import explain_os_error
 from tfinpaint.system.parallel import parallel_map_blocks
+from tfinpaint.system.wording import counted
 
 # (folder in the destination -> the records in it, facts for the report)
 FolderPlans = tuple[dict[str, RecordsPlan], dict[str, Any]]
@@ -106,7 +107,7 @@ def verify(folder: Path) -> list[str]:
         except UserError as error:
             damaged.append(str(error))
         else:
-            lines.append(f"{path}: {images} images, {size} bytes, all intact")
+            lines.append(f"{path}: {counted(images, 'image')}, {size} bytes, all intact")
     if damaged:
         raise UserError("\n".join(damaged))
     return lines

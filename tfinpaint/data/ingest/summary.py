@@ -12,6 +12,7 @@ from tfinpaint.data.ingest.layout import class_of
 from tfinpaint.data.ingest.split import SIDES, Split
 from tfinpaint.data.listing.excluded import ExcludedFiles
 from tfinpaint.data.listing.walk import printable
+from tfinpaint.system.wording import counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return the report for the terminal."""
-        images = f"{self.images} images"
+        images = counted(self.images, "image")
         if self.counts:
             totals = [sum(column) for column in zip(*self.counts.values(), strict=True)]
             sums = [f"{total} {side}" for total, side in zip(totals, SIDES, strict=False)]

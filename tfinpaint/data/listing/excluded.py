@@ -10,6 +10,7 @@ from itertools import islice
 from tfinpaint.data.images.signatures import describe_content, image_format, unsupported_format
 from tfinpaint.data.listing.walk import extension_of, has_image_extension, printable
 from tfinpaint.system.parallel import parallel_map_blocks
+from tfinpaint.system.wording import counted
 
 MAX_KINDS = 50  # kinds of files that are counted separately
 _BLOCK = 4096  # names that are processed together
@@ -53,9 +54,10 @@ class ExcludedFiles:
         for (extension, reason), (count, example) in ordered:
             kind, first = f"{count} {printable(extension) or 'without an extension'}", printable(example)
             more = ", ..." if count > 1 else ""
-            parts.append(f"{kind} ({reason}) such as {first}" if reason else f"{kind} ({first}{more})")
-        files = f"{len(self)} file{'s' * (len(self) != 1)} excluded: {', '.join(parts)}" if parts else ""
-        hidden = f"{self.hidden} hidden or system file{'s' * (self.hidden != 1)} ignored" if self.hidden else ""
+            because = f": {reason}" if reason else ""
+            parts.append(f"{kind} ({first}{more}{because})")
+        files = f"{counted(len(self), 'file')} excluded: {', '.join(parts)}" if parts else ""
+        hidden = f"{counted(self.hidden, 'hidden or system file')} ignored" if self.hidden else ""
         return "; ".join(filter(None, (files, hidden)))
 
     def to_json(self) -> str:

@@ -20,6 +20,7 @@ from tfinpaint.data.listing.walk import walk_files
 from tfinpaint.storage.mapped_arrays import load_arrays
 from tfinpaint.system.activity import reporting_activity
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def list_folder(root: Path) -> FolderIndex:
     path = cache.cache_path("index", os.path.realpath(root))
     cached = _load(path) if path else None
     if cached and _is_unchanged(root, cached):
-        log.info(f"{display_path(Path(root))}: {len(cached.images)} images, listed from the cache ({path})")
+        log.info(f"{display_path(Path(root))}: {counted(len(cached.images), 'image')}, listed from the cache ({path})")
         return cached
     began = time.time_ns()
     index = _walk(root)

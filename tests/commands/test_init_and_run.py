@@ -116,7 +116,7 @@ AGAIN = "continue with: tfinpaint run 'runs/my photos'"
         ("asked by a scheduler", 0, []),
         (
             "ended by a scheduler", 0,
-            [f"Classify was ended, as SIGTERM asked; nothing has been saved yet; {AGAIN.replace('continue', 'start the run again')}"],
+            ["Classify was ended, as SIGTERM asked; nothing has been saved yet; start the run again with: " + AGAIN[15:]],
         ),
         ("failed", 2, [f"error: Classify: failed: the lines above say why; when that is mended, {AGAIN}"]),
         (
@@ -145,7 +145,7 @@ def test_what_was_changed_after_a_run_is_refused_with_the_folder_to_remove(here,
     succeed("run", PROJECT)
     config = PROJECT / "pretrain.yaml"
     before = config.read_text()
-    config.write_text(before.replace("learning_rate: 5.0e-04", "learning_rate: 1.0e-03"))
+    config.write_text(before.replace("learning_rate: 5.0e-4", "learning_rate: 1.0e-3"))
     message = refuse("run", PROJECT)
     assert (
         "pretrain.yaml: optimizer.learning_rate is 0.001, and runs/my photos/pretrain was finished with 0.0005; "

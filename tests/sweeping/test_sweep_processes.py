@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tfinpaint.errors import StoppedError, UserError
-from tfinpaint.sweeping.processes import Job, Slot, make_slots, run_jobs
+from tfinpaint.sweeping.processes import Job, Slot, make_slots, run_jobs, run_on_terminal
 from tfinpaint.system.hardware import Gpu, Machine
 
 CORES = tuple(os.sched_getaffinity(0))
@@ -55,17 +55,26 @@ def test_a_process_has_the_cores_and_the_gpu_of_its_slot(tmp_path):
     assert (tmp_path / "a.log").read_text() == f"[{CORES[0]}] GPU-7\n"
 
 
-def test_a_job_without_a_log_prints_where_this_process_does(tmp_path, capfd):
-    first = replace(job(tmp_path, "a", "print('seen'); " + touch(tmp_path, "a")), log=None)
-    run_jobs([first], [Slot(CORES)], lambda _: None)
+def test_a_process_on_the_terminal_prints_there_and_gets_the_signals_that_come(capfd):
+    command = (sys.executable, "-c", "print('seen'); exit(3)")
+    assert run_on_terminal(command, Slot(CORES)) == (3, 0)
     assert capfd.readouterr().out == "seen\n"
-    for code, said in (
-        ("exit(2)", "the lines above say why"),
-        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
-    ):
-        bad = replace(job(tmp_path, "b", code), log=None)
-        with pytest.raises(UserError, match=f"^b: failed: .*{said}"):
-            run_jobs([bad], [Slot(CORES)], lambda _: None)
+    waits = (
+        "import os, signal, time; [signal.signal(n, lambda n, _: os._exit(n)) for n in (2, 15)]; "
+        "os.kill(os.getppid(), {}); time.sleep(60)"
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        assert run_on_terminal((sys.executable, "-c", waits.format(int(number))), Slot(CORES)) == (number, number)
+        assert signal.getsignal(number) is before
+
+
+def test_a_process_that_ignores_ctrl_c_is_ended_when_it_was_pressed_often():
+    deaf = (
+        "import os, signal, time; signal.signal(2, signal.SIG_IGN); "
+        "[(os.kill(os.getppid(), 2), time.sleep(0.2)) for _ in range(300)]"
+    )
+    assert run_on_terminal((sys.executable, "-c", deaf), Slot(CORES)) == (-signal.SIGKILL, signal.SIGINT)
 
 
 def test_a_job_that_fails_is_named_with_its_reason_and_stops_the_others(tmp_path):

@@ -56,6 +56,25 @@ def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
     Raises:
         UserError: the configuration cannot be used.
     """
+    parsed = parse_arguments(_make_parser(task), arguments)
+    placement = read_placement(parsed.ranks, parsed.hosts)
+    if parsed.app:
+        raise UserError(
+            f"--app={parsed.app} is an application of rmldnn that is not supported; supported are inpainting and "
+            "image to image (tfinpaint.pretrain) and classification (tfinpaint.classify)"
+        )
+    path = _config_file(parsed, task)
+    if parsed.allowed_changes and not parsed.resume:
+        raise UserError("--allow-change needs --resume")
+    ranks = placement.ranks if placement else launched_size()
+    if rendezvous.is_elastic():
+        ranks = 1  # an elastic run checks each number of ranks that it has
+    with _silent_logging() if placement else contextlib.nullcontext():  # rank 0 reads the configuration again
+        config = load_checked(path, parsed.overrides, task, ranks, parsed.workdir, resumes=parsed.resume)
+    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes), task, placement)
+
+
+def _make_parser(task: Command) -> argparse.ArgumentParser:
     parser = make_parser(task)
     add_config_options(parser, "YAML or JSON file; optional with --resume --workdir FOLDER")
     parser.add_argument("--app", help=argparse.SUPPRESS)  # an option of rmldnn
@@ -82,28 +101,19 @@ def parse_options(task: Command, arguments: Sequence[str] | None) -> Options:
         help="start processes on several hosts, such as node1:4,node2:4; the first is this one, the others are reached "
         "by ssh",
     )  # fmt: skip
-    parsed = parse_arguments(parser, arguments)
-    placement = read_placement(parsed.ranks, parsed.hosts)
-    if parsed.app:
-        raise UserError(
-            f"--app={parsed.app} is an application of rmldnn that is not supported; supported are inpainting and "
-            "image to image (tfinpaint.pretrain) and classification (tfinpaint.classify)"
-        )
-    path = parsed.config
-    if path is None:
-        if not (parsed.resume and parsed.workdir):
-            raise UserError(f"--config FILE is missing, such as --config configs/demo/{task}.yaml")
-        path = parsed.workdir / RESOLVED_CONFIG
-        if not path.exists():
-            raise UserError(f"{parsed.workdir}: holds no run to resume ({path.name} is missing); give --config FILE")
-    if parsed.allowed_changes and not parsed.resume:
-        raise UserError("--allow-change needs --resume")
-    ranks = placement.ranks if placement else launched_size()
-    if rendezvous.is_elastic():
-        ranks = 1  # an elastic run checks each number of ranks that it has
-    with _silent_logging() if placement else contextlib.nullcontext():  # rank 0 reads the configuration again
-        config = load_checked(path, parsed.overrides, task, ranks, parsed.workdir, resumes=parsed.resume)
-    return Options(config, parsed.resume, parsed.overwrite, tuple(parsed.allowed_changes), task, placement)
+    return parser
+
+
+def _config_file(parsed: argparse.Namespace, task: Command) -> Path:
+    """Return the configuration file that the command line names, or that of the run to resume."""
+    if parsed.config is not None:
+        return parsed.config
+    if not (parsed.resume and parsed.workdir):
+        raise UserError(f"--config FILE is missing, such as --config configs/demo/{task}.yaml")
+    path = parsed.workdir / RESOLVED_CONFIG
+    if not path.exists():
+        raise UserError(f"{parsed.workdir}: holds no run to resume ({path.name} is missing); give --config FILE")
+    return path
 
 
 @contextlib.contextmanager

@@ -108,14 +108,14 @@ def _pretrain_text(folder: Path, survey: Survey, settings: Settings, times: Mapp
     if not survey.classes:
         paths = f"  input_path: {json.dumps(absolute_source(survey.source), ensure_ascii=False)}"
         if survey.bad:
-            paths += f"\n  max_bad_images: {len(survey.bad)} # so many cannot be read; they are left out"
+            paths += f"\n  max_bad_images: {len(survey.bad)} # as many as cannot be read; they are left out"
     text = PRETRAIN.substitute(
         images=f"{survey.training_images:,}", file=display_path(folder / PRETRAIN_CONFIG), run=PRETRAIN_RUN,
         time=rough(times["pretraining"]), epochs=settings.epochs, steps=settings.steps,
         total=f"{settings.epochs * settings.steps:,}", paths=paths, batch=settings.batch,
         preload=str(settings.preload).lower(), side=settings.side, cell=settings.cell,
-        colours=_colours(0.4, 0.2, is_grey=survey.is_grey), learning_rate=f"{settings.learning_rate:.1e}",
-        encoder=settings.encoder,
+        colours=_colours(0.4, 0.2, is_grey=survey.is_grey), encoder=settings.encoder,
+        learning_rate=f"{settings.learning_rate:.1e}".replace("e-0", "e-"),
     )  # fmt: skip
     return _align(text + (PROBE if settings.probe else ""))
 

@@ -38,7 +38,10 @@ def run_project(folder: Path, ranks: int = 1) -> list[str]:
     _check_files(folder, project)
     again = f"tfinpaint run {shlex.quote(display_path(folder))}{f' --ranks {ranks}' if ranks > 1 else ''}"
     with RunLock() as lock, continued_by(again):
-        lock.take(folder)
+        try:
+            lock.take(folder)
+        except UserError:
+            raise UserError(f"{folder}: `tfinpaint run` is at work there; wait until it has ended") from None
         lock.begin()
         return _run_stages(folder, project, ranks)
 

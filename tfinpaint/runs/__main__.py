@@ -25,6 +25,10 @@ from tfinpaint.system.paths import display_path
 
 DEFAULT = Path("runs")
 HEAD = ["run", "kind", "date", "data", "epochs", "result", "best", "state"]
+BEST = (
+    "best: the epoch of the lowest loss on held-out images. tfinpaint predict RUN takes the newest checkpoint (the "
+    "best one where validation images have chosen it), tfinpaint predict RUN/best the best one."
+)
 WRAPPED = (0, 1, 3)  # run, kind and data
 _PARTS = ("training", "testing", "validation")  # of a folder that `prepare` has made, which has the telling name
 
@@ -91,6 +95,8 @@ def _print(runs: Sequence[RunOverview], folder: Path) -> None:
     width = table_width()
     print_listing([HEAD, *(_row(run, folder) for run in runs)], width, WRAPPED)
     console = Console(width=width, highlight=False, soft_wrap=False)
+    if any(run.best for run in runs):
+        console.print(BEST)
     for run in runs:
         if run.reason:
             console.print(Text(f"{_row(run, folder)[0]}: {run.state}: {printable(run.reason)}"))

@@ -10,12 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfinpaint.checkpoint.find import BY_LOSS, BY_PROBE, BestCheckpoint, Criterion, find_best, run_folder_of
+from tfinpaint.checkpoint.find import BY_LOSS, BY_PROBE, BestCheckpoint, find_best, run_folder_of
 from tfinpaint.layout import REPORT, SUMMARY
 from tfinpaint.report.about import command_line, now
 from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.run_page import write_run_page
+from tfinpaint.runs.chosen_checkpoint import describe_checkpoints
 from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.run import Run
 from tfinpaint.storage.atomic import write_json
@@ -47,8 +48,8 @@ def write_summary(
 
 
 def _best_checkpoint(folder: RunFolder, phase: str) -> dict[str, Any]:
-    """Return the entries of the summary about the best checkpoint, and log which it is; {} where none is known."""
-    best = _find_best(folder, BY_LOSS)
+    """Return the entries of the summary about the best checkpoint; {} where none is known."""
+    best = find_best(folder.checkpoints, BY_LOSS) if folder.checkpoints else None
     if best is None:
         return {}
     return {
@@ -60,8 +61,8 @@ def _best_checkpoint(folder: RunFolder, phase: str) -> dict[str, Any]:
 
 
 def _best_by_probe(folder: RunFolder) -> dict[str, Any]:
-    """Return the entries about the checkpoint with the best features, and log which it is; {} without a probe."""
-    best = _find_best(folder, BY_PROBE)
+    """Return the entries about the checkpoint with the best features; {} without a probe."""
+    best = find_best(folder.checkpoints, BY_PROBE) if folder.checkpoints else None
     if best is None:
         return {}
     return {
@@ -69,15 +70,6 @@ def _best_by_probe(folder: RunFolder) -> dict[str, Any]:
         "best_probe_epoch": best.epoch,
         "best_probe_accuracy": best.value,
     }
-
-
-def _find_best(folder: RunFolder, by: Criterion) -> BestCheckpoint | None:
-    best = find_best(folder.checkpoints, by) if folder.checkpoints else None
-    if best:
-        value = "" if best.value is None else f" ({best.value:.4g})"
-        stands = f"{display_path(folder.path / by.name)} stands for it"
-        log.info(f"Best checkpoint: {best.path.name}, {by.words}{value}; {stands}")
-    return best
 
 
 def _place(folder: RunFolder, best: BestCheckpoint) -> str:
@@ -89,11 +81,13 @@ def _place(folder: RunFolder, best: BestCheckpoint) -> str:
 def write_report(
     run: Run, folder: RunFolder, title: str, summary: Mapping[str, Any], sections: Sequence[Section]
 ) -> None:
-    """Write report.html, and log where it is.
+    """Write report.html; log where it is, and which checkpoints later commands take.
 
     Args:
         sections: about the result, which the page begins with.
     """
     load = run.config.checkpoints.load
     write_run_page(folder.path, title, run.config, summary, sections, run_folder_of(load) if load else None)
+    for line in describe_checkpoints(folder.path) if folder.checkpoints else ():
+        log.info(line)
     log.info(f"Report: {display_path(folder.path / REPORT)}")

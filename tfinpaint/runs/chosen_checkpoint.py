@@ -1,0 +1,41 @@
+"""Say at the end of a run which checkpoints it has, and which of them later commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfinpaint.checkpoint.find import (
+    CRITERIA,
+    checkpoints_folder,
+    find_best,
+    find_reported,
+    find_weights,
+    newest_checkpoint,
+)
+from tfinpaint.system.paths import display_path
+
+
+def describe_checkpoints(run: Path) -> list[str]:
+    """Return which checkpoint of a finished run is the newest, which is the best, and which one commands take.
+
+    Returns:
+        [] for a run without checkpoints.
+    """
+    folder = checkpoints_folder(run)
+    newest = newest_checkpoint(folder) if folder else None
+    if folder is None or newest is None:
+        return []
+    facts, names = [f"{newest.name} is the newest"], [display_path(newest)]
+    for by in CRITERIA:
+        if best := find_best(folder, by):
+            value = "" if best.value is None else f", {best.value:.4g}"
+            facts.append(f"{best.path.name} the best ({by.words}{value})")
+            names.append(display_path(run / by.name))
+    encoder, whole = find_weights(run).path.name, find_reported(run).path.name
+    lines = [f"Checkpoints: {', '.join(facts)}"]
+    if len(names) == 1:
+        return lines
+    users = f"classify, probe and features take {encoder} from {display_path(run)}, predict takes {whole}"
+    if encoder == whole:
+        users = f"classify, probe, features and predict take {encoder} from {display_path(run)}"
+    return [*lines, f"{users}; to choose, name {' or '.join(reversed(names))} in place of it"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfinpaint.cli.tables import print_listing, print_table
+from tfinpaint.cli.tables import print_listing, print_table, table_width, text_width
 
 TABLE = [
     ["photo", "class", "second", "third"],
@@ -18,6 +18,9 @@ def test_a_listing_fits_and_leaves_out_what_is_last(capsys, width, columns):
     assert max(map(len, shown.splitlines())) <= width
     for row in TABLE:
         assert [cell in shown for cell in row[1:]] == [place < columns for place in range(1, 4)]
+    told = {3: "1 column does not fit", 2: "2 columns do not fit"}.get(columns, "")
+    assert (" not fit into this terminal" in shown) == bool(told)
+    assert told in shown
     before, after = shown.split(TABLE[1][1])
     wrapped = [before.splitlines()[-1], *after.partition("\nb.png")[0].splitlines()[1:]]
     assert "".join(line.strip() for line in wrapped) == TABLE[1][0]
@@ -37,5 +40,20 @@ def test_a_table_shows_each_column_whole_or_not_at_all(capsys, width, columns):
     assert max(map(len, shown.splitlines())) <= width
     first = next(line for line in shown.splitlines() if line.strip().startswith("classify"))
     assert first.split() == " ".join(str(cell) for cell in RESULTS[1][:columns]).split()
+    assert ("1 column does not fit" in shown, "3 columns do not fit" in shown) == (columns == 6, columns == 4)
     headings = shown.partition("─")[0].split()
     assert sorted(headings) == sorted(" ".join(["Classifiers", *RESULTS[0][:columns]]).split())
+
+
+def test_output_that_is_piped_has_all_columns(capsys):
+    """Neither stream of a test is a terminal."""
+    assert text_width() == 100
+    print_table("Classifiers", RESULTS, table_width(), "runs")
+    wide = [[*row, *row[1:], *row[1:]] for row in TABLE]
+    print_listing(wide, table_width())
+    lines = capsys.readouterr().out.splitlines()
+    assert "best epoch" in " ".join(lines[2].split())
+    assert [line.split()[-1] for line in lines if line.strip().startswith(("classify", "from_scratch"))] == ["3", "6"]
+    assert max(map(len, lines)) > 200
+    assert lines[-2].rstrip().endswith("[red]cat 5.3 %")
+    assert "not fit" not in "".join(lines)

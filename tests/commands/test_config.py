@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 from commandline import refuse, succeed
-from conftest import ROOT, write_config, write_training_and_testing
+from conftest import ROOT, write_config, write_images, write_training_and_testing
 
 from tfinpaint.cli.purposes import EXAMPLES, PURPOSES
 from tfinpaint.config.keys import list_keys, matching_keys
@@ -55,6 +55,37 @@ def test_a_file_is_checked_as_its_command_checks_it(pretraining):
     assert "this configuration is for pretrain" in refuse("config", "check", pretraining, "--for", "classify")
     assert refuse("config", "check").startswith("error: FILE is missing, such as `tfinpaint config check configs/")
     assert "did you mean check?" in refuse("config", "chek", pretraining)
+
+
+def test_a_file_of_a_new_project_is_right_and_what_must_exist_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "photos", {"cat": 20, "dog": 20})
+    succeed("init", "photos", "runs/pets")
+    prepare, pretrain = (
+        "  tfinpaint prepare photos runs/pets/data --test-fraction 0.3",
+        "  tfinpaint pretrain --config runs/pets/pretrain.yaml",
+    )
+    start = ["Then start it with:", pretrain, "Or run all stages with:", "  tfinpaint run runs/pets"]
+    assert succeed("config", "check", "runs/pets/pretrain.yaml").splitlines()[1:] == [
+        "Before it can start, there must be runs/pets/data. Make this first:", prepare, *start,
+    ]  # fmt: skip
+    lines = succeed("config", "check", "runs/pets/classify.yaml", "--ranks", "2").splitlines()
+    assert lines[0].startswith("runs/pets/classify.yaml: no error was found, for classify on 2 ranks; ")
+    assert lines[1:5] == [
+        "Before it can start, there must be runs/pets/data and runs/pets/pretrain. Make this first:", prepare, pretrain,
+        "Then start it with:",
+    ]  # fmt: skip
+    assert lines[-1] == "  tfinpaint run --ranks 2 runs/pets"
+    for wrong in ("data.input_path=nowhere", "checkpoints.load=nowhere", "data.batch_size=0"):
+        assert wrong.partition("=")[0] in refuse("config", "check", "runs/pets/classify.yaml", "--set", wrong)
+    assert refuse("pretrain", "--config", "runs/pets/pretrain.yaml").endswith(
+        "no such folder: runs/pets/data/training; name a folder of images, or make this one with `tfinpaint run runs/pets`\n"
+    )
+    succeed(*prepare.split()[1:])
+    ready = succeed("config", "check", "runs/pets/pretrain.yaml").splitlines()
+    assert ready[1:] == ["Start it with: tfinpaint pretrain --config runs/pets/pretrain.yaml"]
+    left = succeed("config", "check", "runs/pets/classify.yaml").splitlines()
+    assert left[1] == "Before it can start, there must be runs/pets/pretrain. Make this first:"
 
 
 def test_the_whole_configuration_is_printed_and_reads_back_equal(pretraining, tmp_path):

@@ -91,6 +91,9 @@ e_that_is_rather_long
 pets/classify         classifier 2026-11-18 pets 5/5    acc. 0.930 -    running
 pets/from_scratch     classifier 2026-11-18 pets 2/5    loss 0.500 -    stopped
 pets/pretrain         inpainter  2026-11-18 pets 5/5    14.5 dB    4    finished
+best: the epoch of the lowest loss on held-out images. tfinpaint predict RUN
+takes the newest checkpoint (the best one where validation images have chosen
+it), tfinpaint predict RUN/best the best one.
 broken: broken: summary.json cannot be read
 failed: failed: the loss is not finite
 lost: broken: config.resolved.yaml is missing

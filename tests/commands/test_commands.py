@@ -489,7 +489,7 @@ def test_records_are_prepared_and_verified_by_command(images, tmp_path):
     [
         ({"a": 9}, "at least two class folders, found 1 (a)"),
         ({"a": 9, "b": 0}, "class folder without images: b"),
-        ({"a": 3, "b": 3}, "6 images are fewer than a batch; lower data.batch_size 8"),
+        ({"a": 3, "b": 3}, "6 images, fewer than a batch; lower data.batch_size 8"),
     ],
 )
 def test_data_that_cannot_be_classified(tmp_path, counts, message):

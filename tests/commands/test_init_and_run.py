@@ -194,6 +194,41 @@ def test_without_classes_there_is_one_stage(here, pretended):
     assert "tfinpaint features album/pretrain 'my photos/cat' --output features.npz" in shown
 
 
+def test_a_project_stands_for_its_runs_where_that_is_clear(here, pretended):
+    succeed("init", "my photos")
+    train = "train first: tfinpaint run 'runs/my photos'"
+    assert refuse("compare", PROJECT) == f"error: {PROJECT}: no training of this project has begun; {train}\n"
+    assert refuse("predict", PROJECT, "a.jpg") == f"error: {PROJECT}: classify has no checkpoint yet; {train}\n"
+    told = "it is a project that has not run yet; type: tfinpaint run 'runs/my photos'\n"
+    assert refuse("features", PROJECT, "my photos", "--output", "a.npz").endswith(told)
+    pretended.ending["from_scratch"] = "failed"
+    assert tfinpaint("run", PROJECT).returncode == 2
+    done = tfinpaint("compare", PROJECT)
+    assert done.returncode == 0, done.stderr
+    left = (
+        f"{PROJECT}/from_scratch: this run is not finished (summary.json is missing); continue it first; it is left out"
+    )
+    assert left in done.stdout
+    succeed("run", PROJECT)
+    assert succeed("compare", PROJECT).count("Pretraining helped: 0.900") == 1
+    name = f"name a run in it: {PROJECT}/classify, {PROJECT}/from_scratch, {PROJECT}/pretrain\n"
+    assert refuse("probe", PROJECT, "--data", "my photos").endswith(name)
+    assert refuse("compare", "runs").startswith("error: runs: holds no finished run; expected a readable summary.json")
+
+
+def test_a_changed_configuration_of_a_begun_training_is_told_before_it_continues(here, pretended):
+    succeed("init", "my photos")
+    pretended.ending["pretrain"] = "failed"
+    assert tfinpaint("run", PROJECT).returncode == 2
+    (PROJECT / "pretrain" / "model_checkpoints" / "model_checkpoint_1").mkdir(parents=True)
+    config = PROJECT / "pretrain.yaml"
+    config.write_text(config.read_text().replace("num_epochs: 10", "num_epochs: 2"))
+    assert refuse("run", PROJECT) == (
+        f"error: {config}: num_epochs is 2, and {PROJECT}/pretrain was begun with 10; restore it, or remove {PROJECT}/"
+        "pretrain to train it again\n"
+    )
+
+
 def test_a_folder_that_init_has_not_made_is_refused(here):
     assert "my photos: holds no project (project.json is missing or damaged); make one" in refuse("run", "my photos")
     assert refuse("run", "nowhere").startswith("error: nowhere: no such folder; make a project of a folder of images")

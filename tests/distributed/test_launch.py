@@ -207,4 +207,4 @@ def test_ranks_on_two_hosts_train_as_one():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rank on host-a 10.77.0.1" in done.stdout
     assert "rank on host-b 10.77.0.2" in done.stdout
-    assert "canary: 2 rank(s), gradients averaged, weights equal to the last byte" in done.stdout
+    assert "canary: 2 ranks, gradients averaged, weights equal to the last byte" in done.stdout

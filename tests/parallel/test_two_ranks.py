@@ -28,7 +28,7 @@ UNDER_BOTH = pytest.mark.parametrize("two", ["mpi", pytest.param("gloo", marks=p
 
 
 def test_every_collective_is_right_and_ranks_stay_equal(two):
-    assert "canary: 2 rank(s), gradients averaged, weights equal to the last byte" in two.succeed("canary")
+    assert "canary: 2 ranks, gradients averaged, weights equal to the last byte" in two.succeed("canary")
 
 
 def test_ranks_that_have_made_different_numbers_of_models_find_each_other(two):
@@ -193,7 +193,7 @@ def test_every_option_at_once_resumes_and_transfers(images, tmp_path, gloo):
         iterations, scale = (int(state[name]) for name in ("0", str(len(state) - 2)))
     assert (iterations, scale) == (4, 2**15)  # no step was left out
     output = succeed_alone("pretrain", "--config", config, "--workdir", run, "--resume", "--set", "num_epochs=3")
-    for change in ("batch_size was 8, is 4", "lr_factor was 2.0, is 1.0", "Resuming with 1 rank(s) instead of 2"):
+    for change in ("batch_size was 8, is 4", "lr_factor was 2.0, is 1.0", "Resuming with 1 rank instead of 2"):
         assert change in output
     assert records(run)[-1]["world_size"] == 1
     # Trained on two ranks, in float16, with synchronised batch norms; moved into a plain classifier on one.

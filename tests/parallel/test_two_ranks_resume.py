@@ -70,7 +70,7 @@ def test_one_rank_goes_on_where_two_were_ended_and_says_what_is_different(config
     alone = tmp_path / "alone"
     stop_in_an_epoch("gloo", signal.SIGTERM, alone, "--config", config, "--workdir", alone)  # which ends ranks at once
     output = succeed_alone("classify", "--resume", "--workdir", alone)
-    assert "Resuming with 1 rank(s) instead of 2: 4 images per rank. Results differ slightly" in output
+    assert "Resuming with 1 rank instead of 2: 4 images per rank. Results differ slightly" in output
     records = outcome(alone)["metrics"]
     assert [r["epoch"] for r in records if r["phase"] == "train"] == [1, 2, 3, 4]
     assert {r["world_size"] for r in records} >= {1}

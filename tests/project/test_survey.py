@@ -41,7 +41,7 @@ def test_a_folder_as_users_have_it(photos):
     assert (found.images, found.training_images, found.test_images, found.test_fraction) == (57, 40, 17, 0.3)
     assert [path for path, _ in found.bad] == ["dog/cut.png"]
     assert (found.sides, found.is_grey) == ((40, 48, 48), False)
-    assert "1 .heic (HEIC is not supported; convert to JPEG) such as cat/IMG_1.HEIC" in found.excluded
+    assert "1 .heic (cat/IMG_1.HEIC: HEIC is not supported; convert to JPEG)" in found.excluded
     assert "1 .txt (notes.txt)" in found.excluded
     assert found.excluded.endswith("1 hidden or system file ignored")
     lines = describe(found)
@@ -100,7 +100,10 @@ def test_what_cannot_be_used_is_refused(tmp_path, photos):
     assert "few: 6 usable images; expected at least 20" in refusal(few)
     heic.mkdir()
     (heic / "IMG_1.HEIC").write_bytes(HEIC)
-    assert "heic: no images in it (1 file excluded: 1 .heic (HEIC is not supported; convert to JPEG)" in refusal(heic)
+    assert (
+        "heic: no images in it (1 file excluded: 1 .heic (IMG_1.HEIC: HEIC is not supported; convert to JPEG)"
+        in refusal(heic)
+    )
     write_images(flat, {"": 25})
     archive = zipped(flat, tmp_path / "flat.zip", "")
     assert (

@@ -38,16 +38,16 @@ def run_elastic(images: Path, folder: Path, num_epochs: int) -> tuple[str, list[
 
 def test_a_run_goes_on_without_the_rank_that_was_killed(images, tmp_path):
     output, epochs = run_elastic(images, tmp_path, num_epochs=3)
-    assert "2 rank(s) are now 1: resuming from model_checkpoint_2\n" in output
+    assert "2 ranks are now 1: resuming from model_checkpoint_2\n" in output
     assert epochs == [(1, 2), (2, 2), (3, 1)]
 
 
 def test_a_run_goes_on_without_its_first_rank_then_with_two_then_without_the_other(images, tmp_path):
     output, epochs = run_elastic(images, tmp_path, num_epochs=6)
-    assert "2 rank(s) are now 1: resuming from model_checkpoint_2\n" in output
-    assert "1 rank(s) are now 2: resuming from model_checkpoint_3_step_2\n" in output
+    assert "2 ranks are now 1: resuming from model_checkpoint_2\n" in output
+    assert "1 rank is now 2: resuming from model_checkpoint_3_step_2\n" in output
     assert "rank 1: This process leaves the run, as SIGTERM asked\n" in output
-    assert "2 rank(s) are now 1: resuming from model_checkpoint_4_step_3\n" in output
+    assert "2 ranks are now 1: resuming from model_checkpoint_4_step_3\n" in output
     assert epochs == [(1, 2), (2, 2), (3, 1), (4, 2), (5, 1), (6, 1)]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["world_size"], summary["epochs"]) == (1, 6)

@@ -77,7 +77,7 @@ def test_a_missing_command_is_told():
 UNDER_MPI = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1795576013.884669    3253 port.cc:153] oneDNN custom operations are on.
-[1,1]<stderr>: rank 1: error: canary: 3 rank(s) found each other, expected 2
+[1,1]<stderr>: rank 1: error: canary: 3 ranks found each other, expected 2
 --------------------------------------------------------------------------
 prterun detected that one or more processes exited with non-zero status
 [1,0]<stderr>:error: later
@@ -106,7 +106,7 @@ TRACEBACK = """\
     ("output", "line"),
     [
         (UNDER_GLOO, "Segmentation fault"),
-        (UNDER_MPI, "rank 1: error: canary: 3 rank(s) found each other, expected 2"),
+        (UNDER_MPI, "rank 1: error: canary: 3 ranks found each other, expected 2"),
         (AS_ROOT, "prterun has detected an attempt to run as root."),
         (TRACEBACK, "ModuleNotFoundError: No module named 'tensorflow'"),
         ("\n", "it printed nothing"),

@@ -116,21 +116,14 @@ class Training:
         """Return whether the run is finished, as the present configuration would have it.
 
         Raises:
-            UserError: It was finished with another configuration, or began with an encoder that was replaced.
+            UserError: It was begun with another configuration, or with an encoder that was replaced.
         """
         summary = self.summary()
+        again = f"remove {display_path(self.run)} to train it again"
+        if summary is not None or self._has_checkpoints():
+            self._check_unchanged("begun" if summary is None else "finished", again)
         if summary is None:
             return False
-        changed = differences(read_values(self.run / RESOLVED_CONFIG), self.config())
-        changed = {key: values for key, values in changed.items() if key not in _PLACES}
-        again = f"remove {display_path(self.run)} to train it again"
-        if changed:
-            key, (before, now) = next(iter(changed.items()))
-            more = f" (and {counted(len(changed) - 1, 'more key')})" if len(changed) > 1 else ""
-            raise UserError(
-                f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was finished with {before}"
-                f"{more}; restore it, or {again}"
-            )
         if self.begins_from:
             source = self.folder / self.begins_from
             found = read_json(source / SUMMARY)
@@ -140,6 +133,22 @@ class Training:
                     f"{'was' if found else 'is to be'} trained again; {again}"
                 )
         return True
+
+    def _has_checkpoints(self) -> bool:
+        saved = checkpoints_folder(self.run) if self.run.is_dir() else None
+        return saved is not None and bool(list_checkpoints(saved))
+
+    def _check_unchanged(self, done: str, again: str) -> None:
+        """Raise UserError if the configuration is not that with which the run was begun or finished."""
+        changed = differences(read_values(self.run / RESOLVED_CONFIG), self.config())
+        changed = {key: values for key, values in changed.items() if key not in _PLACES}
+        if changed:
+            key, (before, now) = next(iter(changed.items()))
+            more = f" (and {counted(len(changed) - 1, 'more key')})" if len(changed) > 1 else ""
+            raise UserError(
+                f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was {done} with {before}"
+                f"{more}; restore it, or {again}"
+            )
 
 
 def _finished(summary: dict[str, Any]) -> float:

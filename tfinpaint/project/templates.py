@@ -59,7 +59,7 @@ workdir: $run # the folder that this run writes
 num_epochs: $epochs # a checkpoint and a test follow each epoch
 steps_per_epoch: $steps # times num_epochs: $total steps
 checkpoints:
-  load: $encoder_run # the run folder of pretraining, for its best checkpoint; without a best one, for its newest
+  load: $encoder_run # the run folder of pretraining: its best checkpoint if that is known, or else its newest
 data:
   input_type: images
   target_type: labels

@@ -103,7 +103,7 @@ def draw_reliability(calibration: Calibration, path: Path) -> None:
     axes.plot(confidence, accuracy, "o-", color=TEST, linewidth=1, markersize=5, label="test images")
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.03, 1.03))
     axes.set_title(f"expected calibration error {calibration.error:.3f}", fontsize=10)
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(fontsize=8)  # where it covers least
     bars.bar((np.arange(INTERVALS) + 0.5) / INTERVALS, calibration.sums[:, 0], 0.9 / INTERVALS, color=TEST)
     bars.set(xlabel="probability of the predicted class", ylabel="images")
     for each in (axes, bars):

@@ -10,7 +10,6 @@ import numpy as np
 
 from tfinpaint.report.figures import short_name
 from tfinpaint.report.image_rows import ImageRow, draw_image_rows
-from tfinpaint.system.wording import counted
 
 SAMPLE_SIZE, IN_ROW = 16, 4
 MOST_NAME = 12  # characters of a class below an image
@@ -47,7 +46,7 @@ def draw_sample(
     told = "; ".join(
         f"{classes[each.true]} predicted as {classes[each.predicted]}" for each in sample if each.true != each.predicted
     )
-    alt = f"{counted(len(sample), 'test image')} with the predicted class and its probability; right: {count}"
+    alt = f"{len(sample)} test images with their predicted classes and probabilities; {count} are right"
     draw_image_rows(rows, path, f"{alt}{f'. Wrong: {told}' if told else ''}.")
 
 

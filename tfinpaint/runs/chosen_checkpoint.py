@@ -27,7 +27,9 @@ def describe_checkpoints(run: Path) -> list[str]:
         return []
     facts, names = [f"{newest.name} is the newest"], [display_path(newest)]
     for by in CRITERIA:
-        if best := find_best(folder, by):
+        if (best := find_best(folder, by)) and best.path == newest:
+            facts[0] += f" and the best ({by.words})"
+        elif best:
             value = "" if best.value is None else f", {best.value:.4g}"
             facts.append(f"{best.path.name} the best ({by.words}{value})")
             names.append(display_path(run / by.name))

@@ -114,9 +114,9 @@ def agree(own: History, world: World, config: Config) -> History:
     newest = world.run_on_rank0(lambda: newest_checkpoint(config))
     past = History(**max(world.all_gather(asdict(own)), key=lambda history: history["restarts"]))
     fits = ", ".join(map(str, fitting_ranks(config)))
-    change = (
-        f"of {counted(past.ranks, 'rank')} there are now {world.size}" if past.restarts else counted(world.size, "rank")
-    )
+    change = counted(world.size, "rank")
+    if past.restarts:
+        change = f"{counted(past.ranks, 'rank')} {'is' if past.ranks == 1 else 'are'} now {world.size}"
     try:
         check_ranks(config, world.size)
     except ConfigError as error:

@@ -164,7 +164,7 @@ def test_an_image_beside_the_class_folders_is_skipped(tmp_path):
     source = write_images(tmp_path / "photos" / "set", {"a": 4, "b": 4})
     (source / "cover.png").write_bytes((source / "a" / "000.png").read_bytes())
     excluded = prepare(tmp_path / "photos", tmp_path / "dest").excluded
-    assert excluded.summary() == "1 file excluded: 1 .png (beside the class folders) such as set/cover.png"
+    assert excluded.summary() == "1 file excluded: 1 .png (set/cover.png: beside the class folders)"
 
 
 def test_folders_reached_by_links_are_taken(tmp_path):

@@ -136,7 +136,7 @@ def test_a_tag_tells_where_the_class_name_is(tmp_path):
         "one/training/cat/000.png", "one/training/cat/001.png", "one/training/dog/000.png", "two/training/cat/000.png",
     )  # fmt: skip
     assert listing.labels.tolist() == [0, 0, 1, 0]
-    assert listing.excluded.summary() == "1 file excluded: 1 .png (beside the class folders) such as two/other/000.png"
+    assert listing.excluded.summary() == "1 file excluded: 1 .png (two/other/000.png: beside the class folders)"
     assert sources.list_class_folders(tmp_path / "set" / "one" / "training", tag="training").labels.tolist() == [
         0,
         0,

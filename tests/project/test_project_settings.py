@@ -74,6 +74,7 @@ def test_the_time_is_that_of_the_steps_at_the_measured_speed():
     assert times["pretraining"] == pytest.approx(45 + (440 * 128 + 10 * (44 + 16 * 128) / 3) / speed)
     assert times["from scratch"] - 45 == pytest.approx(3 * (times["classifier"] - 45))
     assert "from 110 images/s at 32 pixels" in time_basis(found)
+    assert "and 45 s to start and end each training" in time_basis(found)
     assert "a guess" in time_basis(choose_settings(few, GPU, "gpu"))
 
 

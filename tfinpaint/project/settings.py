@@ -32,7 +32,9 @@ _CORE_GAIN = 0.85
 # A guess for a GPU of recent years: ResNet50 at 128 pixels.
 _GPU_SPEED = 800.0
 _FORWARD = 1 / 3  # of the time of a training step
-_START = 45.0  # seconds of a run before its first step and after its last
+# Seconds of a run before its first step (imports, checks, compilation) and after its last: 35 of processor time on that
+# machine, in part on one core alone.
+_START = 45.0
 _RECALIBRATED = 16  # batches, at the end of each epoch
 
 
@@ -152,11 +154,12 @@ def _speed(settings: Settings, machine: Machine, core: float) -> float:
 
 def time_basis(settings: Settings) -> str:
     """Return what the estimate of the time rests on."""
+    start = f"{_START:.0f} s to start and end each training"
     if settings.target == "gpu":
-        return f"a guess of {_GPU_SPEED:.0f} images/s at 128 pixels; nothing was measured on GPUs"
+        return f"a guess of {_GPU_SPEED:.0f} images/s at 128 pixels, and {start}; nothing was measured on GPUs"
     return (
-        f"from {_CORE_SPEED:.0f} images/s at 32 pixels on one core of an AMD EPYC; other processors take half to twice "
-        "as long"
+        f"from {_CORE_SPEED:.0f} images/s at 32 pixels on one core of an AMD EPYC, and {start}; other processors take "
+        "half to twice as long"
     )
 
 

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse_options("pretrain", arguments)
         if options.placement:
             given = sys.argv[1:] if arguments is None else arguments
-            start_ranks(options.placement, [sys.executable, "-m", "tfinpaint.pretrain", *given])
+            with explaining_interrupts(options):
+                start_ranks(options.placement, [sys.executable, "-m", "tfinpaint.pretrain", *given])
         else:
             with explaining_interrupts(options):
                 run_elastic(pretrain, options)

@@ -6,6 +6,9 @@ import pytest
 
 from tfinpaint.cli.options import resume_command, saved_so_far
 from tfinpaint.config.schema import Config
+from tfinpaint.distributed.start_ranks import Placement
+from tfinpaint.runs.nonfinite import how_to_continue
+from tfinpaint.system.paths import display_path
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,28 @@ def test_the_command_starts_as_many_ranks(monkeypatch, tmp_path, environment, co
         monkeypatch.setenv(name, value)
     assert resume_command("classify", tmp_path / "runs" / "my run") == command
     assert resume_command("classify", Path("runs/my run")) == command
+
+
+def test_a_process_that_has_started_ranks_names_their_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here, elsewhere = Placement(3, "localhost:3", is_local=True), Placement(4, "node1:2,node2:2", is_local=False)
+    assert resume_command("classify", Path("run"), here) == "tfinpaint classify --ranks 3 --resume --workdir run"
+    assert resume_command("classify", Path("run"), elsewhere).startswith(
+        "tfinpaint classify --hosts node1:2,node2:2 --"
+    )
+
+
+def test_a_stage_is_resumed_by_the_command_of_all_stages(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFINPAINT_CONTINUED_BY", "tfinpaint run pets")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    assert resume_command("classify", tmp_path) == "tfinpaint run pets"
+    config = Config.model_validate({"workdir": str(tmp_path), "data": {"input_path": "images"}})
+    again = "nothing has been saved yet; start the run again with: tfinpaint run pets"
+    assert saved_so_far("classify", config) == again
+    (tmp_path / "config.resolved.yaml").touch()
+    assert saved_so_far("classify", config) == again
+    lowered = f"remove {display_path(tmp_path)}, and start again with: tfinpaint run pets"
+    assert how_to_continue("classify", config) == lowered
 
 
 def test_an_evaluation_that_is_interrupted_is_started_again_since_only_trainings_resume(tmp_path, monkeypatch):

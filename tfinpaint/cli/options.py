@@ -125,8 +125,8 @@ def _silent_logging() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def resume_command(task: Command, workdir: Path) -> str:
-    """Return the command that resumes a run on as many ranks as there are now.
+def resume_command(task: Command, workdir: Path, placement: Placement | None = None) -> str:
+    """Return the command that resumes a run on as many ranks as there are now, or as this process has started.
 
     A run that is a stage of a project is resumed by the command that runs all stages. Ranks of an elastic run, and
     those that a launcher of the user's has started on several hosts, need that launcher and its options, which are not
@@ -135,12 +135,13 @@ def resume_command(task: Command, workdir: Path) -> str:
     if command := os.environ.get(CONTINUED_BY):
         return command
     ranks, hosts = launched_size(), os.environ.get(HOSTS)
-    if rendezvous.is_elastic() or (ranks > launched_local_size() and not hosts):
-        start = f"(launcher and its options as before) python -m tfinpaint.{task}"
-    else:
-        several = f" --hosts {hosts}" if hosts else f" --ranks {ranks}" if ranks > 1 else ""
-        start = f"tfinpaint {task}{several}"
-    return f"{start} --resume --workdir {shlex.quote(display_path(workdir))}"
+    if placement:
+        ranks, hosts = placement.ranks, None if placement.is_local else placement.hosts
+    elif rendezvous.is_elastic() or (ranks > launched_local_size() and not hosts):
+        launched = f"(launcher and its options as before) python -m tfinpaint.{task}"
+        return f"{launched} --resume --workdir {shlex.quote(display_path(workdir))}"
+    several = f" --hosts {hosts}" if hosts else f" --ranks {ranks}" if ranks > 1 else ""
+    return f"tfinpaint {task}{several} --resume --workdir {shlex.quote(display_path(workdir))}"
 
 
 @contextlib.contextmanager
@@ -149,10 +150,10 @@ def explaining_interrupts(options: Options) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(saved_so_far(options.task, options.config)) from None
+        raise KeyboardInterrupt(saved_so_far(options.task, options.config, options.placement)) from None
 
 
-def saved_so_far(task: Command, config: Config) -> str:
+def saved_so_far(task: Command, config: Config, placement: Placement | None = None) -> str:
     """Return what of a run is saved, and the command that resumes it."""
     workdir, saved = config.workdir, config.checkpoints.save
     newest = next(reversed(list_checkpoints(saved)), None) if saved else None
@@ -163,8 +164,8 @@ def saved_so_far(task: Command, config: Config) -> str:
     if config.data.input_path is None:  # only a training can be resumed
         return "nothing has been saved; the same command with --overwrite starts the evaluation again"
     if newest is None:
-        return f"nothing has been saved yet; start the run again with: {resume_command(task, workdir)}"
-    return f"the newest checkpoint is {display_path(newest)}; resume with: {resume_command(task, workdir)}"
+        return f"nothing has been saved yet; start the run again with: {resume_command(task, workdir, placement)}"
+    return f"the newest checkpoint is {display_path(newest)}; resume with: {resume_command(task, workdir, placement)}"
 
 
 def load_resolved(path: Path, overrides: Sequence[str], task: Command, workdir: Path | None = None) -> Config:

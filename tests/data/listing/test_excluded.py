@@ -96,15 +96,15 @@ def test_a_class_that_ends_up_empty_is_an_error_unless_asked_for(source, tmp_pat
     (source / "dog").mkdir()
     for number in range(3):
         (source / "dog" / f"{number}.heic").write_bytes(HEIC)
-    message = r"class folder without .*: dog \(3 files excluded: 3 .heic \(.*: HEIC is not supported; convert to JPEG\)"
+    message = r"class folder without .*: dog \(3 files excluded: 3 .heic \({}, ...: HEIC is .*\)\); fill it"
     for call in (copy.prepare, prepare_records, pack):
         for origin in (source, zipped(source, tmp_path / "x.zip", "")):
             with pytest.raises(
-                UserError, match=rf"{message}dog/0.heic\); fill it, remove it, or .* --skip-empty-classes"
+                UserError, match=message.format("dog/0.heic") + ", remove it, or .* --skip-empty-classes"
             ):
                 call(origin, tmp_path / "dest")
             assert not list(tmp_path.glob("*dest*"))
-    with pytest.raises(UserError, match=rf"{message}0.heic\); fill it or remove it"):
+    with pytest.raises(UserError, match=message.format("0.heic") + " or remove it"):
         sources.list_class_folders(source)
     report = copy.prepare(source, tmp_path / "dest", skip_empty_classes=True)
     assert list(report.counts) == ["a", "odd"]

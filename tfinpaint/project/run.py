@@ -81,7 +81,7 @@ def _prepare(folder: Path, project: Project, count: int) -> None:
     if dest.is_dir() and any(dest.iterdir()):
         log.info(f"{head}: done before, in {display_path(dest)}")
         return
-    log.info(f"{head}: the images are copied; {project.test_fraction:.0%} of each class are kept for the test")
+    log.info(f"{head}: the images are copied; {100 * project.test_fraction:.0f} % of each class are kept for the test")
     report = prepare(
         Path(project.images), dest, test_fraction=project.test_fraction, skip_empty_classes=project.skip_empty_classes
     )

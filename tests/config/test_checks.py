@@ -190,6 +190,7 @@ def test_masks_that_do_not_fit_the_images_are_refused(images, tmp_path, steps, m
 )
 def test_an_encoder_to_compare_features_must_be_there_and_stay(images, tmp_path, encoder, message):
     (tmp_path / "run" / "model_checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "model_checkpoints" / "encoder.weights.h5").touch()
     changes = {"loss": {"perceptual": {"encoder": encoder}, "target": "image"}}
     with pytest.raises(ConfigError, match=message):
         load_checked(

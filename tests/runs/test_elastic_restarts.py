@@ -172,9 +172,9 @@ def test_all_new_ranks_make_a_new_history(options, caplog):
 
 def test_a_number_of_ranks_that_cannot_share_the_batch_is_refused(options):
     others = vars(History(restarts=1, ranks=4))
-    with pytest.raises(UserError, match=r"4 rank\(s\) are now 3: data.batch_size 8 .* numbers that fit: 1, 2, 4$"):
+    with pytest.raises(UserError, match=r"4 ranks are now 3: data.batch_size 8 .* numbers that fit: 1, 2, 4$"):
         elastic.agree(History(), Ranks(others, size=3), options.config)
-    with pytest.raises(UserError, match=r"^3 rank\(s\): data.batch_size 8 .* numbers that fit: 1, 2, 4$"):
+    with pytest.raises(UserError, match=r"^3 ranks: data.batch_size 8 .* numbers that fit: 1, 2, 4$"):
         elastic.agree(History(), Ranks(vars(History()), vars(History()), size=3), options.config)
 
 

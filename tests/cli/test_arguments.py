@@ -150,7 +150,7 @@ def test_commands_that_do_not_exist_and_the_version():
         assert done.stderr == f"error: there is no command {typed}; did you mean tfinpaint {meant}?\n"
     assert tfinpaint("--versoin").stderr == "error: there is no option --versoin; did you mean tfinpaint --version?\n"
     done = tfinpaint("frobnicate")
-    assert "frobnicate: no such command; there are init, run, prepare, preview, pretrain," in done.stderr
+    assert "frobnicate: no such command; there are demo, init, run, prepare, preview, pretrain," in done.stderr
     assert "no command in front of it" in tfinpaint("--config", "a.yaml").stderr
     assert tfinpaint("help", "prepare").stdout == tfinpaint("prepare", "--help").stdout
     for option in ("--version", "-V"):

@@ -32,6 +32,7 @@ def test_every_collective_of_the_world_is_called():
         "report_activity",
         "wait_for_ranks",
         "hosts_changed",
+        "with_settings",
     }
     assert called == methods | {"run_on_rank0's error"}
 

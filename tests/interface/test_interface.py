@@ -59,8 +59,8 @@ def test_the_functions_keep_their_names_when_the_commands_are_imported():
     for name in ("pretrain", "classify", "predict", "probe"):
         assert callable(importlib.import_module(f"tfinpaint.{name}").main)
         assert inspect.isfunction(getattr(tfinpaint, name))
-    with pytest.raises(AttributeError, match="module 'tfinpaint' has no attribute 'train'"):
-        tfinpaint.train  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'tfinpaint' has no attribute 'restore'"):
+        tfinpaint.restore  # noqa: B018
 
 
 def test_a_call_gives_the_run_of_the_command_and_leaves_the_process_as_it_was(folder, pretrained):

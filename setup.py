@@ -73,7 +73,18 @@ setup(
         # Trackers beside TensorBoard (docs/tracking.md).
         "mlflow": ["mlflow-skinny>=3.1"],
         "wandb": ["wandb>=0.20"],
-        "dev": ["build", "codespell", "mypy", "pyte", "pytest", "pytest-cov", "pytest-xdist", "ruff", "types-PyYAML"],
+        "dev": [
+            "build",
+            "codespell",
+            "jsonschema",
+            "mypy",
+            "pyte",
+            "pytest",
+            "pytest-cov",
+            "pytest-xdist",
+            "ruff",
+            "types-PyYAML",
+        ],
     },
     entry_points={"console_scripts": ["tfinpaint=tfinpaint.__main__:main"]},
 )

@@ -126,7 +126,7 @@ def test_a_network_file_keeps_its_flags_and_its_checkpoint_its_network(classifie
         (tmp_path / "moved.json").rename(classifier / "net.json")
     assert "Skipping layer new: not found in model_checkpoint_6" in output
     assert "model_checkpoint_6 has weights [(4096, 2), (2,)], the model [(3072, 2), (2,)]" in output
-    assert "Transferred 1 layers by name; skipped 1, mismatched 1, unused 1" in output
+    assert "Transferred 1 layer by name; skipped 1, mismatched 1, unused 1" in output
 
 
 def test_evaluation_alone_scores_a_finished_classifier(classifier, tmp_path):
@@ -256,7 +256,7 @@ def test_a_keras_2_weight_file_is_loaded_by_name_with_a_report(classifier, tmp_p
     output = succeed("classify", "--config", config)
     assert "Skipping layer bn1: not found in keras2.h5\n" in output
     assert "Skipping layer dense_1: keras2.h5 has weights [(5, 2), (2,)], the model [(4096, 2), (2,)]" in output
-    assert "Transferred 1 layers by name; skipped 1, mismatched 1, unused 0" in output
+    assert "Transferred 1 layer by name; skipped 1, mismatched 1, unused 0" in output
     with h5py.File(tmp_path / "run" / "model_checkpoints" / "model_checkpoint_1" / "model.weights.h5") as file:
         stored = [item[()] for item in _datasets(file)]
     assert any(np.array_equal(value, kernel) for value in stored)  # frozen: it is still what came from the file

@@ -101,7 +101,7 @@ def test_layers_with_a_slash_are_transferred_by_the_names_of_the_file(segmentati
     output = succeed("pretrain", segmentation / "train.json", "--workdir", tmp_path / "run", *options, "--set", "checkpoints.save=null",
                      "--set", f"outfile={tmp_path / 'out.txt'}")  # fmt: skip
     assert "Skipping layer conv/3: not found in model_checkpoint_3" in output
-    assert "Transferred 1 layers by name; skipped 1, mismatched 0, unused 1" in output
+    assert "Transferred 1 layer by name; skipped 1, mismatched 0, unused 1" in output
 
 
 def test_a_source_that_is_not_the_networks_is_refused(segmentation, tmp_path):

@@ -256,7 +256,7 @@ def test_what_cannot_be_swept_is_refused_in_a_line(folder, tmp_path, monkeypatch
         (("--seeds", "0"), "0: expected a whole number, 1 to 100"),
         (("--rates", "-1"), "--rates"),
         (("--scratch-rates", "0"), "0: expected a number above 0"),
-        (("--workers", "999"), "--workers 999: there are "),
+        (("--workers", "999"), "--workers 999: this machine has "),
         (("--shares", "1"), "no share of the labels can be used; name larger ones with --shares"),
         (("--set", "data.test_input_path=null"), "a sweep needs data.input_path, the training images, and"),
         (("--workdir", folder / "data" / "training" / "out"), "among the images; name another folder with --workdir"),

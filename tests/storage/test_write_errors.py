@@ -78,9 +78,9 @@ def test_tensorboard_and_metrics_name_what_they_cannot_write(tmp_path):
     with files_of_at_most(0), pytest.raises(OSError, match="File too large") as raised:
         log.add(RECORD)
     assert raised.value.filename == str(tmp_path / "metrics.jsonl")
-    log._board.add(RECORD)
+    log._trackers[0].add(RECORD)
     with files_of_at_most(0), pytest.raises(OSError, match="File too large") as raised:
-        log._board.flush()
+        log._trackers[0].flush()
     assert raised.value.filename == str(tmp_path / "tensorboard" / "train")
 
 

@@ -32,7 +32,7 @@ def write_features(options: argparse.Namespace) -> list[str]:
     Raises:
         UserError: The encoder or the images cannot be used, or the output cannot be written.
     """
-    find_weights(options.encoder)  # what is missing is told before TensorFlow is loaded
+    find_weights(options.encoder)  # refuses what is missing before TensorFlow is loaded
     start_single_rank(Distributed())
     from tfinpaint.probing.encoder import load_encoder
     from tfinpaint.probing.features import extract_features

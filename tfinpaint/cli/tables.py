@@ -30,7 +30,7 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
     """Print a table that fits a width in characters: names are wrapped, and numbers are not broken.
 
     Columns with equal values in all rows are summed up in a line below. If the others do not fit, the last ones are
-    omitted, and their number is told.
+    omitted, and a line below has their number.
 
     Args:
         table: a heading row, then the others.
@@ -69,7 +69,7 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
 def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[int] = (0,)) -> None:
     """Print a table without rules that fits a width in characters; if it does not, the last columns are omitted.
 
-    The number of omitted columns is told below.
+    A line below has the number of omitted columns.
 
     Args:
         table: a heading row, then the others.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +12,7 @@ from tfinpaint.config.encoders import STRIDES
 from tfinpaint.config.loss import PIXEL_LOSSES, Loss
 from tfinpaint.config.network_checks import check_network
 from tfinpaint.config.schema import Config, ConfigError
+from tfinpaint.config.tracker_checks import check_trackers
 from tfinpaint.config.transforms import MASKS, MAX_RECTANGLES, Shape, Transform, shape_after
 from tfinpaint.layout import PROJECT
 from tfinpaint.system.paths import display_path
@@ -53,7 +52,7 @@ def check_command(config: Config, command: Command, ranks: int, expected: Sequen
         _check_pretrain(config)
     else:
         _check_classify(config)
-    _check_trackers(config)
+    check_trackers(config)
     check_network(config, command)
     _check_paths(config, expected)
     check_ranks(config, ranks)
@@ -63,17 +62,6 @@ def check_command(config: Config, command: Command, ranks: int, expected: Sequen
         _check_images(config)
     _check_size(config)
     return config
-
-
-def _check_trackers(config: Config) -> None:
-    for name in config.trackers:
-        if config.trackers.count(name) > 1:
-            raise ConfigError(f"trackers names {name} twice")
-        if importlib.util.find_spec(name) is None:
-            raise ConfigError(
-                f"trackers: {name} cannot be imported by {sys.executable}; pip install tfinpaint[{name}], or remove it "
-                "from trackers"
-            )
 
 
 def _check_pretrain(config: Config) -> None:

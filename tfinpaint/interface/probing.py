@@ -94,7 +94,7 @@ def run_probe(
     folder = output or (run_folder_of(encoder) or Path()) / PROBE
     _check_output(folder, data, test)
     for path in (encoder, *compare):
-        find_weights(path)  # what is missing is told before TensorFlow is loaded
+        find_weights(path)  # refuses what is missing before TensorFlow is loaded
     start_single_rank(Distributed())
     from tfinpaint.probing.encoder import load_encoder
     from tfinpaint.probing.images import open_labelled

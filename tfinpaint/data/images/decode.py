@@ -312,22 +312,18 @@ def _decode_now(
 def _apply(image: Image.Image, step: Transform, options: DecodeOptions) -> Image.Image:
     """Resize or crop an image."""
     if step.resize:
-        width, height = step.resize
         if options.is_label_map:
-            return image.resize((width, height), Image.Resampling.NEAREST)
+            return image.resize(step.resize, Image.Resampling.NEAREST)
         # One side after the other: which one Pillow resizes first, and so how it rounds, depends on its version.
-        wide = _bilinear(image, (width, image.height))
-        return _bilinear(wide, (width, height))
+        for size in ((step.resize[0], image.height), step.resize):
+            image = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+        return image
     assert step.center_crop
     width, height = step.center_crop
     if image.width < width or image.height < height:
         raise UnreadableImageError(f"{image.width} x {image.height} pixels, center_crop needs {width} x {height}")
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
-
-
-def _bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)  # which would copy it
 
 
 def _to_label_map(image: Image.Image) -> Image.Image:

@@ -40,7 +40,9 @@ def test_the_demo_needs_nothing_but_an_empty_folder_and_ends_in_words(here, pret
     assert pretended.names == ["pretrain", "pretrained", "from_scratch"]
     assert pretended.ranks == [None, None, None]
     number = len(list((ROOT / "configs").rglob("*.yaml")))
-    assert shown.startswith(f"Wrote {number} configurations into configs; configs/demo has those of the demo\n\n== Prep")
+    assert shown.startswith(
+        f"Wrote {number} configurations into configs; configs/demo has those of the demo\n\n== Prep"
+    )
     assert re.findall(r"^== (\w+ \w+)", shown, re.MULTILINE) == [
         "Preparing scikit", "Pretraining without", "A classifier", "The same", "The result",
     ]  # fmt: skip

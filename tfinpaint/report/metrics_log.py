@@ -51,7 +51,7 @@ class MetricsLog:
                 without it 8 decimals and no exponent, so that the files contain nothing but plain numbers.
             first_epoch: pictures of this epoch and later ones, which an interrupted run has left, are deleted.
             records: the records of the epochs before; other records in the folder's files are deleted.
-            trackers: which are told everything; None: TensorBoard alone.
+            trackers: which receive everything; None: TensorBoard alone.
         """
         self.records: list[dict[str, Any]] = []
         self._path = workdir / METRICS_LOG

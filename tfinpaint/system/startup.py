@@ -187,7 +187,7 @@ def install_command(extra: str) -> str:
 
 
 def how_to_reinstall() -> str:
-    """Return how to install everything anew."""
+    """Return how to install everything again."""
     setup = (ROOT / "scripts" / "setup").exists()
     return "rm -r .venv, then scripts/setup" if setup else "make a new virtual environment, and install tfinpaint there"
 

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfinpaint.config.transforms import shape_after
-from tfinpaint.data.images.decode import DecodeOptions, UnreadableImageError, read_image
+from tfinpaint.data.images.decode import DecodeOptions, read_image
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.data.transforms import Keys, NumberedSteps, apply_transforms
 from tfinpaint.errors import UserError

@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 
 from tfinpaint.data.examples import Images
-from tfinpaint.data.images.decode import UnreadableImageError
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.system.activity import report_activity
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tfinpaint.config.schema import Config
 from tfinpaint.data.examples import Preprocessing
-from tfinpaint.data.images.decode import DecodeOptions, UnreadableImageError, read_image
+from tfinpaint.data.images.decode import DecodeOptions, read_image
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.listing.listing import Listing, list_images
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.formats import Exported

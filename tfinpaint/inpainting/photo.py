@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 from scipy.spatial import cKDTree
 
 from tfinpaint.data.images import decode
+from tfinpaint.data.images.unreadable import UnreadableImageError, is_resource_shortage
 from tfinpaint.errors import UserError
 
 OPAQUE_LIGHT = 128  # a pixel of a mask belongs to the hole if its luma and its alpha are at least this
@@ -150,7 +151,7 @@ def read_photo(path: Path) -> Photo:
     _check_exists(path)
     with _naming_image(path), decode.open_image(path) as file:
         if _has_deep_planes(file):
-            raise decode.UnreadableImageError(
+            raise UnreadableImageError(
                 "unsupported: 16-bit channels in separate planes; save it with interleaved channels"
             )
         raw = _raw_mode(file)  # before EXIF data are read, which decodes some kinds of files
@@ -213,7 +214,7 @@ def _deep_pixels(path: Path, file: Image.Image, raw: str) -> np.ndarray:
         ImageOps.exif_transpose(again, in_place=True)
         low = np.asarray(again)
     if low.shape != high.shape:
-        raise decode.UnreadableImageError("changed while it was read")
+        raise UnreadableImageError("changed while it was read")
     return high << 8 | low
 
 
@@ -260,7 +261,7 @@ def _exif(file: Image.Image, path: Path) -> tuple[bytes | None, list[str]]:
                 kept[part] = kept.get_ifd(part)
         return (kept.tobytes() if len(kept) else None), []
     except Exception as error:
-        if decode.is_resource_shortage(error):
+        if is_resource_shortage(error):
             raise
         return None, [f"The EXIF data of {path.name} are dropped because they are damaged"]
 
@@ -315,5 +316,5 @@ def _check_exists(path: Path) -> None:
 def _naming_image(path: Path) -> Iterator[None]:
     try:
         yield
-    except decode.UnreadableImageError as error:
+    except UnreadableImageError as error:
         raise UserError(f"{path}: {error}") from None

@@ -15,7 +15,7 @@ from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
 from tfinpaint.data.failures import Failures
 from tfinpaint.data.features import Features
-from tfinpaint.data.images.decode import UnreadableImageError
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.data.tasks import Task
 from tfinpaint.data.transforms import to_float

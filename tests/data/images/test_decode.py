@@ -17,6 +17,7 @@ from PIL import Image
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data.images import decode
 from tfinpaint.data.images.decode import CHECK_OPTIONS, DecodeOptions, inspect_image
+from tfinpaint.data.images.unreadable import UnreadableImageError
 
 
 def resized(height: int, width: int) -> DecodeOptions:
@@ -77,7 +78,7 @@ def test_reading_applies_exif_rotation(tmp_path):
 
 def test_floating_point_pixels_are_refused_not_blackened(tmp_path):
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(decode.UnreadableImageError, match="floating-point pixels"):
+    with pytest.raises(UnreadableImageError, match="floating-point pixels"):
         decode.read_image(tmp_path / "float.tiff", resized(4, 4))
 
 
@@ -85,16 +86,16 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch
     Image.new("1", (20000, 15000)).save(tmp_path / "large.png")  # 300 million pixels, for which Pillow has an error
     monkeypatch.setattr(decode, "_decode", lambda *_, **__: pytest.fail("decoded"))
     for limit, words in ((200.0, "data.max_image_mpixels allows 200"), (299.9, "data.max_image_mpixels allows 299.9")):
-        with pytest.raises(decode.UnreadableImageError) as caught:
+        with pytest.raises(UnreadableImageError) as caught:
             decode.read_image(tmp_path / "large.png", DecodeOptions(max_mpixels=limit))
         assert str(caught.value) == f"oversized: 20000 x 15000 is 300 Mpixel, {words}"
     monkeypatch.setattr(decode, "_decode", lambda *_, **__: ("decoded", None))
     assert decode.read_image(tmp_path / "large.png", DecodeOptions(max_mpixels=300.0)) == "decoded"
     for reading in (DecodeOptions(), CHECK_OPTIONS):  # nothing configures these
-        with pytest.raises(decode.UnreadableImageError, match=r"is 300 Mpixel, at most 200$"):
+        with pytest.raises(UnreadableImageError, match=r"is 300 Mpixel, at most 200$"):
             decode.read_image(tmp_path / "large.png", reading)
     monkeypatch.setattr(decode, "MOST_FILE_BYTES", 100)
-    with pytest.raises(decode.UnreadableImageError, match=r"^oversized: \d+ bytes, at most 100$"):
+    with pytest.raises(UnreadableImageError, match=r"^oversized: \d+ bytes, at most 100$"):
         decode.read_image(tmp_path / "large.png", DecodeOptions())
     assert not recwarn.list
 
@@ -204,7 +205,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 
 
 def reason(path, reading=None) -> str:
-    with pytest.raises(decode.UnreadableImageError) as caught:
+    with pytest.raises(UnreadableImageError) as caught:
         decode.read_image(path, reading or resized(8, 8))
     return str(caught.value)
 
@@ -369,7 +370,7 @@ def test_reading_grey_and_cropping(tmp_path):
     middle = DecodeOptions((Transform(center_crop=[3, 1]),), channels=1)
     assert middle.size == (1, 3)
     assert decode.read_image(tmp_path / "rgb.png", middle).tolist() == [[[76], [150], [29]]]
-    with pytest.raises(decode.UnreadableImageError, match="5 x 3 pixels, center_crop needs 3 x 4"):
+    with pytest.raises(UnreadableImageError, match="5 x 3 pixels, center_crop needs 3 x 4"):
         decode.read_image(tmp_path / "rgb.png", DecodeOptions((Transform(center_crop=[3, 4]),)))
     assert decode.read_image(tmp_path / "rgb.png", DecodeOptions()).tolist() == pixels.tolist()
     assert DecodeOptions().size is None
@@ -387,9 +388,9 @@ def test_masks_keep_their_integers(tmp_path):
         found = decode.read_image(tmp_path / f"{name}.png", reading)[..., 0]
         assert found.tolist() == np.kron(values, np.ones((2, 2), int)).tolist()  # nearest, nothing in between
     Image.new("RGB", (2, 2), (1, 2, 3)).save(tmp_path / "colour.png")
-    with pytest.raises(decode.UnreadableImageError, match="a label map needs one channel of 8-bit integers"):
+    with pytest.raises(UnreadableImageError, match="a label map needs one channel of 8-bit integers"):
         decode.read_image(tmp_path / "colour.png", reading)
-    with pytest.raises(decode.UnreadableImageError, match="the value 200 is not a class; expected 0 to 7"):
+    with pytest.raises(UnreadableImageError, match="the value 200 is not a class; expected 0 to 7"):
         decode.read_image(tmp_path / "grey.png", DecodeOptions(channels=1, is_label_map=True, classes=8))
 
 

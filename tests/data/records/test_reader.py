@@ -16,7 +16,7 @@ from conftest import write_images
 from tfinpaint.config.schema import Config
 from tfinpaint.data import pipeline
 from tfinpaint.data.examples import Images, RankShare
-from tfinpaint.data.images.decode import UnreadableImageError
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest.pack import pack, verify
 from tfinpaint.data.listing import listing as sources
 from tfinpaint.data.listing.check import check_images

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import os
-import re
 import stat
 import threading
 import warnings
@@ -20,13 +18,18 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 
 from tfinpaint.config.sections import DEFAULT_MPIXELS, MAX_MPIXELS
 from tfinpaint.config.transforms import Transform, shape_after
-from tfinpaint.data.images.signatures import HEAD_BYTES, describe_content, image_format, unsupported_format
+from tfinpaint.data.images.signatures import HEAD_BYTES, image_format, unsupported_format
 from tfinpaint.data.images.tiff import tile_size
+from tfinpaint.data.images.unreadable import (
+    UnreadableImageError,
+    is_resource_shortage,
+    reason_for_failure,
+    reason_not_recognised,
+)
 
 # Pillow's decoders of other formats are never used, whatever a file claims. PPM: binary PBM, PGM and PPM files.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 THUMBNAIL = 32  # pixels a side
-SUPPORTED_PIXELS = "supported are grey, palette, RGB and CMYK, with alpha or without, of 8 or 16 bits"
 MAX_PACKED_BYTES = 256 * 2**20  # of an image that is packed, or read from an archive
 JPEG_MARGIN = 1.5  # a JPEG file is decoded at a fraction of its size that is at least this many times the wanted size
 MOST_FILE_BYTES = 2**32  # of any file that is decoded; a TIFF cannot have more
@@ -38,18 +41,8 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged metadata, without the file's name
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # the same
 
-_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _JPEG = ("JPEG", "MPO")  # Pillow's name for a JPEG file in which a camera stored further pictures
 _MODES = {1: "L", 3: "RGB"}  # by the number of channels
-
-
-class UnreadableImageError(Exception):
-    """An image file cannot be decoded. The message is the reason, without the path."""
-
-
-def is_resource_shortage(error: BaseException) -> bool:
-    """Return True if a file could not be read for want of memory or descriptors, which is not the file's fault."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)
 
 
 @dataclass(frozen=True)
@@ -153,7 +146,7 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], max_mpixels: float | 
     except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
         if is_resource_shortage(error):
             raise
-        raise UnreadableImageError(_failure_message(error)) from None
+        raise UnreadableImageError(reason_for_failure(error)) from None
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -184,7 +177,7 @@ def _open(stream: IO[bytes], max_mpixels: float | None) -> Image.Image:
         # Pillow recognises more kinds of PNM files than are supported here.
         file = Image.open(stream, formats=("PPM",) if kind == "PNM" else FORMATS[:-1])
     except UnidentifiedImageError:
-        raise UnreadableImageError(_unidentified_message(stream, head)) from None
+        raise UnreadableImageError(reason_not_recognised(stream, head)) from None
     _check_pixels(file.width, file.height, max_mpixels)
     _check_pixels(*_tile_size(file), max_mpixels, "a tile of ")
     return file
@@ -201,51 +194,6 @@ def _check_pixels(width: int, height: int, max_mpixels: float | None, of: str = 
     if mpixels > limit:
         allowed = f"data.max_image_mpixels allows {limit:g}" if max_mpixels else f"at most {limit:g}"
         raise UnreadableImageError(f"oversized: {of}{width} x {height} is {mpixels:.6g} Mpixel, {allowed}")
-
-
-def _unidentified_message(stream: IO[bytes], head: bytes) -> str:
-    """Return why Pillow does not recognise a file as an image."""
-    name = image_format(head)
-    if not name:
-        found = describe_content(head)
-        return f"not an image: {found}" if found else "not an image"
-    stream.seek(0)
-    try:
-        Image.OPEN["PPM" if name == "PNM" else name.upper()][0](stream, "")  # for the error, which Image.open hides
-    except Exception as error:
-        if is_resource_shortage(error):
-            raise
-        if _is_unsupported(error):
-            detail = f"compression {error}" if str(error).isdecimal() else str(error)
-            return f"unsupported: {name}, {detail}; {SUPPORTED_PIXELS}"
-    return f"truncated or damaged: begins as {name}"
-
-
-# What Pillow says if it has no decoder for a file that may be sound.
-_UNSUPPORTED = re.compile(
-    r"unsupported|not supported|cannot handle|samples per pixel|unknown (pixel mode|compression)", re.IGNORECASE
-)
-
-
-def _is_unsupported(error: Exception) -> bool:
-    # Pillow raises KeyError for a compression or a pixel mode that is not in its tables.
-    return KeyError in (type(error), type(error.__cause__)) or bool(_UNSUPPORTED.search(str(error)))
-
-
-def _failure_message(error: Exception) -> str:
-    """Return why a file could not be read, beginning with the kind of fault."""
-    if isinstance(error, FileNotFoundError):
-        return "missing: no such file"
-    if isinstance(error, OSError) and error.errno:
-        return f"unreadable: {error.strerror}"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"oversized: more than {MAX_MPIXELS:g} Mpixel, which no configuration allows"
-    message = str(error) or type(error).__name__
-    if _is_unsupported(error):
-        return f"unsupported: {message.removeprefix('Unsupported ')}; {SUPPORTED_PIXELS}"
-    if isinstance(error, EOFError) or "truncated" in message.lower():
-        return f"truncated: {message}"
-    return f"damaged: {message}"
 
 
 class _PixelBudget:

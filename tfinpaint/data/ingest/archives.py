@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tfinpaint.data.images.decode import MAX_PACKED_BYTES, UnreadableImageError
+from tfinpaint.data.images.decode import MAX_PACKED_BYTES
 from tfinpaint.data.images.signatures import HEAD_BYTES, describe_content
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.listing.walk import printable
 from tfinpaint.errors import UserError
 from tfinpaint.system.paths import display_path

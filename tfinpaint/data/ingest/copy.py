@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tfinpaint.data.images.decode import is_resource_shortage
+from tfinpaint.data.images.unreadable import is_resource_shortage
 from tfinpaint.data.ingest import destination
 from tfinpaint.data.ingest.source import READ_ERRORS, Source, open_source
 from tfinpaint.data.ingest.split import check_test_fraction, split_classes

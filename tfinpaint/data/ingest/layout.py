@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from tfinpaint.data.images.decode import is_resource_shortage
+from tfinpaint.data.images.unreadable import is_resource_shortage
 from tfinpaint.data.ingest.source import READ_ERRORS, Source
 from tfinpaint.errors import UserError
 from tfinpaint.system.wording import counted

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfinpaint.data.images.decode import UnreadableImageError
 from tfinpaint.data.images.signatures import HEAD_BYTES, read_head
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest.archives import Archive, check_size, open_archive
 from tfinpaint.data.ingest.digits import write_digits
 from tfinpaint.data.listing.excluded import ExcludedFiles, choose_images

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image, is_resource_shortage
+from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image
+from tfinpaint.data.images.unreadable import is_resource_shortage
 from tfinpaint.data.ingest.layout import UNDIVIDED, class_of, find_roots, folder_of, root_of
 from tfinpaint.data.ingest.source import READ_ERRORS, Source
 from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates, fingerprint_of, fingerprint_width

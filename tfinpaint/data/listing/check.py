@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from tfinpaint.data.images.decode import DecodeOptions, UnreadableImageError, inspect_image
+from tfinpaint.data.images.decode import DecodeOptions, inspect_image
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.listing import cache
 from tfinpaint.data.listing.duplicates import fingerprint_of, fingerprint_width
 from tfinpaint.data.listing.listing import Listing

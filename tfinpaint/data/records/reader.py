@@ -24,7 +24,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tfinpaint.data.images.decode import MAX_PACKED_BYTES, UnreadableImageError, is_resource_shortage
+from tfinpaint.data.images.decode import MAX_PACKED_BYTES
+from tfinpaint.data.images.unreadable import UnreadableImageError, is_resource_shortage
 from tfinpaint.data.listing.names import Names
 from tfinpaint.errors import UserError
 from tfinpaint.system.activity import report_activity

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import DTypeLike
 
-from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image, is_resource_shortage
+from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image
+from tfinpaint.data.images.unreadable import is_resource_shortage
 from tfinpaint.data.ingest.source import READ_ERRORS, ReadFile
 from tfinpaint.data.listing.excluded import multiple_pictures_message
 from tfinpaint.data.listing.names import Names

@@ -105,7 +105,7 @@ def test_the_same_command_continues_what_was_stopped_or_has_failed(here, pretend
 def test_configurations_that_are_there_are_kept(here, pretended):
     changed = Path("configs", "demo", "pretrain.yaml")
     changed.parent.mkdir(parents=True)
-    changed.write_text(recipes()["demo/pretrain.yaml"].read_text().replace("num_epochs: 6", "num_epochs: 3"))
+    changed.write_text(recipes()["demo/pretrain.yaml"].read_text().replace("num_epochs: 4", "num_epochs: 3"))
     assert changed not in write_recipes()
     succeed("demo")
     assert [options.config.num_epochs for options in pretended.begun] == [3, 2, 2]

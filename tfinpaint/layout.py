@@ -64,6 +64,12 @@ RANKS = "ranks.npz"
 BEST = "best"  # stands for the name of a checkpoint in a path
 BEST_PROBE = "best_probe"  # stands for another one
 
+# JSON files of runs, sweeps and projects, which are no configurations
+NO_CONFIGS = frozenset(
+    (SUMMARY, ENDING, TRACKERS, ENVIRONMENT, COMMUNICATION, TIMELINE, PROBE_JSON, SWEEP_PLAN, SWEEP_JSON, SWEEP_TIMES)
+    + (PROJECT, HEADER, PROGRESS)
+)
+
 
 def companion_weights(name: str) -> str:
     """Return the name of the weight file of a network that is trained beside the model."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from tfinpaint.config import rmldnn
 from tfinpaint.config.suggestions import dotted, keys_at, suggest_key
 from tfinpaint.config.transforms import Transform
+from tfinpaint.layout import NO_CONFIGS
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.startup import ROOT
 from tfinpaint.system.wording import counted
@@ -189,16 +190,23 @@ def explain_missing(path: Path) -> str:
     if not folder.is_dir():
         return f"{what}; there is no folder {folder}{_in_project(path)}"
     try:
-        there = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
+        files = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
     except OSError:
-        there = []
+        files = []
+    there = [name for name in files if name not in NO_CONFIGS]
     if not there:
         return f"{what}; there is no YAML or JSON file in {_typed(folder)}{_in_project(path)}"
-    near = [] if path.is_dir() else difflib.get_close_matches(path.name, there, n=1)
-    if near or len(there) == 1:
-        return f"{what}; did you mean {_typed(folder / (near or there)[0])}?"
+    if (near := "" if path.is_dir() else _nearest(path, there)) or len(there) == 1:
+        return f"{what}; did you mean {_typed(folder / (near or there[0]))}?"
     more = f" and {len(there) - _MAX_FILES} more" if len(there) > _MAX_FILES else ""
     return f"{what}; there are {', '.join(there[:_MAX_FILES])}{more}"
+
+
+def _nearest(path: Path, names: Sequence[str]) -> str:
+    """Return the name that is most like that of a file, whatever its suffix; "" if none is like it."""
+    stems = {Path(name).stem: name for name in names}
+    near = difflib.get_close_matches(path.stem, stems, n=1)
+    return stems[near[0]] if near else ""
 
 
 def _in_project(path: Path) -> str:

@@ -66,8 +66,10 @@ BEST_PROBE = "best_probe"  # stands for another one
 
 # JSON files of runs, sweeps and projects, which are no configurations
 NO_CONFIGS = frozenset(
-    (SUMMARY, ENDING, TRACKERS, ENVIRONMENT, COMMUNICATION, TIMELINE, PROBE_JSON, SWEEP_PLAN, SWEEP_JSON, SWEEP_TIMES)
-    + (PROJECT, HEADER, PROGRESS)
+    (
+        *(SUMMARY, ENDING, TRACKERS, ENVIRONMENT, COMMUNICATION, TIMELINE, PROJECT, HEADER, PROGRESS),
+        *(PROBE_JSON, SWEEP_PLAN, SWEEP_JSON, SWEEP_TIMES),
+    )
 )
 
 

@@ -112,6 +112,15 @@ def test_what_is_no_argument_is_told_with_its_remedy(arguments, expected):
         ),
         (["compare", "run", "--output", "c.html"], "--output: there is no such option; name the page by --report FILE"),
         (
+            ["run", "runs/mine", "--set", "num_epochs=3"],
+            "--set: there is no such option; FOLDER has its configurations; change the key in pretrain.yaml or ",
+        ),
+        (["run", "runs/mine", "--resume"], "--resume: there is no such option; the same command continues by itself"),
+        (
+            ["evaluate", "run", "--data", "photos", "--config", "c.yaml"],
+            "--config: there is no such option; name the run folder, which has its configuration, without an option",
+        ),
+        (
             ["preview", "--images", "0"],
             "--images: 0: expected a whole number, 1 to 100; `tfinpaint preview --help` lists the options",
         ),

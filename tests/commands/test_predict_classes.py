@@ -1,4 +1,4 @@
-"""The command that tells the classes of photos: the probabilities of the evaluation, odd photos, broken ones."""
+"""The command that predicts the classes of photos: the probabilities of the evaluation, odd photos, broken ones."""
 
 import csv
 import json

@@ -111,6 +111,21 @@ def test_a_file_that_is_not_there_names_the_one_that_may_be_meant(tmp_path, monk
     assert "no such configuration file" in refused(folder / "config_train.json" / "c.yaml")
 
 
+def test_files_that_are_not_alike_or_no_configurations_are_not_proposed(tmp_path, monkeypatch):
+    def refused(name):
+        with pytest.raises(ConfigError) as refusal:
+            load_config(Path(name))
+        return str(refusal.value)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    for name in ("a.yaml", "f.yaml", "project/pretrain.yaml", "project/classify.yaml", "project/project.json"):
+        Path(name).write_text("{}")
+    assert refused("my.yaml") == "my.yaml: no such configuration file; there are a.yaml, f.yaml"
+    assert refused("project/pretrain.yml").endswith("did you mean ./project/pretrain.yaml?")
+    assert refused("project").endswith("is a folder; name a file in it; there are classify.yaml, pretrain.yaml")
+
+
 def test_a_path_in_the_project_is_found_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as refusal:

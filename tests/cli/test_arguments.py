@@ -65,6 +65,8 @@ def test_without_a_file_there_is_none():
             ["--epochs", "3"],
             "--epochs: there is no such option; keys of the configuration are set by --set num_epochs=3",
         ),
+        (["--data", "photos"], "keys of the configuration are set by --set data.input_path=photos"),
+        (["--optimizer", "SGD"], "keys of the configuration are set by --set optimizer.type=SGD"),
         (["--lr=1e-3"], "keys of the configuration are set by --set optimizer.learning_rate=1e-3"),
         (["--batch-size", "8"], "keys of the configuration are set by --set data.batch_size=8"),
         (["--resume", "--epochs"], "keys of the configuration are set by --set num_epochs=VALUE"),

@@ -676,7 +676,7 @@ def test_what_kind_a_run_is_decides_and_a_wrong_combination_says_what_to_type(ca
     assert "none/x.csv: cannot be written: there is no folder" in refuse(
         capsys, classifier, photo, "--csv", tmp_path / "none" / "x.csv"
     )
-    assert "nothing.jpg: cannot be read: No such file" in refuse(capsys, classifier, "nothing.jpg")
+    assert "nothing.jpg: no such file or folder" in refuse(capsys, classifier, "nothing.jpg")
 
 
 def test_a_network_below_the_baselines_of_its_run_is_warned_of(capsys, tmp_path, run):

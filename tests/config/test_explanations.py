@@ -67,6 +67,16 @@ def test_values_in_files_and_overrides_are_explained(tmp_path, text, override, e
     assert found.endswith(expected) or not expected.endswith((")", "?", "`", "quotes"))
 
 
+def test_a_misspelt_key_is_named_before_the_one_that_is_missing(tmp_path):
+    with pytest.raises(ConfigError) as refusal:
+        load(tmp_path, "data: {transforms: [{random_patches: {number: 4, sise: 8}}]}")
+    first, second = str(refusal.value).splitlines()
+    assert first.endswith(
+        "unknown key data.transforms.0.random_patches.sise; did you mean data.transforms.0.random_patches.size?"
+    )
+    assert second.endswith("data.transforms.0.random_patches.size is missing, and has no default")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -81,6 +81,7 @@ def explain_problems(problems: Sequence[Mapping[str, Any]], raw: Mapping[str, An
     unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
     squeezed = {(*loc[:-1], str(loc[-1]).partition(":")[0]) for loc in unknown if ":" in str(loc[-1])}
     shown = [problem for problem in problems if problem["type"] != "missing" or problem["loc"] not in squeezed]
+    shown.sort(key=lambda problem: problem["type"] == "missing")  # a misspelt key is missing, too
     return "\n".join(dict.fromkeys(_explain(problem, raw, sources) for problem in shown))
 
 
@@ -94,6 +95,8 @@ def _explain(problem: Mapping[str, Any], raw: Mapping[str, Any], sources: Source
         if location[-1] in rmldnn.KEYS:
             return f"{source}: {name} is a key of rmldnn that is not supported: {rmldnn.KEYS[location[-1]]}"
         return f"{source}: unknown key {name}{suggest_key(location, given)}"
+    if problem["type"] == "missing":
+        return f"{source}: {name} is missing, and has no default"
     message = problem["msg"].removeprefix("Value error, ")
     message = re.sub(r"a valid dictionary or instance of \w+", "a mapping of keys to values", message)
     if message.startswith(("Input should", "List should")):  # pydantic's sentences follow the key

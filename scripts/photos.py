@@ -30,6 +30,7 @@ def main() -> None:
         # As coarse as the copy of Natural Images that the run was trained on.
         small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         small.save(folder / f"{name}.png")
+    print(f"{len(CUTS)} photographs: {folder}")
 
 
 if __name__ == "__main__":

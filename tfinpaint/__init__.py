@@ -1,4 +1,4 @@
-"""Pretrain an image encoder without labels by inpainting, then move it, by layer name, into a classifier.
+"""Pretrain an image encoder without labels by inpainting, then transfer its weights, by layer name, to a classifier.
 
 The functions `pretrain`, `classify`, `predict` and `probe` do what the commands of these names do, and return what they
 have found. Importing the package imports neither TensorFlow nor Keras: commands check their configuration first.

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfinpaint.checkpoint.find import find_reported
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         require_single_process("export")
         _check(parsed)
+        find_reported(parsed.run)  # refuses what is missing before TensorFlow is loaded
         start_single_rank(Distributed())
         from tfinpaint.exporting.run import export_run
 

@@ -18,6 +18,8 @@ from tfinpaint.cli.encoder_options import add_encoder_options, make_output_folde
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
+from tfinpaint.probing.images import check_readable, list_labelled_or_not
+from tfinpaint.probing.tables import check_table, write_table
 from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -32,21 +34,19 @@ def write_features(options: argparse.Namespace) -> list[str]:
     Raises:
         UserError: The encoder or the images cannot be used, or the output cannot be written.
     """
-    find_weights(options.encoder)  # refuses what is missing before TensorFlow is loaded
+    find_weights(options.encoder)  # what is missing is refused before TensorFlow is loaded
+    check_table(options.output)
+    listing = list_labelled_or_not(options.images)
     start_single_rank(Distributed())
     from tfinpaint.probing.encoder import load_encoder
     from tfinpaint.probing.features import extract_features
-    from tfinpaint.probing.images import check_readable, list_labelled_or_not
-    from tfinpaint.probing.tables import check_table, write_table
 
-    check_table(options.output)
     size = (options.size, options.size) if options.size else None
     source = load_encoder(options.encoder, size, imagenet=options.imagenet)
     if options.imagenet and not source.is_keras:
         raise UserError(f"--imagenet: is for weight files that Keras has saved; {options.encoder} is not one")
     for note in source.notes:
         log.info(note)
-    listing = list_labelled_or_not(options.images)
     check_readable(listing)
     make_output_folder(options.output.parent, options.output)
     models = {source.name: (source.encoder, source.model)}

@@ -64,6 +64,14 @@ RANKS = "ranks.npz"
 BEST = "best"  # stands for the name of a checkpoint in a path
 BEST_PROBE = "best_probe"  # stands for another one
 
+# JSON files of runs, sweeps and projects, which are no configurations
+NO_CONFIGS = frozenset(
+    (
+        *(SUMMARY, ENDING, TRACKERS, ENVIRONMENT, COMMUNICATION, TIMELINE, PROJECT, HEADER, PROGRESS),
+        *(PROBE_JSON, SWEEP_PLAN, SWEEP_JSON, SWEEP_TIMES),
+    )
+)
+
 
 def companion_weights(name: str) -> str:
     """Return the name of the weight file of a network that is trained beside the model."""

@@ -1,4 +1,4 @@
-"""Tell the classes of photos by a trained classifier, or restore a photo where a mask is white by an inpainter.
+"""Predict the classes of photos by a trained classifier, or restore a photo where a mask is white by an inpainter.
 
 usage: python -m tfinpaint.predict runs/demo/pretrained photo.jpg more_photos/ --csv classes.csv
        python -m tfinpaint.predict runs/demo/pretrain photo.jpg mask.png --output restored.png
@@ -103,7 +103,7 @@ def _check_tables(parsed: argparse.Namespace) -> None:
     run = shlex.quote(str(parsed.checkpoint))
     if parsed.output:
         raise UserError(
-            f"--output: {parsed.checkpoint} is a classifier, which tells the classes of photos; type: tfinpaint "
+            f"--output: {parsed.checkpoint} is a classifier, which predicts the classes of photos; type: tfinpaint "
             f"predict {run} {_quoted(parsed.photos)} --csv FILE"
         )
     if parsed.csv and parsed.json and parsed.csv.resolve() == parsed.json.resolve():
@@ -125,7 +125,7 @@ def _restore_one(parsed: argparse.Namespace) -> None:
         raise UserError(
             f"{parsed.checkpoint}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint "
             f"predict {shlex.quote(str(parsed.checkpoint))} {what} {mask} (a run of tfinpaint "
-            "classify tells the classes of photos)"
+            "classify predicts the classes of photos)"
         )
     output = parsed.output or photo.with_name(f"{photo.stem}_restored.png")
     print("\n".join(restore(parsed.checkpoint, photo, masks[0], output, parsed.overwrite).lines))

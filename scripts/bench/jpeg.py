@@ -4,7 +4,7 @@ usage: python scripts/bench/jpeg.py [--width 1024] [--size 128] [--batch 32] [--
            [--peers PYTHON] [--sides NAME...]
 
 Writes photo-like images, `--width` pixels wide and three quarters as high, of quality 90, and reads them in random
-order on all cores, each side in a process of its own, which begins anew in each turn:
+order on all cores, each side in a process of its own, which begins again in each turn:
 
 - tfinpaint: its pipeline, erasing of 16 patches included; "whole" is that with `data.jpeg_scaling: false`
 - Keras: `keras.utils.image_dataset_from_directory` and a map that divides by 255

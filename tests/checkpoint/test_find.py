@@ -54,6 +54,14 @@ def test_a_run_folder_stands_for_its_newest_checkpoint_of_an_epoch(tmp_path):
     )
 
 
+def test_notes_name_runs_as_they_are_typed(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", *EPOCHS, best=9)
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(run).note.startswith("Using model_checkpoint_10, the newest of run; the best one ")
+    assert find_checkpoint(run).note.endswith("name run/best to use it")
+    assert find_checkpoint(run / "best").note.startswith("Using model_checkpoint_9, the best of run: ")
+
+
 def test_the_checkpoints_of_a_run_may_lie_elsewhere(tmp_path):
     run = write_run(tmp_path / "run", *EPOCHS, save=tmp_path / "large disk" / "saved", best=9)
     assert find_checkpoint(run).path == tmp_path / "large disk" / "saved" / "model_checkpoint_10"

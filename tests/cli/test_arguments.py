@@ -65,6 +65,8 @@ def test_without_a_file_there_is_none():
             ["--epochs", "3"],
             "--epochs: there is no such option; keys of the configuration are set by --set num_epochs=3",
         ),
+        (["--data", "photos"], "keys of the configuration are set by --set data.input_path=photos"),
+        (["--optimizer", "SGD"], "keys of the configuration are set by --set optimizer.type=SGD"),
         (["--lr=1e-3"], "keys of the configuration are set by --set optimizer.learning_rate=1e-3"),
         (["--batch-size", "8"], "keys of the configuration are set by --set data.batch_size=8"),
         (["--resume", "--epochs"], "keys of the configuration are set by --set num_epochs=VALUE"),
@@ -111,6 +113,15 @@ def test_what_is_no_argument_is_told_with_its_remedy(arguments, expected):
             "--overwrite: there is no such option; nothing is overwritten here; remove the folder DEST yourself, ",
         ),
         (["compare", "run", "--output", "c.html"], "--output: there is no such option; name the page by --report FILE"),
+        (
+            ["run", "runs/mine", "--set", "num_epochs=3"],
+            "--set: there is no such option; FOLDER has its configurations; change the key in pretrain.yaml or ",
+        ),
+        (["run", "runs/mine", "--resume"], "--resume: there is no such option; the same command continues by itself"),
+        (
+            ["evaluate", "run", "--data", "photos", "--config", "c.yaml"],
+            "--config: there is no such option; name the run folder, which has its configuration, without an option",
+        ),
         (
             ["preview", "--images", "0"],
             "--images: 0: expected a whole number, 1 to 100; `tfinpaint preview --help` lists the options",

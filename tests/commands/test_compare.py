@@ -147,6 +147,11 @@ def test_a_hundred_runs_fit_into_one_page(tmp_path, monkeypatch, capsys):
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no finished run"):
         write_comparison([tmp_path], tmp_path / "report.html")
+    with pytest.raises(UserError, match="nowhere: no such folder; name a run folder"):
+        write_comparison([tmp_path / "nowhere"], tmp_path / "report.html")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: is a file; name a run folder"):
+        write_comparison([tmp_path / "file"], tmp_path / "report.html")
 
 
 def test_a_folder_without_a_finished_run_is_left_out_with_a_warning(runs, tmp_path, capsys):

@@ -92,7 +92,7 @@ def test_the_same_command_continues_what_was_stopped_or_has_failed(here, pretend
     pretended.ending = {"from_scratch": "failed"}
     told = refuse("demo")
     assert told == "error: The same classifier from random weights, with a learning rate chosen for it: failed: the " \
-                   "lines above say why; when that is mended, continue with: tfinpaint demo\n"  # fmt: skip
+                   "lines above say why; when that is fixed, continue with: tfinpaint demo\n"  # fmt: skip
     shown = succeed("demo")
     assert pretended.names == ["pretrain", *["pretrained"] * 3, *["from_scratch"] * 2]
     assert all(options.resume for options in pretended.begun)

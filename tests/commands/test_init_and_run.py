@@ -118,12 +118,12 @@ AGAIN = "continue with: tfinpaint run 'runs/my photos'"
             "ended by a scheduler", 0,
             ["Classify was ended, as SIGTERM asked; nothing has been saved yet; start the run again with: " + AGAIN[15:]],
         ),
-        ("failed", 2, [f"error: Classify: failed: the lines above say why; when that is mended, {AGAIN}"]),
+        ("failed", 2, [f"error: Classify: failed: the lines above say why; when that is fixed, {AGAIN}"]),
         (
             "killed", 2,
             [
                 "error: Classify: failed: its process was ended by SIGKILL, perhaps because memory did not suffice; "
-                f"when that is mended, {AGAIN}"
+                f"when that is fixed, {AGAIN}"
             ],
         ),
     ],
@@ -232,6 +232,10 @@ def test_a_changed_configuration_of_a_begun_training_is_told_before_it_continues
 def test_a_folder_that_init_has_not_made_is_refused(here):
     assert "my photos: holds no project (project.json is missing or damaged); make one" in refuse("run", "my photos")
     assert refuse("run", "nowhere").startswith("error: nowhere: no such folder; make a project of a folder of images")
+    succeed("init", "my photos")
+    assert refuse("run", PROJECT / "pretrain.yaml") == (
+        f"error: {PROJECT}/pretrain.yaml: is a file; name the folder that `tfinpaint init` has made, such as {PROJECT}\n"
+    )
 
 
 @pytest.mark.stress

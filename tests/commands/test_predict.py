@@ -642,7 +642,7 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
     assert f"{one}: its model was not trained to restore images; train it by tfinpaint.pretrain" in refuse(
         capsys, one, photo, mask
     )
-    assert f"{two}: does not tell how its run prepared images; name the run folder" in refuse(capsys, two, photo, mask)
+    assert f"{two}: does not say how its run prepared images; name the run folder" in refuse(capsys, two, photo, mask)
     three = tmp_path / "broken" / "model_checkpoint_3"
     broken.get_layer("decoder_layer_5").bias.assign([np.nan, 0, 0])
     store._write_weights(three / "model.weights.h5", broken, read_header(three))
@@ -655,11 +655,11 @@ def test_what_kind_a_run_is_decides_and_a_wrong_combination_says_what_to_type(ca
     classifier, photo = tmp_path / "classes", tmp_path / "a photo.png"
     Image.fromarray(noise(40, 50)).save(photo)
     assert refuse(capsys, classifier, photo, "--output", tmp_path / "x.png") == (
-        f"error: --output: {classifier} is a classifier, which tells the classes of photos; type: tfinpaint predict "
+        f"error: --output: {classifier} is a classifier, which predicts the classes of photos; type: tfinpaint predict "
         f"{classifier} '{photo}' --csv FILE"
     )
     told = f"error: {run}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint predict "
-    end = " (a run of tfinpaint classify tells the classes of photos)"
+    end = " (a run of tfinpaint classify predicts the classes of photos)"
     assert refuse(capsys, run, photo) == f"{told}{run} '{photo}' MASK{end}"
     assert refuse(capsys, run, tmp_path) == f"{told}{run} PHOTO MASK{end}"
     assert refuse(capsys, run, photo, photo, photo) == f"{told}{run} '{photo}' MASK{end}"
@@ -676,7 +676,7 @@ def test_what_kind_a_run_is_decides_and_a_wrong_combination_says_what_to_type(ca
     assert "none/x.csv: cannot be written: there is no folder" in refuse(
         capsys, classifier, photo, "--csv", tmp_path / "none" / "x.csv"
     )
-    assert "nothing.jpg: cannot be read: No such file" in refuse(capsys, classifier, "nothing.jpg")
+    assert "nothing.jpg: no such file or folder" in refuse(capsys, classifier, "nothing.jpg")
 
 
 def test_a_network_below_the_baselines_of_its_run_is_warned_of(capsys, tmp_path, run):

@@ -1,4 +1,4 @@
-"""The command that tells the classes of photos: the probabilities of the evaluation, odd photos, broken ones."""
+"""The command that predicts the classes of photos: the probabilities of the evaluation, odd photos, broken ones."""
 
 import csv
 import json
@@ -89,7 +89,7 @@ def test_photos_folders_and_any_kind_of_image(folder, expected, tmp_path, monkey
     one = folder / "data" / "testing" / "warm" / "001.png"
     done = tfinpaint("predict", folder / "run", "photos", one, "missing.jpg", "empty.jpg", "--json", "p.json")
     assert done.returncode == 2
-    assert "error: missing.jpg: cannot be read: No such file or directory\n" in done.stderr
+    assert "error: missing.jpg: no such file or folder\n" in done.stderr
     assert "error: photos/broken.png: truncated" in done.stderr
     assert "error: empty.jpg: " in done.stderr
     assert done.stderr.count("\n") == 3

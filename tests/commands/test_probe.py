@@ -118,6 +118,19 @@ def test_what_cannot_be_probed_is_refused_in_a_line(run, tmp_path, monkeypatch):
     )
 
 
+def test_wrong_folders_are_refused_before_tensorflow_is_loaded(run, tmp_path, monkeypatch):
+    for module in ("tfinpaint.features", "tfinpaint.interface.probing", "tfinpaint.export"):
+        monkeypatch.setattr(f"{module}.start_single_rank", lambda settings: pytest.fail("TensorFlow was loaded"))
+    weights, nowhere, out = run / "run", tmp_path / "nowhere", ("--output", tmp_path / "f.npz")
+    assert "nowhere: no such file or folder" in refuse("probe", weights, "--data", nowhere)
+    assert "a classifier needs at least two class folders" in refuse(
+        "probe", weights, "--data", run / "images" / "cold"
+    )
+    assert "nowhere: no such file or folder" in refuse("probe", weights, "--data", run / "images", "--test", nowhere)
+    assert "nowhere: no such file or folder" in refuse("features", weights, nowhere, *out)
+    assert "no such checkpoint" in refuse("export", nowhere, "--format", "keras", "--output", tmp_path / "new")
+
+
 def test_features_are_written_for_other_programs(run, tmp_path):
     shown = succeed("features", run / "run", run / "images", "--output", tmp_path / "f.npz")
     assert (

@@ -67,6 +67,16 @@ def test_values_in_files_and_overrides_are_explained(tmp_path, text, override, e
     assert found.endswith(expected) or not expected.endswith((")", "?", "`", "quotes"))
 
 
+def test_a_misspelt_key_is_named_before_the_one_that_is_missing(tmp_path):
+    with pytest.raises(ConfigError) as refusal:
+        load(tmp_path, "data: {transforms: [{random_patches: {number: 4, sise: 8}}]}")
+    first, second = str(refusal.value).splitlines()
+    assert first.endswith(
+        "unknown key data.transforms.0.random_patches.sise; did you mean data.transforms.0.random_patches.size?"
+    )
+    assert second.endswith("data.transforms.0.random_patches.size is missing, and has no default")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -109,6 +119,21 @@ def test_a_file_that_is_not_there_names_the_one_that_may_be_meant(tmp_path, monk
     assert refused(folder.relative_to(tmp_path)).endswith("did you mean ./configs/config_train.json?")
     assert refused(tmp_path / "no" / "c.yaml").endswith(f"no such configuration file; there is no folder {tmp_path}/no")
     assert "no such configuration file" in refused(folder / "config_train.json" / "c.yaml")
+
+
+def test_files_that_are_not_alike_or_no_configurations_are_not_proposed(tmp_path, monkeypatch):
+    def refused(name):
+        with pytest.raises(ConfigError) as refusal:
+            load_config(Path(name))
+        return str(refusal.value)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    for name in ("a.yaml", "f.yaml", "project/pretrain.yaml", "project/classify.yaml", "project/project.json"):
+        Path(name).write_text("{}")
+    assert refused("my.yaml") == "my.yaml: no such configuration file; there are a.yaml, f.yaml"
+    assert refused("project/pretrain.yml").endswith("did you mean ./project/pretrain.yaml?")
+    assert refused("project").endswith("is a folder; name a file in it; there are classify.yaml, pretrain.yaml")
 
 
 def test_a_path_in_the_project_is_found_from_another_folder(tmp_path, monkeypatch):

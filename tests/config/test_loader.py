@@ -93,7 +93,10 @@ def test_overrides_are_typed_and_may_reach_into_lists(tmp_path):
         ("optimiser.type=SGD", r"--set optimiser.type=SGD: unknown key optimiser; did you mean optimizer"),
         ("data.transforms.3.resize=[1, 1]", r"there is no"),
         ("num_epochs.x=1", r"there is no num_epochs.x"),
-        ("optimizer.lr_scheduler.warmup_epochs=1", r"^--set .*: optimizer.lr_scheduler.type: Field required"),
+        (
+            "optimizer.lr_scheduler.warmup_epochs=1",
+            r"^--set .*: optimizer.lr_scheduler.type is missing, and has no default",
+        ),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path, override, message):

@@ -40,7 +40,7 @@ RESIZE = {"resize": [32, 32]}
         ("data: {transforms: [{resize: [32, 32], random_horizontal_flip: 0.5}]}", r"resize and random_horizontal_flip are 2 steps; begin each of them with its own `- `"),
         ("data: {transforms: [{resize: [-32, 32]}]}", r"greater than or equal to 1"),
         ("data: {transforms: [{resize: [32, 9999]}]}", r"resize.1: input should be less than or equal to 8192"),
-        ("data: {transforms: [{random_patches: {number: 4}}]}", r"config.yaml:1: data.transforms.0.random_patches.size: Field required"),
+        ("data: {transforms: [{random_patches: {number: 4}}]}", r"config.yaml:1: data.transforms.0.random_patches.size is missing, and has no default"),
         ("data: {transforms: [{random_patches: {size: 8}}]}", r"random_patches: expected either number \(of squares\) or area"),
         ("data: {transforms: [{random_patches: {size: 8, number: 1, area: 0.5}}]}", r"random_patches: expected either number"),
         ("data: {transforms: [{random_patches: {size: 8, area: 0.9}}]}", r"random_patches.area: .* or equal to 0.75"),

@@ -51,6 +51,10 @@ from tfinpaint.config import suggestions
         ("loss.weights", "loss.weight"),
         ("data.transform", "data.transforms"),
         ("data.transforms.1.random_patch", "data.transforms.1.random_patches"),
+        ("data.transforms.1.random_patches.count", "data.transforms.1.random_patches.number"),
+        ("data.transforms.1.random_patches.patch_size", "data.transforms.1.random_patches.size"),
+        ("data.transforms.0.center.size", "data.transforms.0.center.side"),
+        ("data.input_transforms.0.gaussian_blur.p", "data.input_transforms.0.gaussian_blur.probability"),
         ("optimizer.lr_scheduler.milestone", "optimizer.lr_scheduler.milestones"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_classifier_tells_the_classes_of_photos_as_it_was_tested(folder):
     assert np.mean(right) == pytest.approx(trained.metrics["test_accuracy"])
     assert list(found.unreadable) == [str(folder / "nothing")]
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
-    with pytest.raises(UserError, match="is a classifier, which tells the classes of photos: leave the mask out"):
+    with pytest.raises(UserError, match="is a classifier, which predicts the classes of photos: leave the mask out"):
         tfinpaint.predict(trained.folder, photos / "cold" / "000.png", mask=photos / "cold" / "001.png")
 
 

@@ -111,7 +111,7 @@ def test_another_network_is_refused(tmp_path, resnet50):
 
 def test_a_file_of_keras_needs_a_size(tmp_path):
     build_encoder("tiny", "after_relu", 32, 32).save_weights(tmp_path / "r.weights.h5")
-    with pytest.raises(UserError, match="does not tell the size of its images; give --size"):
+    with pytest.raises(UserError, match="does not hold the size of its images; give --size"):
         load_encoder(tmp_path / "r.weights.h5")
 
 

@@ -67,10 +67,12 @@ def test_cells_are_links_commands_and_best_values(tmp_path):
 
 
 def test_a_page_explains_the_terms_that_it_uses_and_no_others(tmp_path):
-    sections = [Section("PSNR", sentences=["The composite."], table=[["Recall", "x"], ["hole", 1]], text="biharmonic")]
+    sections = [
+        Section("PSNR", sentences=["The held-out composite."], table=[["Recall", "x"], ["hole", 1]], text="biharmonic")
+    ]
     write_page(tmp_path / "report.html", "x", sections)
     found = re.findall("<dt>(.*?)</dt>", (tmp_path / "report.html").read_text())
-    assert found == ["recall", "PSNR", "hole", "composite"]
+    assert found == ["recall", "PSNR", "hole", "composite", "held-out"]
 
 
 @pytest.mark.parametrize("text", ["a lossy whole draws0 psnr", ""])

@@ -11,6 +11,7 @@ def test_a_summary_is_told_in_words_without_what_is_missing():
         "seconds": 365.2,
         "world_size": 2,
         "test_accuracy": 0.625,
+        "test_accuracy_interval": (0.30574, 0.86316),
         "from_scratch": False,
         "label_fraction": 0.2,
         "best_epoch": None,
@@ -22,6 +23,7 @@ def test_a_summary_is_told_in_words_without_what_is_missing():
     assert summary_table(summary) == [
         ["figure", "value"],
         ["test accuracy ↑", 0.625],
+        ["95 % interval of the test accuracy", "0.306 to 0.863"],
         ["started from", "pretraining"],
         ["share of the labels", "20 %"],
         ["epochs", 3],

@@ -133,7 +133,7 @@ def test_one_that_fails_is_left_out_with_a_warning_and_one_that_cannot_be_opened
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(trackers, "_open", refuse)
-    with pytest.raises(UserError, match="trackers: wandb cannot be opened: no route to host; mend that, or remove it"):
+    with pytest.raises(UserError, match="trackers: wandb cannot be opened: no route to host; fix that, or remove it"):
         opened(tmp_path, "wandb")
 
 

@@ -1,9 +1,11 @@
 """Pictures of a run: what the baselines beside them cost, and how it is said."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 
+from tfinpaint.runs.epoch_end import draw_epoch
 from tfinpaint.runs.pictures import shown_baselines
 
 
@@ -29,3 +31,13 @@ def test_baselines_of_small_images_are_shown_as_they_are(caplog):
         ("mean colour", "nearest", "biharmonic"), (1, 256, 256, 3)
     )
     assert caplog.text == ""
+
+
+def test_the_last_pictures_are_announced(tmp_path, caplog):
+    """They take seconds in which nothing else is printed."""
+    caplog.set_level(logging.INFO)
+    config, drawn = SimpleNamespace(figures_interval=1, num_epochs=2), []
+    for epoch, lines in ((1, []), (2, ["Drawing the figures of the report..."])):
+        draw_epoch(config, tmp_path, "metrics", drawn.append, None, epoch)
+        assert caplog.messages == lines
+    assert drawn == ["metrics", "metrics"]

@@ -150,7 +150,7 @@ def test_lists_of_texts_where_their_size_cannot_be_told_are_refused(tmp_path):
         path = tmp_path / f"{name}.h5"
         with h5py.File(path, "w", **options) as file:
             file.attrs.update(many)
-        with pytest.raises(UserError, match="is stored in a way that does not tell its size"), open_hdf5(path):
+        with pytest.raises(UserError, match="is stored in a way that does not state its size"), open_hdf5(path):
             pass
 
 

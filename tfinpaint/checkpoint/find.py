@@ -229,7 +229,9 @@ def _find(path: Path) -> FoundCheckpoint:
             f"{_named(list_checkpoints(folder), folder)}"
         )
     value = "" if best.value is None else f" ({best.value:.4g})"
-    return FoundCheckpoint(best.path, f"Using {best.path.name}, the best of {path.parent}: {by.words}{value}")
+    return FoundCheckpoint(
+        best.path, f"Using {best.path.name}, the best of {display_path(path.parent)}: {by.words}{value}"
+    )
 
 
 def _find_for_rmldnn(path: Path) -> FoundCheckpoint | None:
@@ -251,13 +253,13 @@ def _newest(path: Path, folder: Path) -> FoundCheckpoint:
     newest = newest_checkpoint(folder)
     if newest is None:
         raise UserError(f"no such checkpoint: {path} is a run folder without checkpoints; {folder} holds none")
-    note = f"Using {newest.name}, the newest of {path}"
+    note = f"Using {newest.name}, the newest of {display_path(path)}"
     if epoch_and_step(newest)[1]:
         note += "; it was saved within an epoch, so its batch-norm statistics are not recalibrated for inference"
         return FoundCheckpoint(newest, note)
     for by in CRITERIA:
         if (best := find_best(folder, by)) and best.path != newest:
-            note += f"; the best one ({by.words}) is {best.path.name}; name {path / by.name} to use it"
+            note += f"; the best one ({by.words}) is {best.path.name}; name {display_path(path / by.name)} to use it"
     return FoundCheckpoint(newest, note)
 
 

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 _WIDTH = 78  # characters of a line of help
 _KINDS = {"int": "a whole number", "float": "a number"}
+_CONTINUES = "the same command continues by itself"
+_FROM_RUN = "name the run folder, which has its configuration, without an option"
+_IN_FILES = "FOLDER has its configurations; change the key in pretrain.yaml or classify.yaml there"
 # (command, option that it does not have) -> what to do instead.
 _INSTEAD = {
     ("prepare", "--overwrite"): "nothing is overwritten here; remove the folder DEST yourself, or name another one",
@@ -30,6 +33,22 @@ _INSTEAD = {
     ("compare", "--output"): "name the page by --report FILE",
     ("compare", "--workdir"): "name the run folders without an option",
     ("replay", "--config"): "name the run folder by --workdir",
+    ("init", "--ranks"): "give it to tfinpaint run",
+    ("init", "--set"): "change the key in the files that it writes",
+    ("run", "--set"): _IN_FILES,
+    ("run", "--config"): _IN_FILES,
+    ("run", "--resume"): _CONTINUES,
+    ("run", "--overwrite"): "to start a stage again, remove its run folder in FOLDER, such as FOLDER/classify",
+    ("sweep", "--resume"): _CONTINUES,
+    ("demo", "--resume"): _CONTINUES,
+    ("demo", "--data"): "for your own images there are tfinpaint init IMAGES and tfinpaint run FOLDER",
+    ("predict", "--config"): _FROM_RUN,
+    ("predict", "--data"): "name the photos and folders of photos behind RUN",
+    ("evaluate", "--config"): _FROM_RUN,
+    ("export", "--config"): _FROM_RUN,
+    ("probe", "--config"): _FROM_RUN,
+    ("features", "--config"): _FROM_RUN,
+    ("features", "--data"): "name the folder of images behind RUN",
 }
 
 

@@ -10,7 +10,7 @@ PURPOSES = {
     "prepare": "Split a folder or archive of class folders into training/ and testing/, or pack images into records.",
     "preview": "Show what the network will see, before any training: original, mask, input and target.",
     "pretrain": "Pretrain an encoder without labels: erase a part of each image and learn to restore it.",
-    "predict": "Tell the classes of photos by a trained classifier, or restore a photo where a mask is white.",
+    "predict": "Predict the classes of photos by a trained classifier, or restore a photo where a mask is white.",
     "classify": "Train a classifier on images in class folders, from a pretrained encoder or from scratch.",
     "evaluate": "Measure a classifier, or an inpainter, on any folder of images: accuracy, classes, calibration.",
     "export": "Write a trained classifier or encoder for other programs: Keras, SavedModel or ONNX.",

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from tfinpaint.config import rmldnn
 from tfinpaint.config.suggestions import dotted, keys_at, suggest_key
 from tfinpaint.config.transforms import Transform
+from tfinpaint.layout import NO_CONFIGS
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.startup import ROOT
 from tfinpaint.system.wording import counted
@@ -80,6 +81,7 @@ def explain_problems(problems: Sequence[Mapping[str, Any]], raw: Mapping[str, An
     unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
     squeezed = {(*loc[:-1], str(loc[-1]).partition(":")[0]) for loc in unknown if ":" in str(loc[-1])}
     shown = [problem for problem in problems if problem["type"] != "missing" or problem["loc"] not in squeezed]
+    shown.sort(key=lambda problem: problem["type"] == "missing")  # a misspelt key is missing, too
     return "\n".join(dict.fromkeys(_explain(problem, raw, sources) for problem in shown))
 
 
@@ -93,6 +95,8 @@ def _explain(problem: Mapping[str, Any], raw: Mapping[str, Any], sources: Source
         if location[-1] in rmldnn.KEYS:
             return f"{source}: {name} is a key of rmldnn that is not supported: {rmldnn.KEYS[location[-1]]}"
         return f"{source}: unknown key {name}{suggest_key(location, given)}"
+    if problem["type"] == "missing":
+        return f"{source}: {name} is missing, and has no default"
     message = problem["msg"].removeprefix("Value error, ")
     message = re.sub(r"a valid dictionary or instance of \w+", "a mapping of keys to values", message)
     if message.startswith(("Input should", "List should")):  # pydantic's sentences follow the key
@@ -189,16 +193,23 @@ def explain_missing(path: Path) -> str:
     if not folder.is_dir():
         return f"{what}; there is no folder {folder}{_in_project(path)}"
     try:
-        there = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
+        files = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
     except OSError:
-        there = []
+        files = []
+    there = [name for name in files if name not in NO_CONFIGS]
     if not there:
         return f"{what}; there is no YAML or JSON file in {_typed(folder)}{_in_project(path)}"
-    near = [] if path.is_dir() else difflib.get_close_matches(path.name, there, n=1)
-    if near or len(there) == 1:
-        return f"{what}; did you mean {_typed(folder / (near or there)[0])}?"
+    if (near := "" if path.is_dir() else _nearest(path, there)) or len(there) == 1:
+        return f"{what}; did you mean {_typed(folder / (near or there[0]))}?"
     more = f" and {len(there) - _MAX_FILES} more" if len(there) > _MAX_FILES else ""
     return f"{what}; there are {', '.join(there[:_MAX_FILES])}{more}"
+
+
+def _nearest(path: Path, names: Sequence[str]) -> str:
+    """Return the name that is most like that of a file, whatever its suffix; "" if none is like it."""
+    stems = {Path(name).stem: name for name in names}
+    near = difflib.get_close_matches(path.stem, stems, n=1)
+    return stems[near[0]] if near else ""
 
 
 def _in_project(path: Path) -> str:

@@ -57,6 +57,25 @@ _NAMES = {
     "jit_compile": "compile xla torch_compile",
     "distributed.sync_batchnorm": "sync_bn syncbn sync_batch_norm",
 }
+# Key of a step of data.transforms -> its names in other programs.
+_NAMES_IN_STEPS = {
+    "number": "count n num num_patches n_patches amount",
+    "size": "side width patch_size cell_size",
+    "side": "size width length",
+    "area": "scale ratio share",
+    "ratio": "mask_ratio share area",
+    "fill": "value color colour fill_value",
+    "probability": "p prob",
+    "sigma": "radius kernel_size",
+}
+# Section -> the key in it that an option of the section's name means.
+_MAIN_KEYS = {
+    "data": "data.input_path",
+    "model": "model.encoder",
+    "optimizer": "optimizer.type",
+    "loss": "loss.function",
+    "checkpoints": "checkpoints.load",
+}
 # Names of settings that are made in another way -> which.
 _ADVICE = {
     "workers num_workers n_workers threads num_threads prefetch pin_memory":
@@ -89,7 +108,8 @@ def suggest_key(location: Sequence[str | int], value: Any = None) -> str:
     name, colon, rest = key.partition(":")
     if colon and name in section:
         return f"; a space is missing after the colon: write `{name}: {rest or '...'}`"
-    if not _similar(key, section, _CERTAIN) and (sentence := _find_name(_SENTENCES, parents, key)):
+    known = _similar(key, section, _CERTAIN) or _in_step(parents, _plain(key))
+    if not known and (sentence := _find_name(_SENTENCES, parents, key)):
         return f": {sentence}"
     found = [candidate for candidate in _candidates(parents, key, value) if candidate != dotted(location)]
     if found:
@@ -103,7 +123,8 @@ def suggest_key(location: Sequence[str | int], value: Any = None) -> str:
 
 def suggest_option(name: str) -> str | None:
     """Return the key that was probably meant by a command-line option such as `--batch-size`, or None."""
-    return next(iter(_candidates([], name.lstrip("-"), None)), None)
+    key = next(iter(_candidates([], name.lstrip("-"), None)), None)
+    return _MAIN_KEYS.get(key, key) if key else None
 
 
 def keys_at(location: Sequence[str | int]) -> list[str]:
@@ -132,6 +153,7 @@ def _candidates(parents: Sequence[str | int], key: str, value: Any) -> list[str]
     inside = [path for path in _PATHS if path.startswith(below)]
     for found in (
         [dotted([*parents, name]) for name in _similar(plain, section, _CERTAIN)][:1],
+        [dotted([*parents, name]) for name in _in_step(parents, plain)],
         [path for path in inside if path.endswith(f".{last_name}")],
         [named] if named else [],
         _elsewhere(plain, 1.0),
@@ -146,6 +168,13 @@ def _candidates(parents: Sequence[str | int], key: str, value: Any) -> list[str]
 
 def _find_name(names: Mapping[str, str], parents: Sequence[str | int], key: str) -> str | None:
     return names.get(_plain(dotted([*parents, key]))) or names.get(_plain(key))
+
+
+def _in_step(parents: Sequence[str | int], plain: str) -> list[str]:
+    """Return the key of a step of transforms that has this name in other programs, in a list; [] for no such key."""
+    in_step = any(str(part).endswith("transforms") for part in parents[:-1])
+    found = [name for name in keys_at(parents) if plain in _NAMES_IN_STEPS.get(name, "").split()] if in_step else []
+    return found[:1]
 
 
 def _place_of_section(parents: Sequence[str | int], value: Any) -> list[str]:

@@ -31,7 +31,7 @@ def join(*, heartbeat_timeout_s: float = 30.0, stall_timeout_s: int = 300) -> Wo
 
     Each rank takes its share of the host's cores, or the GPU of its number on the host. From then on an exception that
     nobody catches ends all ranks with its message, and a rank that dies or hangs ends the others, which name it; in an
-    elastic run (`horovodrun --gloo --host-discovery-script`) the ranks that are left execute the program again. When
+    elastic run (`horovodrun --gloo --host-discovery-script`) the remaining ranks execute the program again. When
     the program ends, a rank waits for the others. A single process without a launcher is left as it is.
 
     Args:

@@ -86,7 +86,7 @@ def _export_encoder(found: FoundCheckpoint, folder: Path) -> list[str]:
     header, config = encoder.header, read_config(found.path)
     if config is None:
         raise UserError(
-            f"{found.path}: does not tell how its run prepared images; name the run folder, or its checkpoint folder"
+            f"{found.path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
         )
     preprocessing = classification_task(config, labels=False, augment=False).images
     photos = choose_photos(config, (header.height, header.width))

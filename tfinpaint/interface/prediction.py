@@ -1,4 +1,4 @@
-"""Tell the classes of photos, or restore a photo, from a Python program."""
+"""Predict the classes of photos, or restore a photo, from a Python program."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def predict(
     overwrite: bool = False,
     verbose: bool = True,
 ) -> PredictResult | RestoreResult:
-    """Tell the classes of photos by a classifier or, with `mask`, restore a photo by an inpainter.
+    """Predict the classes of photos by a classifier or, with `mask`, restore a photo by an inpainter.
 
     Args:
         run: a run folder (its newest checkpoint; the best one where validation images have chosen it), a checkpoint
@@ -74,7 +74,7 @@ def predict(
             if len(given) != 1:
                 raise UserError(f"with a mask, one photo is restored; given: {len(given)} photos")
             if kind_of(find_checkpoint(Path(run)).path) == "classifier":
-                raise UserError(f"{run}: is a classifier, which tells the classes of photos: leave the mask out")
+                raise UserError(f"{run}: is a classifier, which predicts the classes of photos: leave the mask out")
             written = Path(output) if output is not None else None
             done = restore(Path(run), given[0], Path(mask), written, overwrite)
             return RestoreResult(done.checkpoint, done.photo.colours(), done.hole, written, done.lines)

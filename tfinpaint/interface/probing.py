@@ -9,6 +9,7 @@ from pathlib import Path
 from tfinpaint.checkpoint.find import find_weights, run_folder_of
 from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
 from tfinpaint.config.sections import Distributed
+from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
 from tfinpaint.interface.process import FilePath, call_text, one_call
@@ -93,8 +94,11 @@ def run_probe(
         raise UserError("--compare: names an encoder twice")
     folder = output or (run_folder_of(encoder) or Path()) / PROBE
     _check_output(folder, data, test)
-    for path in (encoder, *compare):
-        find_weights(path)  # refuses what is missing before TensorFlow is loaded
+    for path in (encoder, *compare):  # what is missing is refused before TensorFlow is loaded
+        find_weights(path)
+    classes = list_class_folders(data).classes
+    if test is not None:
+        list_class_folders(test, classes)
     start_single_rank(Distributed())
     from tfinpaint.probing.encoder import load_encoder
     from tfinpaint.probing.images import open_labelled

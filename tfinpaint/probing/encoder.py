@@ -109,7 +109,7 @@ def load_encoder(
 def _load_keras(path: Path, saved: KerasFile, size: tuple[int, int] | None, imagenet: bool) -> Source:
     if size is None:
         raise UserError(
-            f"{path}: a weight file of Keras does not tell the size of its images; give --size, such as --size 224"
+            f"{path}: a weight file of Keras does not hold the size of its images; give --size, such as --size 224"
         )
     shape = (*size, 3)
     model = _build("resnet50", shape, "standard")

@@ -6,15 +6,17 @@ import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
-from tfinpaint.probing.features import StageFeatures
 from tfinpaint.storage.atomic import atomic_file
 from tfinpaint.storage.safe_npz import write_npz
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from tfinpaint.probing.features import StageFeatures
 
 FORMATS = (".npz", ".csv", ".parquet")
 

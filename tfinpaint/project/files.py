@@ -51,6 +51,9 @@ def read_project(folder: Path) -> Project:
     Raises:
         UserError: There is no such folder, or it holds no project.
     """
+    if folder.is_file():
+        inside = f", such as {folder.parent}" if (folder.parent / PROJECT).is_file() else ""
+        raise UserError(f"{folder}: is a file; name the folder that `tfinpaint init` has made{inside}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; make a project of a folder of images: tfinpaint init IMAGES")
     found = read_json(folder / PROJECT)

@@ -199,7 +199,7 @@ def _doubts(survey: Survey) -> list[str]:
     if survey.classes and survey.test_images < TESTED // 2:
         lines.append(
             f"With {counted(survey.test_images, 'test image')}, an accuracy of 0.8 is uncertain by "
-            f"{_points(survey.test_images)} points; only a large difference can be told from chance"
+            f"{_points(survey.test_images)} points; only a large difference can be distinguished from chance"
         )
     return lines
 

@@ -219,6 +219,8 @@ def _finished(folders: Sequence[Path]) -> list[Path]:
 
 
 def _why_not_finished(folder: Path) -> str:
+    if not folder.is_dir():
+        return "is a file; name a run folder" if folder.exists() else "no such folder; name a run folder"
     if (folder / RESOLVED_CONFIG).is_file() and not (folder / SUMMARY).exists():
         return f"this run is not finished ({SUMMARY} is missing); continue it first"
     inside = sorted(str(found.parent) for found in folder.glob(f"*/{SUMMARY}"))

@@ -59,6 +59,7 @@ TERMS: Mapping[str, str] = {  # in the order of a page; a term may name several 
     "HOG": "Histograms of oriented gradients, features that need no training.",
     "cross-validation": "Settings are chosen by training on parts of the labelled images and measuring on the others.",
     "validation": "Labelled images that are kept out of training to choose settings and the best epoch.",
+    "held-out": "Kept out of training: the test images, or the validation images where there are some.",
     "near-duplicate|near-duplicates": "A test image that also occurs, perhaps changed a little, among the training "
     "images; it makes accuracies look too high.",
     "draw|draws": "One random choice of the labelled images; several show how much the result depends on that choice.",

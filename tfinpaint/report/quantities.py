@@ -46,6 +46,7 @@ IMAGE_METRICS: Mapping[str, Quantity] = {
 SUMMARY_FIGURES: Mapping[str, Quantity] = {  # key of summary.json -> figure, in the order of the report
     "test_accuracy": Quantity("test accuracy", "higher"),
     "accuracy_interval": Quantity("95 % interval"),
+    "test_accuracy_interval": Quantity("95 % interval of the test accuracy"),
     "test_hole_psnr_db": Quantity("PSNR in the hole, dB", "higher"),
     "best_baseline_hole_psnr_db": Quantity("best baseline, dB"),
     "test_pixel_accuracy": Quantity("share of pixels of the right class", "higher"),
@@ -102,12 +103,14 @@ def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def written(name: str, value: Any) -> Any:
-    """Return a value of a summary as a reader expects it: a duration, a percentage or a word; others as they are."""
+    """Return a value of a summary as a reader expects it, such as a duration or a percentage."""
     match name:
         case "seconds" if isinstance(value, int | float) and math.isfinite(value):
             return duration(value)
         case "label_fraction" if isinstance(value, int | float):
             return f"{100 * value:g} %"
+        case "test_accuracy_interval" if isinstance(value, tuple):
+            return " to ".join(f"{limit:.3f}" for limit in value)
         case "from_scratch":
             return "random weights" if value else "pretraining"
     return value

@@ -97,7 +97,7 @@ def open_trackers(config: Config, workdir: Path, *, resumed: bool) -> list[Track
             tracker = _open(name, workdir, flat_values(as_values(config)), given.get(name))
         except Exception as error:
             raise UserError(
-                f"trackers: {name} cannot be opened: {first_line(error)}; mend that, or remove it from trackers"
+                f"trackers: {name} cannot be opened: {first_line(error)}; fix that, or remove it from trackers"
             ) from error
         given[name] = tracker.run_id
         opened.append(External(name, tracker))

@@ -1,4 +1,4 @@
-"""Elastic runs: training continues with the ranks that are left when some are lost, and with those that join.
+"""Elastic runs: training continues with the remaining ranks when some are lost, and with those that join.
 
 Horovod's own elastic decorator swallows errors, and its state class does not work with Keras 3. Here the only state
 that survives is the newest checkpoint on the disk: when a rank is lost, or hosts have come or gone, every process that

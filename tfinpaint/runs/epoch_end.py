@@ -130,5 +130,8 @@ def draw_epoch(
     with attempt_figure(folder / FIGURES):  # an epoch must not be lost because of its pictures
         if add_frame:
             add_frame(epoch)
-        if draw and (epoch % config.figures_interval == 0 or epoch == config.num_epochs):
+        is_last = epoch == config.num_epochs
+        if draw and (epoch % config.figures_interval == 0 or is_last):
+            if is_last:
+                log.info("Drawing the figures of the report...")
             draw(metrics)

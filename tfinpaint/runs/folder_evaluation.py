@@ -68,7 +68,7 @@ def evaluate_folder(found: FoundCheckpoint, data: Path, output: Path, overwrite:
     header, config = read_header(found.path), read_config(found.path)
     if config is None:
         raise UserError(
-            f"{found.path}: does not tell how its run prepared images; name the run folder, or its checkpoint folder"
+            f"{found.path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
         )
     is_classifier = header.kind == "classifier"
     if is_classifier:
@@ -92,7 +92,7 @@ def _check_class_folders(path: Path, data: Path) -> None:
     if not has_class_folders(data):
         raise UserError(
             f"{data}: holds no class folders, so the classes of its images are not known; `tfinpaint predict {path} "
-            f"{data}` tells the classes of images without them"
+            f"{data}` predicts the classes of images without them"
         )
 
 

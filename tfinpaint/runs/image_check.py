@@ -96,7 +96,7 @@ def _find_bad(world: World, sides: Sequence[Side]) -> tuple[dict[int, BadImage],
             bad |= {int(i): (files.place(int(i)), why) for i, why in part.items()}
             more += of_more
         if more:
-            log.info(f"{files.root}: {multiple_pictures_message(len(more), files.paths[min(more)])}")
+            log.info(f"{display_path(files.root)}: {multiple_pictures_message(len(more), files.paths[min(more)])}")
         fingerprints.append(checked.fingerprints)
     return bad, fingerprints[0]
 

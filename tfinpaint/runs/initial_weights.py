@@ -22,6 +22,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import head_layers
 from tfinpaint.runs.build import describe_model, encoder_of
 from tfinpaint.runs.run import Run
+from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,12 @@ def load_by_name(
         if whole and plan.not_copied:
             raise UserError(_not_whole(run, found, plan, source.image_shape))
         transfer.copy_weights(plan, source.layers, model)
-        return [*notes, f"Loading {source.kind} weights from {found}", *source.notes, *plan.report(found.name)]
+        return [
+            *notes,
+            f"Loading {source.kind} weights from {display_path(found)}",
+            *source.notes,
+            *plan.report(found.name),
+        ]
 
     lines = tuple(world.run_on_rank0(load))
     for line in lines:

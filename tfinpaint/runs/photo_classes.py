@@ -61,7 +61,7 @@ def load_classifier(path: Path, precision: str | None = None) -> Classifier:
     config = read_config(path) if path.is_dir() else None
     if config is None:
         raise UserError(
-            f"{path}: does not tell how its run prepared images; name the run folder, or its checkpoint folder"
+            f"{path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
         )
     data, ranks = config.data, read_progress(path).ranks
     precision = precision or recorded_precision({"precision": config.precision})

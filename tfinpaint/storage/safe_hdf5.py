@@ -145,7 +145,7 @@ def _check_texts(item: h5py.Group | h5py.Dataset, name: str, raw: BinaryIO, coun
     size = hdf5_strings.text_bytes(raw, address, name.encode("utf-8", "surrogateescape"), count) if plain else None
     where = f"the attribute {_shown(name)} of {_shown(item.name)}, {count} texts of variable length,"
     if size is None:
-        raise _RefusedError(f"{where} is stored in a way that does not tell its size")
+        raise _RefusedError(f"{where} is stored in a way that does not state its size")
     if size > min(MOST_ATTRIBUTE_BYTES, file_bytes):
         raise _RefusedError(f"{where} claims {size} bytes and does not hold them")
 

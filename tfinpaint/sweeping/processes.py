@@ -201,7 +201,7 @@ def run_training(
         return
     if code == 0:  # asked to stop by somebody else; it has said so
         raise SystemExit(0)
-    raise UserError(f"{title}: failed: {_described(code)}; when that is mended, continue with: {again}")
+    raise UserError(f"{title}: failed: {_described(code)}; when that is fixed, continue with: {again}")
 
 
 def _described(code: int) -> str:

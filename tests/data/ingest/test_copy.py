@@ -31,6 +31,12 @@ def test_split_is_stratified_complete_and_the_files_are_copied_as_they_are(tmp_p
     )
 
 
+def test_the_folder_is_named_as_it_is_typed(tmp_path, monkeypatch):
+    write_images(tmp_path / "source", {"a": 4, "b": 4})
+    monkeypatch.chdir(tmp_path)
+    assert prepare(tmp_path / "source", tmp_path / "dest").lines()[-1].startswith("dest: 6 training and 2 testing")
+
+
 def test_split_is_reproducible_and_the_same_from_a_zip_at_any_depth(tmp_path):
     source = write_images(tmp_path / "source", {"a": 20, "b": 20})
     prepare(source, tmp_path / "one", seed=5)

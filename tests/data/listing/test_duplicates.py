@@ -168,6 +168,12 @@ def test_of_many_the_first_are_named():
     assert lines[-1] == "... and 10 more"
 
 
+def test_places_are_named_as_they_are_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = duplicates_message([Copy(0, 1, "identical")], f"{tmp_path}/t/{{}}".format, f"{tmp_path}/u/{{}}".format, 9)
+    assert lines[1] == "  t/0 is u/1"
+
+
 def test_json_names_the_pairs(tmp_path):
     listing = list_images(write_images(tmp_path / "x", {"a": 3}))
     assert duplicates_json([Copy(1, 2, "identical")], listing, listing) == {

@@ -48,7 +48,7 @@ def test_folders_that_cannot_be_classified(tmp_path, counts, message):
 
 
 def test_missing_folder_unknown_class_and_no_images(images, tmp_path):
-    with pytest.raises(UserError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match="no such file or folder"):
         sources.list_images(tmp_path / "nowhere")
     with pytest.raises(UserError, match="class warm is not among the training classes: cold"):
         sources.list_class_folders(images / "testing", classes=("cold",))

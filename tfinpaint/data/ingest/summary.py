@@ -12,6 +12,7 @@ from tfinpaint.data.ingest.layout import class_of
 from tfinpaint.data.ingest.split import SIDES, Split
 from tfinpaint.data.listing.excluded import ExcludedFiles
 from tfinpaint.data.listing.walk import printable
+from tfinpaint.system.paths import display_path
 from tfinpaint.system.wording import counted
 
 
@@ -64,7 +65,7 @@ class Report:
             *(f"Unreadable, excluded: {printable(path)}: {reason}" for path, reason in self.bad),
             *self.notes,
             *(f"{name:>16}  {_columns(numbers)}" for name, numbers in self.counts.items()),
-            f"{self.dest}: {images}, {len(self.bad)} unreadable{excluded}",
+            f"{display_path(self.dest)}: {images}, {len(self.bad)} unreadable{excluded}",
         ]
 
 

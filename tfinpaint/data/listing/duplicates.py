@@ -14,6 +14,7 @@ import numpy as np
 
 from tfinpaint.data.images.decode import THUMBNAIL
 from tfinpaint.data.listing.listing import Listing
+from tfinpaint.system.paths import shorten_paths
 
 KEY_BYTES, FINGERPRINT_BYTES = 8, 72
 MAX_FULL_FINGERPRINTS = 200_000  # images of a folder; for larger ones the hashes alone are kept
@@ -166,7 +167,7 @@ def duplicates_message(
     words = {"identical": "is", "nearly identical": "is nearly", "mirrored": "is nearly the mirror image of"}
     more = [f"... and {len(copies) - MOST_NAMED} more"] if len(copies) > MOST_NAMED else []
     named = [f"  {test(copy.test)} {words[copy.kind]} {training(copy.training)}" for copy in copies[:MOST_NAMED]]
-    return [head, *named, *more]
+    return [head, *map(shorten_paths, named), *more]
 
 
 def duplicates_json(copies: Sequence[Copy], test: Listing, training: Listing) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def walk_files(
         try:
             time, names, hidden = read_folder(os.path.join(root, folder[:-1]) if folder else str(root), seen)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not folder:
+                raise UserError(f"{root}: no such file or folder") from None
             raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
         on_folder(folder, time, hidden)
         return folder, sorted(names, reverse=True)  # "a/" sorts where the paths of its files do

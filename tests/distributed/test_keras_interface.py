@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -235,6 +236,15 @@ def test_shares_are_equal_or_complete(length):
         assert again == [share["image"].tolist() for share in shares]
 
 
+def test_shares_of_a_named_tuple_keep_their_names():
+    class Pair(NamedTuple):
+        image: np.ndarray
+        label: np.ndarray
+
+    share = shard(Pair(np.arange(4), np.arange(4) + 10), Twin(1))
+    assert (share.image.tolist(), share.label.tolist()) == ([1, 3], [11, 13])
+
+
 def test_a_shuffled_dataset_has_the_same_order_for_any_number_of_ranks():
     def dataset():
         return tf.data.Dataset.range(10).shuffle(10, seed=1)
@@ -254,6 +264,9 @@ def test_a_shuffled_dataset_has_the_same_order_for_any_number_of_ranks():
         (tf.data.Dataset.range(4).filter(lambda n: n > 1), r"an unknown length; .*assert_cardinality"),
         ((np.ones(3), np.ones(4)), "arrays of 3 and 4 examples"),
         (np.ones(1), "1 examples cannot be divided among 2 ranks"),
+        (["a.png", "b.png"], r"type str cannot be divided among ranks; expected: .*np\.asarray"),
+        ((np.ones(4), [1, 2, 3, 4]), "type int cannot be divided"),
+        (iter([np.ones(4)]), "type list_iterator cannot be divided"),
     ],
 )
 def test_data_that_cannot_be_divided_are_refused(data, message):

@@ -204,6 +204,26 @@ def test_a_step_that_updates_twice_is_refused_under_xla(xla):
         model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0, callbacks=[SynchroniseRanks(world)])
 
 
+def test_a_second_optimizer_is_refused_under_xla(xla):
+    world = Twin()
+
+    class Adversary(keras.Sequential):
+        def train_step(self, batch):
+            logs, weights = super().train_step(batch), self.trainable_variables
+            second.apply([tf.ones_like(weight) for weight in weights], weights)
+            return logs
+
+    for compiled in (True, False):
+        second, model = DistributedOptimizer("sgd", world), Adversary([keras.Input((3,)), *build().layers])
+        model.compile(DistributedOptimizer("sgd", world), "mse", jit_compile=compiled)
+        options = {"verbose": 0, "callbacks": [SynchroniseRanks(world)]}
+        if compiled:
+            with pytest.raises(UserError, match=r"by a second optimizer.*jit_compile=False"):
+                model.fit(np.ones((4, 3)), np.ones((4, 2)), **options)
+        else:
+            model.fit(np.ones((4, 3)), np.ones((4, 2)), **options)
+
+
 def test_metrics_are_results_of_sums_over_the_ranks_also_in_an_evaluation_alone():
     model = build(kernel_initializer="zeros", bias_initializer="ones")
     metrics = [keras.metrics.TruePositives(name="hits"), "mae"]

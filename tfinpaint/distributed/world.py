@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class World:
-    """The ranks that train together, and the collectives over them. `launch.join_ranks` returns it.
+    """The ranks that train together, and the collectives over them. `join` returns it; without arguments, one rank.
 
     Attributes:
         rank, size: number of this process, and of all processes.
@@ -108,6 +108,7 @@ class World:
         """Return the sum of a tensor over the ranks; inside a `tf.function` too, but not under XLA.
 
         Args:
+            value: of any shape, the same on all ranks; integers, float16, float32 or float64, but not bfloat16.
             name: of the operation; unique among the operations that run at the same time.
         """
         return value if self.size == 1 else self._all_reduce(value, self._hvd.Sum, name)

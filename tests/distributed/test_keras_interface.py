@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -203,6 +204,26 @@ def test_a_step_that_updates_twice_is_refused_under_xla(xla):
         model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0, callbacks=[SynchroniseRanks(world)])
 
 
+def test_a_second_optimizer_is_refused_under_xla(xla):
+    world = Twin()
+
+    class Adversary(keras.Sequential):
+        def train_step(self, batch):
+            logs, weights = super().train_step(batch), self.trainable_variables
+            second.apply([tf.ones_like(weight) for weight in weights], weights)
+            return logs
+
+    for compiled in (True, False):
+        second, model = DistributedOptimizer("sgd", world), Adversary([keras.Input((3,)), *build().layers])
+        model.compile(DistributedOptimizer("sgd", world), "mse", jit_compile=compiled)
+        options = {"verbose": 0, "callbacks": [SynchroniseRanks(world)]}
+        if compiled:
+            with pytest.raises(UserError, match=r"by a second optimizer.*jit_compile=False"):
+                model.fit(np.ones((4, 3)), np.ones((4, 2)), **options)
+        else:
+            model.fit(np.ones((4, 3)), np.ones((4, 2)), **options)
+
+
 def test_metrics_are_results_of_sums_over_the_ranks_also_in_an_evaluation_alone():
     model = build(kernel_initializer="zeros", bias_initializer="ones")
     metrics = [keras.metrics.TruePositives(name="hits"), "mae"]
@@ -235,6 +256,15 @@ def test_shares_are_equal_or_complete(length):
         assert again == [share["image"].tolist() for share in shares]
 
 
+def test_shares_of_a_named_tuple_keep_their_names():
+    class Pair(NamedTuple):
+        image: np.ndarray
+        label: np.ndarray
+
+    share = shard(Pair(np.arange(4), np.arange(4) + 10), Twin(1))
+    assert (share.image.tolist(), share.label.tolist()) == ([1, 3], [11, 13])
+
+
 def test_a_shuffled_dataset_has_the_same_order_for_any_number_of_ranks():
     def dataset():
         return tf.data.Dataset.range(10).shuffle(10, seed=1)
@@ -254,6 +284,9 @@ def test_a_shuffled_dataset_has_the_same_order_for_any_number_of_ranks():
         (tf.data.Dataset.range(4).filter(lambda n: n > 1), r"an unknown length; .*assert_cardinality"),
         ((np.ones(3), np.ones(4)), "arrays of 3 and 4 examples"),
         (np.ones(1), "1 examples cannot be divided among 2 ranks"),
+        (["a.png", "b.png"], r"type str cannot be divided among ranks; expected: .*np\.asarray"),
+        ((np.ones(4), [1, 2, 3, 4]), "type int cannot be divided"),
+        (iter([np.ones(4)]), "type list_iterator cannot be divided"),
     ],
 )
 def test_data_that_cannot_be_divided_are_refused(data, message):

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfinpaint.config.sections import Distributed
+from tfinpaint.distributed import launch
 from tfinpaint.distributed import world as dist
 from tfinpaint.distributed.environment import (
     _LOCAL_SIZE_VARIABLES,
@@ -192,3 +193,18 @@ def test_only_errors_of_collectives_are_taken_for_them():
     assert not _is_of_horovod(tf.errors.UnknownError(None, None, "out of range"))
     assert not _is_of_horovod(UserError("/data/horovod/images: no images found"))
     assert not _is_of_horovod(OSError(28, "No space left on device", "/runs/horovod/metrics.jsonl"))
+
+
+def test_one_process_may_have_used_tensorflow_before_it_trains_and_several_may_not(monkeypatch):
+    def refuse(threads: int) -> None:
+        raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
+
+    monkeypatch.setattr(launch, "_limit_threads", refuse)
+    monkeypatch.setattr(launch, "_joined", None)
+    assert launch.join_once(Distributed()).size == 1
+    monkeypatch.setattr(launch, "_joined", None)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setattr(launch, "_horovod_environment", lambda *_, **__: {})
+    monkeypatch.setattr(launch, "_import_horovod", lambda size: None)
+    with pytest.raises(UserError, match=r"TensorFlow has run before the ranks were joined \(Intra op .*\); join them"):
+        launch.join_once(Distributed())

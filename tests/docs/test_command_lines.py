@@ -4,6 +4,7 @@ tests/docs/test_run_pages.py and test_first_hour.py run them, in the stress tier
 """
 
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 
@@ -24,14 +25,14 @@ EXCUSED = {
     "scripts/setup": "makes the environment that the tests run in",
     "source ": "enters that environment",
     "scripts/test": "runs the tests",
-    "scripts/demo": "tests/scripts/test_demo.py",
+    "scripts/demo": "installs and trains; tests/commands/test_demo.py",
     "docker ": "needs Docker",
     "export USER_ID": "for Docker",
     "apptainer ": "needs Apptainer",
     "pip install ": "needs a network; tests/stress/test_package.py",
     "python3 -m venv": "makes an environment; tests/stress/test_package.py",
-    "python examples/keras_fit.py": "tests/parallel/test_keras_fit.py",
-    "horovodrun ": "needs the launcher; tests/parallel/test_keras_fit.py, tests/interface",
+    "python examples/keras_fit.py": "tests/stress/test_keras_programs.py",
+    "horovodrun ": "needs the launcher; tests/stress/test_keras_programs.py, tests/interface",
     "mpirun ": "the same, under MPI",
     "mkdir ": "makes a folder for Docker",
     "printf ": "writes the hosts of an elastic run; tests/stress/test_elastic.py",
@@ -99,6 +100,8 @@ def test_every_line_is_run_or_excused():
     ]
     assert unknown == []
     assert set(EXCUSED) - {excuse(words) for _, words in LINES} == set(), "no page has such a line any more"
+    named = {name for why in EXCUSED.values() for name in re.findall(r"tests/[\w/]+(?:\.py)?", why)}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_programs_of_this_project_exist():

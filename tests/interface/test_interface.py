@@ -19,6 +19,7 @@ from PIL import Image
 
 import tfinpaint
 from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.interface.process import one_call
 from tfinpaint.runs.progress import RunProgress
 
 TIMES = ("seconds", "images_per_second")
@@ -173,5 +174,14 @@ def test_what_is_wrong_is_raised_in_one_line(folder, tmp_path):
         assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="workdir is missing: name the run folder"):
         tfinpaint.pretrain(num_epochs=1)
+    with pytest.raises(UserError, match="output: is for a restored photo, and there is no mask"):
+        tfinpaint.predict(folder / "pretrain", folder / "data" / "testing", output=tmp_path / "restored.png")
     with pytest.raises(UserError, match=r"shares: \[0\]: expected percentages above 0, at most 100"):
         tfinpaint.probe(folder / "pretrain", folder / "data" / "training", shares=[0])
+
+
+def test_a_quiet_call_prints_no_warning_where_nobody_has_set_up_a_log(monkeypatch, capfd):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with one_call(verbose=False):
+        logging.getLogger("tfinpaint.runs.data").warning("1 image is left out")
+    assert capfd.readouterr() == ("", "")

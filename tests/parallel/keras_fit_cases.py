@@ -6,7 +6,8 @@ FOLDER/CASE.RANK.npz. On one rank a test calls a case itself, with World().
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,46 @@ def everything(world: World) -> dict[str, np.ndarray]:
     return fit(world, build(), keras.optimizers.Adam(0.01, **options), jit_compile=False)
 
 
+@contextmanager
+def policy(name: str) -> Iterator[None]:
+    """Build layers with this dtype policy, within a `with` statement."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def half_precision(world: World) -> dict[str, np.ndarray]:
     """mixed_float16, where one example, and so one rank, has a gradient that is not finite."""
     images = data()[0]
     images[0] = np.inf
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")  # `compile` puts a loss scaling around the optimizer
-    try:
+    with policy("mixed_float16"):  # `compile` puts a loss scaling around the optimizer
         return fit(world, build(), keras.optimizers.SGD(0.1), images)
-    finally:
-        keras.config.set_dtype_policy(before)
+
+
+def mixed_bfloat16(world: World) -> dict[str, np.ndarray]:
+    """Layers that compute in bfloat16, with weights in float32."""
+    with policy("mixed_bfloat16"):
+        return fit(world, build(), keras.optimizers.SGD(0.1, momentum=0.9))
+
+
+def bfloat16(world: World) -> dict[str, np.ndarray]:
+    """Weights, their states and moving statistics in bfloat16, which Horovod does not know."""
+    with policy("bfloat16"):
+        model = build(keras.layers.BatchNormalization(momentum=0.5))
+        return fit(world, model, keras.optimizers.SGD(0.1, momentum=0.9), run_eagerly=True)
+
+
+def several_steps(world: World) -> dict[str, np.ndarray]:
+    """Two steps in each call of a function that XLA compiles in parts; the third step of an epoch is alone."""
+    return fit(world, build(), keras.optimizers.SGD(0.1, momentum=0.9), steps_per_execution=2)
+
+
+def eager(world: World) -> dict[str, np.ndarray]:
+    """Without a `tf.function`."""
+    return fit(world, build(), keras.optimizers.SGD(0.1, momentum=0.9), run_eagerly=True)
 
 
 def random_layers(world: World) -> dict[str, np.ndarray]:
@@ -171,7 +202,20 @@ def stock(world: World) -> dict[str, np.ndarray]:
 
 CASES: dict[str, Callable[[World], dict[str, np.ndarray]]] = {
     case.__name__: case
-    for case in (plain, everything, half_precision, random_layers, synchronised, own_step, told, stock)
+    for case in (
+        plain,
+        everything,
+        half_precision,
+        mixed_bfloat16,
+        bfloat16,
+        several_steps,
+        eager,
+        random_layers,
+        synchronised,
+        own_step,
+        told,
+        stock,
+    )
 }
 
 

@@ -20,8 +20,8 @@ def run(session, folder, *names):
 
 @pytest.fixture(scope="module")
 def default_cases(tmp_path_factory, mpi):
-    names = ("plain", "everything", "half_precision", "random_layers", "told", "stock")
-    return run(mpi, tmp_path_factory.mktemp("cases"), *names)
+    names = ("plain", "everything", "half_precision", "bfloat16", "several_steps", "eager", "random_layers", "told")
+    return run(mpi, tmp_path_factory.mktemp("cases"), *names, "stock")
 
 
 def trained(found):
@@ -73,6 +73,17 @@ def test_both_ranks_leave_out_a_step_in_which_one_of_them_overflows(default_case
     assert largest_difference(ours, theirs) <= 1e-3  # each rank rounds its own gradients to 11 bits
 
 
+@pytest.mark.parametrize("case", ["several_steps", "eager"])
+def test_steps_may_be_taken_together_or_eagerly(default_cases, case):
+    check(case, default_cases[case], 1e-6)
+
+
+def test_weights_and_statistics_in_bfloat16_are_equal_on_both_ranks(default_cases):
+    ranks = default_cases["bfloat16"]
+    assert_equal_bytes(ranks)
+    assert ranks[0]["logs"] == ranks[1]["logs"]
+
+
 def test_moving_statistics_end_equal_and_dropout_differs(default_cases):
     ranks = default_cases["random_layers"]
     assert_equal_bytes(ranks)
@@ -103,11 +114,16 @@ def test_ranks_with_the_wrapper_of_horovod_drift_apart(default_cases):
 @pytest.mark.stress
 def test_all_cases_under_gloo(tmp_path, gloo):
     names = ("plain", "everything", "synchronised", "own_step", "random_layers", "half_precision", "told")
-    found = run(gloo, tmp_path, *names)
+    found = run(gloo, tmp_path, *names, "several_steps", "bfloat16", "mixed_bfloat16")
     check("plain", found["plain"], 1e-6)
     check("everything", found["everything"], 1e-6)
     assert_equal_bytes(found["random_layers"])
     check("synchronised", found["synchronised"], 1e-6)
     assert_equal_bytes(found["own_step"])
     assert json.loads(str(found["own_step"][0]["logs"]))["rank"] == [0.5, 0.5]
+    check("several_steps", found["several_steps"], 1e-6)
+    assert_equal_bytes(found["bfloat16"])
+    assert_equal_bytes(found["mixed_bfloat16"])
+    one = CASES["mixed_bfloat16"](World())
+    assert largest_difference(found["mixed_bfloat16"][0], one) <= 1e-2  # each rank rounds its own gradients to 8 bits
     assert "pass SynchroniseRanks(world) to fit" in str(found["told"][1]["forgotten broadcast"])

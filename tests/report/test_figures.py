@@ -1,7 +1,9 @@
 """Figures show every value that can be drawn, whatever its size, number and name."""
 
+import matplotlib
 import numpy as np
 import pytest
+from conftest import ROOT
 from matplotlib.colors import to_rgba
 from PIL import Image
 
@@ -191,3 +193,16 @@ def test_the_probe_has_a_line_for_each_stage_and_one_for_the_random_encoder_of_e
         "Line chart of the accuracy of the probe over the epochs: stage 3 from 0.500 (epoch 5) to 0.750 (10); stage 5 "
         "from 0.250 (epoch 5) to 0.500 (10)."
     )
+
+
+def test_figures_have_one_style_and_leave_the_settings_of_a_program_as_they_are(tmp_path):
+    draw_curve([record("train", 1, loss=1.0)], "loss", "loss $a$", tmp_path / "plain.png")
+    with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 40, "text.usetex": True}):
+        before = dict(matplotlib.rcParams)
+        draw_curve([record("train", 1, loss=1.0)], "loss", "loss $a$", tmp_path / "styled.png")
+        assert dict(matplotlib.rcParams) == before
+    assert (tmp_path / "styled.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+    texts = [path.read_text() for path in (ROOT / "tfinpaint").rglob("*.py")]
+    made = [(text.count(" = Figure("), text.count("@own_style()\ndef ")) for text in texts]
+    assert [each for each in made if each[0] != each[1]] == []
+    assert sum(number for number, _ in made) > 8

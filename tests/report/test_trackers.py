@@ -137,6 +137,20 @@ def test_one_that_fails_is_left_out_with_a_warning_and_one_that_cannot_be_opened
         opened(tmp_path, "wandb")
 
 
+def test_those_that_are_open_are_ended_where_another_cannot_be_opened(tmp_path, monkeypatch):
+    first = Recorder()
+
+    def pretended(name: str, *_: object) -> Recorder:
+        if name == "wandb":
+            raise ConnectionError("no route to host")
+        return first
+
+    monkeypatch.setattr(trackers, "_open", pretended)
+    with pytest.raises(UserError, match="trackers: wandb cannot be opened"):
+        opened(tmp_path, "mlflow", "wandb")
+    assert first.told == [("failed", None)]
+
+
 def test_a_missing_package_is_named_before_anything_starts(images, tmp_path, monkeypatch):
     config = write_config(tmp_path / "c.yaml", "pretrain", images, encoder="tiny", trackers=["tensorboard", "mlflow"])
     find = importlib.util.find_spec

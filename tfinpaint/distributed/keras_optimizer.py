@@ -72,6 +72,8 @@ class GradientAveraging:
         world: the ranks.
     """
 
+    _keeping = False  # whether one of them keeps its gradients, in a step that XLA compiles
+
     def __init__(self, optimizer: keras.Optimizer, world: World) -> None:
         self.world = world
         self._optimizer, self._apply = optimizer, optimizer.apply
@@ -83,6 +85,11 @@ class GradientAveraging:
         variables = list(self._optimizer._trainable_variables if trainable_variables is None else trainable_variables)
         if self._kept is not None:
             self._kept.append((list(grads), variables))
+        elif GradientAveraging._keeping:
+            raise UserError(
+                "train_step applies gradients by a second optimizer, and XLA can be used with several ranks only if it "
+                "does so once, by that of the model; compile the model with jit_compile=False"
+            )
         else:
             self.update(self.average(grads, variables), variables)
 
@@ -104,11 +111,11 @@ class GradientAveraging:
     @contextmanager
     def kept(self) -> Iterator[list[tuple[list[Any], list[Any]]]]:
         """Within a `with` statement, keep the gradients and weights of each call in a list, without an update."""
-        self._kept = []
+        self._kept, GradientAveraging._keeping = [], True
         try:
             yield self._kept
         finally:
-            self._kept = None
+            self._kept, GradientAveraging._keeping = None, False
 
     def _prepare(self, grads: Gradients, variables: Sequence[keras.Variable]) -> None:
         """Before the first update, build the optimizer and check that the ranks are equal."""

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class TensorFlowHasRunError(UserError):
+    """TensorFlow has computed something, and does not take its threads and GPUs any more."""
+
+
 def join_ranks(settings: Distributed, folder: Path | None = None, *, as_library: bool = False) -> World:
     """Join the ranks that the launcher has started; divide this host's cores and GPUs among its ranks.
 
@@ -46,8 +50,8 @@ def join_ranks(settings: Distributed, folder: Path | None = None, *, as_library:
         as_library: leave Keras's settings, and what it imports, to the program.
 
     Raises:
-        UserError: a launcher has started several processes but Horovod cannot be imported, or does not join them all;
-            or TensorFlow has run already.
+        UserError: a launcher has started several processes but Horovod cannot be imported, or does not join them all.
+        TensorFlowHasRunError: TensorFlow has run already.
         rendezvous.DismissedError: the launcher of an elastic run does not need this process.
     """
     from tfinpaint.distributed.world import World  # NumPy is needed from here on
@@ -116,9 +120,9 @@ def join_once(settings: Distributed, folder: Path | None = None) -> World:
     if _joined is None:
         try:
             _joined = join_ranks(settings, folder)
-        except RuntimeError as error:  # TensorFlow refuses settings once it has run something
+        except TensorFlowHasRunError:
             if launched_size() > 1:
-                raise UserError(f"TensorFlow was used before tfinpaint in this process: {first_line(error)}") from None
+                raise
             from tfinpaint.distributed.world import World
 
             _joined = World(None, settings)
@@ -287,14 +291,14 @@ def _before_tensorflow_runs(set_up: Callable[..., None], *values: Any, **options
     """Call a function that changes what TensorFlow reads when it first computes something.
 
     Raises:
-        UserError: TensorFlow has computed something already.
+        TensorFlowHasRunError: TensorFlow has computed something already.
     """
     try:
         set_up(*values, **options)
     except RuntimeError as error:
-        raise UserError(
-            f"TensorFlow has run before the ranks were joined ({error}); join them first, before the program makes a "
-            "model or a tensor"
+        raise TensorFlowHasRunError(
+            f"TensorFlow has run before the ranks were joined ({first_line(error)}); join them first, before the "
+            "program makes a model or a tensor"
         ) from None
 
 

@@ -29,8 +29,8 @@ def shard(data: Any, world: World, *, drop_remainder: bool = True) -> Any:
         A dataset, or arrays in the same structure.
 
     Raises:
-        UserError: the length is unknown or differs, there are fewer examples than ranks, or the ranks give different
-            data.
+        UserError: these are no arrays, the length is unknown or differs, there are fewer examples than ranks, or the
+            ranks give different data.
     """
     is_dataset = not isinstance(data, np.ndarray | tuple | list | dict) and hasattr(data, "cardinality")
     length = _length_of_dataset(data) if is_dataset else _length_of_arrays(data)
@@ -98,12 +98,20 @@ def _first_and_last(data: Any) -> str:
 def _arrays(data: Any) -> list[Any]:
     if isinstance(data, dict):
         data = list(data.values())
-    return [each for part in data for each in _arrays(part)] if isinstance(data, list | tuple) else [data]
+    if isinstance(data, list | tuple):
+        return [each for part in data for each in _arrays(part)]
+    if not getattr(data, "shape", None):  # the parts of a name would be its letters
+        raise UserError(
+            f"data of the type {type(data).__name__} cannot be divided among ranks; expected: a tf.data.Dataset, an "
+            "array, or a tuple, list or dict of arrays; np.asarray makes an array of a list of names or numbers"
+        )
+    return [data]
 
 
 def _map(function: Any, data: Any) -> Any:
     if isinstance(data, dict):
         return {name: _map(function, part) for name, part in data.items()}
     if isinstance(data, list | tuple):
-        return type(data)(_map(function, part) for part in data)
+        parts = [_map(function, part) for part in data]
+        return type(data)(*parts) if hasattr(data, "_fields") else type(data)(parts)  # a named tuple, or another
     return function(data)

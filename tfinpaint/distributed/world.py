@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class World:
-    """The ranks that train together, and the collectives over them. `launch.join_ranks` returns it.
+    """The ranks that train together, and the collectives over them. `join` returns it; without arguments, one rank.
 
     Attributes:
         rank, size: number of this process, and of all processes.
@@ -108,6 +108,7 @@ class World:
         """Return the sum of a tensor over the ranks; inside a `tf.function` too, but not under XLA.
 
         Args:
+            value: of any shape, the same on all ranks; integers, float16, float32 or float64, but not bfloat16.
             name: of the operation; unique among the operations that run at the same time.
         """
         return value if self.size == 1 else self._all_reduce(value, self._hvd.Sum, name)
@@ -174,20 +175,25 @@ class World:
             # many a process has made, and ranks that made different numbers would wait for each other forever.
             @tf.function(autograph=False)
             def receive() -> list[Any]:
-                return [self._hvd.broadcast(v, root_rank=0, name=f"variable_{n}") for n, v in enumerate(shared)]
+                return [
+                    self._hvd.broadcast(_widened(v), root_rank=0, name=f"variable_{n}") for n, v in enumerate(shared)
+                ]
 
             # Called by its concrete function, because TensorFlow warns of programs that trace the same one often.
             for variable, value in zip(shared, receive.get_concrete_function()(), strict=True):
-                variable.assign(value)
+                variable.assign(tf.cast(value, variable.dtype))
 
     def average_variables(self, variables: Sequence[Any]) -> None:
         """Replace each floating-point Keras variable, such as a batch-norm statistic, by its mean over the ranks."""
-        floats = [v for v in variables if v.dtype.startswith("float")]
+        floats = [v for v in variables if "float" in v.dtype]
         if self.size > 1 and floats:
+            import tensorflow as tf
+
             wait_for_ranks()
-            means = self._hvd.grouped_allreduce([v.value for v in floats], op=self._hvd.Average, name="variables")
+            sent = [_widened(v.value) for v in floats]
+            means = self._hvd.grouped_allreduce(sent, op=self._hvd.Average, name="variables")
             for variable, mean in zip(floats, means, strict=True):
-                variable.assign(mean)
+                variable.assign(tf.cast(mean, variable.dtype))
 
     def sum_array(self, values: np.ndarray) -> np.ndarray:
         """Return the element-wise sum over the ranks, in float64."""
@@ -239,6 +245,16 @@ class World:
         if "error" in outcome:
             raise UserError(outcome["error"])
         return outcome["value"]
+
+
+def _widened(value: Any) -> Any:
+    """Return a tensor or variable in a dtype that Horovod sends: 16-bit floats as float32, which holds all of them.
+
+    It knows no bfloat16, and sums of float16 could overflow.
+    """
+    import tensorflow as tf
+
+    return tf.cast(value, tf.float32) if value.dtype in (tf.bfloat16, tf.float16) else value
 
 
 def _same_names_on_all_ranks() -> AbstractContextManager[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tfinpaint.system.paths import display_path
 
 TOLERANCE = 1e-4  # of a probability; of an encoder's features, as a share of the largest one
 MOST_PHOTOS = 8
+MOST_SIDE = 640  # pixels of a photo: of larger ones, an export in float64 takes minutes and gigabytes
 _SEED = 0  # of generated photos
 
 
@@ -33,7 +35,7 @@ class Photos:
     """Photos on which an export is compared with its run.
 
     Attributes:
-        pixels: uint8 [height, width, 3] each, RGB, of several sizes; the last one is the first one mirrored.
+        pixels: uint8 [height, width, 3] each, RGB, 0 to 255, of several sizes; the last one is the first one mirrored.
         source: where they come from, in words.
     """
 
@@ -64,15 +66,19 @@ class Agreement:
 def choose_photos(config: Config, size: tuple[int, int]) -> Photos:
     """Return some photos of a run's data, or generated ones where it cannot be read, all of them at several sizes.
 
+    Photos with more than MOST_SIDE pixels a side are shrunk, as far as a crop allows.
+
     Args:
         size: height and width of the network's inputs in pixels.
     """
     data = config.data
     options = DecodeOptions(max_mpixels=data.max_image_mpixels, jpeg_scaling=False)
+    crop = max((side for step in config.input_steps if step.center_crop for side in step.center_crop), default=1)
     for place in filter(None, (data.test_input_path, data.input_path)):
         try:
             if found := _read_some(list_images(place, single=True), options):
-                return _at_several_sizes(found, f"images of {display_path(place)}, two of them enlarged")
+                smaller = [_shrunk(photo, crop) for photo in found]
+                return _at_several_sizes(smaller, f"images of {display_path(place)}, two of them enlarged")
         except (UserError, OSError):
             continue
     generator, (height, width) = np.random.default_rng(_SEED), size
@@ -89,6 +95,15 @@ def _read_some(listing: Listing, options: DecodeOptions) -> list[np.ndarray]:
         except UnreadableImageError:
             continue
     return found
+
+
+def _shrunk(photo: np.ndarray, crop: int) -> np.ndarray:
+    """Return a photo with sides of at most MOST_SIDE pixels, unless a crop of this many pixels needs more."""
+    height, width = photo.shape[:2]
+    factor = max(MOST_SIDE / max(height, width), crop / min(height, width))
+    if factor >= 1:
+        return photo
+    return np.asarray(Image.fromarray(photo).resize((math.ceil(factor * width), math.ceil(factor * height))))
 
 
 def _at_several_sizes(photos: list[np.ndarray], source: str) -> Photos:

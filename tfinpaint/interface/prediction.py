@@ -14,7 +14,7 @@ from tfinpaint.config.sections import Distributed
 from tfinpaint.data.listing.listing import Listing, list_images
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
-from tfinpaint.interface.process import FilePath, one_call
+from tfinpaint.interface.process import FilePath, as_path, one_call
 from tfinpaint.interface.results import PredictResult, RestoreResult
 from tfinpaint.runs.photo_restoration import restore
 from tfinpaint.system.paths import display_path
@@ -64,21 +64,24 @@ def predict(
         verbose: print what is logged.
 
     Raises:
-        UserError: the model is of the other kind, no photo can be read, the mask erases nothing or everything, or the
-            output cannot be written.
+        UserError: the model is of the other kind, no photo can be read, the mask erases nothing or everything, there
+            is an output without a mask, or it cannot be written.
     """
     require_single_process("predict")
-    given = [Path(each) for each in ([photos] if isinstance(photos, str | os.PathLike) else photos)]
+    place = as_path(run)
+    given = [as_path(each) for each in ([photos] if isinstance(photos, str | os.PathLike) else photos)]
+    if output is not None and mask is None:
+        raise UserError("output: is for a restored photo, and there is no mask; give the mask too, or leave it out")
     with one_call(verbose):
         if mask is not None:
             if len(given) != 1:
                 raise UserError(f"with a mask, one photo is restored; given: {len(given)} photos")
-            if kind_of(find_checkpoint(Path(run)).path) == "classifier":
+            if kind_of(find_checkpoint(place).path) == "classifier":
                 raise UserError(f"{run}: is a classifier, which predicts the classes of photos: leave the mask out")
-            written = Path(output) if output is not None else None
-            done = restore(Path(run), given[0], Path(mask), written, overwrite)
+            written = as_path(output) if output is not None else None
+            done = restore(place, given[0], as_path(mask), written, overwrite)
             return RestoreResult(done.checkpoint, done.photo.colours(), done.hole, written, done.lines)
-        found = find_reported(Path(run))
+        found = find_reported(place)
         if kind_of(found.path) != "classifier":
             raise UserError(f"{run}: is an inpainter, which restores a photo where a mask is white: give the mask too")
         classes, unreadable = photo_classes(found, given)

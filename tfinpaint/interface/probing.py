@@ -12,7 +12,7 @@ from tfinpaint.config.sections import Distributed
 from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
-from tfinpaint.interface.process import FilePath, call_text, one_call
+from tfinpaint.interface.process import FilePath, as_path, call_text, one_call
 from tfinpaint.interface.results import ProbeResult
 from tfinpaint.layout import PROBE, PROBE_JSON
 from tfinpaint.storage.safe_json import read_json
@@ -59,12 +59,12 @@ def probe(
         raise UserError(f"shares: {list(shares)}: expected percentages above 0, at most 100")
     if not 1 <= repeats <= MOST_REPEATS:
         raise UserError(f"repeats: {repeats}: expected a whole number, 1 to {MOST_REPEATS}")
-    others, folder = [Path(each) for each in compare], Path(output) if output is not None else None
-    tested = Path(test) if test is not None else None
+    others, folder = [as_path(each) for each in compare], as_path(output) if output is not None else None
+    tested = as_path(test) if test is not None else None
     call = call_text("probe", {"encoder": encoder, "data": data, **({} if test is None else {"test": test})})
     with one_call(verbose):
         return run_probe(
-            Path(encoder), Path(data), tested, shares=sorted(shares), repeats=repeats, compare=others, size=size,
+            as_path(encoder), as_path(data), tested, shares=sorted(shares), repeats=repeats, compare=others, size=size,
             imagenet=imagenet, output=folder, command=call,
         )  # fmt: skip
 

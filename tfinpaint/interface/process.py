@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tfinpaint.cli.command import NOISY
@@ -20,6 +21,11 @@ FilePath = str | os.PathLike[str]
 _one_at_a_time = threading.RLock()  # precision and seeds are those of the whole process
 
 
+def as_path(given: FilePath) -> Path:
+    """Return a path that a caller has given; `~` is the home folder, as in a configuration."""
+    return Path(given).expanduser()
+
+
 @contextmanager
 def one_call(verbose: bool) -> Iterator[None]:
     """Run a call within a `with` statement, after those of other threads.
@@ -28,14 +34,15 @@ def one_call(verbose: bool) -> Iterator[None]:
         verbose: print what the package logs, on rank 0 from INFO on, as the commands do. In any case it is logged by
             the loggers below `tfinpaint`.
     """
-    logger, handler = logging.getLogger("tfinpaint"), streams.CurrentStdout()
+    logger = logging.getLogger("tfinpaint")
+    # Without any handler, Python itself prints warnings to the standard error.
+    handler = streams.CurrentStdout() if verbose else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     levels = dict.fromkeys(NOISY, logging.ERROR)
     if verbose:
         levels["tfinpaint"] = logging.WARNING if launched_rank() else logging.INFO
     with _one_at_a_time, _levels(levels):
-        if verbose:
-            logger.addHandler(handler)
+        logger.addHandler(handler)
         try:
             yield
         finally:

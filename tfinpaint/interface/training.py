@@ -18,7 +18,7 @@ from tfinpaint.distributed.environment import launched_size
 from tfinpaint.distributed.failures import tell_failure
 from tfinpaint.distributed.launch import join_once
 from tfinpaint.errors import StoppedError, UserError, first_line
-from tfinpaint.interface.process import FilePath, call_text, one_call
+from tfinpaint.interface.process import FilePath, as_path, call_text, one_call
 from tfinpaint.interface.results import ClassifyResult, PretrainResult
 from tfinpaint.layout import RESOLVED_CONFIG, SUMMARY
 
@@ -114,11 +114,11 @@ def _run(
 def _load(given: Given | None, keys: Mapping[str, Any], resume: bool) -> tuple[Config, str]:
     """Return the configuration, and where it comes from, for messages."""
     changes = {key: value for key, value in keys.items() if key != "workdir"}
-    workdir = Path(keys["workdir"]).expanduser() if keys.get("workdir") is not None else None
+    workdir = as_path(keys["workdir"]) if keys.get("workdir") is not None else None
     if given is None and resume and workdir is not None and (workdir / RESOLVED_CONFIG).exists():
         given = workdir / RESOLVED_CONFIG
     if isinstance(given, str | os.PathLike):
-        path = Path(given).expanduser()
+        path = as_path(given)
         return load_config(path, workdir=workdir, changes=changes), str(path)
     return load_values({} if given is None else given, changes, workdir), "configuration"
 

@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfinpaint.probing.classifiers import Scaling
-from tfinpaint.report.figures import save_figure, short_name
+from tfinpaint.report.figures import own_style, save_figure, short_name
 
 MOST_COLOURS = 20  # classes with a colour of their own
 
 
+@own_style()
 def draw_map(train: np.ndarray, test: np.ndarray, labels: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Draw the test images in the plane of the two main components of the standardised training features.
 

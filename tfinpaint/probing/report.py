@@ -15,7 +15,7 @@ from tfinpaint.probing.classifiers import FOLDS, NEIGHBOURS, STRENGTHS, TEMPERAT
 from tfinpaint.probing.evaluation import Row, Score
 from tfinpaint.probing.verdict import RANDOM, share_text, stage_text, standard_error
 from tfinpaint.report.colours import ALL_STAGES, IMAGES_THEMSELVES, STAGES
-from tfinpaint.report.figures import save_figure
+from tfinpaint.report.figures import own_style, save_figure
 from tfinpaint.storage.atomic import write_json
 from tfinpaint.system.wording import counted
 
@@ -103,6 +103,7 @@ def write_results(
     draw_accuracies(rows, folder / PROBE_FIGURE)
 
 
+@own_style()
 def draw_accuracies(rows: Sequence[Row], path: Path) -> None:
     """Draw test accuracy of logistic regression against the share of the labels, a panel for each encoder's depths.
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfinpaint.report.colours import TEST
-from tfinpaint.report.figures import save_figure
+from tfinpaint.report.figures import own_style, save_figure
 from tfinpaint.system.wording import counted
 
 INTERVALS = 15  # of the probability, all of the same width
@@ -91,6 +91,7 @@ class Calibration:
         }
 
 
+@own_style()
 def draw_reliability(calibration: Calibration, path: Path) -> None:
     """Draw accuracy against the probability of the predicted class, above the number of images in each interval.
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS
 from tfinpaint.report import figures
-from tfinpaint.report.figures import save_figure
+from tfinpaint.report.figures import own_style, save_figure
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.storage.atomic import write_csv
 
@@ -94,6 +94,7 @@ class Confusion:
         return [(int(own), int(other), int(count)) for own, other, count in wrong[order]]
 
 
+@own_style()
 def draw_confusion(confusion: Confusion, path: Path) -> None:
     """Draw the confusion matrix: colours show the share of the true class; counts are added if there is room.
 

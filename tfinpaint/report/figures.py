@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -31,7 +32,19 @@ MOST_BARS, MOST_WIDE_BARS = 200, 20
 MOST_NAME = 24  # characters of a name in a figure
 ALT, PHOTOS = "Description", "Photos"  # texts in a PNG file: what it shows, and that its colours are those of images
 TOO_DARK = 0.1  # a column whose values are all below this is stretched, to make it visible
-warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw in one style, within a `with` statement; the user's settings (matplotlibrc, rcParams) are restored after it.
+
+    Figures are drawn without pyplot, so MPLBACKEND has no effect.
+    """
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False  # a $ in a class name is a $
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in a script the font lacks
+        yield
 
 
 @contextmanager
@@ -63,6 +76,7 @@ def short_name(name: str, number: int, kind: str = "class") -> str:
     return f"{numbered}{text[:head]}…{text[len(numbered) + head + 1 - MOST_NAME :]}"
 
 
+@own_style()
 def draw_curve(
     records: Sequence[Mapping[str, Any]],
     name: str,
@@ -113,6 +127,7 @@ def _curve_alt(records: Sequence[Mapping[str, Any]], name: str, label: str, base
     return f"Line chart of {label} over the epochs: {'; '.join(told) or 'no values'}."
 
 
+@own_style()
 def draw_probe(
     records: Sequence[Mapping[str, Any]], stages: Mapping[int, str], random: Mapping[str, float], path: Path
 ) -> None:
@@ -149,6 +164,7 @@ def _drawable(values: Sequence[float]) -> np.ndarray:
     return drawable
 
 
+@own_style()
 def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     """Draw images side by side, with a row for each example and a named column for each kind.
 
@@ -212,6 +228,7 @@ def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:
     return images / (high - low) - low / (high - low), "\n".join([f"{low:.3g} to {high:.3g}", *[remark] * bool(remark)])
 
 
+@own_style()
 def draw_bars(values: Mapping[str, float], label: str, path: Path, colours: Mapping[str, str] | None = None) -> None:
     """Draw a labelled bar for each value, 0 to 1; if there are more than MOST_BARS, for the largest.
 
@@ -237,6 +254,7 @@ def draw_bars(values: Mapping[str, float], label: str, path: Path, colours: Mapp
     save_figure(figure, path, f"Bar chart of {label}: {told}{', ...' * (len(shown) > 20)}.")
 
 
+@own_style()
 def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw test accuracy against the share of labels: a line for pretrained runs and one for others, a dot per run.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfinpaint.report.figures import save_figure, shrink_images
+from tfinpaint.report.figures import own_style, save_figure, shrink_images
 
 MOST_ROWS, MOST_IMAGES = 8, 8  # of a figure, and of a row
 MOST_SIDE = 96  # pixels of an image in a figure
@@ -37,6 +37,7 @@ class ImageRow:
     below: Sequence[str] = ()
 
 
+@own_style()
 def draw_image_rows(rows: Sequence[ImageRow], path: Path, alt: str) -> None:
     """Draw rows of images with captions; a mark and a colour tell right from wrong.
 

@@ -96,6 +96,8 @@ def open_trackers(config: Config, workdir: Path, *, resumed: bool) -> list[Track
         try:
             tracker = _open(name, workdir, flat_values(as_values(config)), given.get(name))
         except Exception as error:
+            for each in opened:  # which would seem to run forever
+                each.finish("failed", None)
             raise UserError(
                 f"trackers: {name} cannot be opened: {first_line(error)}; fix that, or remove it from trackers"
             ) from error

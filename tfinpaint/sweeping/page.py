@@ -18,7 +18,7 @@ from tfinpaint.layout import REPORT, SWEEP_FIGURE, SWEEP_JSON, SWEEP_TABLE
 from tfinpaint.report.about import about, command_line, now
 from tfinpaint.report.cells import Code, Link, link_to
 from tfinpaint.report.colours import NOT_PRETRAINED, PRETRAINED
-from tfinpaint.report.figures import attempt_figure, save_figure
+from tfinpaint.report.figures import attempt_figure, own_style, save_figure
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.quantities import legend, mark_highest
 from tfinpaint.storage.atomic import write_csv, write_json
@@ -213,6 +213,7 @@ def _numbers(values: set[float]) -> str:
     return ", ".join(f"{value:g}" for value in sorted(values))
 
 
+@own_style()
 def draw_findings(found: Findings, path: Path) -> None:
     """Draw accuracies, and beside them the differences; bars are the bootstrap intervals."""
     figure = Figure(figsize=(10, 4.8), layout="constrained")

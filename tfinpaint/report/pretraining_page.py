@@ -30,10 +30,22 @@ def pretraining_sections(figures: Path, summary: Mapping[str, Any], curves: Sequ
     sentences = [each for each in (restoration_verdict(summary), probe_verdict(summary)) if each]
     following = [NEXT] if "pretrain_loss" in summary else []
     sections = [Section("Result", sentences=[*(sentences or _losses(summary)), *following])]
-    sections.append(Section("Images", figures=pictures))
+    sections.append(Section("Images", figures=pictures, sentences=_cells(summary)))
     if "measurements" in summary:
         sections.append(_metrics(summary))
     return [*sections, Section("Curves", figures=[figures / name for name in curves])]
+
+
+def _cells(summary: Mapping[str, Any]) -> list[str]:
+    """Return sentences about images whose cells were normalised; none for others."""
+    size = summary.get("normalize_patches")
+    if size is None:
+        return []
+    return [
+        f"The network restores the details of each cell of {size} x {size} pixels, not its brightness and contrast "
+        "(loss.normalize_patches). In the pictures, the brightness and the contrast of each cell are those of the "
+        "original; image metrics are not computed for that reason, nor are classical baselines."
+    ]
 
 
 def _losses(summary: Mapping[str, Any]) -> list[str]:

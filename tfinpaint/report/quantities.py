@@ -64,6 +64,7 @@ SUMMARY_FIGURES: Mapping[str, Quantity] = {  # key of summary.json -> figure, in
     "train_loss": Quantity("training loss", "lower"),
     "test_loss": Quantity("test loss", "lower"),
     "loss_function": Quantity("loss function"),
+    "normalize_patches": Quantity("side of the cells that are normalised, pixels"),
     "validation_images": Quantity("validation images"),
     "validation_accuracy": Quantity("validation accuracy", "higher"),
     "validation_loss": Quantity("validation loss", "lower"),

@@ -124,6 +124,8 @@ def report_pretraining(
     if probed is not None:
         results["random_probe_accuracy"] = probed[PROBED]
     results["loss_function"] = config.loss.function
+    if config.loss.normalize_patches and config.reconstructs:
+        results["normalize_patches"] = config.loss.normalize_patches
     summary = write_summary(session.run, folder, session.trainer.model, metrics, results)
     title = "Pretraining by inpainting" if config.mask else "Image to image"
     sections = pretraining_sections(folder.path / FIGURES, summary, _curves())

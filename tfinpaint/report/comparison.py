@@ -17,6 +17,8 @@ from tfinpaint.report.colours import of_start
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.intervals import accuracy_interval
+from tfinpaint.report.metrics_log import read_metrics
+from tfinpaint.report.parts_of_loss import like_for_like, reconstruction_figures
 from tfinpaint.report.quantities import (
     SUMMARY_FIGURES,
     legend,
@@ -35,12 +37,20 @@ COLUMNS: Mapping[str, Sequence[str]] = {  # kind of run -> keys of its summary, 
         *("train_accuracy", "test_loss", "loss_function"),
     ),
     "Inpainting": (
-        *("test_hole_psnr_db", "best_baseline_hole_psnr_db", "test_images", "pretrain_loss", "test_loss"),
-        "loss_function",
+        *("test_hole_psnr_db", "best_baseline_hole_psnr_db", "test_images", "train_reconstruction_loss"),
+        *("test_reconstruction_loss", "total_train_loss", "pretrain_loss", "test_loss"),
+        *("loss_function", "normalize_patches"),
     ),
     "Image to image": ("train_loss", "test_loss", "test_images", "loss_function"),
 }
-COMMON_COLUMNS = ("best_epoch", "best_test_loss", "epochs", "images_per_second", "world_size")
+COMMON_COLUMNS = (
+    "best_epoch",
+    "best_test_reconstruction_loss",
+    "best_test_loss",
+    "epochs",
+    "images_per_second",
+    "world_size",
+)
 MOST_NAMED = 5  # runs in a folder that is none
 MOST_PICTURE_BYTES = 32 * 2**20  # in a report; for further runs it only names the folders of their pictures
 
@@ -130,7 +140,8 @@ def _comparable(keys: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
     if differ("test_images"):
         return set()
     found = {key for key in keys if key.startswith("test_") and key != "test_images"}
-    return found - ({"test_loss"} if differ("loss_function") else set())
+    is_other = differ("loss_function") or differ("normalize_patches")
+    return found - ({"test_loss", "test_reconstruction_loss"} if is_other else set())
 
 
 def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[list[Any]]]:
@@ -141,7 +152,11 @@ def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, l
     """
     tables = {}
     for kind, own in COLUMNS.items():
-        rows = {name: _with_interval(summary) for name, summary in summaries.items() if _kind(summary) == kind}
+        rows = {
+            name: like_for_like(_with_interval(summary))
+            for name, summary in summaries.items()
+            if _kind(summary) == kind
+        }
         columns = [
             key for key in (*own, *COMMON_COLUMNS) if any(row.get(key) not in (None, "") for row in rows.values())
         ]
@@ -231,4 +246,4 @@ def _why_not_finished(folder: Path) -> str:
 def _summary(folder: Path) -> dict[str, Any]:
     summary = read_json(folder / SUMMARY)
     assert isinstance(summary, dict)
-    return summary
+    return {**reconstruction_figures(read_metrics(folder), summary.get("best_epoch")), **summary}

@@ -8,10 +8,13 @@ from typing import Any
 
 from tfinpaint.layout import ANIMATION, RESTORATIONS
 from tfinpaint.report.html import Section
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.report.quantities import IMAGE_METRICS, legend, mark_best_of_rows
 from tfinpaint.report.verdict import probe_verdict, restoration_verdict
 from tfinpaint.system.wording import counted
 
+TRAINED = (f"train_{RECONSTRUCTION}", "pretrain_loss", "train_loss")
+TESTED = (f"test_{RECONSTRUCTION}", "test_loss")
 NEXT = (
     "What the encoder has learnt for other tasks is shown by a classifier that begins from it: tfinpaint classify, "
     "then tfinpaint compare with one that was trained from scratch."
@@ -50,17 +53,41 @@ def _cells(summary: Mapping[str, Any]) -> list[str]:
 
 def _losses(summary: Mapping[str, Any]) -> list[str]:
     """Return sentences about losses and label maps, where no restorations were measured."""
-    function, images = summary.get("loss_function"), summary.get("test_images")
-    if "test_loss" in summary:
-        on = counted(images, "test image") if images else "test images"
-        found = [f"The {function} loss on {on} is {summary['test_loss']:.4g}; lower is better."]
-        if "test_dice" in summary:
-            share = f"{100 * summary['test_pixel_accuracy']:.1f} % of the pixels of {on} have the right class"
-            found.insert(0, f"{share}; the mean Dice coefficient is {summary['test_dice']:.3f} of at most 1.")
-        return found
-    trained = next((summary[name] for name in ("pretrain_loss", "train_loss") if name in summary), None)
-    known = [f"The {function} loss on the training images is {trained:.4g}."] if trained is not None else []
-    return [*known, "There are no test images, so nothing shows how the network does on images that it has not seen."]
+    trained, tested = (_loss(summary, *names) for names in (TRAINED, TESTED))
+    found, images = [], summary.get("test_images")
+    on = counted(images, "test image") if images else "test images"
+    if "test_dice" in summary:
+        share = f"{100 * summary['test_pixel_accuracy']:.1f} % of the pixels of {on} have the right class"
+        found.append(f"{share}; the mean Dice coefficient is {summary['test_dice']:.3f} of at most 1.")
+    name = f"{summary.get('loss_function')} loss"
+    if f"train_{RECONSTRUCTION}" in summary or f"test_{RECONSTRUCTION}" in summary:
+        name = f"reconstruction loss ({summary.get('loss_function')})"
+    both = f", and {trained:.4g} on the training images" if trained is not None else ""
+    if tested is not None:
+        found.append(f"The {name} on {on} is {tested:.4g}{both}; lower is better.{_of_flat_cells(summary)}")
+    elif trained is not None:
+        found.append(f"The {name} on the training images is {trained:.4g}.")
+    if f"train_{RECONSTRUCTION}" in summary:
+        total = _loss(summary, "pretrain_loss", "train_loss")
+        found.append(
+            f"The total training loss, {total:.4g}, also contains the agreement of two views of each image, which is "
+            "not computed on test images."
+        )
+    if tested is None:
+        found.append("There are no test images, so nothing shows how the network does on images that it has not seen.")
+    return found
+
+
+def _loss(summary: Mapping[str, Any], *names: str) -> float | None:
+    """Return the first of some losses that a summary has."""
+    return next((summary[name] for name in names if name in summary), None)
+
+
+def _of_flat_cells(summary: Mapping[str, Any]) -> str:
+    """Return what the loss of a network would be that has learnt nothing, where that is known; "" elsewhere."""
+    if "normalize_patches" not in summary or summary.get("loss_function") != "MSE":
+        return ""
+    return " A network that has learnt nothing, and fills each cell with its mean colour, reaches about 1."
 
 
 def _metrics(summary: Mapping[str, Any]) -> Section:

@@ -25,6 +25,7 @@ from tfinpaint.report.metrics_log import (
     keeps_picture,
     pictures_by_epoch,
 )
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.report.quantities import IMAGE_METRICS
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
 from tfinpaint.runs.online_probe import JUDGED
@@ -114,7 +115,13 @@ class Pictures:
         if not self.config.data.input_path:
             return  # an evaluation is a single point
         function, agrees = self.config.loss.function, self.config.loss.agreement is not None
-        self._draw_curve(metrics, "loss", "loss, weighted sum of its parts" if agrees else f"{function} loss")
+        if agrees and self.config.reconstructs:  # only this part is computed on test images too
+            self._draw_curve(metrics, RECONSTRUCTION, f"reconstruction loss ({function})")
+        with attempt_figure(path := self._folder / "loss.png"):
+            trained = (
+                [record for record in metrics.records if record["phase"] == "train"] if agrees else metrics.records
+            )
+            draw_curve(trained, "loss", "total training loss" if agrees else f"{function} loss", path)
         for name, label in VIEW_CURVES.items() if agrees else ():
             self._draw_curve(metrics, name, label)
         if self.probed is not None:

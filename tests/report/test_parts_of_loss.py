@@ -44,7 +44,7 @@ def test_the_result_compares_the_reconstruction(tmp_path):
     result = pretraining_sections(tmp_path, OLD | NEW | {"normalize_patches": 8}, ())[0].sentences
     assert result[:2] == [
         "The reconstruction loss (MSE) on 60 test images is 0.86, and 0.92 on the training images; lower is better. A "
-        "network that has learnt nothing, and fills each cell with its mean colour, reaches about 1.",
+        "network that has learnt nothing, and fills each cell with its mean brightness, reaches about 1.",
         "The total training loss, 4.1, also contains the agreement of two views of each image, which is not computed on "
         "test images.",
     ]

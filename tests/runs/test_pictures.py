@@ -70,9 +70,9 @@ def test_outputs_of_normalised_cells_are_shown_as_images(tmp_path, monkeypatch):
     drawn = Pictures(config, tmp_path, perfect, {k: tf.constant(v) for k, v in sample.items()}, "test images")
     drawn.draw(MetricsLog(tmp_path, None, enabled=False))
     ((columns, note),) = shown
-    assert list(columns) == ["original", "input", "composite", "mean colour\nof each cell"]
+    assert list(columns) == ["original", "input", "composite", "mean brightness\nof each cell"]
     assert np.allclose(columns["composite"], originals, atol=1e-5)
-    flat = columns["mean colour\nof each cell"]
+    flat = columns["mean brightness\nof each cell"]
     assert np.allclose(flat[:, 8:16, 16:24], originals[:, 8:16, 16:24].mean(axis=(1, 2, 3))[:, None, None, None])
     assert np.array_equal(flat[:, :8], originals[:, :8])
     assert "Brightness and contrast of each cell are those of the original" in note

@@ -168,7 +168,7 @@ def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path, note: s
     headings = [f"{name}\n{remark}" if remark else name for name, (_, remark) in shown.items()]
     across = COLUMN * len(columns) + GAP
     lines = textwrap.wrap(title, max(10, int(10 * across)))
-    below = textwrap.wrap(note, max(20, int(14 * across)))
+    below = textwrap.wrap(note, max(20, int(16 * across)))
     top = 0.22 * len(lines) + 0.19 * (1 + max(heading.count("\n") for heading in headings)) + 2 * GAP
     side = COLUMN - GAP, min((COLUMN - GAP) * height / width, MOST_TALL)  # of an image, in inches
     tall = top + rows * (side[1] + GAP) + 0.17 * len(below) + GAP * bool(below)

@@ -87,7 +87,7 @@ def _of_flat_cells(summary: Mapping[str, Any]) -> str:
     """Return what the loss of a network would be that has learnt nothing, where that is known; "" elsewhere."""
     if "normalize_patches" not in summary or summary.get("loss_function") != "MSE":
         return ""
-    return " A network that has learnt nothing, and fills each cell with its mean colour, reaches about 1."
+    return " A network that has learnt nothing, and fills each cell with its mean brightness, reaches about 1."
 
 
 def _metrics(summary: Mapping[str, Any]) -> Section:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MOST_SHOWN_PIXELS = 2**16  # in an image for which figures show the baselines: they take a second at most
 CELLS_NOTE = (
     "Composite: the network's output in the hole. Brightness and contrast of each cell are those of the original, "
-    "because the network restores only what remains. Last column: what no detail at all looks like."
+    "because the network restores only what remains. Last column: an output of 0, which is grey of the same brightness."
 )
 CURVES = ("hole_psnr_db", "hole_ssim")
 VIEW_CURVES = {"agreement_loss": "agreement of two views", "rankme": "effective rank of the features (RankMe)"}
@@ -177,7 +177,7 @@ class Pictures:
             shown = {"original": arrays["originals"], "input": arrays["inputs"]}
             if self.config.loss.normalize_patches:
                 flat = self._composite(np.zeros_like(arrays["originals"]))
-                return {**shown, "composite": self._composite(outputs), "mean colour\nof each cell": flat}
+                return {**shown, "composite": self._composite(outputs), "mean brightness\nof each cell": flat}
             return {**shown, "output": outputs, "composite": self._composite(outputs), **self._baselines}
         if self.config.data.target_is_mask and outputs.shape[-1] > 1:
             outputs = outputs.argmax(axis=-1)

@@ -104,14 +104,14 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert compare.main(["--report", str(tmp_path / "report.html"), *map(str, runs)]) == 0
     *_, helped, restored, report = capsys.readouterr().out.splitlines()
     assert helped.startswith(
-        "Pretraining helped: 0.944 (169) of 179 test images are classified correctly, against 0.776 (139) from"
+        "Pretraining helped: 169 of 179 test images (0.944) are classified correctly, against 139 (0.776) from"
     )
     assert restored.startswith(
         "pretrain: The network restores the holes of 179 test images with a mean PSNR of 9.59 dB; "
     )
     assert report == f"Report (open it in a browser): {tmp_path}/report.html"
     page = (tmp_path / "report.html").read_text()
-    assert "Pretraining helped: 0.944" in page
+    assert "Pretraining helped: 169 of 179" in page
     assert "None" not in page
 
 

@@ -30,6 +30,11 @@ def test_too_high_probabilities_are_told():
     assert "0.950, is 35 points above the accuracy, 0.600; the expected calibration error is 0.350" in found.sentence()
 
 
+def test_a_difference_of_a_point_is_in_the_singular():
+    found = Calibration.of(np.full(100, 0.91), np.arange(100) < 90)
+    assert "is 1 point above the accuracy, 0.900" in found.sentence()
+
+
 def test_parts_add_up_and_nothing_is_not_a_number(tmp_path):
     generator = np.random.default_rng(0)
     confidence, right = generator.random(500).astype(np.float32), generator.random(500) < 0.5

@@ -74,7 +74,8 @@ class Calibration:
         tendency = (
             "as high as the accuracy"
             if abs(gap) < 0.5
-            else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'} the accuracy, {right / images:.3f}"
+            else f"{counted(round(abs(gap)), 'point')} {'above' if gap > 0 else 'below'} the accuracy, "
+            f"{right / images:.3f}"
         )
         return (
             f"The mean probability of the predicted class, {confidence / images:.3f}, is {tendency}; the expected "

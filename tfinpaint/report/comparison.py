@@ -26,7 +26,7 @@ from tfinpaint.report.quantities import (
     summary_table,
     written,
 )
-from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
+from tfinpaint.report.verdict import classifier_verdict, few_images_warning, restoration_verdict
 from tfinpaint.storage.safe_json import read_json
 
 log = logging.getLogger(__name__)
@@ -207,6 +207,7 @@ def _sentences(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     restored = {name: restoration_verdict(summary) for name, summary in summaries.items()}
     return [
         *classifier_verdict(list(summaries.values())),
+        *dict.fromkeys(line for summary in summaries.values() for line in few_images_warning(summary)),
         *(f"{name}: {sentence}" for name, sentence in restored.items() if sentence),
     ]
 

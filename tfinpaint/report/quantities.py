@@ -115,7 +115,7 @@ def written(name: str, value: Any) -> Any:
             return duration(value)
         case "label_fraction" if isinstance(value, int | float):
             return f"{100 * value:g} %"
-        case "test_accuracy_interval" if isinstance(value, tuple):
+        case "test_accuracy_interval" if isinstance(value, tuple | list):
             return " to ".join(f"{limit:.3f}" for limit in value)
         case "from_scratch":
             return "random weights" if value else "pretraining"

@@ -63,3 +63,20 @@ def test_tables_are_written_for_readers(tmp_path):
 def test_a_class_with_few_training_images_is_named_in_the_result(tmp_path):
     result = classifier_sections(tmp_path, {"few_training_images": {"dog": 2}}, None, None, "")[0].sentences
     assert result[0].startswith("Too few training images to learn from: dog (2 images).")
+
+
+def test_a_classifier_of_a_project_leads_to_its_comparison(tmp_path):
+    figures = tmp_path / "classify" / "figures"
+    figures.mkdir(parents=True)
+
+    def result(**summary):
+        return classifier_sections(figures, summary, None, None, "")[0]
+
+    assert result(from_scratch=False).links == []
+    assert result(from_scratch=False).sentences[0].endswith("tfinpaint compare RUN OTHER_RUN.")
+    (tmp_path / "project.json").touch()
+    for from_scratch in (False, True):
+        found = result(from_scratch=from_scratch)
+        assert [link.address for link in found.links] == ["../comparison.html"]
+        assert found.sentences[0].endswith("Whether pretraining helps is shown by the comparison of both ways:")
+    assert result().links == []

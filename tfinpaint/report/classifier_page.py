@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES, PREDICTIONS_TABLE
+from tfinpaint.layout import CLASS_TABLE, COMPARISON, CONFUSED_PAIRS, FIGURES, PREDICTIONS_TABLE, PROJECT
 from tfinpaint.report.calibration import Calibration
+from tfinpaint.report.cells import Link
 from tfinpaint.report.confusion import (
     MOST_CLASSES_SHOWN,
     MOST_PAIRS_SHOWN,
@@ -30,6 +31,7 @@ MATRIX_LEGEND = (
     "A row is a true class, a column a predicted one. Numbers count images; the colour is the share of the row, so "
     "that a single image makes a dark cell where a class has only that one."
 )
+COMPARED = Link("Comparison of all runs, which tfinpaint run writes at its end", f"../{COMPARISON}")
 UNDEFINED = "-"
 MOST_PREDICTIONS = 20  # rows of the table of predictions
 
@@ -51,12 +53,15 @@ def classifier_sections(
         transferred: what is reported of the weights that the run began with.
         predictions: folder of the predictions; None for none.
     """
-    result = [*(verdict(confusion) if confusion else []), *few_images_warning(summary), *_start(summary)]
+    project = figures.parent.parent
+    links = [COMPARED] if (project / PROJECT).is_file() and "from_scratch" in summary else []
+    start = _start(summary, compared=bool(links))
+    result = [*(verdict(confusion) if confusion else []), *few_images_warning(summary), *start]
     if confusion is None:
         result.append(_untested(summary))
     tested = _tested(figures, confusion, calibration) if confusion and calibration else []
     return [
-        Section("Result", sentences=result),
+        Section("Result", sentences=result, links=links),
         *tested,
         *(_predictions(predictions) if predictions and not confusion else []),
         Section("Curves", figures=[figures / f"{name}.png" for name in CURVES]),
@@ -75,20 +80,27 @@ def _untested(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _start(summary: Mapping[str, Any]) -> list[str]:
-    """Return a sentence about the weights that the training began with; none for an evaluation."""
-    match summary.get("from_scratch"):
-        case True:
-            return [
-                "The classifier was trained from scratch, without a pretrained encoder. To learn whether pretraining "
-                "helps, compare it with one that began from a pretrained encoder: tfinpaint compare RUN OTHER_RUN."
-            ]
-        case False:
-            return [
-                "The classifier began from a pretrained encoder. Whether that helped is shown by a comparison with one "
-                "that was trained from scratch (--set checkpoints.load=null): tfinpaint compare RUN OTHER_RUN."
-            ]
-    return []
+def _start(summary: Mapping[str, Any], *, compared: bool) -> list[str]:
+    """Return a sentence about the weights that the training began with; none for an evaluation.
+
+    Args:
+        compared: whether the page has a link to a comparison.
+    """
+    if "from_scratch" not in summary:
+        return []
+    scratch = summary["from_scratch"]
+    began = (
+        "The classifier was trained from scratch, without a pretrained encoder."
+        if scratch
+        else "The classifier began from a pretrained encoder."
+    )
+    if compared:
+        return [f"{began} Whether pretraining helps is shown by the comparison of both ways:"]
+    other = "one that began from a pretrained encoder" if scratch else "one that was trained from scratch"
+    how = "" if scratch else " (--set checkpoints.load=null)"
+    return [
+        f"{began} To learn whether pretraining helps, compare it with {other}{how}: tfinpaint compare RUN OTHER_RUN."
+    ]
 
 
 def _tested(figures: Path, confusion: Confusion, calibration: Calibration) -> list[Section]:
@@ -110,7 +122,9 @@ def _tested(figures: Path, confusion: Confusion, calibration: Calibration) -> li
             "Classes", table=_written_scores(classes_table(confusion, MOST_CLASSES_SHOWN)),
             note=f"{which} All classes are in {FIGURES}/{CLASS_TABLE}.",
         ),
-        Section("Calibration", sentences=[calibration.sentence()], figures=[figures / RELIABILITY]),
+        Section(
+            "Calibration", sentences=[calibration.sentence()], figures=[figures / RELIABILITY], note=calibration.note(),
+        ),
     ]  # fmt: skip
 
 

@@ -104,14 +104,16 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert compare.main(["--report", str(tmp_path / "report.html"), *map(str, runs)]) == 0
     *_, helped, restored, report = capsys.readouterr().out.splitlines()
     assert helped.startswith(
-        "Pretraining helped: 0.944 (169) of 179 test images are classified correctly, against 0.776 (139) from"
+        "Pretraining helped: 169 of 179 test images (0.944) are classified correctly, against 139 (0.776) from"
     )
     assert restored.startswith(
         "pretrain: The network restores the holes of 179 test images with a mean PSNR of 9.59 dB; "
     )
     assert report == f"Report (open it in a browser): {tmp_path}/report.html"
     page = (tmp_path / "report.html").read_text()
-    assert "Pretraining helped: 0.944" in page
+    assert "Pretraining helped: 169 of 179" in page
+    assert "Equal in all runs: " in page  # such columns make a table wider than a page
+    assert '<th scope="col">epochs</th>' not in page.partition(">Classifiers<")[2].partition("</table>")[0]
     assert "None" not in page
 
 
@@ -121,6 +123,13 @@ def test_the_restorations_of_a_single_inpainter_are_the_first_picture(runs, tmp_
     page = (tmp_path / "report.html").read_text()
     assert page.count('alt="restorations"') == 1
     assert page.index('alt="restorations"') < page.index('alt="Bar chart') < page.index("<table")
+    summary = json.loads((runs[0] / "summary.json").read_text())
+    measured = summary.pop("measurements")
+    (runs[0] / "summary.json").write_text(json.dumps(summary))
+    write_comparison(runs, tmp_path / "report.html")  # they may not look like photos
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("<table") < page.index("<h3>Restored images</h3>") < page.index('alt="restorations"')
+    (runs[0] / "summary.json").write_text(json.dumps(summary | {"measurements": measured}))
     (runs[1] / "figures" / "restorations.png").write_bytes(b"x")
     write_comparison(runs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()

@@ -46,7 +46,7 @@ def test_the_demo_needs_nothing_but_an_empty_folder_and_ends_in_words(here, pret
     assert re.findall(r"^== (\w+ \w+)", shown, re.MULTILINE) == [
         "Preparing scikit", "Pretraining without", "A classifier", "The same", "The result",
     ]  # fmt: skip
-    assert "Pretraining helped: 0.900 (36) of 40 test images are classified correctly, against 0.500 (20)" in shown
+    assert "Pretraining helped: 36 of 40 test images (0.900) are classified correctly, against 20 (0.500)" in shown
     assert "\nLook at it:    runs/demo/report.html (open it in a browser: " in shown
     assert Path("runs/demo/report.html").is_file()
     for name, source in recipes().items():

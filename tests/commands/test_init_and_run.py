@@ -71,7 +71,7 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
         "[1 of 5] Prepare", "[2 of 5] Pretrain", "[3 of 5] Classify", "[4 of 5] From scratch", "[5 of 5] Compare",
     ]  # fmt: skip
     assert pretended.names == ["pretrain", "classify", "from_scratch"]
-    assert "Pretraining helped: 0.900 (36) of 40 test images are classified correctly, against 0.500 (20)" in shown
+    assert "Pretraining helped: 36 of 40 test images (0.900) are classified correctly, against 20 (0.500)" in shown
     assert "with 93 labels." in shown
     assert "The 95 % interval of the accuracy is 0.77 to 0.96 with pretraining and 0.35 to 0.65 from scratch." in shown
     assert "This is one seed: each classifier was trained once, the one from scratch with 3 times the steps" in shown

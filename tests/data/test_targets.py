@@ -136,3 +136,13 @@ def test_shapes_are_known_where_the_batch_is_not():
 
     data = tf.data.Dataset.from_tensor_slices((tf.zeros([3, 8, 12, 3]), tf.zeros([3, 8, 12, 1]))).batch(2).map(make)
     assert [spec.shape.as_list() for spec in data.element_spec] == [[None, 8, 12, 3], [None, 8, 12, 1]]
+
+
+def test_denormalised_cells_have_mean_and_contrast_of_the_images():
+    images = tf.constant(np.random.default_rng(0).uniform(size=[2, 8, 12, 3]), tf.float32)
+    back = targets.denormalize_cells(targets.normalize_cells(images, 4), images, 4)
+    assert np.allclose(back, images, atol=1e-6)
+    # An output of 0 is the mean of each cell: 0.5 and 0.3 in these two.
+    image = tf.constant(np.array([[0, 1, 0.2, 0.2], [1, 0, 0.2, 0.6]])[None, ..., None], tf.float32)
+    flat = targets.denormalize_cells(tf.zeros_like(image), image, 2)
+    assert np.allclose(flat[0, ..., 0], [[0.5, 0.5, 0.3, 0.3]] * 2)

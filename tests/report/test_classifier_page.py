@@ -43,3 +43,40 @@ def test_without_test_images_the_validation_images_are_named(tmp_path):
         "There are no labelled test images. The accuracy on 1,200 validation images is 0.910; it may be lower on new "
         "images, because the validation images have chosen the best epoch."
     )
+
+
+def test_tables_are_written_for_readers(tmp_path):
+    """Scores have equal lengths, shares are percentages, and what is not defined is a dash that is explained."""
+    found = sections_of(tmp_path, 3, [[0, 0, 9], [0, 1, 1], [1, 1, 19], [2, 0, 1]])
+    assert found["Test images that are classified wrongly"].table[1:] == [
+        ["c2", "c0", 1, "100 %"],
+        ["c0", "c1", 1, "10 %"],
+    ]
+    assert found["Classes"].table[1] == [0, "c0", 10, 9, "0.900", "0.900", "0.900"]
+    assert found["Classes"].table[3] == [2, "c2", 1, 0, "0.000", "-", "0.000"]
+    assert found["Classes"].note.startswith("-: the precision of a class that is never predicted")
+    assert "the colour is the share of the row" in found["Confusion matrix of the test images"].sentences[0]
+    whole = sections_of(tmp_path, 2, [[0, 0, 9], [1, 1, 1]])
+    assert whole["Classes"].note.startswith("Higher recall")
+
+
+def test_a_class_with_few_training_images_is_named_in_the_result(tmp_path):
+    result = classifier_sections(tmp_path, {"few_training_images": {"dog": 2}}, None, None, "")[0].sentences
+    assert result[0].startswith("Too few training images to learn from: dog (2 images).")
+
+
+def test_a_classifier_of_a_project_leads_to_its_comparison(tmp_path):
+    figures = tmp_path / "classify" / "figures"
+    figures.mkdir(parents=True)
+
+    def result(**summary):
+        return classifier_sections(figures, summary, None, None, "")[0]
+
+    assert result(from_scratch=False).links == []
+    assert result(from_scratch=False).sentences[0].endswith("tfinpaint compare RUN OTHER_RUN.")
+    (tmp_path / "project.json").touch()
+    for from_scratch in (False, True):
+        found = result(from_scratch=from_scratch)
+        assert [link.address for link in found.links] == ["../comparison.html"]
+        assert found.sentences[0].endswith("Whether pretraining helps is shown by the comparison of both ways:")
+    assert result().links == []

@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tfinpaint.report.cells import Best, Code, Link, link_to
+from tfinpaint.report.figures import draw_grid
 from tfinpaint.report.html import Section, write_page
 
 
@@ -79,3 +81,43 @@ def test_a_page_explains_the_terms_that_it_uses_and_no_others(tmp_path):
 def test_a_term_is_a_word(tmp_path, text):
     write_page(tmp_path / "report.html", "x", [Section("x", sentences=[text])])
     assert "Terms on this page" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_dark_page_changes_what_is_around_photos_alone(tmp_path):
+    """White margins and black words would be white blocks on it."""
+    draw_grid({"a": np.full([1, 8, 8, 3], 0.5), "b": np.full([1, 8, 8, 3], 0.5)}, "images", tmp_path / "grid.png")
+    for name, value in (("old", "yes"), ("odd", "[[0, 0, 1e999, 1]]"), ("bad", "[[0, 0, 1"), ("none", "[]")):
+        texts = PngInfo()
+        texts.add_text("Photos", value)
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png", pnginfo=texts)
+    names = ("grid", "old", "odd", "bad", "none")
+    write_page(tmp_path / "x.html", "x", [Section("x", figures=[tmp_path / f"{name}.png" for name in names])])
+    page = (tmp_path / "x.html").read_text()
+    (corners,) = re.findall(r'class="around" style="clip-path: polygon\(evenodd, (.*?)\)"', page)
+    assert page.count('class="photos"') == 5
+    with Image.open(tmp_path / "grid.png") as picture:
+        width, height = picture.size
+        pixels = np.asarray(picture.convert("L"))
+    places = [tuple(float(part.rstrip("%")) / 100 for part in corner.split()) for corner in corners.split(", ")]
+    assert len(places) == 5 + 2 * 6
+    for first in (5, 11):
+        (left, upper), (right, lower) = places[first], places[first + 2]
+        box = np.s_[
+            round(upper * height) + 1 : round(lower * height) - 1, round(left * width) + 1 : round(right * width) - 1
+        ]
+        assert pixels[box].size > 10_000
+        assert np.ptp(pixels[box]) == 0  # grey, without a pixel of the margin
+        assert 120 < pixels[box].mean() < 135
+    outside = pixels[round(places[5][1] * height) + 5, : round(places[5][0] * width) - 1]
+    assert outside.min() == 255
+
+
+def test_figures_may_have_headings_and_sections_links(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    section = Section(
+        "x", figures=[tmp_path / "a.png"], titles={"a.png": "<Accuracy>"}, links=[Link("all & more", "../a%20b.html")]
+    )
+    write_page(tmp_path / "x.html", "x", [section])
+    page = (tmp_path / "x.html").read_text()
+    assert "<h3>&lt;Accuracy&gt;</h3>" in page
+    assert '<p><a href="../a%20b.html">all &amp; more</a></p>' in page

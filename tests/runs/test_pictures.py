@@ -4,9 +4,16 @@ import logging
 from types import SimpleNamespace
 
 import numpy as np
+import tensorflow as tf
+from conftest import write_config, write_training_and_testing
 
+from tfinpaint.config.checks import check_command
+from tfinpaint.config.loader import load_config
+from tfinpaint.data.targets import normalize_cells
+from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.runs import pictures
 from tfinpaint.runs.epoch_end import draw_epoch
-from tfinpaint.runs.pictures import shown_baselines
+from tfinpaint.runs.pictures import Pictures, shown_baselines
 
 
 def test_baselines_of_large_images_are_shown_at_a_reduced_size(caplog):
@@ -41,3 +48,33 @@ def test_the_last_pictures_are_announced(tmp_path, caplog):
         draw_epoch(config, tmp_path, "metrics", drawn.append, None, epoch)
         assert caplog.messages == lines
     assert drawn == ["metrics", "metrics"]
+
+
+def test_outputs_of_normalised_cells_are_shown_as_images(tmp_path, monkeypatch):
+    """As they are, they are grey squares; with mean and contrast of the original cells, they can be judged."""
+    loss = {"function": "MSE", "target": "masked", "normalize_patches": 8}
+    steps = [{"resize": [32, 32]}, {"grid": {"size": 8, "ratio": 0.5}}]
+    data = write_training_and_testing(tmp_path / "data")
+    path = write_config(tmp_path / "c.yaml", "pretrain", data, encoder="tiny", loss=loss, data__transforms=steps)
+    config = check_command(load_config(path), "pretrain", 1)
+    assert (config.measures_pixels, config.shows_restorations) == (False, True)
+    originals = np.random.default_rng(0).uniform(size=[2, 32, 32, 3]).astype(np.float32)
+    mask = np.zeros([2, 32, 32, 1], np.float32)
+    mask[:, 8:16, 16:24] = 1
+    sample = {"originals": originals, "mask": mask, "inputs": originals * (1 - mask)}
+    perfect = SimpleNamespace(predict=lambda inputs: normalize_cells(tf.constant(originals), 8).numpy()[: len(inputs)])
+    shown = []
+    monkeypatch.setattr(pictures, "draw_grid", lambda columns, title, path, note: shown.append((columns, note)))
+    monkeypatch.setattr(Pictures, "_keep", lambda *_: None)
+    monkeypatch.setattr(Pictures, "_draw_curve", lambda *_: None)
+    drawn = Pictures(config, tmp_path, perfect, {k: tf.constant(v) for k, v in sample.items()}, "test images")
+    drawn.draw(MetricsLog(tmp_path, None, enabled=False))
+    ((columns, note),) = shown
+    assert list(columns) == ["original", "input", "composite", "mean brightness\nof each cell"]
+    assert np.allclose(columns["composite"], originals, atol=1e-5)
+    flat = columns["mean brightness\nof each cell"]
+    assert np.allclose(flat[:, 8:16, 16:24], originals[:, 8:16, 16:24].mean(axis=(1, 2, 3))[:, None, None, None])
+    assert np.array_equal(flat[:, :8], originals[:, :8])
+    assert "Brightness and contrast of each cell are those of the original" in note
+    drawn.add_frame(1)
+    assert len(list((tmp_path / "figures" / "animation").iterdir())) == 1

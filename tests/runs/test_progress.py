@@ -55,6 +55,20 @@ def test_plain_lines_tell_place_loss_and_time_left(capsys, clock):
     ]
 
 
+def test_losses_of_training_and_test_are_the_same_quantity(capsys, clock):
+    """The agreement of two views is computed in training alone, so that it must not stand beside a test loss."""
+    shown = RunProgress(enabled=True, first_step=0, num_epochs=10, steps_per_epoch=1, is_total=True)
+    clock(20.0)
+    shown.step(1, lambda: 4.5)
+    train = Result({"loss": 4.0932, "reconstruction_loss": 0.9178, "agreement_loss": 3.6343})
+    shown.epoch_end(1, train, Result({"loss": 0.4319, "reconstruction_loss": 0.8637}))
+    shown.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "  epoch 1/10 step 1/1  total loss 4.5000",
+        "epoch 1/10  reconstruction 0.9178, test 0.8637  total loss 4.0932  20.0 images/s",
+    ]
+
+
 def test_a_run_that_is_at_its_end_compiles_nothing(capsys):
     shown = RunProgress(enabled=True, first_step=4, num_epochs=2, steps_per_epoch=2)
     shown.begin()

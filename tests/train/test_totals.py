@@ -72,3 +72,11 @@ def test_a_sum_that_is_not_finite_stays_so():
         epoch.add({"weight": 1.0, "reconstruction_loss": 1.0, "error": error}, 1)
     resumed = Totals(SHARES, "epoch 1", epoch.export())
     assert resumed.reduce(World()).values == {"loss": 1.0, "error": math.inf}
+
+
+def test_a_part_with_a_weight_of_its_own_is_told_beside_the_loss():
+    """An evaluation of a run that compares views too has the weighted reconstruction alone."""
+    for share, expected in ((1.0, {"loss": 3.0}), (0.5, {"loss": 1.5, "reconstruction_loss": 3.0})):
+        epoch = Totals({"reconstruction_loss": share}, "test")
+        epoch.add({"weight": np.float32(2), "reconstruction_loss": np.float32(6)}, 2)
+        assert epoch._values({name: sum(parts) for name, parts in epoch._all().items()}, 2) == expected

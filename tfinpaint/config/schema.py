@@ -129,6 +129,13 @@ class Config(Section):
     @property
     def unmeasured(self) -> str | None:
         """The reason why outputs cannot be compared with the original images pixel by pixel; None if they can."""
+        if self._not_of_the_image is None and self.loss.normalize_patches:
+            return "loss.normalize_patches changes the targets"
+        return self._not_of_the_image
+
+    @property
+    def _not_of_the_image(self) -> str | None:
+        """The reason why outputs, put back into the range of the images, are not the erased image; None if they are."""
         if self.mask is None:
             return "there is no mask in data.transforms"
         if not self.reconstructs:
@@ -137,8 +144,6 @@ class Config(Section):
             return "data.target_path or test_target_path names other images as targets"
         if self.data.target_transforms:
             return "data.target_transforms change the targets"
-        if self.loss.normalize_patches:
-            return "loss.normalize_patches changes the targets"
         if changed := [step.kind for step in self.data.transforms if step.normalize or step.convert_color]:
             return f"{changed[0]} in data.transforms changes values before the mask; move it to data.input_transforms"
         height, width, _ = shape_after(self.data.transforms, 3)
@@ -155,6 +160,14 @@ class Config(Section):
     def measures_pixels(self) -> bool:
         """True if the network restores the erased image itself, so that both can be compared pixel by pixel."""
         return self.unmeasured is None
+
+    @property
+    def shows_restorations(self) -> bool:
+        """True if pictures can show the erased image as the network restores it.
+
+        Where targets are normalised by cells, the outputs are first given mean and deviation of the original cells.
+        """
+        return self._not_of_the_image is None
 
     @property
     def weighs_pixels(self) -> bool:

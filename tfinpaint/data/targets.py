@@ -51,9 +51,32 @@ def normalize_cells(images: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         float32, shaped as the images; a cell of one colour becomes 0.
     """
+    cells, mean, deviation = _cells(images, size)
+    return tf.reshape((cells - mean) / deviation, tf.shape(images))
+
+
+def denormalize_cells(outputs: tf.Tensor, images: tf.Tensor, size: int) -> tf.Tensor:
+    """Undo `normalize_cells`: give each cell of the outputs the mean and the deviation of that cell of the images.
+
+    Args:
+        outputs: float, shaped as the images; of `normalize_cells(images, size)` the images come back.
+        images: float32 [batch, height, width, channels].
+        size: side of a cell in pixels, which divides height and width.
+    """
+    _, mean, deviation = _cells(images, size)
+    cells = tf.reshape(tf.cast(outputs, tf.float32), _shape_of_cells(images, size))
+    return tf.reshape(cells * deviation + mean, tf.shape(images))
+
+
+def _cells(images: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the cells of images, [batch, rows, size, columns, size, channels], their means and their deviations."""
+    cells = tf.reshape(images, _shape_of_cells(images, size))
+    mean, variance = tf.nn.moments(cells, axes=[2, 4, 5], keepdims=True)
+    return cells, mean, tf.sqrt(variance + VARIANCE_FLOOR)
+
+
+def _shape_of_cells(images: tf.Tensor, size: int) -> list[int]:
     _, height, width, channels = images.shape
     assert height
     assert width
-    cells = tf.reshape(images, [-1, height // size, size, width // size, size, channels])
-    mean, variance = tf.nn.moments(cells, axes=[2, 4, 5], keepdims=True)
-    return tf.reshape((cells - mean) / tf.sqrt(variance + VARIANCE_FLOOR), tf.shape(images))
+    return [-1, height // size, size, width // size, size, channels]

@@ -15,6 +15,7 @@ from tfinpaint.report.figures import own_style, save_figure
 from tfinpaint.system.wording import counted
 
 INTERVALS = 15  # of the probability, all of the same width
+LEAST_IMAGES = 10  # in an interval, for its accuracy to say something
 DEFINITION = (
     f"The range of the probability of the predicted class is divided into {INTERVALS} intervals of equal width. The "
     "expected calibration error is the mean, over the test images, of the absolute difference between the mean "
@@ -74,11 +75,21 @@ class Calibration:
         tendency = (
             "as high as the accuracy"
             if abs(gap) < 0.5
-            else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'} the accuracy, {right / images:.3f}"
+            else f"{counted(round(abs(gap)), 'point')} {'above' if gap > 0 else 'below'} the accuracy, "
+            f"{right / images:.3f}"
         )
         return (
             f"The mean probability of the predicted class, {confidence / images:.3f}, is {tendency}; the expected "
             f"calibration error is {self.error:.3f}."
+        )
+
+    def note(self) -> str:
+        """Return what the grey points of the diagram are; "" where it has none."""
+        if not (self.intervals[:, 0] < LEAST_IMAGES).any():
+            return ""
+        return (
+            f"Grey points are intervals of fewer than {LEAST_IMAGES} images, whose accuracy is mostly chance. Points "
+            "on the dashed line are calibrated."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -95,13 +106,19 @@ class Calibration:
 def draw_reliability(calibration: Calibration, path: Path) -> None:
     """Draw accuracy against the probability of the predicted class, above the number of images in each interval.
 
-    Points on the diagonal are calibrated; below it, the probabilities are too high.
+    Points on the diagonal are calibrated; below it, the probabilities are too high. Those of fewer than LEAST_IMAGES
+    images are grey and not connected: chance moves them far from the diagonal.
     """
-    confidence, accuracy = calibration.intervals.T[1:]
+    many = calibration.intervals[:, 0] >= LEAST_IMAGES
     figure = Figure(figsize=(4.4, 5), layout="constrained")
     axes, bars = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="calibrated")
-    axes.plot(confidence, accuracy, "o-", color=TEST, linewidth=1, markersize=5, label="test images")
+    for chosen, style in (
+        (many, {"color": TEST, "marker": "o", "linewidth": 1, "label": "test images"}),
+        (~many, {"color": "0.75", "marker": "o", "linewidth": 0, "label": f"fewer than {LEAST_IMAGES} images"}),
+    ):
+        if chosen.any():
+            axes.plot(*calibration.intervals[chosen, 1:].T, markersize=5, **style)
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.03, 1.03))
     axes.set_title(f"expected calibration error {calibration.error:.3f}", fontsize=10)
     axes.legend(fontsize=8)  # where it covers least

@@ -8,8 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.layout import CLASS_TABLE, CONFUSED_PAIRS, FIGURES, PREDICTIONS_TABLE
+import numpy as np
+
+from tfinpaint.layout import CLASS_TABLE, COMPARISON, CONFUSED_PAIRS, FIGURES, PREDICTIONS_TABLE, PROJECT
 from tfinpaint.report.calibration import Calibration
+from tfinpaint.report.cells import Link
 from tfinpaint.report.confusion import (
     MOST_CLASSES_SHOWN,
     MOST_PAIRS_SHOWN,
@@ -20,9 +23,16 @@ from tfinpaint.report.confusion import (
 )
 from tfinpaint.report.html import Section
 from tfinpaint.report.sample_images import SAMPLE_SIZE
+from tfinpaint.report.verdict import few_images_warning
 
 CURVES = ("accuracy", "loss")
 SAMPLE, MATRIX, CONFUSED, RELIABILITY = "test_images.png", "confusion.png", "confused.png", "reliability.png"
+MATRIX_LEGEND = (
+    "A row is a true class, a column a predicted one. Numbers count images; the colour is the share of the row, so "
+    "that a single image makes a dark cell where a class has only that one."
+)
+COMPARED = Link("Comparison of all runs, which tfinpaint run writes at its end", f"../{COMPARISON}")
+UNDEFINED = "-"
 MOST_PREDICTIONS = 20  # rows of the table of predictions
 
 
@@ -43,12 +53,15 @@ def classifier_sections(
         transferred: what is reported of the weights that the run began with.
         predictions: folder of the predictions; None for none.
     """
-    result = [*(verdict(confusion) if confusion else []), *_start(summary)]
+    project = figures.parent.parent
+    links = [COMPARED] if (project / PROJECT).is_file() and "from_scratch" in summary else []
+    start = _start(summary, compared=bool(links))
+    result = [*(verdict(confusion) if confusion else []), *few_images_warning(summary), *start]
     if confusion is None:
         result.append(_untested(summary))
     tested = _tested(figures, confusion, calibration) if confusion and calibration else []
     return [
-        Section("Result", sentences=result),
+        Section("Result", sentences=result, links=links),
         *tested,
         *(_predictions(predictions) if predictions and not confusion else []),
         Section("Curves", figures=[figures / f"{name}.png" for name in CURVES]),
@@ -67,42 +80,71 @@ def _untested(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _start(summary: Mapping[str, Any]) -> list[str]:
-    """Return a sentence about the weights that the training began with; none for an evaluation."""
-    match summary.get("from_scratch"):
-        case True:
-            return [
-                "The classifier was trained from scratch, without a pretrained encoder. To learn whether pretraining "
-                "helps, compare it with one that began from a pretrained encoder: tfinpaint compare RUN OTHER_RUN."
-            ]
-        case False:
-            return [
-                "The classifier began from a pretrained encoder. Whether that helped is shown by a comparison with one "
-                "that was trained from scratch (--set checkpoints.load=null): tfinpaint compare RUN OTHER_RUN."
-            ]
-    return []
+def _start(summary: Mapping[str, Any], *, compared: bool) -> list[str]:
+    """Return a sentence about the weights that the training began with; none for an evaluation.
+
+    Args:
+        compared: whether the page has a link to a comparison.
+    """
+    if "from_scratch" not in summary:
+        return []
+    scratch = summary["from_scratch"]
+    began = (
+        "The classifier was trained from scratch, without a pretrained encoder."
+        if scratch
+        else "The classifier began from a pretrained encoder."
+    )
+    if compared:
+        return [f"{began} Whether pretraining helps is shown by the comparison of both ways:"]
+    other = "one that began from a pretrained encoder" if scratch else "one that was trained from scratch"
+    how = "" if scratch else " (--set checkpoints.load=null)"
+    return [
+        f"{began} To learn whether pretraining helps, compare it with {other}{how}: tfinpaint compare RUN OTHER_RUN."
+    ]
 
 
 def _tested(figures: Path, confusion: Confusion, calibration: Calibration) -> list[Section]:
     pairs, more = pairs_table(confusion), len(confusion.confused_pairs(MOST_PAIRS_SHOWN + 1)) > MOST_PAIRS_SHOWN
     some = f"The {MOST_CLASSES_SHOWN} classes of the lowest recall. "
     some = some if len(confusion.classes) > MOST_CLASSES_SHOWN else ""
+    which = f"{some}{_undefined(confusion)}Higher recall, precision and F1 are better."
     return [
         Section(
             "Some test images", figures=[figures / SAMPLE],
             sentences=[_sample_text(confusion)] if (figures / SAMPLE).exists() else [],
         ),
         Section(
-            "Test images that are classified wrongly", figures=[figures / CONFUSED], table=pairs,
+            "Test images that are classified wrongly", figures=[figures / CONFUSED], table=_percent(pairs),
             note=f"{'More' if more else 'The'} pairs are in {FIGURES}/{CONFUSED_PAIRS}." if pairs else "",
         ),
-        Section("Confusion matrix of the test images", figures=[figures / MATRIX]),
+        Section("Confusion matrix of the test images", figures=[figures / MATRIX], sentences=[MATRIX_LEGEND]),
         Section(
-            "Classes", table=classes_table(confusion, MOST_CLASSES_SHOWN),
-            note=f"{some}Higher recall, precision and F1 are better. All classes are in {FIGURES}/{CLASS_TABLE}.",
+            "Classes", table=_written_scores(classes_table(confusion, MOST_CLASSES_SHOWN)),
+            note=f"{which} All classes are in {FIGURES}/{CLASS_TABLE}.",
         ),
-        Section("Calibration", sentences=[calibration.sentence()], figures=[figures / RELIABILITY]),
+        Section(
+            "Calibration", sentences=[calibration.sentence()], figures=[figures / RELIABILITY], note=calibration.note(),
+        ),
     ]  # fmt: skip
+
+
+def _written_scores(table: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return the table of the classes with scores of equal length, and a dash where one is not defined."""
+    head, *rows = table
+    scores = [[f"{cell:.3f}" if isinstance(cell, float) else UNDEFINED for cell in row[4:]] for row in rows]
+    return [list(head), *([*row[:4], *each] for row, each in zip(rows, scores, strict=True))]
+
+
+def _undefined(confusion: Confusion) -> str:
+    """Return what a dash in the table of the classes means; "" where there is none."""
+    if not np.isnan(confusion.scores()).any():
+        return ""
+    return f"{UNDEFINED}: the precision of a class that is never predicted, and the recall of one without test images. "
+
+
+def _percent(table: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return the table of confused pairs with the share in percent."""
+    return [list(row) if not place else [*row[:-1], f"{100 * row[-1]:.0f} %"] for place, row in enumerate(table)]
 
 
 def _sample_text(confusion: Confusion) -> str:

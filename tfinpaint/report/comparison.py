@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.errors import UserError
-from tfinpaint.layout import FIGURES, REPORT, RESOLVED_CONFIG, RESTORATIONS, SUMMARY
+from tfinpaint.layout import FIGURES, PROBE_FIGURE, REPORT, RESOLVED_CONFIG, RESTORATIONS, SUMMARY
 from tfinpaint.report.about import about, command_line, now
-from tfinpaint.report.cells import Link, link_to
-from tfinpaint.report.classifier_page import CONFUSED, MATRIX, SAMPLE
+from tfinpaint.report.cells import Link, link_to, shown
+from tfinpaint.report.classifier_page import CONFUSED, MATRIX, RELIABILITY, SAMPLE
 from tfinpaint.report.colours import of_start
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.intervals import accuracy_interval
+from tfinpaint.report.metrics_log import read_metrics
+from tfinpaint.report.parts_of_loss import like_for_like, reconstruction_figures
 from tfinpaint.report.quantities import (
     SUMMARY_FIGURES,
     legend,
@@ -24,7 +26,7 @@ from tfinpaint.report.quantities import (
     summary_table,
     written,
 )
-from tfinpaint.report.verdict import classifier_verdict, restoration_verdict
+from tfinpaint.report.verdict import classifier_verdict, few_images_warning, restoration_verdict
 from tfinpaint.storage.safe_json import read_json
 
 log = logging.getLogger(__name__)
@@ -35,12 +37,35 @@ COLUMNS: Mapping[str, Sequence[str]] = {  # kind of run -> keys of its summary, 
         *("train_accuracy", "test_loss", "loss_function"),
     ),
     "Inpainting": (
-        *("test_hole_psnr_db", "best_baseline_hole_psnr_db", "test_images", "pretrain_loss", "test_loss"),
-        "loss_function",
+        *("test_hole_psnr_db", "best_baseline_hole_psnr_db", "test_images", "train_reconstruction_loss"),
+        *("test_reconstruction_loss", "total_train_loss", "pretrain_loss", "test_loss"),
+        *("loss_function", "normalize_patches"),
     ),
     "Image to image": ("train_loss", "test_loss", "test_images", "loss_function"),
 }
-COMMON_COLUMNS = ("best_epoch", "best_test_loss", "epochs", "images_per_second", "world_size")
+COMMON_COLUMNS = (
+    "best_epoch",
+    "best_test_reconstruction_loss",
+    "best_test_loss",
+    "epochs",
+    "images_per_second",
+    "world_size",
+)
+TITLES = {  # file of a figure -> heading above it, where the figures of a run have no sections of their own
+    f"{RESTORATIONS}.png": "Restored images",
+    SAMPLE: "Some test images",
+    CONFUSED: "Test images that are classified wrongly",
+    MATRIX: "Confusion matrix of the test images",
+    RELIABILITY: "Calibration",
+    "accuracy.png": "Accuracy over the epochs",
+    "loss.png": "Loss over the epochs",
+    "reconstruction_loss.png": "Reconstruction loss over the epochs",
+    "agreement_loss.png": "Agreement of two views over the epochs",
+    "rankme.png": "Effective rank of the features over the epochs",
+    "hole_psnr_db.png": "PSNR in the hole over the epochs",
+    "hole_ssim.png": "SSIM in the hole over the epochs",
+    PROBE_FIGURE: "Accuracy of the probe over the epochs",
+}
 MOST_NAMED = 5  # runs in a folder that is none
 MOST_PICTURE_BYTES = 32 * 2**20  # in a report; for further runs it only names the folders of their pictures
 
@@ -73,7 +98,7 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     labels = dict(zip(_labels(folders), folders, strict=True))
     summaries = {label: _summary(folder) for label, folder in labels.items()}
     compared = Comparison(comparison_tables(summaries), _sentences(summaries))
-    restorations = _restorations(folders)
+    restorations = _restorations({folder: summaries[label] for label, folder in labels.items()})
     figures = [*restorations, *_charts(summaries, report)]
     sections = [Section("Result", sentences=compared.sentences, figures=figures)]
     reports = {label: link_to(folder / REPORT, report.parent, label) for label, folder in labels.items()}
@@ -85,17 +110,25 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
         room -= sum(picture.stat().st_size for picture in pictures)
         omitted = room < 0 and bool(pictures)
         note = f"Pictures of this run are in {folder / FIGURES}. " if omitted else ""
-        sections.append(Section(label, table=table, figures=[] if omitted else pictures, note=note + legend(table)))
+        drawn = [] if omitted else pictures
+        sections.append(Section(label, table=table, figures=drawn, note=note + legend(table), titles=TITLES))
     sections.append(about({}, finished=now(), command=command_line()))
     write_page(report, "Comparison of runs", sections)
     return compared
 
 
-def _restorations(folders: Sequence[Path]) -> list[Path]:
-    """Return the restored images of the one run that has any; [] if several runs have them."""
-    pictures = [folder / FIGURES / f"{RESTORATIONS}.png" for folder in folders]
-    found = [picture for picture in pictures if picture.is_file()]
-    return found if len(found) == 1 else []
+def _restorations(summaries: Mapping[Path, Mapping[str, Any]]) -> list[Path]:
+    """Return the restored images of the one run whose pixels are measured, as photos are; [] for several or none.
+
+    Args:
+        summaries: folder of a run -> its summary.
+    """
+    found = {path: each for folder, each in summaries.items() if (path := _restored(folder)).is_file()}
+    return [path for path, summary in found.items() if "measurements" in summary and len(found) == 1]
+
+
+def _restored(folder: Path) -> Path:
+    return folder / FIGURES / f"{RESTORATIONS}.png"
 
 
 def _in_order(pictures: Iterable[Path]) -> list[Path]:
@@ -112,13 +145,24 @@ def _with_report(table: list[list[Any]], report: Link | str) -> list[list[Any]]:
 def _table_section(kind: str, table: Sequence[Sequence[Any]], reports: Mapping[str, Link | str]) -> Section:
     """Return the section of a table, with the best results on test images marked, and links to the reports."""
     keys = {SUMMARY_FIGURES[key].label: key for key in (*COLUMNS[kind], *COMMON_COLUMNS)}
-    head, *rows = table
-    shown = [keys.get(label, "") for label in head]
-    better = [SUMMARY_FIGURES[key].better if key in _comparable(shown, rows) else None for key in shown]
+    comparable = _comparable([keys.get(label, "") for label in table[0]], table[1:])
+    table, same = _without_equal(table)
+    head = table[0]
+    names = [keys.get(label, "") for label in head]
+    better = [SUMMARY_FIGURES[key].better if key in comparable else None for key in names]
     marked = mark_best_of_columns(table, better)[1:]
-    headings = [SUMMARY_FIGURES[key].heading if key else label for key, label in zip(shown, head, strict=True)]
+    headings = [SUMMARY_FIGURES[key].heading if key else label for key, label in zip(names, head, strict=True)]
     linked = [[reports[row[0]], *row[1:]] for row in marked]
-    return Section(kind, table=[headings, *linked], note=legend([headings, *linked]))
+    return Section(kind, table=[headings, *linked], note=f"{legend([headings, *linked])} {same}".strip())
+
+
+def _without_equal(table: Sequence[Sequence[Any]]) -> tuple[list[list[Any]], str]:
+    """Return a table of several runs without the columns that are equal in all, and a sentence with these values."""
+    head, *rows = table
+    same = [place for place in range(1, len(head)) if len(rows) > 1 and len({row[place] for row in rows}) == 1]
+    told = ", ".join(f"{head[place]} {shown(rows[0][place])}" for place in same)
+    kept = [[cell for place, cell in enumerate(row) if place not in same] for row in table]
+    return kept, f"Equal in all runs: {told}." if told else ""
 
 
 def _comparable(keys: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
@@ -130,7 +174,8 @@ def _comparable(keys: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
     if differ("test_images"):
         return set()
     found = {key for key in keys if key.startswith("test_") and key != "test_images"}
-    return found - ({"test_loss"} if differ("loss_function") else set())
+    is_other = differ("loss_function") or differ("normalize_patches")
+    return found - ({"test_loss", "test_reconstruction_loss"} if is_other else set())
 
 
 def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[list[Any]]]:
@@ -141,7 +186,11 @@ def comparison_tables(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, l
     """
     tables = {}
     for kind, own in COLUMNS.items():
-        rows = {name: _with_interval(summary) for name, summary in summaries.items() if _kind(summary) == kind}
+        rows = {
+            name: like_for_like(_with_interval(summary))
+            for name, summary in summaries.items()
+            if _kind(summary) == kind
+        }
         columns = [
             key for key in (*own, *COMMON_COLUMNS) if any(row.get(key) not in (None, "") for row in rows.values())
         ]
@@ -192,6 +241,7 @@ def _sentences(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     restored = {name: restoration_verdict(summary) for name, summary in summaries.items()}
     return [
         *classifier_verdict(list(summaries.values())),
+        *dict.fromkeys(line for summary in summaries.values() for line in few_images_warning(summary)),
         *(f"{name}: {sentence}" for name, sentence in restored.items() if sentence),
     ]
 
@@ -231,4 +281,4 @@ def _why_not_finished(folder: Path) -> str:
 def _summary(folder: Path) -> dict[str, Any]:
     summary = read_json(folder / SUMMARY)
     assert isinstance(summary, dict)
-    return summary
+    return {**reconstruction_figures(read_metrics(folder), summary.get("best_epoch")), **summary}

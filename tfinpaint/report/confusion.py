@@ -23,6 +23,7 @@ from tfinpaint.storage.atomic import write_csv
 MOST_NUMBERS = 20  # classes whose counts are written into the figure
 MOST_NAMED = 50  # classes that the figure shows; of more, it shows MOST_NUMBERS and all others together
 OTHERS = "all others"
+LEGEND = "numbers: images; colour: share of the row"
 MOST_PAIRS_SHOWN, MOST_CLASSES_SHOWN = 20, 100  # rows of the report's tables
 MOST_PAIRS_WRITTEN = 100_000
 MOST_WORST = 2  # classes of the lowest recall that a sentence names
@@ -109,7 +110,7 @@ def draw_confusion(confusion: Confusion, path: Path) -> None:
     axes = figure.subplots()
     image = axes.imshow(share, "Blues", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title or (LEGEND if number <= MOST_NUMBERS else ""), fontsize=10 if title else 8)
     size = 10 if number <= MOST_NUMBERS else 8
     axes.set_xticks(range(number), names, rotation=45, ha="right", fontsize=size)
     axes.set_yticks(range(number), names, fontsize=size)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +32,9 @@ MOST_DRAWN = 1e100  # larger values are not drawn, because Matplotlib's arithmet
 MOST_SHOWN_SIDE = 256  # pixels of an image in a grid, which is drawn with about 180 pixels
 MOST_BARS, MOST_WIDE_BARS = 200, 20
 MOST_NAME = 24  # characters of a name in a figure
-ALT, PHOTOS = "Description", "Photos"  # texts in a PNG file: what it shows, and that its colours are those of images
+ALT, PHOTOS = "Description", "Photos"  # texts in a PNG file: what it shows, and where it has images, as JSON
+Box = tuple[float, float, float, float]  # left, upper, right and lower edge, as shares of a figure's width and height
+COLUMN, GAP, MOST_TALL = 1.6, 0.1, 4.0  # inches: width of a column of a grid, between images, height of an image
 TOO_DARK = 0.1  # a column whose values are all below this is stretched, to make it visible
 
 
@@ -165,7 +169,7 @@ def _drawable(values: Sequence[float]) -> np.ndarray:
 
 
 @own_style()
-def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
+def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path, note: str = "") -> None:
     """Draw images side by side, with a row for each example and a named column for each kind.
 
     Args:
@@ -173,20 +177,44 @@ def draw_grid(columns: Mapping[str, np.ndarray], title: str, path: Path) -> None
             three channels), or integers [examples, height, width]. If the values of a column exceed 0 to 1 or are
             close to 0, the column is stretched, and its range is given below its name. Images are shrunk to
             MOST_SHOWN_SIDE pixels; values that are not finite are black, and the name says so.
+        note: sentences below the images.
     """
-    rows = len(next(iter(columns.values())))
-    figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.5), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(1, len(columns), squeeze=False)[0]  # laying out an axes for each image would take seconds
-    for place, (name, images) in zip(axes, columns.items(), strict=True):
-        shown, remark = _displayable(shrink_images(images, MOST_SHOWN_SIDE))
-        place.set_title(f"{name}\n{remark}" if remark else name, fontsize=10)
-        place.imshow(_stacked(shown), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        place.axis("off")
+    rows, (height, width) = len(next(iter(columns.values()))), next(iter(columns.values())).shape[1:3]
+    shown = {name: _displayable(shrink_images(images, MOST_SHOWN_SIDE)) for name, images in columns.items()}
+    headings = [f"{name}\n{remark}" if remark else name for name, (_, remark) in shown.items()]
+    across = COLUMN * len(columns) + GAP
+    lines = textwrap.wrap(title, max(10, int(10 * across)))
+    below = textwrap.wrap(note, max(20, int(16 * across)))
+    top = 0.22 * len(lines) + 0.19 * (1 + max(heading.count("\n") for heading in headings)) + 2 * GAP
+    side = COLUMN - GAP, min((COLUMN - GAP) * height / width, MOST_TALL)  # of an image, in inches
+    tall = top + rows * (side[1] + GAP) + 0.17 * len(below) + GAP * bool(below)
+    figure = Figure(figsize=(across, tall))
+    figure.text(0.5, 1 - GAP / tall, "\n".join(lines), ha="center", va="top", fontsize=12)
+    figure.text(GAP / across, GAP / tall, "\n".join(below), va="bottom", fontsize=8, linespacing=1.3)
+    extent = side[0] / across, (rows * (side[1] + GAP) - GAP) / tall
+    boxes = []
+    for number, (heading, (images, _)) in enumerate(zip(headings, shown.values(), strict=True)):
+        left = (GAP + COLUMN * number) / across
+        axes = figure.add_axes((left, 1 - top / tall - extent[1], *extent))  # one for each image would take seconds
+        axes.set_title(heading, fontsize=10)
+        gap = images.shape[1] * GAP / side[1]
+        _draw_stacked(axes, images, gap)
+        for row in range(rows):
+            upper = (top + row * (side[1] + GAP)) / tall
+            boxes.append((left, upper, left + extent[0], upper + side[1] / tall))
     names = ", ".join(" ".join(name.split()) for name in columns)
-    save_figure(
-        figure, path, f"Grid of {counted(rows, 'row')} of images ({title}); the columns are {names}.", photos=True
-    )
+    alt = f"Grid of {counted(rows, 'row')} of images ({title}); the columns are {names}."
+    save_figure(figure, path, f"{alt} {note}".strip(), photos=boxes)
+
+
+def _draw_stacked(axes: Any, images: np.ndarray, gap: float) -> None:
+    """Draw images one below the other, with a gap between them, in pixels of theirs."""
+    step = images.shape[1] + gap
+    for row, image in enumerate(images):
+        extent = 0, images.shape[2], row * step + images.shape[1], row * step
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent, aspect="auto")
+    axes.set(xlim=(0, images.shape[2]), ylim=(len(images) * step - gap, 0))
+    axes.axis("off")
 
 
 def shrink_images(images: np.ndarray, most: int) -> np.ndarray:
@@ -205,13 +233,6 @@ def shrink_images(images: np.ndarray, most: int) -> np.ndarray:
     heights, widths = (np.diff([*starts, side]) for starts, side in zip(blocks, images.shape[1:3], strict=True))
     areas = heights[:, None] * widths
     return np.asarray(sums / areas.reshape(*areas.shape, *[1] * (images.ndim - 3)))
-
-
-def _stacked(images: np.ndarray) -> np.ndarray:
-    """Return the images one below the other, with white gaps."""
-    gap = -(-images.shape[1] // 20)
-    parts = np.pad(images, [(0, 0), (0, gap), *[(0, 0)] * (images.ndim - 2)], constant_values=1)
-    return parts.reshape(-1, *images.shape[2:])[:-gap]
 
 
 def _displayable(images: np.ndarray) -> tuple[np.ndarray, str]:
@@ -283,13 +304,15 @@ def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> 
     save_figure(figure, path, f"Test accuracy against the share of the training labels: {'; '.join(told)}.")
 
 
-def save_figure(figure: Figure, path: Path, alt: str, *, photos: bool = False) -> None:
+def save_figure(figure: Figure, path: Path, alt: str, *, photos: Sequence[Box] = ()) -> None:
     """Write a figure as a PNG file, whole or not at all.
 
     Args:
         alt: a sentence that says what is seen, for readers who cannot see it; the file holds it.
-        photos: the figure holds images, so a dark page must not change its colours.
+        photos: where the figure has images, whose colours a dark page must not change.
     """
     contents, texts = io.BytesIO(), {ALT: alt.encode("utf-8", "replace").decode()}  # file names need not be text
-    figure.savefig(contents, dpi=DPI, format="png", metadata=texts | ({PHOTOS: "yes"} if photos else {}))
+    if photos:
+        texts[PHOTOS] = json.dumps([[round(part, 5) for part in box] for box in photos])
+    figure.savefig(contents, dpi=DPI, format="png", metadata=texts)
     write_bytes(path, contents.getbuffer())

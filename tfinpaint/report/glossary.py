@@ -20,6 +20,9 @@ TERMS: Mapping[str, str] = {  # in the order of a page; a term may name several 
     "epoch|epochs": "One pass over all training images.",
     "loss": "The number that training makes as small as possible. Values of different loss functions cannot be "
     "compared.",
+    "reconstruction loss": "The part of the loss that compares what was erased with what the network restores.",
+    "total training loss": "The sum of all parts of the loss in training, each times its weight; a test lacks the "
+    "agreement of two views.",
     "BCE": "Binary cross-entropy, a loss that compares values from 0 to 1 pixel by pixel.",
     "MSE": "Mean squared error, a loss that compares values pixel by pixel.",
     "L1": "The mean absolute difference of two images; L2 is the mean squared difference. Both are given in percent of "

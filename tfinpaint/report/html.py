@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class Section:
     Attributes:
         sentences: what the section shows, a paragraph each.
         figures: PNG or GIF files in the order in which they are shown; missing files are skipped.
+        links: to other pages, below the sentences.
+        titles: name of a figure's file -> heading above it; {} for none.
         table: rows of cells, which are numbers, texts or those of `cells`; the first one is the heading row, and is
             not shown if its cells are empty.
         note: a sentence below the table.
@@ -42,6 +45,8 @@ class Section:
     text: str = ""
     sentences: Sequence[str] = ()
     note: str = ""
+    links: Sequence[Link] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -59,7 +64,14 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
     """Write the page whole or not at all, with an explanation of the terms in it; all texts in it are escaped."""
     environment = Environment(loader=PackageLoader("tfinpaint.report", "."), autoescape=True, trim_blocks=True)
     filled = [section for section in sections if not section.is_empty]
-    figures = [[_embed(figure) for figure in section.figures if figure.exists()] for section in filled]
+    figures = [
+        [
+            {**_embed(figure), "title": section.titles.get(figure.name, "")}
+            for figure in section.figures
+            if figure.exists()
+        ]
+        for section in filled
+    ]
     words = [section.words() for section in filled] + [figure["alt"] for each in figures for figure in each]
     page = environment.get_template("page.html.j2").render(
         title=title,
@@ -69,6 +81,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
             {
                 "heading": section.heading,
                 "sentences": section.sentences,
+                "links": section.links,
                 "head": [shown(cell) for cell in section.table[0]] if section.table and any(section.table[0]) else [],
                 "rows": [[_cell(cell) for cell in row] for row in section.table[1:]],
                 "note": section.note,
@@ -117,7 +130,32 @@ def _embed(figure: Path) -> dict[str, Any]:
     alt = texts.get(ALT) or said or figure.stem.replace("_", " ")
     kind = "moving" if still else "photos" if moves or PHOTOS in texts else "diagram"
     data, least = _data("gif" if moves else "png", figure.read_bytes()), round(LEAST_SCALE * width)
-    return {"alt": alt, "kind": kind, "data": data, "still": still, "least": least}
+    return {
+        "alt": alt,
+        "kind": kind,
+        "data": data,
+        "still": still,
+        "least": least,
+        "around": _around(texts.get(PHOTOS)),
+    }
+
+
+def _around(photos: Any) -> str:
+    """Return the corners of a polygon around all photos of a picture, for CSS; "" where they are not known.
+
+    A dark page inverts what is in it, such as white margins and black words, and leaves the photos as they are.
+    """
+    try:
+        boxes = [tuple(map(float, box)) for box in json.loads(photos)]
+        corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+        for left, upper, right, lower in boxes:
+            edge = [(left, upper), (right, upper), (right, lower), (left, lower), (left, upper)]
+            corners += [*edge, (0.0, 0.0)]
+        if not boxes or not all(0 <= part <= 1 for corner in corners for part in corner):
+            return ""
+    except (TypeError, ValueError, RecursionError):  # "yes" of older versions, or no figure of ours
+        return ""
+    return ", ".join(f"{100 * x:.2f}% {100 * y:.2f}%" for x, y in corners)
 
 
 def _last_frame(file: Image.Image) -> str:

@@ -8,10 +8,13 @@ from typing import Any
 
 from tfinpaint.layout import ANIMATION, RESTORATIONS
 from tfinpaint.report.html import Section
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.report.quantities import IMAGE_METRICS, legend, mark_best_of_rows
 from tfinpaint.report.verdict import probe_verdict, restoration_verdict
 from tfinpaint.system.wording import counted
 
+TRAINED = (f"train_{RECONSTRUCTION}", "pretrain_loss", "train_loss")
+TESTED = (f"test_{RECONSTRUCTION}", "test_loss")
 NEXT = (
     "What the encoder has learnt for other tasks is shown by a classifier that begins from it: tfinpaint classify, "
     "then tfinpaint compare with one that was trained from scratch."
@@ -30,25 +33,61 @@ def pretraining_sections(figures: Path, summary: Mapping[str, Any], curves: Sequ
     sentences = [each for each in (restoration_verdict(summary), probe_verdict(summary)) if each]
     following = [NEXT] if "pretrain_loss" in summary else []
     sections = [Section("Result", sentences=[*(sentences or _losses(summary)), *following])]
-    sections.append(Section("Images", figures=pictures))
+    sections.append(Section("Images", figures=pictures, sentences=_cells(summary)))
     if "measurements" in summary:
         sections.append(_metrics(summary))
     return [*sections, Section("Curves", figures=[figures / name for name in curves])]
 
 
+def _cells(summary: Mapping[str, Any]) -> list[str]:
+    """Return sentences about images whose cells were normalised; none for others."""
+    size = summary.get("normalize_patches")
+    if size is None:
+        return []
+    return [
+        f"The network restores the details of each cell of {size} x {size} pixels, not its brightness and contrast "
+        "(loss.normalize_patches). In the pictures, the brightness and the contrast of each cell are those of the "
+        "original; image metrics are not computed for that reason, nor are classical baselines."
+    ]
+
+
 def _losses(summary: Mapping[str, Any]) -> list[str]:
     """Return sentences about losses and label maps, where no restorations were measured."""
-    function, images = summary.get("loss_function"), summary.get("test_images")
-    if "test_loss" in summary:
-        on = counted(images, "test image") if images else "test images"
-        found = [f"The {function} loss on {on} is {summary['test_loss']:.4g}; lower is better."]
-        if "test_dice" in summary:
-            share = f"{100 * summary['test_pixel_accuracy']:.1f} % of the pixels of {on} have the right class"
-            found.insert(0, f"{share}; the mean Dice coefficient is {summary['test_dice']:.3f} of at most 1.")
-        return found
-    trained = next((summary[name] for name in ("pretrain_loss", "train_loss") if name in summary), None)
-    known = [f"The {function} loss on the training images is {trained:.4g}."] if trained is not None else []
-    return [*known, "There are no test images, so nothing shows how the network does on images that it has not seen."]
+    trained, tested = (_loss(summary, *names) for names in (TRAINED, TESTED))
+    found, images = [], summary.get("test_images")
+    on = counted(images, "test image") if images else "test images"
+    if "test_dice" in summary:
+        share = f"{100 * summary['test_pixel_accuracy']:.1f} % of the pixels of {on} have the right class"
+        found.append(f"{share}; the mean Dice coefficient is {summary['test_dice']:.3f} of at most 1.")
+    name = f"{summary.get('loss_function')} loss"
+    if f"train_{RECONSTRUCTION}" in summary or f"test_{RECONSTRUCTION}" in summary:
+        name = f"reconstruction loss ({summary.get('loss_function')})"
+    both = f", and {trained:.4g} on the training images" if trained is not None else ""
+    if tested is not None:
+        found.append(f"The {name} on {on} is {tested:.4g}{both}; lower is better.{_of_flat_cells(summary)}")
+    elif trained is not None:
+        found.append(f"The {name} on the training images is {trained:.4g}.")
+    if f"train_{RECONSTRUCTION}" in summary:
+        total = _loss(summary, "pretrain_loss", "train_loss")
+        found.append(
+            f"The total training loss, {total:.4g}, also contains the agreement of two views of each image, which is "
+            "not computed on test images."
+        )
+    if tested is None:
+        found.append("There are no test images, so nothing shows how the network does on images that it has not seen.")
+    return found
+
+
+def _loss(summary: Mapping[str, Any], *names: str) -> float | None:
+    """Return the first of some losses that a summary has."""
+    return next((summary[name] for name in names if name in summary), None)
+
+
+def _of_flat_cells(summary: Mapping[str, Any]) -> str:
+    """Return what the loss of a network would be that has learnt nothing, where that is known; "" elsewhere."""
+    if "normalize_patches" not in summary or summary.get("loss_function") != "MSE":
+        return ""
+    return " A network that has learnt nothing, and fills each cell with its mean brightness, reaches about 1."
 
 
 def _metrics(summary: Mapping[str, Any]) -> Section:

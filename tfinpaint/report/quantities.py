@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tfinpaint.report.cells import Best
+from tfinpaint.report.parts_of_loss import like_for_like
 from tfinpaint.system.progress import duration
 
 Better = Literal["higher", "lower"]
@@ -60,16 +61,21 @@ SUMMARY_FIGURES: Mapping[str, Quantity] = {  # key of summary.json -> figure, in
     "test_mean_f1": Quantity("mean F1 of the classes", "higher"),
     "test_expected_calibration_error": Quantity("expected calibration error", "lower"),
     "train_accuracy": Quantity("training accuracy", "higher"),
+    "train_reconstruction_loss": Quantity("training reconstruction loss", "lower"),
+    "test_reconstruction_loss": Quantity("test reconstruction loss", "lower"),
+    "total_train_loss": Quantity("total training loss", "lower"),
     "pretrain_loss": Quantity("training loss", "lower"),
     "train_loss": Quantity("training loss", "lower"),
     "test_loss": Quantity("test loss", "lower"),
     "loss_function": Quantity("loss function"),
+    "normalize_patches": Quantity("normalised cells, pixels"),
     "validation_images": Quantity("validation images"),
     "validation_accuracy": Quantity("validation accuracy", "higher"),
     "validation_loss": Quantity("validation loss", "lower"),
     "best_checkpoint": Quantity("best checkpoint"),
     "best_by": Quantity("chosen by"),
     "best_epoch": Quantity("best epoch"),
+    "best_test_reconstruction_loss": Quantity("its reconstruction loss", "lower"),
     "best_test_loss": Quantity("its test loss", "lower"),
     "best_validation_loss": Quantity("its validation loss", "lower"),
     "best_probe_checkpoint": Quantity("checkpoint with the best features"),
@@ -91,7 +97,7 @@ def summary_table(summary: Mapping[str, Any]) -> list[list[Any]]:
     """Return a row for each single value of a summary; groups of values have tables of their own."""
     single = {
         name: value
-        for name, value in summary.items()
+        for name, value in like_for_like(summary).items()
         if value is not None and not isinstance(value, Mapping | list) and name not in TOLD_ELSEWHERE
     }
     if not summary.get("epochs", 1):  # an evaluation trains nothing
@@ -109,7 +115,7 @@ def written(name: str, value: Any) -> Any:
             return duration(value)
         case "label_fraction" if isinstance(value, int | float):
             return f"{100 * value:g} %"
-        case "test_accuracy_interval" if isinstance(value, tuple):
+        case "test_accuracy_interval" if isinstance(value, tuple | list):
             return " to ".join(f"{limit:.3f}" for limit in value)
         case "from_scratch":
             return "random weights" if value else "pretraining"

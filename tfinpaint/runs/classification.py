@@ -32,6 +32,7 @@ from tfinpaint.report.figures import attempt_figure, draw_curve
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.sample_images import draw_sample
+from tfinpaint.report.verdict import few_training_images
 from tfinpaint.runs.data import DataSet, open_data
 from tfinpaint.runs.early_stopping import VALIDATION
 from tfinpaint.runs.evaluation import Evaluation, evaluate_classifier
@@ -167,6 +168,8 @@ def report_classification(session: Session, metrics: MetricsLog, evaluation: Eva
         results = {"train_loss": last["train"]["loss"], "train_accuracy": last["train"]["accuracy"]}
         labels = sum(len(images) for images in (session.training, session.validation) if images)
         results |= {"label_fraction": config.data.label_fraction, "labels": labels}
+        if few := few_training_images(_count_by_class(session)):
+            results["few_training_images"] = few
         results["from_scratch"] = config.checkpoints.load is None
     if session.validation:
         results |= {"validation_images": len(session.validation), **_best_validation(metrics)}
@@ -182,6 +185,15 @@ def report_classification(session: Session, metrics: MetricsLog, evaluation: Eva
     start, predictions = _describe_start(session), config.data.test_output_path
     sections = classifier_sections(figures, summary, confusion, calibration, start, predictions)
     write_report(session.run, session.folder, "Classifier", summary, sections)
+
+
+def _count_by_class(session: Session) -> dict[str, int]:
+    """Return the number of training images of each class, those that choose the best epoch included."""
+    counts = np.zeros(len(session.classes), np.int64)
+    for data in (session.training, session.validation):
+        if data:
+            counts += np.bincount(data.images.listing.labels, minlength=len(counts))
+    return dict(zip(session.classes, counts.tolist(), strict=True))
 
 
 def _scores(evaluation: Evaluation) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfinpaint.batch import Batch, tensors_of
 from tfinpaint.config.schema import Config
+from tfinpaint.data.targets import denormalize_cells
 from tfinpaint.inpainting.classical import restore_by_baselines
 from tfinpaint.layout import ANIMATION, FIGURES, PROBE_FIGURE, RESTORATIONS
 from tfinpaint.report import animation
@@ -24,6 +25,7 @@ from tfinpaint.report.metrics_log import (
     keeps_picture,
     pictures_by_epoch,
 )
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.report.quantities import IMAGE_METRICS
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_label
 from tfinpaint.runs.online_probe import JUDGED
@@ -33,6 +35,10 @@ from tfinpaint.train.trainer import Trainer
 log = logging.getLogger(__name__)
 
 MOST_SHOWN_PIXELS = 2**16  # in an image for which figures show the baselines: they take a second at most
+CELLS_NOTE = (
+    "Composite: the network's output in the hole. Brightness and contrast of each cell are those of the original, "
+    "because the network restores only what remains. Last column: an output of 0, which is grey of the same brightness."
+)
 CURVES = ("hole_psnr_db", "hole_ssim")
 VIEW_CURVES = {"agreement_loss": "agreement of two views", "rankme": "effective rank of the features (RankMe)"}
 
@@ -83,12 +89,12 @@ class Pictures:
 
     def __post_init__(self) -> None:
         self._arrays = {name: tensor.numpy() for name, tensor in tensors_of(self.sample).items()}
-        if self._restores:
+        if self.config.measures_pixels:
             self._baselines = shown_baselines(self._arrays["originals"], self._arrays["mask"])
 
     @property
     def _restores(self) -> bool:
-        return self.config.measures_pixels
+        return self.config.shows_restorations
 
     def add_frame(self, epoch: int) -> None:
         """Keep a frame of the animation: the first image erased, as restored after this epoch, and as it was."""
@@ -109,7 +115,13 @@ class Pictures:
         if not self.config.data.input_path:
             return  # an evaluation is a single point
         function, agrees = self.config.loss.function, self.config.loss.agreement is not None
-        self._draw_curve(metrics, "loss", "loss, weighted sum of its parts" if agrees else f"{function} loss")
+        if agrees and self.config.reconstructs:  # only this part is computed on test images too
+            self._draw_curve(metrics, RECONSTRUCTION, f"reconstruction loss ({function})")
+        with attempt_figure(path := self._folder / "loss.png"):
+            trained = (
+                [record for record in metrics.records if record["phase"] == "train"] if agrees else metrics.records
+            )
+            draw_curve(trained, "loss", "total training loss" if agrees else f"{function} loss", path)
         for name, label in VIEW_CURVES.items() if agrees else ():
             self._draw_curve(metrics, name, label)
         if self.probed is not None:
@@ -132,7 +144,12 @@ class Pictures:
 
     def _draw_images(self, epoch: int, path: Path, metrics: MetricsLog) -> None:
         at_epoch = f", epoch {epoch}" if self.config.data.input_path else ""
-        draw_grid(self._columns(), f"{self.title}{at_epoch}", path)
+        note = CELLS_NOTE if self._restores and self.config.loss.normalize_patches else ""
+        draw_grid(self._columns(), f"{self.title}{at_epoch}", path, note)
+        self._keep(epoch, path, metrics)
+
+    def _keep(self, epoch: int, path: Path, metrics: MetricsLog) -> None:
+        """Keep a copy of the grid of an epoch, if it is among those to keep."""
         interval = self.config.figures_interval
         number, total = (-(-epochs // interval) for epochs in (epoch, self.config.num_epochs))
         if keeps_picture(number, total, MOST_PICTURES):
@@ -157,14 +174,22 @@ class Pictures:
             return {"input": arrays["inputs"]}
         outputs = self.trainer.predict(self.sample["inputs"])
         if self._restores:
-            shown = {"original": arrays["originals"], "input": arrays["inputs"], "output": outputs}
-            return {**shown, "composite": self._composite(outputs), **self._baselines}
+            shown = {"original": arrays["originals"], "input": arrays["inputs"]}
+            if self.config.loss.normalize_patches:
+                flat = self._composite(np.zeros_like(arrays["originals"]))
+                return {**shown, "composite": self._composite(outputs), "mean brightness\nof each cell": flat}
+            return {**shown, "output": outputs, "composite": self._composite(outputs), **self._baselines}
         if self.config.data.target_is_mask and outputs.shape[-1] > 1:
             outputs = outputs.argmax(axis=-1)
         targets = {"target": arrays["targets"]} if "targets" in arrays else {}
         return {"input": arrays["inputs"], **targets, "output": outputs}
 
     def _composite(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the originals with the outputs in their holes, for the first images or all of them."""
+        """Return the originals with the outputs in their holes, for the first images or all of them.
+
+        Outputs that are normalised by cells are first given mean and deviation of the original cells.
+        """
         originals, mask = self._arrays["originals"][: len(outputs)], self._arrays["mask"][: len(outputs)]
+        if size := self.config.loss.normalize_patches:
+            outputs = denormalize_cells(outputs, originals, size).numpy().clip(0, 1)
         return np.where(mask > 0, outputs, originals)

@@ -17,6 +17,7 @@ from tfinpaint.inpainting.metrics import measure_restoration
 from tfinpaint.layout import FIGURES, PROBE_FIGURE
 from tfinpaint.models.losses import accuracy, dice_coefficient
 from tfinpaint.report.metrics_log import SEGMENTATION, MetricsLog
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.report.pretraining_page import pretraining_sections
 from tfinpaint.runs.baseline_scores import BaselineScores, baseline_figures, score_baselines
 from tfinpaint.runs.build import check_output_shape
@@ -95,8 +96,8 @@ def open_pretraining_images(
 
 def _curves() -> list[str]:
     """Return the names of all figures of curves that a run may have, in the order of the report."""
-    loss, *others = (f"{name}.png" for name in ("loss", *VIEW_CURVES, *SEGMENTATION, *CURVES))
-    return [loss, PROBE_FIGURE, *others]
+    first, loss, *others = (f"{name}.png" for name in (RECONSTRUCTION, "loss", *VIEW_CURVES, *SEGMENTATION, *CURVES))
+    return [first, loss, PROBE_FIGURE, *others]
 
 
 def report_pretraining(
@@ -114,6 +115,8 @@ def report_pretraining(
     last = {record["phase"]: record for record in metrics.records}
     names = {"train": "pretrain_loss" if config.mask else "train_loss", "test": "test_loss"}
     results = {name: last[phase]["loss"] for phase, name in names.items() if phase in last}
+    if "test" in last and RECONSTRUCTION in last["test"] and not session.training:
+        results[f"test_{RECONSTRUCTION}"] = last["test"][RECONSTRUCTION]
     if baselines and "test" in last:
         results |= baseline_figures(last["test"], baselines)
     if config.data.target_is_mask and "test" in last:
@@ -124,6 +127,8 @@ def report_pretraining(
     if probed is not None:
         results["random_probe_accuracy"] = probed[PROBED]
     results["loss_function"] = config.loss.function
+    if config.loss.normalize_patches and config.reconstructs:
+        results["normalize_patches"] = config.loss.normalize_patches
     summary = write_summary(session.run, folder, session.trainer.model, metrics, results)
     title = "Pretraining by inpainting" if config.mask else "Image to image"
     sections = pretraining_sections(folder.path / FIGURES, summary, _curves())

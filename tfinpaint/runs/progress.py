@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tfinpaint.distributed.environment import was_launched
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.runs.time_left import TimeLeft
 from tfinpaint.system import streams
 from tfinpaint.system.progress import duration
@@ -33,6 +34,8 @@ class RunProgress:
         end_in_steps, probe_every, probe_seconds: as `TimeLeft` takes them.
         held_out: phase of the evaluations: "validation" or "test".
         hidden: names of results that are not shown.
+        is_total: whether the loss in training has terms that evaluations lack; it is then named so, and lines compare
+            the losses of the reconstruction.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class RunProgress:
         probe_seconds: float = 0.0,
         held_out: str = "test",
         hidden: Collection[str] = (),
+        is_total: bool = False,
     ) -> None:
         self._enabled, self._held_out, self._hidden = enabled, held_out, hidden
+        self._loss = "total loss" if is_total else "loss"
         self._num_epochs, self._steps = num_epochs, steps_per_epoch
         self._done, self._total = first_step, num_epochs * steps_per_epoch
         self._time_left = TimeLeft(
@@ -78,7 +83,7 @@ class RunProgress:
                 self._update(epoch, read_loss())
         elif now - self._printed > PLAIN_INTERVAL_SECONDS:
             place = f"epoch {epoch}/{self._num_epochs} step {(self._done - 1) % self._steps + 1}/{self._steps}"
-            self._print("  ".join([f"  {place}", f"loss {read_loss():.4f}", *self._left()]))
+            self._print("  ".join([f"  {place}", f"{self._loss} {read_loss():.4f}", *self._left()]))
 
     def epoch_end(self, epoch: int, train: EpochResult, test: EpochResult | None) -> None:
         """Print the results of an epoch in one line; what does not fit into LINE_WIDTH is in the metrics of the run."""
@@ -97,19 +102,22 @@ class RunProgress:
 
     def _figures(self, train: EpochResult, test: EpochResult | None) -> list[str]:
         """Return the results as text, such as "loss 0.5123, test 0.6021", in their order."""
-        tested = test.values if test else {}
-        shown = []
+        tested, shown = dict(test.values) if test else {}, {}
+        if self._loss != "loss":
+            tested.pop("loss", None)
         for name in [name for name in {**train.values, **tested} if name not in self._hidden]:
-            figures = [f"{name} {_figure(name, train.values[name])}"] if name in train.values else []
+            label = {"loss": self._loss, RECONSTRUCTION: "reconstruction"}.get(name, name)
+            figures = [f"{label} {_figure(name, train.values[name])}"] if name in train.values else []
             if name in tested:
-                figures.append(f"{self._held_out} {'' if figures else name + ' '}{_figure(name, tested[name])}")
-            shown.append(", ".join(figures))
-        return shown
+                figures.append(f"{self._held_out} {'' if figures else label + ' '}{_figure(name, tested[name])}")
+            shown[name] = ", ".join(figures)
+        first = [RECONSTRUCTION] if self._loss != "loss" and RECONSTRUCTION in shown else []
+        return [shown[name] for name in [*first, *(name for name in shown if name not in first)]]
 
     def _update(self, epoch: int, loss: float) -> None:
         assert self._bar
         self._updated = time.monotonic()
-        text = f"epoch {epoch}/{self._num_epochs} loss {loss:.4f}"
+        text = f"epoch {epoch}/{self._num_epochs} {self._loss} {loss:.4f}"
         self._bar.update(self._task, description=text, left="".join(self._left()), refresh=True)
         self._bar.start()  # not before: there is nothing to show while the step is being compiled
 
@@ -147,4 +155,4 @@ def _fit(head: str, parts: Sequence[str], width: int) -> str:
 
 
 def _figure(name: str, value: float) -> str:
-    return f"{value:.4f}" if name == "loss" else f"{value:.3f}"
+    return f"{value:.4f}" if name in ("loss", RECONSTRUCTION) else f"{value:.3f}"

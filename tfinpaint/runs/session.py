@@ -219,6 +219,7 @@ def _train(
         first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
         end_in_steps=end_in_steps(run, batches), held_out=phase,
         hidden={*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {HEADLINE, "rankme", PROBED},
+        is_total=trainer.agreement_term is not None and run.config.reconstructs,
         probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
     )  # fmt: skip
     world.report_activity()

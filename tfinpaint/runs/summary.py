@@ -15,6 +15,7 @@ from tfinpaint.layout import REPORT, SUMMARY
 from tfinpaint.report.about import command_line, now
 from tfinpaint.report.html import Section
 from tfinpaint.report.metrics_log import MetricsLog
+from tfinpaint.report.parts_of_loss import reconstruction_figures
 from tfinpaint.report.run_page import write_run_page
 from tfinpaint.runs.chosen_checkpoint import describe_checkpoints
 from tfinpaint.runs.folder import RunFolder
@@ -30,9 +31,13 @@ def write_summary(
 ) -> dict[str, Any]:
     """Write and return summary.json: the given final figures, and those that every run has."""
     rates = [record["images_per_second"] for record in metrics.records if record["phase"] == "train"]
+    best = _best_checkpoint(folder, "validation" if run.config.data.validation_fraction else "test")
+    if best and run.config.loss.agreement:
+        best["best_by"] += ", without the agreement of the views"
     summary = {
         **figures,
-        **_best_checkpoint(folder, "validation" if run.config.data.validation_fraction else "test"),
+        **best,
+        **reconstruction_figures(metrics.records, best.get("best_epoch")),
         **_best_by_probe(folder),
         "epochs": max((record["epoch"] for record in metrics.records if record["phase"] == "train"), default=0),
         "images_per_second": statistics.median(rates) if rates else None,

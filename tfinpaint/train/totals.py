@@ -185,10 +185,11 @@ class Totals:
         )
 
     def _values(self, sums: Mapping[str, float], images: int) -> dict[str, float]:
-        """Return the loss, its parts where it has several, and the means of everything else."""
+        """Return the loss, its parts where it is not one of them alone, and the means of everything else."""
         name = "reconstruction_loss"
         parts = {name: sums.get(name, 0.0) / (sums.get("weight") or 1.0)} if name in self._shares else {}
         others = {name: value / max(images, 1) for name, value in sums.items() if name not in ("weight", *parts)}
         values = {**parts, **others}
         loss = math.fsum(share * values.get(name, 0.0) for name, share in self._shares.items())
-        return {"loss": loss, **(values if len(self._shares) > 1 else others)}
+        is_whole = list(self._shares.values()) == [1.0]
+        return {"loss": loss, **(others if is_whole else values)}

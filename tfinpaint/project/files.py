@@ -115,7 +115,7 @@ def _pretrain_text(folder: Path, survey: Survey, settings: Settings, times: Mapp
     text = PRETRAIN.substitute(
         images=f"{survey.training_images:,}", file=display_path(folder / PRETRAIN_CONFIG), run=PRETRAIN_RUN,
         time=rough(times["pretraining"]), epochs=settings.epochs, steps=settings.steps,
-        total=f"{settings.epochs * settings.steps:,}", paths=paths, batch=settings.batch,
+        paths=paths, batch=settings.batch,
         preload=str(settings.preload).lower(), side=settings.side, cell=settings.cell,
         colours=_colours(0.4, 0.2, is_grey=survey.is_grey), encoder=settings.encoder,
         learning_rate=f"{settings.learning_rate:.1e}".replace("e-0", "e-"),
@@ -128,7 +128,7 @@ def _classify_text(folder: Path, survey: Survey, settings: Settings, times: Mapp
         classes=len(survey.classes), images=f"{survey.training_images:,}", run=CLASSIFY_RUN,
         file=display_path(folder / CLASSIFY_CONFIG), time=rough(times["classifier"]),
         scratch_time=rough(times["from scratch"]), epochs=settings.class_epochs, steps=settings.class_steps,
-        total=f"{settings.class_epochs * settings.class_steps:,}", encoder_run=PRETRAIN_RUN, paths=_PREPARED_PATHS,
+        encoder_run=PRETRAIN_RUN, paths=_PREPARED_PATHS,
         batch=settings.class_batch, preload=str(settings.preload).lower(), side=settings.side,
         colours=_colours(0.2, 0.0, is_grey=survey.is_grey), encoder=settings.encoder,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.cli.options import saved_so_far
@@ -60,7 +61,8 @@ def _run_stages(folder: Path, project: Project, ranks: int) -> list[str]:
         _prepare(folder, project, count)
     for training in runs:  # before the first of them takes hours
         training.check(ranks)
-        training.is_finished()
+        if not training.is_finished() and not training.has_checkpoints():
+            _require_encoder(training, runs)
     for number, training in enumerate(runs, 1 + project.has_classes):
         _train(training, f"[{number} of {count}] {training.title}", ranks)
     if not project.has_classes:
@@ -73,6 +75,13 @@ def _run_stages(folder: Path, project: Project, ranks: int) -> list[str]:
     except OSError as error:
         raise UserError(f"{folder / COMPARISON}: cannot be written: {error.strerror}") from None
     return conclude(folder, project, compared.sentences)
+
+
+def _require_encoder(training: Training, runs: Sequence[Training]) -> None:
+    """Raise UserError where a training that is left to do begins from a finished run that has lost its weights."""
+    source = next((each for each in runs if each.name == training.begins_from), None)
+    if source and source.is_finished() and (lost := source.what_is_lost()):
+        raise UserError(f"{training.title} begins with the weights of {source.title}, which are lost: {lost}")
 
 
 def _prepare(folder: Path, project: Project, count: int) -> None:
@@ -93,6 +102,8 @@ def _train(training: Training, head: str, ranks: int) -> None:
     """Begin or continue a training in a process of its own, unless it is finished."""
     if training.is_finished():
         log.info(f"\n{head}: done before, in {display_path(training.run)}")
+        if lost := training.what_is_lost():
+            log.warning(f"  Its results are there, but its weights are lost: {shorten_paths(lost)}")
         return
     log.info(f"\n{head}: {training.purpose}")
     run_training(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.checkpoint.find import FoundCheckpoint
-from tfinpaint.checkpoint.reader import open_checkpoint, read_config, read_header, read_progress
+from tfinpaint.checkpoint.reader import open_checkpoint, read_header, read_progress, require_config
 from tfinpaint.cli.options import Options
 from tfinpaint.config.checks import Command
 from tfinpaint.config.schema import Config
@@ -65,11 +65,7 @@ def evaluate_folder(found: FoundCheckpoint, data: Path, output: Path, overwrite:
     Raises:
         UserError: The checkpoint or the images cannot be used.
     """
-    header, config = read_header(found.path), read_config(found.path)
-    if config is None:
-        raise UserError(
-            f"{found.path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
-        )
+    header, config = read_header(found.path), require_config(found.path)
     is_classifier = header.kind == "classifier"
     if is_classifier:
         _check_class_folders(found.path, data)

@@ -22,6 +22,7 @@ from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
+ANY_NUMBER = 2**31 - 1  # a limit that stands for none
 _CHECKED = "checked"
 
 BadImage = tuple[str, str]  # image, reason
@@ -65,7 +66,9 @@ def report_checked(world: World, folder: Path, bad: Sequence[BadImage], limit: i
         raise UserError("\n".join([head, *_name(bad)]))
     for line in _name(bad, "Skipping unusable image "):
         log.warning(line)
-    log.warning(f"Skipped {len(bad)} unusable images of at most {limit}, listed in {display_path(folder / BAD_IMAGES)}")
+    are = "cannot be read and is left out" if len(bad) == 1 else "cannot be read and are left out"
+    most = f" (data.max_bad_images allows {limit})" if limit < ANY_NUMBER else ""
+    log.warning(f"{counted(len(bad), 'image')} {are}{most}, listed in {display_path(folder / BAD_IMAGES)}")
 
 
 class BadImageCounter:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.layout import CLASSIFY_CONFIG, PRETRAIN_CONFIG
-from tfinpaint.project.files import Project, check_new, write_project
+from tfinpaint.project.files import PROJECTS, Project, check_new, write_project
 from tfinpaint.project.settings import Settings, Target, choose_settings, estimate_times, rough, time_basis
 from tfinpaint.project.stages import commands
 from tfinpaint.project.survey import Survey, describe, survey_images
@@ -33,7 +33,7 @@ def init(options: argparse.Namespace) -> None:
     Raises:
         UserError: The images cannot be used, or the folder is in use.
     """
-    folder = options.folder or Path("runs") / _name_of(options.images)
+    folder = options.folder or PROJECTS / _name_of(options.images)
     check_new(folder, options.images)
     survey = survey_images(options.images, skip_empty_classes=options.skip_empty_classes)
     print("\n".join(describe(survey)))

@@ -1,5 +1,6 @@
 """The commands init and run on real folders; the runs of `pretrain` and `classify` are pretended, but for a stress test."""
 
+import fcntl
 import json
 import os
 import re
@@ -298,10 +299,59 @@ def test_no_comment_of_a_written_file_repeats_a_value_that_may_be_changed(here):
         assert f"{total:,}" not in path.read_text()
 
 
+def test_a_stage_that_is_trained_by_another_process_is_not_begun(here, pretended):
+    succeed("init", "my photos")
+    (PROJECT / "classify").mkdir()
+    with (PROJECT / "classify" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert refuse("run", PROJECT) == (
+            f"error: {PROJECT}/classify: another process is training there; wait until it has ended, then type: "
+            "tfinpaint run 'runs/my photos'\n"
+        )
+    assert pretended.begun == []
+
+
+def test_images_that_are_gone_are_told_with_the_file_that_names_them(here):
+    succeed("init", "my photos")
+    (here / "my photos").rename(here / "moved")
+    message = refuse("run", PROJECT)
+    assert message.startswith(
+        "error: my photos: no such folder or archive, and runs/my photos/project.json names it as "
+    )
+
+
+def test_a_finished_training_is_not_to_be_started(here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    assert succeed("config", "check", PROJECT / "classify.yaml").splitlines()[1:] == [
+        "It is finished, in runs/my photos/classify"
+    ]
+
+
+def test_folders_of_images_that_init_cannot_use_are_told_what_to_type(here):
+    for year in ("2023", "2024"):
+        write_images(here / "nested" / year, {"cat": 12, "dog": 12}, seed=int(year))
+    assert refuse("init", "nested") == (
+        "error: nested: class folders at several places (2023, 2024); name one of them in place of nested, such as "
+        "nested/2023\n"
+    )
+    write_images(here / "one", {"cat": 25})
+    (here / "one" / "empty").mkdir()
+    assert refuse("init", "one", "--skip-empty-classes") == (
+        "error: one: only one class (cat) has a usable image; a classifier needs at least two. Pretraining needs no "
+        "classes: tfinpaint init one/cat\n"
+    )
+
+
 def test_a_folder_that_init_has_not_made_is_refused(here):
     assert "my photos: holds no project (project.json is missing or damaged); make one" in refuse("run", "my photos")
     assert refuse("run", "nowhere").startswith("error: nowhere: no such folder; make a project of a folder of images")
     succeed("init", "my photos")
+    assert refuse("run", "my photos").endswith(
+        "; the project of these images is runs/my photos: tfinpaint run 'runs/my photos'\n"
+    )
+    shutil.rmtree("my photos")
+    assert refuse("run", "my photos").endswith("the project is in runs: tfinpaint run 'runs/my photos'\n")
     assert refuse("run", PROJECT / "pretrain.yaml") == (
         f"error: {PROJECT}/pretrain.yaml: is a file; name the folder that `tfinpaint init` has made, such as {PROJECT}\n"
     )

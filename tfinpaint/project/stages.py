@@ -276,6 +276,15 @@ def made_before(file: Path) -> dict[Path, str]:
     return found
 
 
+def finished_before(file: Path) -> Path | None:
+    """Return the run folder of a configuration of a project whose training is finished; None for any other file."""
+    folder = file.absolute().parent
+    if not (folder / PROJECT).is_file():
+        return None
+    runs = trainings(folder, read_project(folder))
+    return next((each.run for each in runs if each.file == file.name and each.summary() is not None), None)
+
+
 def run_first(folder: Path) -> str:
     """Return the command that begins or continues a project, as the end of a message."""
     return f"train first: tfinpaint run {shlex.quote(display_path(folder))}"

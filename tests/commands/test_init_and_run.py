@@ -80,6 +80,8 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
     assert "with 93 labels." in shown
     assert "The 95 % interval of the accuracy is 0.77 to 0.96 with pretraining and 0.35 to 0.65 from scratch." in shown
     assert "This is one seed: each classifier was trained once, the one from scratch with 3 times the steps" in shown
+    assert "whose number limits what can be distinguished, are the same" in shown
+    assert "sure answer" not in shown
     assert "\n  'runs/my photos'/comparison.html    all runs side by side" in shown
     assert shown.count(FEW) == 2  # in the table of prepare, and at the end
     assert (

@@ -51,7 +51,8 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
         "Next:",
         *_predicting(place, classifiers),
         f"  tfinpaint sweep --config {place}/{CLASSIFY_CONFIG} --workdir {place}/sweep --dry-run",
-        "      how long a sure answer takes: several seeds, shares of the labels, and learning rates",
+        "      how long a surer answer takes: several seeds, shares of the labels and learning rates; the test images,",
+        "      whose number limits what can be distinguished, are the same",
     ]
 
 

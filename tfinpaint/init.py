@@ -64,10 +64,11 @@ def _kind_of(machine: Machine) -> Target:
 def _outcome(folder: Path, settings: Settings, machine: Machine, times: Mapping[str, float]) -> list[str]:
     """Return what was written, for which machine, and how long it will take."""
     stages = ", ".join(f"{stage} {rough(seconds)}" for stage, seconds in times.items())
+    total = sum(60 * max(1, round(seconds / 60)) for seconds in times.values())  # that of the numbers that are shown
     return [
         f"Settings for {'a GPU' if settings.target == 'gpu' else 'a laptop'} (this machine: {_describe(machine)}): "
         f"{settings.encoder}, images of {settings.side} x {settings.side} pixels",
-        f"Time: about {rough(sum(times.values()))} ({stages}), {time_basis(settings)}",
+        f"Time: about {rough(total)} ({stages}), {time_basis(settings)}",
         f"Written into {display_path(folder)}, with comments, for you to change: "
         + (f"{PRETRAIN_CONFIG} and {CLASSIFY_CONFIG}" if len(times) > 1 else PRETRAIN_CONFIG),
     ]

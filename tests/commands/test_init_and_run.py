@@ -38,10 +38,12 @@ def test_init_says_what_it_found_what_it_wrote_and_what_to_type(here):
     assert lines[0].startswith("my photos: 133 images in 3 classes (cat 65, dog 65, rare 3); colour, ")
     assert FEW in lines
     assert any(re.match(r"Settings for a laptop \(this machine: .*\): resnet18, images of ", line) for line in lines)
-    assert any(re.match(r"Time: about \d+ min \(pretraining \d+ min, classifier ", line) for line in lines)
+    (time,) = [line for line in lines if re.match(r"Time: about \d+ min \(pretraining \d+ min, classifier ", line)]
+    total, *parts = map(int, re.findall(r"(\d+) min", time))
+    assert total == sum(parts)
     assert lines[-8] == "Next, all stages with one command, which continues where it was stopped:"
     assert lines[-7] == "  tfinpaint run 'runs/my photos'"
-    assert lines[-5] == "  tfinpaint prepare 'my photos' 'runs/my photos'/data --test-fraction 0.3"
+    assert lines[-5] == "  tfinpaint prepare 'my photos' 'runs/my photos/data' --test-fraction 0.3"
     assert lines[-4] == "  tfinpaint pretrain --config 'runs/my photos/pretrain.yaml'"
     assert sorted(path.name for path in PROJECT.iterdir()) == ["classify.yaml", "pretrain.yaml", "project.json"]
     assert refuse("init", "my photos").startswith("error: runs/my photos: holds a project already; continue it with: ")
@@ -82,10 +84,10 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
     assert "This is one seed: each classifier was trained once, the one from scratch with 3 times the steps" in shown
     assert "whose number limits what can be distinguished, are the same" in shown
     assert "sure answer" not in shown
-    assert "\n  'runs/my photos'/comparison.html    all runs side by side" in shown
+    assert "\n  runs/my photos/comparison.html    all runs side by side" in shown
     assert shown.count(FEW) == 2  # in the table of prepare, and at the end
     assert (
-        "\n  tfinpaint predict 'runs/my photos'/classify PHOTO    the class of a new photo\n      classify was right on"
+        "\n  tfinpaint predict 'runs/my photos/classify' PHOTO    the class of a new photo\n      classify was right on"
         in shown
     )
     assert (PROJECT / "comparison.html").is_file()
@@ -122,7 +124,7 @@ def test_the_classifier_that_was_right_more_often_is_recommended_and_used(here, 
     succeed("init", "my photos")
     lines = succeed("run", PROJECT).splitlines()
     place = lines.index("Next:")
-    assert lines[place + 1] == "  tfinpaint predict 'runs/my photos'/from_scratch PHOTO    the class of a new photo"
+    assert lines[place + 1] == "  tfinpaint predict 'runs/my photos/from_scratch' PHOTO    the class of a new photo"
     assert lines[place + 2] == "      from_scratch was right on 38 of 40 test images, classify on 36"
     assert predicting_run(PROJECT) == PROJECT / "from_scratch"
     shutil.rmtree(PROJECT / "from_scratch" / "model_checkpoints")
@@ -139,7 +141,7 @@ def test_a_finished_stage_that_has_lost_its_checkpoints_is_noticed(here, pretend
     assert (
         "  Its results are there, but its weights are lost: runs/my photos/classify/model_checkpoints/" + lost in shown
     )
-    assert "tfinpaint predict 'runs/my photos'/from_scratch PHOTO" in shown
+    assert "tfinpaint predict 'runs/my photos/from_scratch' PHOTO" in shown
     for name in ("classify", "from_scratch"):
         shutil.rmtree(PROJECT / name / "model_checkpoints")
     gone = "runs/my photos/classify: its checkpoints are gone; bring them back, or " + again

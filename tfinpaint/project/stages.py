@@ -38,7 +38,7 @@ from tfinpaint.project.files import Project, read_project
 from tfinpaint.storage.safe_json import read_json
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
 from tfinpaint.sweeping.processes import training_command
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.wording import counted
 
 SCRATCH_RATE = 1e-3  # the middle one of those that a sweep tries from scratch
@@ -296,12 +296,12 @@ def commands(folder: Path, project: Project, images: Path) -> list[str]:
     Args:
         images: as the user has named them.
     """
-    place, lines = shlex.quote(display_path(folder)), []
+    lines = []
     if project.has_classes:
         skip = " --skip-empty-classes" if project.skip_empty_classes else ""
         lines.append(
-            f"tfinpaint prepare {shlex.quote(str(images))} {place}/{PREPARED} --test-fraction {project.test_fraction}"
-            f"{skip}"
+            f"tfinpaint prepare {shlex.quote(str(images))} {typed_path(folder / PREPARED)} --test-fraction "
+            f"{project.test_fraction}{skip}"
         )
     runs = trainings(folder, project)
     for training in runs:
@@ -310,6 +310,6 @@ def commands(folder: Path, project: Project, images: Path) -> list[str]:
             " ".join([f"tfinpaint {training.task} --config {config}", *map(shlex.quote, training.typed_options())])
         )
     if project.has_classes:
-        named = " ".join(f"{place}/{training.name}" for training in runs)
-        lines.append(f"tfinpaint compare {named} --report {place}/{COMPARISON}")
+        named = " ".join(typed_path(training.run) for training in runs)
+        lines.append(f"tfinpaint compare {named} --report {typed_path(folder / COMPARISON)}")
     return lines

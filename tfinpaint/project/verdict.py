@@ -17,7 +17,7 @@ from tfinpaint.project.files import Project
 from tfinpaint.project.stages import Training, trainings
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 
 
 def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[str]:
@@ -26,16 +26,16 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
     Args:
         sentences: about the compared runs, as `write_comparison` returns them; () without classes.
     """
-    place = shlex.quote(display_path(folder))
     if not project.has_classes:
         return [
             "",
             "The encoder is pretrained. Without class folders nothing tells how good its features are.",
             "",
             "Open in a browser:",
-            f"  {place}/{PRETRAIN_RUN}/{REPORT}    curves",
+            f"  {display_path(folder / PRETRAIN_RUN / REPORT)}    curves",
             "Next:",
-            f"  tfinpaint features {place}/{PRETRAIN_RUN} {shlex.quote(_shown(project.images))} --output features.npz",
+            f"  tfinpaint features {typed_path(folder / PRETRAIN_RUN)} {shlex.quote(_shown(project.images))} "
+            "--output features.npz",
             "      the features of all images, for other programs",
         ]
     classifiers = trainings(folder, project)[1:]
@@ -46,11 +46,12 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
         *_few_images(folder),
         "",
         "Open in a browser:",
-        f"  {place}/{COMPARISON}    all runs side by side",
-        f"  {place}/{CLASSIFY_RUN}/{REPORT}    the classifier: each class, and images that it got wrong",
+        f"  {display_path(folder / COMPARISON)}    all runs side by side",
+        f"  {display_path(folder / CLASSIFY_RUN / REPORT)}    the classifier: each class, and images that it got wrong",
         "Next:",
-        *_predicting(place, classifiers),
-        f"  tfinpaint sweep --config {place}/{CLASSIFY_CONFIG} --workdir {place}/sweep --dry-run",
+        *_predicting(classifiers),
+        f"  tfinpaint sweep --config {typed_path(folder / CLASSIFY_CONFIG)} "
+        f"--workdir {typed_path(folder / 'sweep')} --dry-run",
         "      how long a surer answer takes: several seeds, shares of the labels and learning rates; the test images,",
         "      whose number limits what can be distinguished, are the same",
     ]
@@ -60,13 +61,13 @@ def _shown(images: str) -> str:
     return display_path(Path(images)) if Path(images).is_absolute() else images
 
 
-def _predicting(place: str, classifiers: Sequence[Training]) -> list[str]:
+def _predicting(classifiers: Sequence[Training]) -> list[str]:
     """Return the command for new photos, with the reason for its classifier; [] if none has its weights."""
     chosen = better_classifier(classifiers)
     if chosen is None:
         return []
     training, reason = chosen
-    lines = [f"  tfinpaint predict {place}/{training.name} PHOTO    the class of a new photo"]
+    lines = [f"  tfinpaint predict {typed_path(training.run)} PHOTO    the class of a new photo"]
     return [*lines, f"      {reason}"] if reason else lines
 
 

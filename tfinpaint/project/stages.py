@@ -183,9 +183,9 @@ class Training:
 
     def _continued(self, changed: Mapping[str, tuple[Any, Any]]) -> str:
         """Return how to continue the run with changed keys, to stand before "or"; "" where that cannot be done."""
-        before, now = changed.get("num_epochs", (0, 1))
-        shortened = self.summary() is not None and not before < now  # a finished run has nothing left to do
-        if shortened or not self.has_checkpoints() or not all(key.startswith(_CONTINUABLE) for key in changed):
+        before, now = changed.get("num_epochs", (0, 0))
+        is_done = self.summary() is not None and not before < now  # nothing would be left to do
+        if is_done or not self.has_checkpoints() or not all(key.startswith(_CONTINUABLE) for key in changed):
             return ""
         allowed = [part for key in changed for part in ("--allow-change", key)]
         config = shlex.quote(display_path(self.folder / self.file))

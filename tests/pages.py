@@ -150,7 +150,11 @@ def classifier(
         "loss_function": "NLL", "best_epoch": None,
     }  # fmt: skip
     write_json(folder / "summary.json", summary)
-    transferred = "Transferred 265 layers by name; skipped 0, mismatched 0, unused 5" if source else ""
+    transferred = (
+        "Transferred 265 layers by name, all of the model; 5 further layers of model_checkpoint_12 are not needed"
+        if source
+        else ""
+    )
     sections = classifier_sections(figures, summary, confusion, calibration, transferred)
     write_run_page(folder, "Classifier", config, summary, sections, source)
     return folder / "report.html"

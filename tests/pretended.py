@@ -62,8 +62,9 @@ class Pretended:
                 "test_accuracy": ACCURACIES[run.name], "test_images": 40, "labels": 93, "test_loss": 0.5,
                 "from_scratch": options.config.checkpoints.load is None,
             }  # fmt: skip
-        else:
-            (run / "model_checkpoints" / "model_checkpoint_1").mkdir(parents=True, exist_ok=True)
+        checkpoint = run / "model_checkpoints" / "model_checkpoint_1"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        (checkpoint / "model.weights.h5").touch()
         (run / "summary.json").write_text(json.dumps(results))
         return SimpleNamespace(wait=lambda: 0)
 

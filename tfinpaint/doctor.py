@@ -55,6 +55,10 @@ def diagnose(console: Console, ranks: int) -> bool:
     def show(label: str, value: str, width: int = 15, style: str = "bold") -> None:
         console.print(f"[{style}]{escape(label):{width}}[/]{escape(value)}", soft_wrap=True)
 
+    console.print(
+        "This takes one to several minutes: it imports TensorFlow, and tries every way to start a training.",
+        soft_wrap=True,
+    )
     machine = read_hardware()
     for label, value in diagnosis.machine_facts(machine):
         show(label, value)

@@ -6,6 +6,7 @@ usage: python -m tfinpaint.evaluate runs/demo/pretrained --data new_images
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from tfinpaint.config.loader import read_values
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import join_ranks
 from tfinpaint.errors import UserError
-from tfinpaint.layout import EVALUATIONS, REPORT, RESOLVED_CONFIG, SUMMARY
+from tfinpaint.layout import EVALUATIONS, RESOLVED_CONFIG, SUMMARY
 from tfinpaint.system.paths import display_path
 
 
@@ -38,14 +39,19 @@ def evaluate(options: argparse.Namespace) -> None:
     run = run_folder_of(options.run) or Path()
     output = (options.output or run / EVALUATIONS / data.name).resolve()
     _check_output(output, options, data)
+    made = [each for each in (output, *output.parents) if not each.exists()]
     make_output_folder(output, options.output or output)
-    result = evaluate_folder(found, data, output, options.overwrite, world)
+    try:
+        result = evaluate_folder(found, data, output, options.overwrite, world)
+    except UserError:
+        for folder in made:
+            with contextlib.suppress(OSError):  # something was written into it
+                folder.rmdir()
+        raise
     print("\n".join(result.sentences))
     for title, table in result.tables.items():
         print_table(title, table, table_width(), "rows")
-    print(
-        f"All figures: {display_path(output / SUMMARY)}; report (open it in a browser): {display_path(output / REPORT)}"
-    )
+    print(f"All figures: {display_path(output / SUMMARY)}")
 
 
 def _check_output(output: Path, options: argparse.Namespace, data: Path) -> None:

@@ -18,7 +18,7 @@ from tfinpaint.cli.encoder_options import add_encoder_options, make_output_folde
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
-from tfinpaint.probing.images import check_readable, list_labelled_or_not
+from tfinpaint.probing.images import leave_out_unreadable, list_labelled_or_not
 from tfinpaint.probing.tables import check_table, write_table
 from tfinpaint.system.wording import counted
 
@@ -47,7 +47,7 @@ def write_features(options: argparse.Namespace) -> list[str]:
         raise UserError(f"--imagenet: is for weight files that Keras has saved; {options.encoder} is not one")
     for note in source.notes:
         log.info(note)
-    check_readable(listing)
+    listing, _ = leave_out_unreadable(listing)
     make_output_folder(options.output.parent, options.output)
     models = {source.name: (source.encoder, source.model)}
     features = extract_features(listing, source.preprocessing, models)[source.name]

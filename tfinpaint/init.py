@@ -15,7 +15,7 @@ from pathlib import Path
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.layout import CLASSIFY_CONFIG, PRETRAIN_CONFIG
-from tfinpaint.project.files import Project, check_new, write_project
+from tfinpaint.project.files import PROJECTS, Project, check_new, write_project
 from tfinpaint.project.settings import Settings, Target, choose_settings, estimate_times, rough, time_basis
 from tfinpaint.project.stages import commands
 from tfinpaint.project.survey import Survey, describe, survey_images
@@ -33,7 +33,7 @@ def init(options: argparse.Namespace) -> None:
     Raises:
         UserError: The images cannot be used, or the folder is in use.
     """
-    folder = options.folder or Path("runs") / _name_of(options.images)
+    folder = options.folder or PROJECTS / _name_of(options.images)
     check_new(folder, options.images)
     survey = survey_images(options.images, skip_empty_classes=options.skip_empty_classes)
     print("\n".join(describe(survey)))
@@ -64,10 +64,11 @@ def _kind_of(machine: Machine) -> Target:
 def _outcome(folder: Path, settings: Settings, machine: Machine, times: Mapping[str, float]) -> list[str]:
     """Return what was written, for which machine, and how long it will take."""
     stages = ", ".join(f"{stage} {rough(seconds)}" for stage, seconds in times.items())
+    total = sum(60 * max(1, round(seconds / 60)) for seconds in times.values())  # that of the numbers that are shown
     return [
         f"Settings for {'a GPU' if settings.target == 'gpu' else 'a laptop'} (this machine: {_describe(machine)}): "
         f"{settings.encoder}, images of {settings.side} x {settings.side} pixels",
-        f"Time: about {rough(sum(times.values()))} ({stages}), {time_basis(settings)}",
+        f"Time: about {rough(total)} ({stages}), {time_basis(settings)}",
         f"Written into {display_path(folder)}, with comments, for you to change: "
         + (f"{PRETRAIN_CONFIG} and {CLASSIFY_CONFIG}" if len(times) > 1 else PRETRAIN_CONFIG),
     ]

@@ -21,7 +21,7 @@ from tfinpaint.cli.tables import print_listing, table_width
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.errors import UserError
 from tfinpaint.interface.prediction import kind_of, photo_classes
-from tfinpaint.project.stages import predicting_run
+from tfinpaint.project.choice import predicting_run
 from tfinpaint.runs.photo_restoration import restore
 from tfinpaint.storage.write_errors import explain_os_error
 
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint", type=Path, metavar="RUN",
         help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
-        "checkpoint folder or model.weights.h5; a project of `tfinpaint init` stands for its classifier",
+        "checkpoint folder or model.weights.h5; a project of `tfinpaint init` stands for its better classifier",
     )  # fmt: skip
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO",

@@ -229,3 +229,24 @@ def test_the_kind_of_a_checkpoint_stands_in_its_header(tmp_path):
     for text, kind in (('{"kind": "classifier"}', "classifier"), ("[1]", None), ("{", None), ('{"kind": 1}', None)):
         (tmp_path / "checkpoint.json").write_text(text)
         assert recorded_kind(tmp_path) == kind
+
+
+def test_a_checkpoint_that_has_lost_a_file_is_named_with_the_one_before_it(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", *EPOCHS)
+    monkeypatch.chdir(tmp_path)
+    newest = Path("run/model_checkpoints/model_checkpoint_10")
+    (newest / "model.weights.h5").unlink()
+    said = (
+        f"{newest}: model.weights.h5 is missing; the checkpoint before it is run/model_checkpoints/model_checkpoint_9; "
+        "bring the file back, or name that one"
+    )
+    for find, path in ((find_reported, run), (find_checkpoint, newest)):
+        with pytest.raises(UserError) as refused:
+            find(path)
+        assert str(refused.value) == said
+    with pytest.raises(UserError, match=r"model.weights.h5 and encoder.weights.h5 are missing; the checkpoint before"):
+        find_weights(run)
+    (newest / "encoder.weights.h5").touch()  # enough for the features of the encoder
+    assert find_weights(run).path == run / "model_checkpoints" / newest.name
+    with pytest.raises(UserError, match=r"_2: encoder.weights.h5 is missing; there is no checkpoint before it; bring"):
+        find_checkpoint(run / "model_checkpoints" / "model_checkpoint_2", "", ("encoder.weights.h5",))

@@ -68,7 +68,7 @@ def test_a_classifier_is_trained_from_an_encoder(tmp_path, capfd):
     changes = {"num_epochs": 1, "steps_per_epoch": 1, "checkpoints": {"load": str(OLD / "encoder.weights.h5")}}
     config = write_config(tmp_path / "c.yaml", "classify", data, encoder="tiny", **changes, data__test_input_path=None)
     assert classify(["--config", str(config)]) == 0
-    assert "Transferred 32 layers by name; skipped 1, mismatched 0" in capfd.readouterr().out
+    assert "Transferred 32 layers by name; the head (dense_1) is new" in capfd.readouterr().out
 
 
 def test_records_hold_the_pixels_that_were_packed(tmp_path):

@@ -41,6 +41,17 @@ def test_the_report_names_what_was_skipped_and_counts(models):
     ]
 
 
+def test_an_expected_transfer_is_one_sentence(models):
+    source, target = models
+    plan = transfer.plan_transfer(transfer.layer_weights(source), target)
+    assert plan.report("model_checkpoint_100", "head", ["dense_1"]) == [
+        "Transferred 32 layers by name; the head (dense_1) is new; 5 further layers of model_checkpoint_100 are not needed"
+    ]
+    assert len(plan.report("model_checkpoint_100", "head", ["dense_1", "dense_2"])) == 2
+    whole = transfer.plan_transfer(transfer.layer_weights(target), target)
+    assert whole.report("model_checkpoint_100") == ["Transferred 33 layers by name, all of the model"]
+
+
 def test_a_layer_of_another_shape_is_reported_and_left_alone(models):
     _, target = models
     source = build_classifier(build_encoder("tiny", "before_add", 64, 64), 3)  # 4 times the features

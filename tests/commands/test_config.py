@@ -72,7 +72,7 @@ def test_a_file_of_a_new_project_is_right_and_what_must_exist_is_named(tmp_path,
     lines = succeed("config", "check", "runs/pets/classify.yaml", "--ranks", "2").splitlines()
     assert lines[0].startswith("runs/pets/classify.yaml: no error was found, for classify on 2 ranks; ")
     assert lines[1:5] == [
-        "Before it can start, there must be runs/pets/data and runs/pets/pretrain. Make this first:", prepare, pretrain,
+        "Before it can start, there must be runs/pets/data and runs/pets/pretrain. Make these first, in this order:", prepare, pretrain,
         "Then start it with:",
     ]  # fmt: skip
     assert lines[-1] == "  tfinpaint run --ranks 2 runs/pets"

@@ -73,6 +73,7 @@ def tried(output: str) -> list[str]:
 def test_a_healthy_machine(diagnose):
     healthy, output = diagnose()
     assert healthy
+    assert output.startswith("This takes one to several minutes: ")
     assert tried(output) == [
         "one process",
         "horovodrun --mpi",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from commandline import refuse, succeed, summary
+from commandline import refuse, succeed, summary, tfinpaint
 from conftest import write_config, write_images, write_training_and_testing
 
 
@@ -32,13 +32,20 @@ def test_some_classes_may_be_missing_and_broken_images_are_left_out(small_classi
     (tmp_path / "some" / "warm" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     output = succeed("evaluate", small_classifier / "run", "--data", tmp_path / "some", "--output", tmp_path / "out")
     assert "No images of 1 of 2 classes: cold." in output
+    assert f"{tmp_path}/some: 3 images in 1 of 2 classes" in output
+    assert f"1 image cannot be read and is left out, listed in {tmp_path}/out/bad_images.txt" in output
+    assert output.count("report.html") == 1
     assert summary(tmp_path / "out")["test_images"] == 3
 
 
 def test_refusals(small_classifier, tmp_path):
     run, out = small_classifier / "run", ("--output", tmp_path / "out")
     write_images(tmp_path / "other", {"warm": 1, "hot": 1})
+    done = tfinpaint("evaluate", run, "--data", tmp_path / "other")
+    assert "Run folder: " not in done.stdout
+    assert not (run / "evaluations" / "other").exists()
     error = refuse("evaluate", run, "--data", tmp_path / "other", *out)
+    assert not (tmp_path / "out").exists()
     assert "class hot is not among the training classes: cold, warm" in error
     flat = write_images(tmp_path / "flat", {"warm": 2}) / "warm"
     assert "holds no class folders" in refuse("evaluate", run, "--data", flat, *out)

@@ -1,9 +1,11 @@
 """The commands init and run on real folders; the runs of `pretrain` and `classify` are pretended, but for a stress test."""
 
+import fcntl
 import json
 import os
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 import yaml
 from commandline import refuse, succeed, summary, tfinpaint
 from conftest import write_images
+from pretended import ACCURACIES
 
 from tfinpaint.cli.options import parse_options
+from tfinpaint.project.choice import predicting_run
 from tfinpaint.system.hardware import Gpu, read_hardware
 
 
@@ -25,18 +29,21 @@ def here(tmp_path, monkeypatch):
 
 
 PROJECT = Path("runs") / "my photos"
+FEW = "Too few images to learn or to test a class: rare (2 training, 1 testing); add some, or expect nothing of it"
 
 
 def test_init_says_what_it_found_what_it_wrote_and_what_to_type(here):
     shown = succeed("init", "my photos", "--for", "laptop")
     lines = shown.splitlines()
     assert lines[0].startswith("my photos: 133 images in 3 classes (cat 65, dog 65, rare 3); colour, ")
-    assert "Too few images to learn or to test a class: rare (3 images); add some, or expect nothing of it" in lines
+    assert FEW in lines
     assert any(re.match(r"Settings for a laptop \(this machine: .*\): resnet18, images of ", line) for line in lines)
-    assert any(re.match(r"Time: about \d+ min \(pretraining \d+ min, classifier ", line) for line in lines)
+    (time,) = [line for line in lines if re.match(r"Time: about \d+ min \(pretraining \d+ min, classifier ", line)]
+    total, *parts = map(int, re.findall(r"(\d+) min", time))
+    assert total == sum(parts)
     assert lines[-8] == "Next, all stages with one command, which continues where it was stopped:"
     assert lines[-7] == "  tfinpaint run 'runs/my photos'"
-    assert lines[-5] == "  tfinpaint prepare 'my photos' 'runs/my photos'/data --test-fraction 0.3"
+    assert lines[-5] == "  tfinpaint prepare 'my photos' 'runs/my photos/data' --test-fraction 0.3"
     assert lines[-4] == "  tfinpaint pretrain --config 'runs/my photos/pretrain.yaml'"
     assert sorted(path.name for path in PROJECT.iterdir()) == ["classify.yaml", "pretrain.yaml", "project.json"]
     assert refuse("init", "my photos").startswith("error: runs/my photos: holds a project already; continue it with: ")
@@ -75,8 +82,14 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
     assert "with 93 labels." in shown
     assert "The 95 % interval of the accuracy is 0.77 to 0.96 with pretraining and 0.35 to 0.65 from scratch." in shown
     assert "This is one seed: each classifier was trained once, the one from scratch with 3 times the steps" in shown
-    assert "\n  'runs/my photos'/comparison.html    all runs side by side" in shown
-    assert "\n  tfinpaint predict 'runs/my photos'/classify PHOTO    the class of a new photo" in shown
+    assert "whose number limits what can be distinguished, are the same" in shown
+    assert "sure answer" not in shown
+    assert "\n  runs/my photos/comparison.html    all runs side by side" in shown
+    assert shown.count(FEW) == 2  # in the table of prepare, and at the end
+    assert (
+        "\n  tfinpaint predict 'runs/my photos/classify' PHOTO    the class of a new photo\n      classify was right on"
+        in shown
+    )
     assert (PROJECT / "comparison.html").is_file()
 
 
@@ -104,6 +117,45 @@ def test_finished_stages_are_not_repeated(here, pretended):
     assert again.count(": done before, in runs/my photos/") == 4
     assert "Pretraining helped: " in again
     assert "--ranks 0: expected 1 or more" in refuse("run", PROJECT, "--ranks", "0")
+
+
+def test_the_classifier_that_was_right_more_often_is_recommended_and_used(here, pretended, monkeypatch):
+    monkeypatch.setitem(ACCURACIES, "from_scratch", 0.95)
+    succeed("init", "my photos")
+    lines = succeed("run", PROJECT).splitlines()
+    place = lines.index("Next:")
+    assert lines[place + 1] == "  tfinpaint predict 'runs/my photos/from_scratch' PHOTO    the class of a new photo"
+    assert lines[place + 2] == "      from_scratch was right on 38 of 40 test images, classify on 36"
+    assert predicting_run(PROJECT) == PROJECT / "from_scratch"
+    shutil.rmtree(PROJECT / "from_scratch" / "model_checkpoints")
+    assert predicting_run(PROJECT) == PROJECT / "classify"
+
+
+def test_a_finished_stage_that_has_lost_its_checkpoints_is_noticed(here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    (PROJECT / "classify" / "model_checkpoints" / "model_checkpoint_1" / "model.weights.h5").unlink()
+    again = "remove runs/my photos/classify and type `tfinpaint run` to train it again"
+    lost = f"model_checkpoint_1: model.weights.h5 is missing; there is no checkpoint before it; bring the file back, or {again}"
+    shown = succeed("run", PROJECT)
+    assert (
+        "  Its results are there, but its weights are lost: runs/my photos/classify/model_checkpoints/" + lost in shown
+    )
+    assert "tfinpaint predict 'runs/my photos/from_scratch' PHOTO" in shown
+    for name in ("classify", "from_scratch"):
+        shutil.rmtree(PROJECT / name / "model_checkpoints")
+    gone = "runs/my photos/classify: its checkpoints are gone; bring them back, or " + again
+    shown = succeed("run", PROJECT)
+    assert gone in shown
+    assert "tfinpaint predict" not in shown
+    assert refuse("predict", PROJECT, "a.jpg") == f"error: {gone}\n"
+    shutil.rmtree(PROJECT / "classify")
+    shutil.rmtree(PROJECT / "pretrain" / "model_checkpoints")
+    assert refuse("run", PROJECT) == (
+        "error: Classify begins with the weights of Pretrain, which are lost: runs/my photos/pretrain: its checkpoints "
+        "are gone; bring them back, or remove runs/my photos/pretrain and type `tfinpaint run` to train it again\n"
+    )
+    assert len(pretended.begun) == 3
 
 
 AGAIN = "continue with: tfinpaint run 'runs/my photos'"
@@ -223,9 +275,75 @@ def test_a_changed_configuration_of_a_begun_training_is_told_before_it_continues
     (PROJECT / "pretrain" / "model_checkpoints" / "model_checkpoint_1").mkdir(parents=True)
     config = PROJECT / "pretrain.yaml"
     config.write_text(config.read_text().replace("num_epochs: 10", "num_epochs: 2"))
-    assert refuse("run", PROJECT) == (
-        f"error: {config}: num_epochs is 2, and {PROJECT}/pretrain was begun with 10; restore it, or remove {PROJECT}/"
-        "pretrain to train it again\n"
+    told = f"error: {config}: num_epochs is 2, and {PROJECT}/pretrain was begun with 10; restore it, "
+    again = f"or remove {PROJECT}/pretrain to train it again\n"
+    resumed = f"tfinpaint pretrain --config '{config}' --resume --allow-change num_epochs"
+    assert refuse("run", PROJECT) == f"{told}continue with the new value by `{resumed}`, {again}"
+    config.write_text(config.read_text().replace("encoder: resnet18", "encoder: resnet50"))
+    assert "continue with" not in refuse("run", PROJECT)  # another network cannot be
+
+
+def test_a_finished_stage_can_be_continued_with_more_epochs_only(here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    config = PROJECT / "classify.yaml"
+    before = config.read_text()
+    epochs = yaml.safe_load(before)["num_epochs"]
+    config.write_text(before.replace(f"num_epochs: {epochs}", f"num_epochs: {epochs + 1}"))
+    assert f"--config '{config}' --resume --allow-change num_epochs`, or remove" in refuse("run", PROJECT)
+    config.write_text(before.replace(f"num_epochs: {epochs}", "num_epochs: 1"))
+    assert "restore it, or remove" in refuse("run", PROJECT)
+
+
+def test_no_comment_of_a_written_file_repeats_a_value_that_may_be_changed(here):
+    succeed("init", "my photos")
+    for path in PROJECT.glob("*.yaml"):
+        values = yaml.safe_load(path.read_text())
+        total = values["num_epochs"] * values["steps_per_epoch"]
+        assert f"{total:,}" not in path.read_text()
+
+
+def test_a_stage_that_is_trained_by_another_process_is_not_begun(here, pretended):
+    succeed("init", "my photos")
+    (PROJECT / "classify").mkdir()
+    with (PROJECT / "classify" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert refuse("run", PROJECT) == (
+            f"error: {PROJECT}/classify: another process is training there; wait until it has ended, then type: "
+            "tfinpaint run 'runs/my photos'\n"
+        )
+    assert pretended.begun == []
+
+
+def test_images_that_are_gone_are_told_with_the_file_that_names_them(here):
+    succeed("init", "my photos")
+    (here / "my photos").rename(here / "moved")
+    message = refuse("run", PROJECT)
+    assert message.startswith(
+        "error: my photos: no such folder or archive, and runs/my photos/project.json names it as "
+    )
+
+
+def test_a_finished_training_is_not_to_be_started(here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    assert succeed("config", "check", PROJECT / "classify.yaml").splitlines()[1:] == [
+        "It is finished, in runs/my photos/classify"
+    ]
+
+
+def test_folders_of_images_that_init_cannot_use_are_told_what_to_type(here):
+    for year in ("2023", "2024"):
+        write_images(here / "nested" / year, {"cat": 12, "dog": 12}, seed=int(year))
+    assert refuse("init", "nested") == (
+        "error: nested: class folders at several places (2023, 2024); name one of them in place of nested, such as "
+        "nested/2023\n"
+    )
+    write_images(here / "one", {"cat": 25})
+    (here / "one" / "empty").mkdir()
+    assert refuse("init", "one", "--skip-empty-classes") == (
+        "error: one: only one class (cat) has a usable image; a classifier needs at least two. Pretraining needs no "
+        "classes: tfinpaint init one/cat\n"
     )
 
 
@@ -233,6 +351,11 @@ def test_a_folder_that_init_has_not_made_is_refused(here):
     assert "my photos: holds no project (project.json is missing or damaged); make one" in refuse("run", "my photos")
     assert refuse("run", "nowhere").startswith("error: nowhere: no such folder; make a project of a folder of images")
     succeed("init", "my photos")
+    assert refuse("run", "my photos").endswith(
+        "; the project of these images is runs/my photos: tfinpaint run 'runs/my photos'\n"
+    )
+    shutil.rmtree("my photos")
+    assert refuse("run", "my photos").endswith("the project is in runs: tfinpaint run 'runs/my photos'\n")
     assert refuse("run", PROJECT / "pretrain.yaml") == (
         f"error: {PROJECT}/pretrain.yaml: is a file; name the folder that `tfinpaint init` has made, such as {PROJECT}\n"
     )

@@ -727,7 +727,7 @@ def test_an_evaluation_at_another_size_names_both_shapes_and_scans_the_file_once
     assert "images of 32 x 32 x 3, the data gives 32 x 32 x 1" in error
     equal = ("--set", "data.transforms.0.resize=[32, 32]")
     scans.clear()
-    assert "Transferred 33 layers by name; skipped 0" in commandline.succeed(
+    assert "Transferred 33 layers by name, all of the model" in commandline.succeed(
         "classify", "--config", config, *load, *equal
     )
     assert scans == ["model.weights.h5"]

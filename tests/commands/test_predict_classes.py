@@ -19,6 +19,7 @@ from tfinpaint.config.transforms import Transform
 from tfinpaint.data.examples import split_steps
 from tfinpaint.data.images.decode import DecodeOptions
 from tfinpaint.data.listing.listing import list_images
+from tfinpaint.report.photo_classes import PhotoClasses
 from tfinpaint.runs.photo_classes import Classifier, classify_photos, load_classifier
 
 # Steps that a photo must not miss: without any of them, probabilities are others.
@@ -144,4 +145,11 @@ def test_outputs_that_are_logarithms_or_not_finite(tmp_path):
     found = classify_photos(classifier, [list_images(tmp_path / "photos")])
     np.testing.assert_allclose(found.probabilities, [probabilities] * 3, rtol=1e-6)
     assert found.table()[1][1:] == ["y 50.0 %", "x 25.0 %", "z 25.0 %"]  # of equal ones, the first comes first
-    assert found.counts() == "3 photos: y (3)"
+    assert found.counts() == "3 photos: y (3), x (0), z (0)"
+
+
+def test_the_classes_of_no_photo_are_named_or_counted():
+    few = PhotoClasses(("cat", "dog", "rare"), ("a", "b"), np.eye(3)[[1, 1]], {})
+    assert few.counts() == "2 photos: dog (2), cat (0), rare (0)"
+    many = PhotoClasses(tuple(map(str, range(21))), ("a",), np.eye(21)[[4]], {})
+    assert many.counts() == "1 photo: 4 (1), none of 20 other classes"

@@ -150,6 +150,17 @@ def test_features_are_written_for_other_programs(run, tmp_path):
     assert (tmp_path / "f.csv").read_text().startswith("name,stage2_0,")
 
 
+def test_features_leave_out_an_image_that_cannot_be_read(run, tmp_path):
+    photos = write_images(tmp_path / "photos", {"cold": 3, "warm": 3}, size=(32, 32))
+    (photos / "warm" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
+    shown = succeed("features", run / "run", photos, "--output", tmp_path / "f.npz")
+    assert f"Unreadable, excluded: {photos}/warm/broken.jpg: " in shown
+    assert "photos: 6 images in 2 classes, 1 unreadable" in shown
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as found:
+        assert found["names"].tolist() == [f"{name}/00{place}.png" for name in ("cold", "warm") for place in range(3)]
+        assert found["labels"].tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(run, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "extract_features", lambda *_: pytest.fail("features were computed"))
     assert "expected a name that ends in" in refuse("features", run / "run", run / "images", "--output", "f.txt")

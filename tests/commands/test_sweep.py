@@ -239,6 +239,9 @@ def test_a_dry_run_writes_nothing_and_says_what_would_run(folder, tmp_path, pret
     ]  # fmt: skip
     shown = succeed(*options(folder, tmp_path / "out", *GRID, "--shares", "1", "50", "100", "--dry-run"))
     assert "43 runs are left for 20 of 20 rows" in shown  # 6 draws x (2 + 1 + 3 + 1) and the frozen encoders
+    assert "A draw is one choice of the labelled images, " in shown
+    assert "; a row is the result of one method in one draw" in shown
+    assert "All rows are measured on the same " in shown
     assert "64 images/s" in shown
     assert (
         "Each fine-tuning has 4 steps, with 2 settings; each training from scratch 12 steps, with 3 settings" in shown

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from conftest import write_images
 
+from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.errors import UserError
-from tfinpaint.probing.images import list_labelled_or_not, open_labelled
+from tfinpaint.probing.images import check_readable, list_labelled_or_not, open_labelled
+
+BROKEN = b"\x89PNG\r\n\x1a\n nothing"
 
 
 def test_a_fifth_of_each_class_is_set_aside(tmp_path):
@@ -29,6 +32,21 @@ def test_a_folder_of_test_images_is_used_as_it_is(tmp_path, caplog):
     assert "1 of 4 test images (25.0 %) is a near-duplicate of a training image (1 identical, 0 nearly" in caplog.text
 
 
+def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path, caplog):
+    data, test = write_images(tmp_path / "x", {"a": 6, "b": 6}), write_images(tmp_path / "y", {"a": 2, "b": 2}, seed=1)
+    for folder in (data, test):
+        (folder / "a" / "bad.png").write_bytes(BROKEN)
+    with caplog.at_level("INFO"):
+        images = open_labelled(data, test)
+    assert (len(images.train), len(images.test)) == (12, 4)
+    assert f"Unreadable, excluded: {data}/a/bad.png: truncated: " in caplog.text
+    assert "x: 12 images in 2 classes, 1 unreadable" in caplog.text
+    assert "y: 4 images in 2 classes, 1 unreadable" in caplog.text
+    assert len(open_labelled(data, None).train) == 10
+    with pytest.raises(UserError, match=r"bad.png: .* \(1 of 13 images of .*\); repair or remove them"):
+        check_readable(list_class_folders(data))  # a sweep has the same images in every run
+
+
 def refusal(data, test=None) -> str:
     with pytest.raises(UserError) as error:
         open_labelled(data, test)
@@ -41,7 +59,7 @@ def test_what_cannot_be_probed_is_refused(tmp_path):
     assert refusal(data).endswith(
         "class b, c has a single image; without --test each class needs two, one to train and one to test on"
     )
-    assert "there is no" in refusal(tmp_path / "nothing") or "No such" in refusal(tmp_path / "nothing")
+    assert refusal(tmp_path / "nothing").endswith("nothing: no such file or folder")
     (tmp_path / "empty").mkdir()
     assert "no images found" in refusal(tmp_path / "empty") or "two class folders" in refusal(tmp_path / "empty")
     write_images(tmp_path / "one", {"a": 4})
@@ -52,9 +70,15 @@ def test_what_cannot_be_probed_is_refused(tmp_path):
     )
     other = write_images(tmp_path / "other", {"a": 2, "z": 2})
     assert "class z is not among the training classes: a, b" in refusal(data, other)
-    (data / "a" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
-    assert "bad.png: " in refusal(data)
-    assert "(1 of 7 images of " in refusal(data)
+    for name in ("a", "b"):
+        shutil.rmtree(data / name)
+        (data / name).mkdir()
+        (data / name / "bad.png").write_bytes(BROKEN)
+    assert refusal(data, other).endswith(
+        "single: class a, b has no image that can be read; repair one, or remove the folder"
+    )
+    (data / "c" / "000.png").write_bytes(BROKEN)
+    assert f"{data}: none of 3 images can be read, such as {data}/a/bad.png: truncated: " in refusal(data)
     (tmp_path / "texts" / "a").mkdir(parents=True)
     (tmp_path / "texts" / "a" / "x.docx").write_text("x")
     (tmp_path / "texts" / "b").mkdir()

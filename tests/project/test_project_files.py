@@ -84,11 +84,12 @@ def test_nothing_is_overwritten(photos, tmp_path):
     check_new(folder, photos)
     write(folder, survey_images(photos))
     with pytest.raises(
-        UserError, match=r"holds a project already; continue it with: tfinpaint run .*/p, or name anoth"
+        UserError,
+        match=r"holds a project already; continue it with: tfinpaint run .*/p, or give the new one another name: tfinpaint init .*/photos FOLDER",
     ):
         check_new(folder, photos)
     (folder / "project.json").unlink()
-    with pytest.raises(UserError, match="already exists; name another folder behind the images, or remove it"):
+    with pytest.raises(UserError, match="already exists; name another folder after the images, or remove it"):
         check_new(folder, photos)
 
 

@@ -51,7 +51,7 @@ def test_a_folder_as_users_have_it(photos):
     )
     assert lines[1] == "40 images to train on, 17 to test on"
     assert lines[2].startswith("Unreadable: dog/cut.png: truncated")
-    assert any(line.startswith("Too few images to learn or to test a class: rare (3 images)") for line in lines)
+    assert any(line.startswith("Too few images to learn or to test a class: rare (") for line in lines)
     assert any("With 17 test images, an accuracy of 0.8 is uncertain by 19 points" in line for line in lines)
 
 

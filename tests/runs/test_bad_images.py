@@ -38,8 +38,10 @@ def test_many_bad_images_are_all_listed_and_the_first_are_named(tmp_path, caplog
     assert len(caplog.messages) == 22
     assert caplog.messages[20:] == [
         "... and 5 more",
-        f"Skipped 25 unusable images of at most 25, listed in {tmp_path}/bad_images.txt",
+        f"25 images cannot be read and are left out (data.max_bad_images allows 25), listed in {tmp_path}/bad_images.txt",
     ]
+    bad_images.report_checked(World(), tmp_path, bad[:1], bad_images.ANY_NUMBER)
+    assert caplog.messages[-1] == f"1 image cannot be read and is left out, listed in {tmp_path}/bad_images.txt"
     with pytest.raises(UserError) as caught:
         bad_images.report_checked(World(), tmp_path, bad[:21], 20)
     first, *named, last = str(caught.value).replace("\t\n", "").splitlines()

@@ -15,6 +15,7 @@ def write_run(run: Path, progress: dict, validation: float | None = None) -> Pat
         folder = run / "model_checkpoints" / f"model_checkpoint_{epoch}"
         folder.mkdir(parents=True)
         (folder / "progress.json").write_text(json.dumps(progress))
+        (folder / "model.weights.h5").touch()
     data = {"validation_fraction": validation} if validation else {}
     (run / "config.resolved.yaml").write_text(yaml.safe_dump({"workdir": str(run), "data": data}))
     return run
@@ -29,8 +30,8 @@ def test_the_best_by_loss_is_for_encoders_and_the_newest_for_predictions(tmp_pat
     run = write_run(tmp_path / "run", {"best_epoch": 3, "records": losses("test")})
     assert describe_checkpoints(run) == [
         "Checkpoints: model_checkpoint_4 is the newest, model_checkpoint_3 the best (lowest loss on held-out images, 0.25)",
-        "classify, probe and features take model_checkpoint_3 from run, predict takes model_checkpoint_4; to choose, name "
-        "run/best or run/model_checkpoints/model_checkpoint_4 in place of it",
+        "classify, probe and features take model_checkpoint_3, predict takes model_checkpoint_4; to choose, name run/best "
+        "or a checkpoint folder",
     ]  # fmt: skip
     assert find_weights(run).path.name == "model_checkpoint_3"
     assert find_reported(run).path.name == "model_checkpoint_4"
@@ -40,15 +41,13 @@ def test_validation_images_choose_for_predictions_and_a_probe_for_encoders(tmp_p
     monkeypatch.chdir(tmp_path)
     run = write_run(tmp_path / "validated", {"best_epoch": 3, "records": losses("validation")}, 0.2)
     assert describe_checkpoints(run)[1].startswith(
-        "classify, probe, features and predict take model_checkpoint_3 from validated; to choose, name validated/best or "
+        "classify, probe, features and predict take model_checkpoint_3; to choose, name validated/best or "
     )
     run = write_run(tmp_path / "probed", {"best_probe_epoch": 2, "best_epoch": 3, "records": losses("test")})
     facts, users = describe_checkpoints(run)
     assert facts.endswith("model_checkpoint_2 the best (highest accuracy of the probe, 0.75)")
-    assert users.startswith(
-        "classify, probe and features take model_checkpoint_2 from probed, predict takes model_chec"
-    )
-    assert "name probed/best_probe or probed/best or probed/model_checkpoints/model_checkpoint_4" in users
+    assert users.startswith("classify, probe and features take model_checkpoint_2, predict takes model_chec")
+    assert users.endswith("; to choose, name probed/best_probe, probed/best or a checkpoint folder")
 
 
 def test_without_a_choice_there_is_one_line(tmp_path):

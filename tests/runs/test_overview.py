@@ -133,6 +133,25 @@ def test_the_list_as_json_has_paths_and_reasons(folder, capsys):
     assert (found["pets/a_run_with_a_name_that_is_rather_long"]["value"]) == 0.5
 
 
+def test_a_finished_run_that_has_lost_its_weights_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("whole", "gone", "lost", "evaluation"):
+        run = write_run(tmp_path / "runs" / name, summary={})
+        values = yaml.safe_load((run / "config.resolved.yaml").read_text())
+        values["checkpoints"] = {"save": str(run / "model_checkpoints")}
+        if name == "evaluation":
+            values["data"]["input_path"] = None
+        (run / "config.resolved.yaml").write_text(yaml.safe_dump(values))
+        if name in ("whole", "lost"):
+            (run / "model_checkpoints" / "model_checkpoint_5").mkdir(parents=True)
+    (tmp_path / "runs" / "whole" / "model_checkpoints" / "model_checkpoint_5" / "model.weights.h5").touch()
+    assert runs_command.main([]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "gone: finished: its checkpoints are gone",
+        "lost: finished: model_checkpoint_5 has lost model.weights.h5",
+    ]
+
+
 def test_the_runs_of_a_sweep_are_listed_when_it_is_named(folder):
     assert [run.path for run in list_runs(folder / "sweep")] == [folder / "sweep" / "cell" / "trained" / "a"]
     assert [run.path for run in list_runs(folder / "failed")] == [folder / "failed"]

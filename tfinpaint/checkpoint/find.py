@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfinpaint.checkpoint.missing import refuse_incomplete
 from tfinpaint.config.loader import read_values
 from tfinpaint.config.paths import move_outputs
 from tfinpaint.errors import UserError
@@ -184,7 +185,7 @@ def run_folder_of(path: Path) -> Path | None:
     return next((each for each in (path, *path.parents[:3]) if (each / RESOLVED_CONFIG).is_file()), None)
 
 
-def find_checkpoint(path: Path, key: str = "") -> FoundCheckpoint:
+def find_checkpoint(path: Path, key: str = "", one_of: Sequence[str] = (MODEL_WEIGHTS,)) -> FoundCheckpoint:
     """Find the checkpoint that a path refers to.
 
     Args:
@@ -197,12 +198,16 @@ def find_checkpoint(path: Path, key: str = "") -> FoundCheckpoint:
             - rmldnn's `model_checkpoint_100.pt`, for this project's `model_checkpoint_100`, or the newest one of an
               earlier epoch, because a shortened run ends with another number.
         key: the configuration key that names the path, for messages.
+        one_of: names of files, of which a checkpoint that a run has saved must have one.
 
     Raises:
-        UserError: There is none; the message lists the existing ones.
+        UserError: There is none, and the message lists the existing ones; or it has lost the file, which is named.
     """
     try:
-        return _find(path)
+        found = _find(path)
+        if found.path.is_dir() and _NAME.match(found.path.name):
+            refuse_incomplete(found.path, one_of, list_checkpoints(found.path.parent))
+        return found
     except (UserError, OSError) as error:
         reason = f"no such checkpoint: {path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise UserError(f"{key}: {reason}" if key else reason) from None
@@ -309,7 +314,7 @@ def find_weights(path: Path, key: str = "") -> FoundCheckpoint:
     """
     folder = checkpoints_folder(path) if path.is_dir() else None
     known = [by.name for by in (BY_PROBE, BY_LOSS) if folder is not None and find_best(folder, by)]
-    return find_checkpoint(path / known[0] if known else path, key)
+    return find_checkpoint(path / known[0] if known else path, key, (MODEL_WEIGHTS, ENCODER_WEIGHTS))
 
 
 def find_reported(path: Path) -> FoundCheckpoint:

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from tfinpaint.checkpoint import keras3
-from tfinpaint.checkpoint.find import MOST_PROGRESS_BYTES
+from tfinpaint.checkpoint.find import MOST_PROGRESS_BYTES, list_checkpoints
 from tfinpaint.checkpoint.header import (
     ATTRIBUTE,
     KINDS,
@@ -28,6 +28,7 @@ from tfinpaint.checkpoint.header import (
     refuse_newer_format,
 )
 from tfinpaint.checkpoint.keras_files import DAMAGED, KerasFile, explaining_damage, is_keras_file
+from tfinpaint.checkpoint.missing import refuse_incomplete
 from tfinpaint.checkpoint.model import build_model
 from tfinpaint.checkpoint.store import FrozenOptimizer, TrainingState, optimizer_state
 from tfinpaint.checkpoint.transfer import LayerWeights, layer_weights
@@ -171,6 +172,8 @@ def _check_header(path: Path, header: Header, has_network: bool, file_bytes: int
 
 
 def _not_a_checkpoint(path: Path) -> UserError:
+    if (path / HEADER).is_file():
+        refuse_incomplete(path, (MODEL_WEIGHTS,), list_checkpoints(path.parent))
     what = "files of libtorch cannot be read" if path.suffix == ".pt" else "not a checkpoint of tfinpaint"
     return UserError(
         f"{path}: {what}; expected a folder model_checkpoint_<epoch>, its {ENCODER_WEIGHTS}, or a run folder that has "
@@ -238,6 +241,23 @@ def read_config(path: Path) -> Config | None:
         return Config.model_validate(values) if values else None
     except ValidationError:
         raise UserError(f"{folder / PROGRESS}: its configuration is not one of this version") from None
+
+
+def require_config(path: Path) -> Config:
+    """Return the configuration of the run that wrote a checkpoint folder.
+
+    Raises:
+        UserError: It is not recorded, or cannot be used.
+    """
+    if not path.is_dir():
+        raise UserError(
+            f"{path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
+        )
+    refuse_incomplete(path, (PROGRESS,), list_checkpoints(path.parent))
+    config = read_config(path)
+    if config is None:
+        raise UserError(f"{path / PROGRESS}: does not have the configuration of the run; name another checkpoint")
+    return config
 
 
 def read_ranks(path: Path, header: Header, progress: SavedProgress) -> RankState:

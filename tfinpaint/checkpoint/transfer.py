@@ -39,8 +39,15 @@ class TransferPlan:
         """Return the names of the layers of the target that keep their weights."""
         return [*self.missing, *(name for name, *_ in self.mismatched), *(name for name, _ in self.withheld)]
 
-    def report(self, source_name: str) -> list[str]:
-        """Return a line for each layer of the target that is not copied, then a line with the counts."""
+    def report(self, source_name: str, new_part: str = "", new: Sequence[str] = ()) -> list[str]:
+        """Return a sentence about the transfer, or a line for each layer that is not copied and then the counts.
+
+        Args:
+            new_part: the part of the target that is expected to be new, such as "head".
+            new: the names of its layers. Only if others are not copied are all named.
+        """
+        if not self.not_copied or (set(self.not_copied) == set(self.missing) == set(new)):
+            return [self._sentence(source_name, new_part)]
         lines = [f"Skipping layer {name}: not found in {source_name}" for name in self.missing]
         lines += [
             f"Skipping layer {name}: {source_name} has weights {source}, the model {target}"
@@ -53,6 +60,19 @@ class TransferPlan:
             f"unused {len(self.unused)}"
         )
         return lines
+
+    def _sentence(self, source_name: str, new_part: str) -> str:
+        """Return what a transfer has done in which all went as expected."""
+        sentence = f"Transferred {counted(len(self.copied), 'layer')} by name"
+        if not self.missing:
+            sentence += ", all of the model"
+        else:
+            named = self.missing[0] if len(self.missing) == 1 else counted(len(self.missing), "layer")
+            sentence += f"; the {new_part} ({named}) is new"
+        if self.unused:
+            are = "is" if len(self.unused) == 1 else "are"
+            sentence += f"; {counted(len(self.unused), 'further layer')} of {source_name} {are} not needed"
+        return sentence
 
 
 def layer_weights(model: keras.Model) -> LayerWeights:

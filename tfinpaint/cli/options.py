@@ -21,7 +21,7 @@ from tfinpaint.distributed import rendezvous
 from tfinpaint.distributed.environment import launched_local_size, launched_size
 from tfinpaint.distributed.start_ranks import HOSTS, Placement, read_placement
 from tfinpaint.errors import UserError
-from tfinpaint.layout import RESOLVED_CONFIG
+from tfinpaint.layout import ENCODER_WEIGHTS, RESOLVED_CONFIG
 from tfinpaint.models.keras_json.parse import input_size, read_network
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.subprocesses import CONTINUED_BY
@@ -257,7 +257,7 @@ def check_named_checkpoints(config: Config, *, resumes: bool = False) -> None:
     if perceptual is None:
         return
     try:
-        encoder = find_checkpoint(perceptual.encoder, "loss.perceptual.encoder").path
+        encoder = find_checkpoint(perceptual.encoder, "loss.perceptual.encoder", (ENCODER_WEIGHTS,)).path
     except UserError as error:
         raise ConfigError(f"{error}; name another, or --set loss.perceptual=null to train without it") from None
     if save and encoder.is_relative_to(save):

@@ -27,7 +27,7 @@ from tfinpaint.config.loader import dump_config, load_config
 from tfinpaint.config.schema import Config
 from tfinpaint.config.suggestions import suggest_option
 from tfinpaint.errors import UserError
-from tfinpaint.project.stages import made_before
+from tfinpaint.project.stages import finished_before, made_before
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.wording import counted
 
@@ -81,9 +81,11 @@ def check(options: argparse.Namespace) -> None:
     start = f"tfinpaint {task}{several} --config {shlex.quote(str(options.config))}{overrides}"
     print(f"{options.config}: no error was found, for {task} on {ranks}; images and weights are read when it starts")
     if not missing:
-        print(f"Start it with: {start}")
+        finished = finished_before(options.config)
+        print(f"It is finished, in {display_path(finished)}" if finished else f"Start it with: {start}")
         return
-    print(f"Before it can start, there must be {' and '.join(map(display_path, missing))}. Make this first:")
+    first = "Make this first:" if len(missing) == 1 else "Make these first, in this order:"
+    print(f"Before it can start, there must be {' and '.join(map(display_path, missing))}. {first}")
     print("\n".join(f"  {command}" for command in missing.values()))
     print(f"Then start it with:\n  {start}")
     print(f"Or run all stages with:\n  tfinpaint run{several} {shlex.quote(display_path(options.config.parent))}")

@@ -28,6 +28,7 @@ from tfinpaint.distributed.rendezvous import wait_for_all_ranks
 from tfinpaint.errors import UserError, first_line
 from tfinpaint.layout import AUTOTUNE_LOG, TIMELINE
 from tfinpaint.system import startup
+from tfinpaint.system.subprocesses import CONTINUED_BY
 from tfinpaint.system.wording import counted
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def join_ranks(settings: Distributed, folder: Path | None = None, *, as_library:
     size = launched_size()
     local_size = launched_local_size()
     threads = threads_per_rank(local_size)
+    if not as_library:
+        _announce_loading()
     # Keras would import these two, a third of the time, for functions that no command uses.
     _import_tensorflow(*(() if as_library else ("sklearn", "matplotlib")))
     hvd = None
@@ -240,6 +243,13 @@ def leave_ranks() -> None:
         heartbeat.report_task("ending")
         _shut_down()  # waits for the others, so the heartbeats still watch them
         heartbeat.close()
+
+
+def _announce_loading() -> None:
+    """Log that TensorFlow is loaded, where a user waits for it: on a terminal, or in a stage of `tfinpaint run`."""
+    is_watched = sys.stdout.isatty() or CONTINUED_BY in os.environ
+    if is_watched and launched_rank() == 0 and "tensorflow" not in sys.modules:
+        log.info("Loading TensorFlow (this can take a minute)...")
 
 
 @contextmanager

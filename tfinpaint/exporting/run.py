@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported, find_weights
-from tfinpaint.checkpoint.reader import read_config, read_header
+from tfinpaint.checkpoint.reader import read_config, read_header, require_config
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.card import CARD, Described, write_card
@@ -61,8 +61,7 @@ def _export_classifier(found: FoundCheckpoint, kind: Format, folder: Path) -> li
     """Write a classifier and compare it with the run. Returns sentences about that."""
     classifier = load_classifier(found.path, "float32")
     exported = write_classifier(folder, kind, photo_classifier(classifier), classifier.classes)
-    config = read_config(found.path)
-    assert config is not None  # the classifier was loaded
+    config = require_config(found.path)
     photos = choose_photos(config, classifier.preprocessing.decoding.size or (1, 1))
     inputs = inputs_of_run(photos, classifier.preprocessing)
     expected = _probabilities(classifier, inputs)
@@ -83,11 +82,7 @@ def _export_encoder(found: FoundCheckpoint, folder: Path) -> list[str]:
     """Write an encoder and compare it with that of the run. Returns sentences about that."""
     encoder = load_encoder_of_run(found.path)
     exported = write_keras(folder / ENCODER_FILE, encoder.copy)
-    header, config = encoder.header, read_config(found.path)
-    if config is None:
-        raise UserError(
-            f"{found.path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
-        )
+    header, config = encoder.header, require_config(found.path)
     preprocessing = classification_task(config, labels=False, augment=False).images
     photos = choose_photos(config, (header.height, header.width))
     inputs = inputs_of_run(photos, preprocessing)

@@ -17,7 +17,6 @@ from tfinpaint.errors import UserError
 from tfinpaint.interface.process import FilePath, as_path, one_call
 from tfinpaint.interface.results import PredictResult, RestoreResult
 from tfinpaint.runs.photo_restoration import restore
-from tfinpaint.system.paths import display_path
 
 if TYPE_CHECKING:
     from tfinpaint.report.photo_classes import PhotoClasses
@@ -121,7 +120,7 @@ def photo_classes(checkpoint: FoundCheckpoint, places: Sequence[Path]) -> tuple[
 
 def _excluded(listing: Listing) -> str:
     summary = listing.excluded.summary()
-    return f"{display_path(listing.root)}: {summary}" if summary else ""
+    return f"{listing.root}: {summary}" if summary else ""  # as the photos in the table: as they were typed
 
 
 def kind_of(checkpoint: Path) -> str:

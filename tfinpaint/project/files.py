@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
 
 _PREPARED_PATHS = f"  input_path: {PREPARED}/training\n  test_input_path: {PREPARED}/testing"
+PROJECTS = Path("runs")  # where `init` makes a project, unless another folder is named
 _COLUMN = 34  # at which comments begin
 
 
@@ -55,15 +57,24 @@ def read_project(folder: Path) -> Project:
         inside = f", such as {folder.parent}" if (folder.parent / PROJECT).is_file() else ""
         raise UserError(f"{folder}: is a file; name the folder that `tfinpaint init` has made{inside}")
     if not folder.is_dir():
+        if (PROJECTS / folder / PROJECT).is_file():
+            inside = shlex.quote(str(PROJECTS / folder))
+            raise UserError(f"{folder}: no such folder; the project is in {PROJECTS}: tfinpaint run {inside}")
         raise UserError(f"{folder}: no such folder; make a project of a folder of images: tfinpaint init IMAGES")
     found = read_json(folder / PROJECT)
     kinds = {"images": str, "has_classes": bool, "test_fraction": float, "skip_empty_classes": bool}
     if not isinstance(found, dict) or any(not isinstance(found.get(name), kind) for name, kind in kinds.items()):
-        raise UserError(
-            f"{folder}: holds no project ({PROJECT} is missing or damaged); make one of a folder of images: "
-            "tfinpaint init IMAGES"
-        )
+        raise UserError(f"{folder}: holds no project ({PROJECT} is missing or damaged); {_project_of(folder)}")
     return Project(**{name: found[name] for name in kinds})
+
+
+def _project_of(images: Path) -> str:
+    """Return how to get to the project of a folder that is perhaps one of images, for a message."""
+    made = PROJECTS / images.resolve().name
+    note = read_json(made / PROJECT)
+    if isinstance(note, dict) and note.get("images") == absolute_source(images):
+        return f"the project of these images is {made}: tfinpaint run {shlex.quote(str(made))}"
+    return "make one of a folder of images: tfinpaint init IMAGES"
 
 
 def check_new(folder: Path, source: Path) -> None:
@@ -74,13 +85,13 @@ def check_new(folder: Path, source: Path) -> None:
     """
     if (folder / PROJECT).exists():
         raise UserError(
-            f"{folder}: holds a project already; continue it with: tfinpaint run {display_path(folder)}, or name "
-            "another folder behind the images"
+            f"{folder}: holds a project already; continue it with: tfinpaint run {shlex.quote(display_path(folder))}, "
+            f"or give the new one another name: tfinpaint init {shlex.quote(str(source))} FOLDER"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: already exists; name another folder behind the images, or remove it")
+        raise UserError(f"{folder}: already exists; name another folder after the images, or remove it")
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{folder}: lies inside {source}, among the images; name a folder elsewhere behind the images")
+        raise UserError(f"{folder}: lies inside {source}, among the images; name a folder elsewhere after the images")
 
 
 def write_project(
@@ -115,7 +126,7 @@ def _pretrain_text(folder: Path, survey: Survey, settings: Settings, times: Mapp
     text = PRETRAIN.substitute(
         images=f"{survey.training_images:,}", file=display_path(folder / PRETRAIN_CONFIG), run=PRETRAIN_RUN,
         time=rough(times["pretraining"]), epochs=settings.epochs, steps=settings.steps,
-        total=f"{settings.epochs * settings.steps:,}", paths=paths, batch=settings.batch,
+        paths=paths, batch=settings.batch,
         preload=str(settings.preload).lower(), side=settings.side, cell=settings.cell,
         colours=_colours(0.4, 0.2, is_grey=survey.is_grey), encoder=settings.encoder,
         learning_rate=f"{settings.learning_rate:.1e}".replace("e-0", "e-"),
@@ -128,7 +139,7 @@ def _classify_text(folder: Path, survey: Survey, settings: Settings, times: Mapp
         classes=len(survey.classes), images=f"{survey.training_images:,}", run=CLASSIFY_RUN,
         file=display_path(folder / CLASSIFY_CONFIG), time=rough(times["classifier"]),
         scratch_time=rough(times["from scratch"]), epochs=settings.class_epochs, steps=settings.class_steps,
-        total=f"{settings.class_epochs * settings.class_steps:,}", encoder_run=PRETRAIN_RUN, paths=_PREPARED_PATHS,
+        encoder_run=PRETRAIN_RUN, paths=_PREPARED_PATHS,
         batch=settings.class_batch, preload=str(settings.preload).lower(), side=settings.side,
         colours=_colours(0.2, 0.0, is_grey=survey.is_grey), encoder=settings.encoder,
     )  # fmt: skip
@@ -151,5 +162,5 @@ def _colours(strength: float, lost: float, *, is_grey: bool) -> str:
 
 
 def _align(text: str) -> str:
-    """Return a YAML text whose comments behind values begin in one column, where the values leave room."""
+    """Return a YAML text whose comments after values begin in one column, where the values leave room."""
     return re.sub(r"^( *[^#\s].*) # ", lambda found: f"{found[1]:<{_COLUMN}} # ", text, flags=re.MULTILINE)

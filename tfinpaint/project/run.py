@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.cli.options import saved_so_far
 from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.data.ingest.source import DIGITS
 from tfinpaint.errors import UserError
-from tfinpaint.layout import CLASSIFY_CONFIG, COMPARISON, PREPARED, PRETRAIN_CONFIG
+from tfinpaint.layout import CLASSIFY_CONFIG, COMPARISON, PREPARED, PRETRAIN_CONFIG, PROJECT
 from tfinpaint.project.files import Project, read_project
 from tfinpaint.project.stages import Training, trainings
 from tfinpaint.project.verdict import conclude
-from tfinpaint.runs.lock import RunLock
+from tfinpaint.runs.lock import RunLock, is_locked
 from tfinpaint.sweeping.processes import continued_by, run_training
 from tfinpaint.system.paths import display_path, shorten_paths
 
@@ -60,7 +62,13 @@ def _run_stages(folder: Path, project: Project, ranks: int) -> list[str]:
         _prepare(folder, project, count)
     for training in runs:  # before the first of them takes hours
         training.check(ranks)
-        training.is_finished()
+        if is_locked(training.run):
+            raise UserError(
+                f"{training.run}: another process is training there; wait until it has ended, then type: "
+                f"tfinpaint run {shlex.quote(display_path(folder))}"
+            )
+        if not training.is_finished() and not training.has_checkpoints():
+            _require_encoder(training, runs)
     for number, training in enumerate(runs, 1 + project.has_classes):
         _train(training, f"[{number} of {count}] {training.title}", ranks)
     if not project.has_classes:
@@ -75,6 +83,13 @@ def _run_stages(folder: Path, project: Project, ranks: int) -> list[str]:
     return conclude(folder, project, compared.sentences)
 
 
+def _require_encoder(training: Training, runs: Sequence[Training]) -> None:
+    """Raise UserError where a training that is left to do begins from a finished run that has lost its weights."""
+    source = next((each for each in runs if each.name == training.begins_from), None)
+    if source and source.is_finished() and (lost := source.what_is_lost()):
+        raise UserError(f"{training.title} begins with the weights of {source.title}, which are lost: {lost}")
+
+
 def _prepare(folder: Path, project: Project, count: int) -> None:
     """Divide the images into those to train on and those to test on, unless that was done before."""
     head, dest = f"[1 of {count}] Prepare", folder / PREPARED
@@ -82,9 +97,13 @@ def _prepare(folder: Path, project: Project, count: int) -> None:
         log.info(f"{head}: done before, in {display_path(dest)}")
         return
     log.info(f"{head}: the images are copied; {100 * project.test_fraction:.0f} % of each class are kept for the test")
-    report = prepare(
-        Path(project.images), dest, test_fraction=project.test_fraction, skip_empty_classes=project.skip_empty_classes
-    )
+    source = Path(project.images)
+    if not source.exists() and project.images != DIGITS:
+        raise UserError(
+            f"{source}: no such folder or archive, and {display_path(folder / PROJECT)} names it as the place of the "
+            "images; bring it back, or make a new project of the images where they are now: tfinpaint init IMAGES"
+        )
+    report = prepare(source, dest, test_fraction=project.test_fraction, skip_empty_classes=project.skip_empty_classes)
     for line in report.lines():
         log.info(f"  {shorten_paths(line)}")
 
@@ -93,6 +112,8 @@ def _train(training: Training, head: str, ranks: int) -> None:
     """Begin or continue a training in a process of its own, unless it is finished."""
     if training.is_finished():
         log.info(f"\n{head}: done before, in {display_path(training.run)}")
+        if lost := training.what_is_lost():
+            log.warning(f"  Its results are there, but its weights are lost: {shorten_paths(lost)}")
         return
     log.info(f"\n{head}: {training.purpose}")
     run_training(

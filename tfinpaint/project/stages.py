@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfinpaint.checkpoint.find import checkpoints_folder, list_checkpoints
+from tfinpaint.checkpoint.find import (
+    checkpoints_folder,
+    find_checkpoint,
+    find_reported,
+    find_weights,
+    list_checkpoints,
+)
 from tfinpaint.cli.options import load_resolved
 from tfinpaint.config.checks import Command, check_command
 from tfinpaint.config.diff import differences
@@ -32,12 +38,14 @@ from tfinpaint.project.files import Project, read_project
 from tfinpaint.storage.safe_json import read_json
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
 from tfinpaint.sweeping.processes import training_command
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.wording import counted
 
 SCRATCH_RATE = 1e-3  # the middle one of those that a sweep tries from scratch
 # What differs where a project was moved.
 _PLACES = frozenset({"data.input_path", "data.test_input_path", "checkpoints.load", "probe.path"})
+# How the keys begin that a training can be continued with where they have changed.
+_CONTINUABLE = ("num_epochs", "steps_per_epoch", "optimizer.", "early_stopping", "data.batch_size")
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,14 @@ class Training:
         found = read_json(self.run / SUMMARY)
         return found if isinstance(found, dict) else None
 
+    def right(self) -> tuple[int, int] | None:
+        """Return how many test images the finished classifier was right on, and of how many; None if it is unknown."""
+        found = self.summary() or {}
+        accuracy, images = found.get("test_accuracy"), found.get("test_images")
+        if not isinstance(accuracy, int | float) or not isinstance(images, int) or images < 1 or not 0 <= accuracy <= 1:
+            return None
+        return round(accuracy * images), images
+
     def is_finished(self) -> bool:
         """Return whether the run is finished, as the present configuration would have it.
 
@@ -120,7 +136,7 @@ class Training:
         """
         summary = self.summary()
         again = f"remove {display_path(self.run)} to train it again"
-        if summary is not None or self._has_checkpoints():
+        if summary is not None or self.has_checkpoints():
             self._check_unchanged("begun" if summary is None else "finished", again)
         if summary is None:
             return False
@@ -134,7 +150,22 @@ class Training:
                 )
         return True
 
-    def _has_checkpoints(self) -> bool:
+    def what_is_lost(self) -> str:
+        """Return why the weights of the finished run cannot be used, and what to do; "" where they can be used."""
+        again = f"remove {display_path(self.run)} and type `tfinpaint run` to train it again"
+        if not self.has_checkpoints():
+            if self.config().checkpoints.save is None:
+                return ""  # none are kept, as the configuration asks
+            return f"{display_path(self.run)}: its checkpoints are gone; bring them back, or {again}"
+        try:
+            chosen = find_weights(self.run) if self.name == PRETRAIN_RUN else find_reported(self.run)
+            find_checkpoint(chosen.path)
+        except UserError as error:
+            return f"{error}, or {again}"
+        return ""
+
+    def has_checkpoints(self) -> bool:
+        """Return whether the run has saved a checkpoint that is still there."""
         saved = checkpoints_folder(self.run) if self.run.is_dir() else None
         return saved is not None and bool(list_checkpoints(saved))
 
@@ -147,8 +178,19 @@ class Training:
             more = f" (and {counted(len(changed) - 1, 'more key')})" if len(changed) > 1 else ""
             raise UserError(
                 f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was {done} with {before}"
-                f"{more}; restore it, or {again}"
+                f"{more}; restore it, {self._continued(changed)}or {again}"
             )
+
+    def _continued(self, changed: Mapping[str, tuple[Any, Any]]) -> str:
+        """Return how to continue the run with changed keys, to stand before "or"; "" where that cannot be done."""
+        before, now = changed.get("num_epochs", (0, 0))
+        is_done = self.summary() is not None and not before < now  # nothing would be left to do
+        if is_done or not self.has_checkpoints() or not all(key.startswith(_CONTINUABLE) for key in changed):
+            return ""
+        allowed = [part for key in changed for part in ("--allow-change", key)]
+        config = shlex.quote(display_path(self.folder / self.file))
+        words = " ".join(map(shlex.quote, [*self.typed_options(), "--resume", *allowed]))
+        return f"continue with the new value by `tfinpaint {self.task} --config {config} {words}`, "
 
 
 def _finished(summary: dict[str, Any]) -> float:
@@ -214,23 +256,6 @@ def runs_of(path: Path) -> list[Path]:
     return begun
 
 
-def predicting_run(path: Path) -> Path:
-    """Return the run that tells about photos: of a project its classifier, or its inpainter if it has no classes.
-
-    Any other path stands for itself.
-
-    Raises:
-        UserError: It is a project, and this run has no checkpoint yet.
-    """
-    if not (path / PROJECT).is_file():
-        return path
-    run = path / (CLASSIFY_RUN if read_project(path).has_classes else PRETRAIN_RUN)
-    saved = checkpoints_folder(run) if run.is_dir() else None
-    if saved is None or not list_checkpoints(saved):
-        raise UserError(f"{path}: {run.name} has no checkpoint yet; {run_first(path)}")
-    return run
-
-
 def made_before(file: Path) -> dict[Path, str]:
     """Return what a configuration of a project needs and does not find yet: absolute path -> the command that makes it.
 
@@ -251,6 +276,15 @@ def made_before(file: Path) -> dict[Path, str]:
     return found
 
 
+def finished_before(file: Path) -> Path | None:
+    """Return the run folder of a configuration of a project whose training is finished; None for any other file."""
+    folder = file.absolute().parent
+    if not (folder / PROJECT).is_file():
+        return None
+    runs = trainings(folder, read_project(folder))
+    return next((each.run for each in runs if each.file == file.name and each.summary() is not None), None)
+
+
 def run_first(folder: Path) -> str:
     """Return the command that begins or continues a project, as the end of a message."""
     return f"train first: tfinpaint run {shlex.quote(display_path(folder))}"
@@ -262,12 +296,12 @@ def commands(folder: Path, project: Project, images: Path) -> list[str]:
     Args:
         images: as the user has named them.
     """
-    place, lines = shlex.quote(display_path(folder)), []
+    lines = []
     if project.has_classes:
         skip = " --skip-empty-classes" if project.skip_empty_classes else ""
         lines.append(
-            f"tfinpaint prepare {shlex.quote(str(images))} {place}/{PREPARED} --test-fraction {project.test_fraction}"
-            f"{skip}"
+            f"tfinpaint prepare {shlex.quote(str(images))} {typed_path(folder / PREPARED)} --test-fraction "
+            f"{project.test_fraction}{skip}"
         )
     runs = trainings(folder, project)
     for training in runs:
@@ -276,6 +310,6 @@ def commands(folder: Path, project: Project, images: Path) -> list[str]:
             " ".join([f"tfinpaint {training.task} --config {config}", *map(shlex.quote, training.typed_options())])
         )
     if project.has_classes:
-        named = " ".join(f"{place}/{training.name}" for training in runs)
-        lines.append(f"tfinpaint compare {named} --report {place}/{COMPARISON}")
+        named = " ".join(typed_path(training.run) for training in runs)
+        lines.append(f"tfinpaint compare {named} --report {typed_path(folder / COMPARISON)}")
     return lines

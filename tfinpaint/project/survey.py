@@ -18,6 +18,7 @@ from tfinpaint.data.images.decode import CHECK_OPTIONS, DecodeOptions, open_imag
 from tfinpaint.data.ingest.layout import class_of, folder_of
 from tfinpaint.data.ingest.source import DIGITS, READ_ERRORS, Source, open_source
 from tfinpaint.data.ingest.split import split_classes
+from tfinpaint.data.ingest.summary import few_images_warning
 from tfinpaint.data.listing.check import check_images
 from tfinpaint.data.listing.listing import list_images
 from tfinpaint.data.listing.walk import printable
@@ -30,7 +31,6 @@ SAMPLE = 400  # images whose size and colours are looked at
 GREY_DIFFERENCE = 12  # of 255, between channels: JPEG shifts the colours of a grey image a little
 MOST_NAMED = 12  # classes or files, on the terminal
 TESTED = 200  # test images that are wanted: an accuracy of 0.9 then has a standard error of 2 points
-FEW_OF_A_CLASS = 10  # images, below which a class is doubtful
 TEST_FRACTIONS = (0.1, 0.3)  # the smallest and the largest fraction of test images
 
 _COLOURS = DecodeOptions((Transform(resize=[32, 32]),))
@@ -191,11 +191,7 @@ def _sides(sides: tuple[int, int, int]) -> str:
 
 def _doubts(survey: Survey) -> list[str]:
     """Return what the user should expect of very few images."""
-    few = [name for name, (training, testing) in survey.classes.items() if training + testing < FEW_OF_A_CLASS]
-    lines = []
-    if few:
-        named = _some([f"{name} ({counted(sum(survey.classes[name]), 'image')})" for name in few])
-        lines.append(f"Too few images to learn or to test a class: {named}; add some, or expect nothing of it")
+    lines = [few] if (few := few_images_warning(survey.classes)) else []
     if survey.classes and survey.test_images < TESTED // 2:
         lines.append(
             f"With {counted(survey.test_images, 'test image')}, an accuracy of 0.8 is uncertain by "

@@ -16,7 +16,7 @@ PRETRAIN = Template("""\
 # learning_rate; `tfinpaint config check FILE` finds mistakes. Relative paths are relative to this file.
 workdir: $run # the folder that this run writes
 num_epochs: $epochs # a checkpoint and a test follow each epoch
-steps_per_epoch: $steps # times num_epochs: $total steps; more make better features, and take longer
+steps_per_epoch: $steps # num_epochs times as many in all; more make better features, and take longer
 data:
   type: images
 $paths
@@ -26,16 +26,16 @@ $paths
   views: 2
   transforms:
     - resize: [$side, $side] # width and height, multiples of 32; twice the side takes four times as long
-    - random_resized_crop: {scale: [0.3, 1.0]} # a part of 30 to 100 % of the image's area, enlarged
+    - random_resized_crop: {scale: [0.3, 1.0]} # a part of the image, with such a share of its area, enlarged
     - random_horizontal_flip: 0.5 # remove it where left and right matter, as in text
 $colours
-    - grid: {size: $cell, ratio: [0, 0.25, 0.5], fill: mean} # erases none, a quarter or half of such squares
+    - grid: {size: $cell, ratio: [0, 0.25, 0.5], fill: mean} # erases one of these shares of squares of so many pixels
 optimizer:
   type: AdamW
   learning_rate: $learning_rate
   weight_decay: 0.05
   decay_kernels_only: true
-  lr_scheduler: {type: Cosine, warmup_epochs: 1} # the rate rises for one epoch, then falls to 0
+  lr_scheduler: {type: Cosine, warmup_epochs: 1} # the rate rises in these epochs, then falls to 0
 loss:
   function: MSE
   target: masked # what was erased, not the whole image, is compared with the original
@@ -45,7 +45,7 @@ loss:
 model: {encoder: $encoder, encoder_output: after_relu}
 """)
 
-PROBE = "probe: {every: 2} # each 2 epochs, training labels judge the features; the classifier takes the best ones\n"
+PROBE = "probe: {every: 2} # so often, in epochs, labels judge the features; the classifier takes the best ones\n"
 
 CLASSIFY = Template("""\
 # A classifier of $classes classes, with $images labels. It begins with the pretrained encoder and with logistic
@@ -57,7 +57,7 @@ CLASSIFY = Template("""\
 # to show whether pretraining has helped. Relative paths are relative to this file.
 workdir: $run # the folder that this run writes
 num_epochs: $epochs # a checkpoint and a test follow each epoch
-steps_per_epoch: $steps # times num_epochs: $total steps
+steps_per_epoch: $steps # num_epochs times as many in all
 checkpoints:
   load: $encoder_run # the run folder of pretraining: its best checkpoint if that is known, or else its newest
 data:
@@ -77,7 +77,7 @@ optimizer:
   learning_rate: 5.0e-4
   weight_decay: 0.05
   decay_kernels_only: true
-  layer_decay: 0.7 # each stage of the encoder has 0.7 of the learning rate of the stage behind it
+  layer_decay: 0.7 # each stage of the encoder has this part of the learning rate of the stage behind it
   ema_decay: 0.99 # tests and checkpoints have averages of the weights of the last steps
   clip_norm: 1.0
   lr_scheduler: {type: Cosine, warmup_epochs: 1}

@@ -6,20 +6,18 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.layout import (
-    CLASSIFY_CONFIG,
-    CLASSIFY_RUN,
-    COMPARISON,
-    PRETRAIN_RUN,
-    REPORT,
-    SCRATCH_RUN,
-    SUMMARY,
-)
+import numpy as np
+
+from tfinpaint.data.ingest.summary import few_images_warning
+from tfinpaint.data.listing.listing import list_class_folders
+from tfinpaint.errors import UserError
+from tfinpaint.layout import CLASSIFY_CONFIG, CLASSIFY_RUN, COMPARISON, PREPARED, PRETRAIN_RUN, REPORT
+from tfinpaint.project.choice import better_classifier
 from tfinpaint.project.files import Project
+from tfinpaint.project.stages import Training, trainings
 from tfinpaint.report.intervals import accuracy_interval
-from tfinpaint.storage.safe_json import read_json
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 
 
 def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[str]:
@@ -28,30 +26,34 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
     Args:
         sentences: about the compared runs, as `write_comparison` returns them; () without classes.
     """
-    place = shlex.quote(display_path(folder))
     if not project.has_classes:
         return [
             "",
             "The encoder is pretrained. Without class folders nothing tells how good its features are.",
             "",
             "Open in a browser:",
-            f"  {place}/{PRETRAIN_RUN}/{REPORT}    curves",
+            f"  {display_path(folder / PRETRAIN_RUN / REPORT)}    curves",
             "Next:",
-            f"  tfinpaint features {place}/{PRETRAIN_RUN} {shlex.quote(_shown(project.images))} --output features.npz",
+            f"  tfinpaint features {typed_path(folder / PRETRAIN_RUN)} {shlex.quote(_shown(project.images))} "
+            "--output features.npz",
             "      the features of all images, for other programs",
         ]
+    classifiers = trainings(folder, project)[1:]
     return [
         "",
         *sentences,
-        *_how_sure(folder),
+        *_how_sure(classifiers),
+        *_few_images(folder),
         "",
         "Open in a browser:",
-        f"  {place}/{COMPARISON}    all runs side by side",
-        f"  {place}/{CLASSIFY_RUN}/{REPORT}    the classifier: each class, and images that it got wrong",
+        f"  {display_path(folder / COMPARISON)}    all runs side by side",
+        f"  {display_path(folder / CLASSIFY_RUN / REPORT)}    the classifier: each class, and images that it got wrong",
         "Next:",
-        f"  tfinpaint predict {place}/{CLASSIFY_RUN} PHOTO    the class of a new photo",
-        f"  tfinpaint sweep --config {place}/{CLASSIFY_CONFIG} --workdir {place}/sweep --dry-run",
-        "      how long a sure answer takes: several seeds, shares of the labels, and learning rates",
+        *_predicting(classifiers),
+        f"  tfinpaint sweep --config {typed_path(folder / CLASSIFY_CONFIG)} "
+        f"--workdir {typed_path(folder / 'sweep')} --dry-run",
+        "      how long a surer answer takes: several seeds, shares of the labels and learning rates; the test images,",
+        "      whose number limits what can be distinguished, are the same",
     ]
 
 
@@ -59,9 +61,33 @@ def _shown(images: str) -> str:
     return display_path(Path(images)) if Path(images).is_absolute() else images
 
 
-def _how_sure(folder: Path) -> list[str]:
+def _predicting(classifiers: Sequence[Training]) -> list[str]:
+    """Return the command for new photos, with the reason for its classifier; [] if none has its weights."""
+    chosen = better_classifier(classifiers)
+    if chosen is None:
+        return []
+    training, reason = chosen
+    lines = [f"  tfinpaint predict {typed_path(training.run)} PHOTO    the class of a new photo"]
+    return [*lines, f"      {reason}"] if reason else lines
+
+
+def _few_images(folder: Path) -> list[str]:
+    """Return a warning about the classes of very few images."""
+    counts: dict[str, tuple[int, ...]] = {}
+    try:
+        listings = [list_class_folders(folder / PREPARED / name) for name in ("training", "testing")]
+    except UserError:  # the images have been removed meanwhile
+        return []
+    for place, listing in enumerate(listings):
+        for name, count in zip(listing.classes, np.bincount(listing.labels).tolist(), strict=True):
+            counts[name] = (*counts.get(name, (0,) * place), count)
+    warning = few_images_warning(counts)
+    return [warning] if warning else []
+
+
+def _how_sure(classifiers: Sequence[Training]) -> list[str]:
     """Return sentences about what the comparison of two single runs can tell."""
-    ours, theirs = (_interval(folder / name) for name in (CLASSIFY_RUN, SCRATCH_RUN))
+    ours, theirs = map(_interval, classifiers)
     lines = []
     if ours and theirs:
         lines.append(f"The 95 % interval of the accuracy is {ours} with pretraining and {theirs} from scratch.")
@@ -72,12 +98,10 @@ def _how_sure(folder: Path) -> list[str]:
     return lines
 
 
-def _interval(run: Path) -> str:
-    """Return the interval of a run's test accuracy in words; "" where the accuracy is not known."""
-    summary = read_json(run / SUMMARY)
-    found = summary if isinstance(summary, dict) else {}
-    accuracy, images = found.get("test_accuracy"), found.get("test_images")
-    if not isinstance(accuracy, int | float) or not isinstance(images, int) or images < 1 or not 0 <= accuracy <= 1:
+def _interval(classifier: Training) -> str:
+    """Return the interval of a classifier's test accuracy in words; "" where the accuracy is not known."""
+    found = classifier.right()
+    if not found:
         return ""
-    low, high = accuracy_interval(round(accuracy * images), images)
+    low, high = accuracy_interval(*found)
     return f"{low:.2f} to {high:.2f}"

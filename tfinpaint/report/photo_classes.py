@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from tfinpaint.storage.atomic import write_csv, write_json
+from tfinpaint.system.wording import counted
 
 MOST_SHOWN = 3  # classes of each photo on the terminal
+MOST_COUNTED = 20  # classes, beyond which those of no photo are only counted
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,13 @@ class PhotoClasses:
         return [["photo", *("class", "second", "third")[: order.shape[1]]], *cells]
 
     def counts(self) -> str:
-        """Return how many photos are of which class, such as "4 photos: cat (3), dog (1)"."""
-        found = Counter(self.best()).most_common()
-        return f"{len(self.photos)} photos: {', '.join(f'{name} ({count})' for name, count in found)}"
+        """Return how many photos are of which class, such as "4 photos: cat (3), dog (1), bird (0)"."""
+        found = Counter(self.best())
+        named = [f"{name} ({count})" for name, count in found.most_common()]
+        absent = [f"{name} (0)" for name in self.classes if name not in found]
+        if len(self.classes) > MOST_COUNTED and absent:
+            absent = [f"none of {counted(len(absent), 'other class', 'other classes')}"]
+        return f"{counted(len(self.photos), 'photo')}: {', '.join([*named, *absent])}"
 
     def write_csv(self, path: Path) -> None:
         """Write a row for each photo that could be read: its path, class, and the probability of every class."""

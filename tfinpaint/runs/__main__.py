@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print(runs: Sequence[RunOverview], folder: Path) -> None:
-    """Print the table, then why runs are broken, have failed or were stopped."""
+    """Print the table, then why runs are broken, have failed or were stopped, and what finished ones have lost."""
     width = table_width()
     print_listing([HEAD, *(_row(run, folder) for run in runs)], width, WRAPPED)
     console = Console(width=width, highlight=False, soft_wrap=False)

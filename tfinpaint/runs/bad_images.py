@@ -17,11 +17,12 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import BAD_IMAGES, REFUSED_BAD_IMAGES, RESOLVED_CONFIG
 from tfinpaint.storage.atomic import write_text
 from tfinpaint.storage.write_errors import naming_file
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, shorten_paths
 from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
+ANY_NUMBER = 2**31 - 1  # a limit that stands for none
 _CHECKED = "checked"
 
 BadImage = tuple[str, str]  # image, reason
@@ -64,8 +65,10 @@ def report_checked(world: World, folder: Path, bad: Sequence[BadImage], limit: i
         )
         raise UserError("\n".join([head, *_name(bad)]))
     for line in _name(bad, "Skipping unusable image "):
-        log.warning(line)
-    log.warning(f"Skipped {len(bad)} unusable images of at most {limit}, listed in {display_path(folder / BAD_IMAGES)}")
+        log.warning(shorten_paths(line))
+    are = "cannot be read and is left out" if len(bad) == 1 else "cannot be read and are left out"
+    most = f" (data.max_bad_images allows {limit})" if limit < ANY_NUMBER else ""
+    log.warning(f"{counted(len(bad), 'image')} {are}{most}, listed in {display_path(folder / BAD_IMAGES)}")
 
 
 class BadImageCounter:

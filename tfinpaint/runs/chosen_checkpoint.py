@@ -25,7 +25,7 @@ def describe_checkpoints(run: Path) -> list[str]:
     newest = newest_checkpoint(folder) if folder else None
     if folder is None or newest is None:
         return []
-    facts, names = [f"{newest.name} is the newest"], [display_path(newest)]
+    facts, names = [f"{newest.name} is the newest"], []
     for by in CRITERIA:
         if (best := find_best(folder, by)) and best.path == newest:
             facts[0] += f" and the best ({by.words})"
@@ -35,9 +35,9 @@ def describe_checkpoints(run: Path) -> list[str]:
             names.append(display_path(run / by.name))
     encoder, whole = find_weights(run).path.name, find_reported(run).path.name
     lines = [f"Checkpoints: {', '.join(facts)}"]
-    if len(names) == 1:
+    if not names:
         return lines
-    users = f"classify, probe and features take {encoder} from {display_path(run)}, predict takes {whole}"
+    users = f"classify, probe and features take {encoder}, predict takes {whole}"
     if encoder == whole:
-        users = f"classify, probe, features and predict take {encoder} from {display_path(run)}"
-    return [*lines, f"{users}; to choose, name {' or '.join(reversed(names))} in place of it"]
+        users = f"classify, probe, features and predict take {encoder}"
+    return [*lines, f"{users}; to choose, name {', '.join(reversed(names))} or a checkpoint folder"]

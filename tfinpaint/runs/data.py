@@ -179,7 +179,7 @@ def open_data(
     if data.preload:
         world.report_task(f"loading the images of {listing.root}")
     opened = [Images.open(files, share, steps, data.preload) for files, steps in sides]
-    classes = f" in {counted(len(listing.classes), 'class', 'classes')}" if listing.classes and task.has_targets else ""
+    classes = _in_classes(sides[0][0]) if listing.classes and task.has_targets else ""
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
     skipped = f"; {listing.excluded.summary()}" if listing.excluded.summary() else ""
     log.info(f"{display_path(listing.root)}: {counted(count, 'image')}{classes}{pairs}{skipped}")
@@ -195,6 +195,12 @@ def open_data(
         opened[0], partners, task, run.batch_size, run.test_batch_size, run.config.seed, failures, check,
         views=data.views if training else 1,
     )  # fmt: skip
+
+
+def _in_classes(listing: Listing) -> str:
+    """Return in how many classes the images are, and of how many there are, to stand behind their number."""
+    present, known = len(np.unique(listing.labels)), counted(len(listing.classes), "class", "classes")
+    return f" in {known}" if present == len(listing.classes) else f" in {present} of {known}"
 
 
 def steps_per_epoch(run: Run, data: DataSet) -> int:

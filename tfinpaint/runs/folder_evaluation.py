@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfinpaint.checkpoint.find import FoundCheckpoint
-from tfinpaint.checkpoint.reader import open_checkpoint, read_config, read_header, read_progress
+from tfinpaint.checkpoint.reader import open_checkpoint, read_header, read_progress, require_config
 from tfinpaint.cli.options import Options
 from tfinpaint.config.checks import Command
 from tfinpaint.config.schema import Config
-from tfinpaint.data.listing.listing import has_class_folders
+from tfinpaint.data.listing.listing import has_class_folders, list_class_folders
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import CLASS_TABLE, FIGURES, SUMMARY
 from tfinpaint.report.quantities import IMAGE_METRICS
 from tfinpaint.report.verdict import restoration_verdict
+from tfinpaint.runs.bad_images import ANY_NUMBER
 from tfinpaint.runs.classification import run_classification
 from tfinpaint.runs.pretraining import run_pretraining
 from tfinpaint.storage.atomic import write_text
@@ -36,7 +37,6 @@ CONFUSION_COLUMNS = {
     "images": "images",
     "share": "share of the class",
 }
-_ANY_NUMBER = 2**31 - 1  # of images that cannot be read: they are left out and listed
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,10 @@ def evaluate_folder(found: FoundCheckpoint, data: Path, output: Path, overwrite:
     Raises:
         UserError: The checkpoint or the images cannot be used.
     """
-    header, config = read_header(found.path), read_config(found.path)
-    if config is None:
-        raise UserError(
-            f"{found.path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
-        )
+    header, config = read_header(found.path), require_config(found.path)
     is_classifier = header.kind == "classifier"
     if is_classifier:
-        _check_class_folders(found.path, data)
+        _check_class_folders(found.path, data, header.classes)
     elif config.unmeasured:
         raise UserError(
             f"{found.path}: its outputs cannot be compared with the images themselves, because {config.unmeasured}; "
@@ -88,12 +84,13 @@ def evaluate_folder(found: FoundCheckpoint, data: Path, output: Path, overwrite:
     return _classifier_result(summary, header.classes) if is_classifier else _inpainter_result(summary)
 
 
-def _check_class_folders(path: Path, data: Path) -> None:
+def _check_class_folders(path: Path, data: Path, classes: Sequence[str]) -> None:
     if not has_class_folders(data):
         raise UserError(
             f"{data}: holds no class folders, so the classes of its images are not known; `tfinpaint predict {path} "
             f"{data}` predicts the classes of images without them"
         )
+    list_class_folders(data, classes)  # refuses other classes before a run begins
 
 
 def _evaluating(config: Config, checkpoint: Path, data: Path, output: Path) -> Config:
@@ -104,7 +101,7 @@ def _evaluating(config: Config, checkpoint: Path, data: Path, output: Path) -> C
         **dict.fromkeys(("input_path", "target_path", "test_target_path", "test_output_path", "testing_tag")),
         "test_input_path": data,
         "test_batch_size": batch,
-        "max_bad_images": _ANY_NUMBER,
+        "max_bad_images": ANY_NUMBER,  # they are left out and listed
         "validation_fraction": 0.0,
     }
     changes: dict[str, Any] = {

@@ -20,6 +20,7 @@ from tfinpaint.config.schema import Config
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.models.classifier import head_layers
+from tfinpaint.models.layer_names import file_name
 from tfinpaint.runs.build import describe_model, encoder_of
 from tfinpaint.runs.run import Run
 from tfinpaint.system.paths import display_path
@@ -80,13 +81,23 @@ def load_by_name(
             *notes,
             f"Loading {source.kind} weights from {display_path(found)}",
             *source.notes,
-            *plan.report(found.name),
+            *plan.report(found.name, *_new_part(run, model)),
         ]
 
     lines = tuple(world.run_on_rank0(load))
     for line in lines:
         log.info(line)
     return lines
+
+
+def _new_part(run: Run, model: keras.Model) -> tuple[str, list[str]]:
+    """Return the part of a model that weights of another kind do not have, and its layers."""
+    if run.kind == "classifier":
+        return "head", head_layers(model)
+    encoder = encoder_of(run, model)
+    inside = {layer.name for layer in encoder.layers} if encoder is not None else set()
+    outside = [layer for layer in model.layers if layer.weights and layer.name not in inside]
+    return "decoder", [file_name(layer.name) for layer in outside] if inside else []
 
 
 def _not_whole(run: Run, path: Path, plan: TransferPlan, trained: tuple[int, int, int] | None) -> str:

@@ -20,6 +20,7 @@ from tfinpaint.layout import (
     ENDING,
     FIGURES,
     METRICS_LOG,
+    MODEL_WEIGHTS,
     NONFINITE_BATCHES,
     RESOLVED_CONFIG,
     SUMMARY,
@@ -45,7 +46,8 @@ class RunOverview:
     Attributes:
         path: the run folder.
         state: "broken" if its files cannot be read; "stopped" also for a run that was killed.
-        reason: why it is broken, has failed or was stopped; "" where that is unknown or does not apply.
+        reason: why it is broken, has failed or was stopped, or what a finished run has lost; "" where that is unknown
+            or does not apply.
         kind: "classifier", "inpainter" or "image to image".
         date: when its files last changed.
         data: folder of its training images, or of the test images of an evaluation.
@@ -103,6 +105,8 @@ def describe_run(folder: Path) -> RunOverview:
         data, best = _section(values, "data"), None
         if checkpoints := checkpoints_folder(folder):
             best = find_best(checkpoints)
+        if state == "finished":
+            reason = _loss(values, checkpoints)
     except (OSError, OverflowError, ValueError, UserError) as error:  # ValueError: a date beyond the year 9999
         return RunOverview(folder, "broken", f"cannot be read: {getattr(error, 'strerror', None) or error}")
     trains, asked = data.get("input_path") is not None, values.get("num_epochs")
@@ -140,6 +144,16 @@ def _state(folder: Path, values: Mapping[str, Any]) -> tuple[State, str]:
     if not isinstance(ending, dict):
         return "stopped", ""
     return "failed" if ending.get("state") == "failed" else "stopped", str(ending.get("reason", ""))
+
+
+def _loss(values: Mapping[str, Any], checkpoints: Path | None) -> str:
+    """Return what is lost of the weights of a finished run; "" for nothing."""
+    if _section(values, "data").get("input_path") is None or not _section(values, "checkpoints").get("save"):
+        return ""  # it has saved none
+    newest = newest_checkpoint(checkpoints) if checkpoints else None
+    if newest is None:
+        return "its checkpoints are gone"
+    return "" if (newest / MODEL_WEIGHTS).is_file() else f"{newest.name} has lost {MODEL_WEIGHTS}"
 
 
 def _kind(values: Mapping[str, Any], data: Mapping[str, Any], checkpoints: Path | None) -> str | None:

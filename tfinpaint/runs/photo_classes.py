@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfinpaint.checkpoint.reader import open_checkpoint, read_config, read_progress
+from tfinpaint.checkpoint.reader import open_checkpoint, read_progress, require_config
 from tfinpaint.data.examples import Preprocessing
 from tfinpaint.data.listing.check import check_images
 from tfinpaint.data.listing.excluded import ExcludedFiles
@@ -58,11 +58,7 @@ def load_classifier(path: Path, precision: str | None = None) -> Classifier:
     Raises:
         UserError: It is not the checkpoint folder of a classifier, or is damaged.
     """
-    config = read_config(path) if path.is_dir() else None
-    if config is None:
-        raise UserError(
-            f"{path}: does not say how its run prepared images; name the run folder, or its checkpoint folder"
-        )
+    config = require_config(path)
     data, ranks = config.data, read_progress(path).ranks
     precision = precision or recorded_precision({"precision": config.precision})
     with computing_in(precision), open_checkpoint(path, ("classifier",)) as saved:

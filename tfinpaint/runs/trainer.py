@@ -162,7 +162,7 @@ def _make_perceptual_term(config: Config) -> PerceptualTerm | None:
     section = config.loss.perceptual
     if section is None:
         return None
-    found = find_checkpoint(section.encoder, "loss.perceptual.encoder")
+    found = find_checkpoint(section.encoder, "loss.perceptual.encoder", (ENCODER_WEIGHTS,))
     path = found.path / ENCODER_WEIGHTS if found.path.is_dir() else found.path
     if found.note:
         log.info(f"loss.perceptual.encoder: {found.note}")

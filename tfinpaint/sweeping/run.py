@@ -149,6 +149,10 @@ def dry_run(plan: Plan, workers: int | None) -> tuple[str, list[list[Any]], list
         f"each training from scratch {plan.steps_of('from_scratch'):,} steps, with "
         f"{counted(len(plan.grids['from_scratch']), 'setting')}. Fewer --shares, --seeds, --steps or --scratch-rates "
         "take less time.",
+        "A draw is one choice of the labelled images, with a seed of its own; a row is the result of one method in one "
+        "draw, for which each of its settings is tried in a run.",
+        f"All rows are measured on the same {counted(len(plan.test), 'test image')}, whose number limits what can be "
+        "distinguished.",
         f"Nothing was written to {display_path(plan.folder)}.",
     ]
     return "What would run", table, sentences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 
@@ -22,6 +23,11 @@ def display_path(path: Path) -> str:
         return min(os.path.relpath(path), str(path), key=len)
     except OSError:  # the working directory has been deleted
         return str(path)
+
+
+def typed_path(path: Path) -> str:
+    """Return the path as it is typed in a shell, relative to the working directory where that is shorter."""
+    return shlex.quote(display_path(path))
 
 
 def shorten_paths(message: str) -> str:

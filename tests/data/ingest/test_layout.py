@@ -45,7 +45,10 @@ def test_divided_sources_stay_so(tmp_path, sides, expected):
 
 def test_the_summary_of_three_sides(tmp_path):
     lines = prepare(write_sides(tmp_path / "set", "train", "test", "val"), tmp_path / "dest").lines()
-    assert lines[-2] == "             dog       2 training      2 testing      2 validation"
+    assert lines[-3] == "             dog       2 training      2 testing      2 validation"
+    assert lines[-2].startswith(
+        "Too few images to learn or to test a class: cat (3 training, 3 testing, 3 validation), dog ("
+    )
     assert lines[-1].endswith(": 5 training, 5 testing and 5 validation images in 2 classes, 0 unreadable")
 
 

@@ -151,8 +151,12 @@ def _only_one(source: Source, choices: list[tuple[str, list[str], set[str]]], no
     first, *others = choices
     for parent, _, images in others:
         if parent == first[0] or images != first[2] or not _are_copies(source, first[0], parent, images):
-            found = ", ".join(root or "." for _, roots, _ in choices[:5] for root in roots)
-            raise UserError(f"{source.path}: class folders at several places ({found}); give one of them as SOURCE")
+            folders = [root or "." for _, roots, _ in choices[:5] for root in roots]
+            unpack = "" if source.path.is_dir() else "unpack it, and "
+            raise UserError(
+                f"{source.path}: class folders at several places ({', '.join(folders)}); {unpack}name one of them in "
+                f"place of {source.path}, such as {source.path / folders[0] if not unpack else folders[0]}"
+            )
     if others:
         places = ", ".join(parent or "." for parent, _, _ in choices[:5])
         notes.append(f"The same images are at {len(choices)} places ({places}); they are used once")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from tfinpaint.data.listing.listing import path_hash
 from tfinpaint.data.listing.walk import check_class_names
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
+from tfinpaint.system.paths import display_path
 from tfinpaint.system.progress import log_progress
 
 SIDES = ("training", "testing", "validation")  # the last only if the source has it
@@ -72,8 +74,8 @@ def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty
     classes = {class_of(path) for path in checked.digests}
     if len(classes) < 2:
         raise UserError(
-            f"{source.path}: only one class ({', '.join(classes)}); a classifier needs at least two. Pretraining needs "
-            "neither classes nor `prepare`: name the folder of the images in data.input_path"
+            f"{source.path}: only one class ({', '.join(classes)}) has a usable image; a classifier needs at least "
+            f"two. Pretraining needs no classes: {_without_classes(source, [*good.values()])}"
         )
     is_divided = UNDIVIDED not in good
     sides = good if is_divided else _divide(source, good[UNDIVIDED], checked.digests, test_fraction, seed)
@@ -91,6 +93,14 @@ def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty
         side: [(path, f"{class_of(path)}/{path.rpartition('/')[2]}") for path in paths] for side, paths in sides.items()
     }
     return Split(placed, _excluded(source, found), checked.bad, tuple(notes))
+
+
+def _without_classes(source: Source, images: Sequence[Sequence[str]]) -> str:
+    """Return how to pretrain on the images of a single class."""
+    folders = sorted({folder_of(path) for paths in images for path in paths})
+    if not source.path.is_dir() or not folders:
+        return "name a folder of images: tfinpaint init FOLDER"
+    return f"tfinpaint init {shlex.quote(display_path(source.path / folders[0]))}"
 
 
 def check_empty_folders(source: Source, roots: Iterable[str], bad: BadImages, *, skip: bool) -> list[str]:

@@ -15,6 +15,9 @@ from tfinpaint.data.listing.walk import printable
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.wording import counted
 
+FEW_OF_A_CLASS = 10  # images, below which a class is doubtful
+_MOST_NAMED = 12  # classes
+
 
 @dataclass(frozen=True)
 class Report:
@@ -65,8 +68,28 @@ class Report:
             *(f"Unreadable, excluded: {printable(path)}: {reason}" for path, reason in self.bad),
             *self.notes,
             *(f"{name:>16}  {_columns(numbers)}" for name, numbers in self.counts.items()),
+            *filter(None, [few_images_warning(self.counts)]),
             f"{display_path(self.dest)}: {images}, {len(self.bad)} unreadable{excluded}",
         ]
+
+
+def few_images_warning(counts: Mapping[str, Sequence[int]]) -> str:
+    """Return a line about the classes of very few images; "" without any.
+
+    Args:
+        counts: class -> number of images for training, for testing and, where there are any, for validation.
+    """
+    few = [name for name, numbers in counts.items() if sum(numbers) < FEW_OF_A_CLASS]
+    if not few:
+        return ""
+    named = [
+        f"{name} ({', '.join(f'{number} {side}' for number, side in zip(counts[name], SIDES, strict=False))})"
+        for name in few[:_MOST_NAMED]
+    ]
+    more = [f"and {len(few) - _MOST_NAMED:,} more"] if len(few) > _MOST_NAMED else []
+    return (
+        f"Too few images to learn or to test a class: {', '.join([*named, *more])}; add some, or expect nothing of it"
+    )
 
 
 def _columns(numbers: Sequence[int]) -> str:

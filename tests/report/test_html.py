@@ -99,8 +99,8 @@ def test_a_dark_page_changes_what_is_around_photos_alone(tmp_path):
         width, height = picture.size
         pixels = np.asarray(picture.convert("L"))
     places = [tuple(float(part.rstrip("%")) / 100 for part in corner.split()) for corner in corners.split(", ")]
-    assert len(places) == 5 + 2 * 6
-    for first in (5, 11):
+    assert len(places) == 6 + 2 * 6
+    for first in (6, 12):
         (left, upper), (right, lower) = places[first], places[first + 2]
         box = np.s_[
             round(upper * height) + 1 : round(lower * height) - 1, round(left * width) + 1 : round(right * width) - 1
@@ -108,7 +108,7 @@ def test_a_dark_page_changes_what_is_around_photos_alone(tmp_path):
         assert pixels[box].size > 10_000
         assert np.ptp(pixels[box]) == 0  # grey, without a pixel of the margin
         assert 120 < pixels[box].mean() < 135
-    outside = pixels[round(places[5][1] * height) + 5, : round(places[5][0] * width) - 1]
+    outside = pixels[round(places[6][1] * height) + 5, : round(places[6][0] * width) - 1]
     assert outside.min() == 255
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tfinpaint.report.animation import add_frame, write_animation
 from tfinpaint.report.cells import Best, Code, Link, link_to
 from tfinpaint.report.figures import draw_grid
 from tfinpaint.report.html import Section, write_page
@@ -110,6 +111,18 @@ def test_a_dark_page_changes_what_is_around_photos_alone(tmp_path):
         assert 120 < pixels[box].mean() < 135
     outside = pixels[round(places[6][1] * height) + 5, : round(places[6][0] * width) - 1]
     assert outside.min() == 255
+
+
+def test_a_dark_page_leaves_the_images_of_an_animation_as_they_are(tmp_path):
+    add_frame(tmp_path / "frames", 1, np.full([64, 192, 3], 0.5))
+    write_animation(tmp_path / "frames", tmp_path / "animation.gif")
+    write_page(tmp_path / "x.html", "x", [Section("x", figures=[tmp_path / "animation.gif"])])
+    (corners,) = re.findall(r"polygon\(evenodd, (.*?)\)", (tmp_path / "x.html").read_text())
+    with Image.open(tmp_path / "animation.gif") as file:
+        pixels = np.asarray(file.convert("L"))
+    upper, lower = (float(corners.split(", ")[place].split("% ")[1].rstrip("%")) / 100 for place in (6, 8))
+    assert pixels[round(upper * len(pixels)) + 1 : round(lower * len(pixels)) - 1].min() > 100
+    assert pixels[: round(upper * len(pixels)) - 1, 0].min() == 255
 
 
 def test_figures_may_have_headings_and_sections_links(tmp_path):

@@ -52,7 +52,7 @@ def preview(config: Config, output: Path, count: int) -> list[str]:
 
     batch, excluded = draw_batch(config, listing, targets, count)
     try:
-        draw_grid(columns(batch), "training images, epoch 1", output)
+        draw_grid(columns(batch), "training images, epoch 1", output, _note(config, batch))
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written: {error.strerror or error}") from None
     pairs = f" with targets of the same names in {targets.root}" if targets else ""
@@ -75,11 +75,36 @@ def preview(config: Config, output: Path, count: int) -> list[str]:
 def columns(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the columns of the picture, name -> images, as far as the batch has them.
 
+    Weights that are those of the mask, of the erased pixels alone, have no column of their own.
+
     Args:
         batch: "inputs" and "targets", perhaps "originals", "mask" and "weights", each [batch, height, width, channels]
             (label maps as targets: [batch, height, width]).
     """
-    return {shown: batch[name] for name, shown in COLUMNS.items() if name in batch}
+    found = {shown: batch[name] for name, shown in COLUMNS.items() if name in batch}
+    if "mask" in batch and "weights" in batch and np.array_equal(batch["mask"], batch["weights"]):
+        del found["weight"]
+    return found
+
+
+def _note(config: Config, batch: Mapping[str, np.ndarray]) -> str:
+    """Return what explains the picture, where something in it would be taken for a mistake; "" elsewhere."""
+    found, size = [], config.loss.normalize_patches
+    whole = int((batch["mask"].max(axis=(1, 2, 3)) <= 0).sum()) if "mask" in batch else 0
+    if whole:
+        rows = "One row has" if whole == 1 else f"{whole} rows have"
+        found.append(
+            f"{rows} no hole. This is meant: the mask leaves some training images whole; test images always have a "
+            "hole."
+        )
+    if size and "targets" in batch:
+        found.append(
+            f"The target is normalised in cells of {size} x {size} pixels (loss.normalize_patches), so that it is no "
+            "photo."
+        )
+    if "weight" in columns(batch):
+        found.append("Weight: how much a pixel counts in the loss.")
+    return " ".join(found)
 
 
 def _check_output(config: Config, output: Path) -> None:

@@ -43,11 +43,18 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> dict[str, np.ndarray]:
+def notes() -> list[str]:
+    """The notes below the pictures that were drawn."""
+    return []
+
+
+@pytest.fixture
+def drawn(monkeypatch, notes) -> dict[str, np.ndarray]:
     """The columns of the picture that was last drawn, which is not drawn: that takes most of the time."""
     columns: dict[str, np.ndarray] = {}
 
-    def grid(given, title, path):
+    def grid(given, title, path, note):
+        notes.append(note)
         assert title == "training images, epoch 1"
         columns.clear()
         columns.update(given)
@@ -133,7 +140,7 @@ def test_the_picture_shows_what_training_is_given_in_epoch_0(capsys, drawn, tmp_
     [
         ({}, 4, "BCE loss on the erased pixels and the black canvas around them"),
         pytest.param({"target": "image"}, 4, "BCE loss on the whole image", marks=pytest.mark.stress),
-        pytest.param({"target": "masked"}, 5, "BCE loss on the erased pixels only", marks=pytest.mark.stress),
+        pytest.param({"target": "masked"}, 4, "BCE loss on the erased pixels only", marks=pytest.mark.stress),
         (
             {"target": "image", "overlap": 2, "overlap_weight": 4.5},
             5,
@@ -145,7 +152,7 @@ def test_the_picture_shows_what_training_is_given_in_epoch_0(capsys, drawn, tmp_
             "L1 loss on the erased pixels only; a border of 1 pixel around the hole has 10 times the weight",
             marks=pytest.mark.stress,
         ),
-        ({"function": "MSE", "target": "masked", "normalize_patches": 8}, 5, "MSE loss on the erased pixels only"),
+        ({"function": "MSE", "target": "masked", "normalize_patches": 8}, 4, "MSE loss on the erased pixels only"),
     ],
 )
 def test_the_columns_and_words_of_each_loss(capsys, drawn, tmp_path, images, loss, columns, scored):
@@ -157,6 +164,22 @@ def test_the_columns_and_words_of_each_loss(capsys, drawn, tmp_path, images, los
     np.testing.assert_allclose(drawn["target"], [trained[i]["targets"] for i in range(0, 24, 4)], atol=1e-6)
     if columns == 5:
         assert np.array_equal(drawn["weight"], [trained[i]["weights"] for i in range(0, 24, 4)])
+
+
+def test_notes_explain_what_looks_like_a_mistake(capsys, drawn, notes, tmp_path, images):
+    grid = {"grid": {"size": 8, "ratio": [0, 0.5]}}
+    succeed(capsys, write(tmp_path, images, data__transforms=[RESIZE, grid]), "--images", 12)
+    whole = sum(not mask.any() for mask in drawn["mask"])
+    assert 1 < whole < 12
+    assert notes[-1].startswith(f"{whole} rows have no hole. This is meant: the mask leaves some training images whole")
+    loss = {"function": "MSE", "target": "masked", "normalize_patches": 8, "overlap": 2}
+    succeed(capsys, write(tmp_path, images, data__transforms=[RESIZE, MASKS["center"]], loss=loss))
+    assert notes[-1] == (
+        "The target is normalised in cells of 8 x 8 pixels (loss.normalize_patches), so that it is no photo. "
+        "Weight: how much a pixel counts in the loss."
+    )
+    succeed(capsys, write(tmp_path, images, data__transforms=[RESIZE, MASKS["center"]]))
+    assert notes[-1] == ""
 
 
 @pytest.mark.parametrize(

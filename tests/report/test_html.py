@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tfinpaint.report.animation import add_frame, write_animation
 from tfinpaint.report.cells import Best, Code, Link, link_to
 from tfinpaint.report.figures import draw_grid
 from tfinpaint.report.html import Section, write_page
@@ -99,8 +100,8 @@ def test_a_dark_page_changes_what_is_around_photos_alone(tmp_path):
         width, height = picture.size
         pixels = np.asarray(picture.convert("L"))
     places = [tuple(float(part.rstrip("%")) / 100 for part in corner.split()) for corner in corners.split(", ")]
-    assert len(places) == 5 + 2 * 6
-    for first in (5, 11):
+    assert len(places) == 6 + 2 * 6
+    for first in (6, 12):
         (left, upper), (right, lower) = places[first], places[first + 2]
         box = np.s_[
             round(upper * height) + 1 : round(lower * height) - 1, round(left * width) + 1 : round(right * width) - 1
@@ -108,8 +109,20 @@ def test_a_dark_page_changes_what_is_around_photos_alone(tmp_path):
         assert pixels[box].size > 10_000
         assert np.ptp(pixels[box]) == 0  # grey, without a pixel of the margin
         assert 120 < pixels[box].mean() < 135
-    outside = pixels[round(places[5][1] * height) + 5, : round(places[5][0] * width) - 1]
+    outside = pixels[round(places[6][1] * height) + 5, : round(places[6][0] * width) - 1]
     assert outside.min() == 255
+
+
+def test_a_dark_page_leaves_the_images_of_an_animation_as_they_are(tmp_path):
+    add_frame(tmp_path / "frames", 1, np.full([64, 192, 3], 0.5))
+    write_animation(tmp_path / "frames", tmp_path / "animation.gif")
+    write_page(tmp_path / "x.html", "x", [Section("x", figures=[tmp_path / "animation.gif"])])
+    (corners,) = re.findall(r"polygon\(evenodd, (.*?)\)", (tmp_path / "x.html").read_text())
+    with Image.open(tmp_path / "animation.gif") as file:
+        pixels = np.asarray(file.convert("L"))
+    upper, lower = (float(corners.split(", ")[place].split("% ")[1].rstrip("%")) / 100 for place in (6, 8))
+    assert pixels[round(upper * len(pixels)) + 1 : round(lower * len(pixels)) - 1].min() > 100
+    assert pixels[: round(upper * len(pixels)) - 1, 0].min() == 255
 
 
 def test_figures_may_have_headings_and_sections_links(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfinpaint.report.figures import shrink_images
+from tfinpaint.report.figures import Box, shrink_images
 from tfinpaint.report.metrics_log import epoch_picture, pictures_by_epoch
 from tfinpaint.storage.atomic import write_image
 from tfinpaint.system.activity import reporting_activity
@@ -51,6 +51,12 @@ def write_animation(folder: Path, path: Path) -> None:
     write_image(
         path, first, "GIF", save_all=True, append_images=others, duration=durations, loop=0, comment=comment.encode()
     )
+
+
+def photo_in_frame(height: int) -> Box:
+    """Return where the images of an animation are, between its words; `height` is that of a frame in pixels."""
+    strip = min(STRIP_HEIGHT / height, 0.5)
+    return 0.0, strip, 1.0, 1.0 - strip
 
 
 def _labelled(path: Path, text: str) -> Image.Image:

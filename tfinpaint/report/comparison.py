@@ -58,8 +58,8 @@ TITLES = {  # file of a figure -> heading above it, where the figures of a run h
     MATRIX: "Confusion matrix of the test images",
     RELIABILITY: "Calibration",
     "accuracy.png": "Accuracy over the epochs",
-    "loss.png": "Loss over the epochs",
     "reconstruction_loss.png": "Reconstruction loss over the epochs",
+    "loss.png": "Loss over the epochs",
     "agreement_loss.png": "Agreement of two views over the epochs",
     "rankme.png": "Effective rank of the features over the epochs",
     "hole_psnr_db.png": "PSNR in the hole over the epochs",
@@ -133,7 +133,7 @@ def _restored(folder: Path) -> Path:
 
 def _in_order(pictures: Iterable[Path]) -> list[Path]:
     """Return figures as a run's own report has them: images first."""
-    order = [f"{RESTORATIONS}.png", SAMPLE, CONFUSED, MATRIX]
+    order = list(TITLES)
     return sorted(pictures, key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
 
 

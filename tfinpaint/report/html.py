@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from tfinpaint.report.animation import photo_in_frame
 from tfinpaint.report.cells import Best, Code, Link, shown
 from tfinpaint.report.figures import ALT, PHOTOS
 from tfinpaint.report.glossary import explain_terms
@@ -117,12 +118,12 @@ def _embed(figure: Path) -> dict[str, Any]:
     A moving one has its last frame as a "still" picture, for readers who prefer that. "least" is the number of pixels
     that a figure is wide at least.
     """
-    moves, still, width = figure.suffix == ".gif", "", 0
+    moves, still, width, photos = figure.suffix == ".gif", "", 0, None
     try:
         with Image.open(figure) as file:
             texts, width = file.info, file.width
             if moves:
-                still = _last_frame(file)
+                still, photos = _last_frame(file), json.dumps([photo_in_frame(file.height)])
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # no figure of ours, in a run's folder
         texts = {}
     comment = texts.get("comment", b"")  # of a GIF file
@@ -130,14 +131,8 @@ def _embed(figure: Path) -> dict[str, Any]:
     alt = texts.get(ALT) or said or figure.stem.replace("_", " ")
     kind = "moving" if still else "photos" if moves or PHOTOS in texts else "diagram"
     data, least = _data("gif" if moves else "png", figure.read_bytes()), round(LEAST_SCALE * width)
-    return {
-        "alt": alt,
-        "kind": kind,
-        "data": data,
-        "still": still,
-        "least": least,
-        "around": _around(texts.get(PHOTOS)),
-    }
+    around = _around(photos or texts.get(PHOTOS))
+    return {"alt": alt, "kind": kind, "data": data, "still": still, "least": least, "around": around}
 
 
 def _around(photos: Any) -> str:
@@ -147,11 +142,12 @@ def _around(photos: Any) -> str:
     """
     try:
         boxes = [tuple(map(float, box)) for box in json.loads(photos)]
-        corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+        outer = (0.0, -0.1), (1.1, -0.1), (1.1, 1.1), (-0.1, 1.1), (-0.1, -0.1), (0.0, -0.1)  # no line at the edges
+        corners = [*outer]
         for left, upper, right, lower in boxes:
             edge = [(left, upper), (right, upper), (right, lower), (left, lower), (left, upper)]
-            corners += [*edge, (0.0, 0.0)]
-        if not boxes or not all(0 <= part <= 1 for corner in corners for part in corner):
+            corners += [*edge, outer[0]]
+        if not boxes or not all(0 <= part <= 1 for box in boxes for part in box):
             return ""
     except (TypeError, ValueError, RecursionError):  # "yes" of older versions, or no figure of ours
         return ""

@@ -238,7 +238,7 @@ def test_a_checkpoint_that_has_lost_a_file_is_named_with_the_one_before_it(tmp_p
     (newest / "model.weights.h5").unlink()
     said = (
         f"{newest}: model.weights.h5 is missing; the checkpoint before it is run/model_checkpoints/model_checkpoint_9; "
-        "bring the file back, or name that one"
+        "bring the file back, or use that one"
     )
     for find, path in ((find_reported, run), (find_checkpoint, newest)):
         with pytest.raises(UserError) as refused:

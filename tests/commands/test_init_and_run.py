@@ -291,6 +291,12 @@ def test_a_finished_stage_can_be_continued_with_more_epochs_only(here, pretended
     epochs = yaml.safe_load(before)["num_epochs"]
     config.write_text(before.replace(f"num_epochs: {epochs}", f"num_epochs: {epochs + 1}"))
     assert f"--config '{config}' --resume --allow-change num_epochs`, or remove" in refuse("run", PROJECT)
+    PROJECT.rename(here / "moved")  # other paths, which the command has to allow too
+    assert (
+        "--config moved/classify.yaml --resume --allow-change num_epochs --allow-change checkpoints.load --allow-change "
+        "data.input_path --allow-change data.test_input_path`, or remove" in refuse("run", "moved")
+    )
+    (here / "moved").rename(PROJECT)
     config.write_text(before.replace(f"num_epochs: {epochs}", "num_epochs: 1"))
     assert "restore it, or remove" in refuse("run", PROJECT)
 

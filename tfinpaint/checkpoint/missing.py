@@ -22,7 +22,7 @@ def refuse_incomplete(checkpoint: Path, one_of: Sequence[str], kept: Sequence[Pa
     earlier = kept[: names.index(checkpoint.name)] if checkpoint.name in names else ()
     whole = [each for each in earlier if any((each / name).is_file() for name in one_of)]
     before = f"the checkpoint before it is {display_path(whole[-1])}" if whole else "there is no checkpoint before it"
-    remedy = "bring the file back, or name that one" if whole else "bring the file back"
+    remedy = "bring the file back, or use that one" if whole else "bring the file back"
     raise UserError(
         f"{display_path(checkpoint)}: {' and '.join(one_of)} {'is' if len(one_of) == 1 else 'are'} missing; "
         f"{before}; {remedy}"

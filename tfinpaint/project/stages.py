@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,23 +171,27 @@ class Training:
 
     def _check_unchanged(self, done: str, again: str) -> None:
         """Raise UserError if the configuration is not that with which the run was begun or finished."""
-        changed = differences(read_values(self.run / RESOLVED_CONFIG), self.config())
-        changed = {key: values for key, values in changed.items() if key not in _PLACES}
+        different = differences(read_values(self.run / RESOLVED_CONFIG), self.config())
+        changed = {key: values for key, values in different.items() if key not in _PLACES}
         if changed:
             key, (before, now) = next(iter(changed.items()))
             more = f" (and {counted(len(changed) - 1, 'more key')})" if len(changed) > 1 else ""
             raise UserError(
                 f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was {done} with {before}"
-                f"{more}; restore it, {self._continued(changed)}or {again}"
+                f"{more}; restore it, {self._continued(changed, different)}or {again}"
             )
 
-    def _continued(self, changed: Mapping[str, tuple[Any, Any]]) -> str:
-        """Return how to continue the run with changed keys, to stand before "or"; "" where that cannot be done."""
+    def _continued(self, changed: Mapping[str, tuple[Any, Any]], different: Collection[str]) -> str:
+        """Return how to continue the run with changed keys, to stand before "or"; "" where that cannot be done.
+
+        Args:
+            different: all keys that differ, also because the project was moved.
+        """
         before, now = changed.get("num_epochs", (0, 0))
         is_done = self.summary() is not None and not before < now  # nothing would be left to do
         if is_done or not self.has_checkpoints() or not all(key.startswith(_CONTINUABLE) for key in changed):
             return ""
-        allowed = [part for key in changed for part in ("--allow-change", key)]
+        allowed = [part for key in different for part in ("--allow-change", key)]
         config = shlex.quote(display_path(self.folder / self.file))
         words = " ".join(map(shlex.quote, [*self.typed_options(), "--resume", *allowed]))
         return f"continue with the new value by `tfinpaint {self.task} --config {config} {words}`, "

@@ -210,7 +210,7 @@ def test_a_project_stands_for_its_runs_where_that_is_clear(here, pretended):
     )
     assert left in done.stdout
     succeed("run", PROJECT)
-    assert succeed("compare", PROJECT).count("Pretraining helped: 0.900") == 1
+    assert succeed("compare", PROJECT).count("Pretraining helped: 36 of 40 test images (0.900)") == 1
     name = f"name a run in it: {PROJECT}/classify, {PROJECT}/from_scratch, {PROJECT}/pretrain\n"
     assert refuse("probe", PROJECT, "--data", "my photos").endswith(name)
     assert refuse("compare", "runs").startswith("error: runs: holds no finished run; expected a readable summary.json")

@@ -81,13 +81,19 @@ def installed(built, tmp_path_factory) -> Path:
     return folder / "bin" / "tfinpaint"
 
 
+def without_sources() -> dict[str, str]:
+    """The environment, without what would lead to the sources."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
 @pytest.fixture
 def run(installed, tmp_path):
     """A function that runs tfinpaint in an empty folder and returns its output."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
     def run(*arguments: str) -> str:
-        done = subprocess.run([installed, *arguments], capture_output=True, text=True, cwd=tmp_path, env=kept)
+        done = subprocess.run(
+            [installed, *arguments], capture_output=True, text=True, cwd=tmp_path, env=without_sources()
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -96,7 +102,13 @@ def run(installed, tmp_path):
 
 def test_commands_of_the_wheel_work_in_an_empty_folder(run, installed, tmp_path):
     program = "import tfinpaint; print(tfinpaint.__file__)"
-    place = subprocess.run([installed.with_name("python"), "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    place = subprocess.run(
+        [installed.with_name("python"), "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=without_sources(),
+    )
     assert Path(place.stdout.strip()).is_relative_to(installed.parents[1])
     assert run("--version") == f"tfinpaint {__version__}\n"
     assert "--ranks" in run("demo", "--help")

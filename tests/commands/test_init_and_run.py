@@ -85,7 +85,7 @@ def test_run_does_all_stages_and_ends_in_words(here, pretended):
     assert "whose number limits what can be distinguished, are the same" in shown
     assert "sure answer" not in shown
     assert "\n  runs/my photos/comparison.html    all runs side by side" in shown
-    assert shown.count(FEW) == 2  # in the table of prepare, and at the end
+    assert shown.count(FEW) == 1  # in the table of prepare; the comparison says it at the end
     assert (
         "\n  tfinpaint predict 'runs/my photos/classify' PHOTO    the class of a new photo\n      classify was right on"
         in shown

@@ -6,12 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from tfinpaint.data.ingest.summary import few_images_warning
-from tfinpaint.data.listing.listing import list_class_folders
-from tfinpaint.errors import UserError
-from tfinpaint.layout import CLASSIFY_CONFIG, CLASSIFY_RUN, COMPARISON, PREPARED, PRETRAIN_RUN, REPORT
+from tfinpaint.layout import CLASSIFY_CONFIG, CLASSIFY_RUN, COMPARISON, PRETRAIN_RUN, REPORT
 from tfinpaint.project.choice import better_classifier
 from tfinpaint.project.files import Project
 from tfinpaint.project.stages import Training, trainings
@@ -43,7 +38,6 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
         "",
         *sentences,
         *_how_sure(classifiers),
-        *_few_images(folder),
         "",
         "Open in a browser:",
         f"  {display_path(folder / COMPARISON)}    all runs side by side",
@@ -69,20 +63,6 @@ def _predicting(classifiers: Sequence[Training]) -> list[str]:
     training, reason = chosen
     lines = [f"  tfinpaint predict {typed_path(training.run)} PHOTO    the class of a new photo"]
     return [*lines, f"      {reason}"] if reason else lines
-
-
-def _few_images(folder: Path) -> list[str]:
-    """Return a warning about the classes of very few images."""
-    counts: dict[str, tuple[int, ...]] = {}
-    try:
-        listings = [list_class_folders(folder / PREPARED / name) for name in ("training", "testing")]
-    except UserError:  # the images have been removed meanwhile
-        return []
-    for place, listing in enumerate(listings):
-        for name, count in zip(listing.classes, np.bincount(listing.labels).tolist(), strict=True):
-            counts[name] = (*counts.get(name, (0,) * place), count)
-    warning = few_images_warning(counts)
-    return [warning] if warning else []
 
 
 def _how_sure(classifiers: Sequence[Training]) -> list[str]:

@@ -96,6 +96,24 @@ def test_streams_of_others_are_left_alone(monkeypatch):
     assert sys.stdout is theirs
 
 
+def test_a_line_is_written_at_once_where_python_is_unbuffered_too(monkeypatch):
+    """Otherwise the line of another process with the same terminal may come between it and its end."""
+    written = []
+
+    class Recorder(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data) -> int:
+            written.append(bytes(data))
+            return len(data)
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Recorder(), encoding="utf-8", write_through=True))
+    streams.make_lenient()
+    print("a line")
+    assert written == [b"a line\n"]
+
+
 def test_log_lines_go_where_standard_output_goes_now(monkeypatch):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

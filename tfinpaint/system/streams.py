@@ -70,8 +70,8 @@ def _lenient(stream: TextIO) -> TextIO:
         stream.buffer,
         encoding=stream.encoding,
         errors="backslashreplace",  # the name of a file need not be valid text
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        # PYTHONUNBUFFERED would have `print` write the end of a line by itself, after what another rank prints.
+        line_buffering=stream.line_buffering or stream.write_through,
     )
     lenient.replaced = stream
     return lenient

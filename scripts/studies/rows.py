@@ -47,6 +47,7 @@ class Row:
             "workdir": str(workdir),
             "num_epochs": epochs,
             "probe": None,  # it would choose the checkpoint by some of the validation images
+            "precision": "float32",  # rows are compared that different processors have measured
             "data.input_path": str(data),
             "optimizer.lr_scheduler.warmup_epochs": max(1, epochs // 10),
         }

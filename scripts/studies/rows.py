@@ -110,4 +110,8 @@ ROWS: dict[str, Row] = {
         "resolution", "64 px, cells of 16 px",
         keys={"loss.normalize_patches": 16}, steps={"resize": [64, 64], "grid": {"size": 16}},
     ),
+    "resolution_64_cell_8": Row(
+        "resolution", "64 px, cells of 8 px",
+        keys={"loss.normalize_patches": 8}, steps={"resize": [64, 64], "grid": {"size": 8}},
+    ),
 }  # fmt: skip

@@ -244,6 +244,27 @@ def small_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_inpainter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of two checkpoints of a tiny context encoder with random weights."""
+    from restorations import write_checkpoint
+
+    folder = tmp_path_factory.mktemp("inpainter")
+    for epoch in (2, 10):
+        write_checkpoint(folder / "model_checkpoints", epoch)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data` and `run`, a classifier by `write_small` that nothing has happened to, and its `c.yaml`."""
+    from commandline import succeed
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    succeed("classify", "--config", write_small(folder, write_training_and_testing(folder)))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def undrawn_figures() -> Iterator[None]:
     """Save the figures of a module's runs without drawing them, which takes a fifth of a short run."""
@@ -255,11 +276,29 @@ def undrawn_figures() -> Iterator[None]:
 
 
 @pytest.fixture
+def seeded() -> None:
+    """Draw the same random weights in each test."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
 def natural_images() -> Path:
     """The Natural Images set at 30 px, where it is at hand."""
     if not NATURAL_IMAGES.exists():
         pytest.skip(f"{NATURAL_IMAGES.name} is not beside the project")
     return NATURAL_IMAGES
+
+
+@pytest.fixture
+def photos_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with photos in it."""
+    from photo_project import PHOTOS
+
+    write_images(tmp_path / "my photos", PHOTOS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Run the commands and the Python of the pages for a first hour, in order, in a folder of real photos.
 
 So that this takes minutes, the configurations have one step of eight images per epoch at 32 pixels, and the smallest
-network where the network does not matter; 20 epochs are 2 here. tests/commands/test_init_and_run.py runs `init` and
+network where the network does not matter; 20 epochs are 2 here. tests/commands/test_run_stages.py runs `init` and
 `run`.
 """
 

@@ -1,35 +1,21 @@
-"""The loop on one rank: the update, exact means, resume, failure; and the batch-norm statistics."""
+"""The loop on one rank: the update, exact means, parts of a batch, parts of an epoch, and what is traced."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from linear_model import batch, linear, squared
 
 from tfinpaint.distributed import world as dist
-from tfinpaint.distributed.batchnorm import synchronise_batchnorm
-from tfinpaint.errors import UserError
 from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.trainable import set_trainable
-from tfinpaint.train.batchnorm import StatisticsEstimator, batchnorm_layers
 from tfinpaint.train.fit import fit
 from tfinpaint.train.loss import LossShares
 from tfinpaint.train.step import ControlFlags
 from tfinpaint.train.totals import PartialEpoch
 from tfinpaint.train.trainer import Trainer
-
-squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
-
-
-def linear(weight=(1.0, 2.0)):
-    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, use_bias=False)])
-    model.set_weights([np.array(weight, np.float32)[:, None]])
-    return model
-
-
-def batch(inputs, targets):
-    return {"inputs": tf.constant(inputs, tf.float32), "targets": tf.constant(targets, tf.float32)}
 
 
 def test_one_step_is_the_hand_computed_one():
@@ -105,74 +91,6 @@ def test_regularizers_add_their_gradient_whatever_the_weights(weight):
     assert np.allclose(model.get_weights()[0][:, 0], [0.9, 1.8])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run():
-    trainer = Trainer(linear((float("nan"), 1.0)), keras.optimizers.SGD(), squared, world=dist.World())
-    with pytest.raises(UserError, match="training, step 1: the gradients of rank 0 are not finite"):
-        trainer.train_steps(iter([batch([[1, 1]], [[0]])]), 1)
-
-
-def test_a_gradient_that_is_not_finite_changes_no_weight():
-    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
-    batches = [batch([[1, 0]], [[0]]), batch([[float("inf"), 0]], [[0]]), batch([[1, 0]], [[0]])]
-    with pytest.raises(UserError, match="epoch 4, step 2: the gradients of rank 0 are not finite"):
-        trainer.train_steps(iter(batches), 3, where="epoch 4")
-    # w1 = 1 - 0.1 * 2 = 0.8 by the first step. The third was on its way when the second was looked at: it changes nothing.
-    assert np.allclose(trainer.model.get_weights()[0][:, 0], [0.8, 2.0])
-
-
-def noisy():
-    """A model whose forward pass changes its state: batch-norm statistics and the state of a dropout's generator."""
-    layers = [keras.layers.BatchNormalization(), keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(1)]
-    return keras.Sequential([keras.layers.Input((2,)), *layers])
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_model_and_optimizer_are_those_of_the_last_good_step(jit):
-    good = [batch(np.random.default_rng(n).normal(size=(4, 2)), np.ones((4, 1))) for n in range(3)]
-    bad, found = batch([[float("nan"), 0]] * 4, [[0]] * 4), []
-    for batches in (good, [*good, bad, *good]):
-        keras.utils.set_random_seed(0)
-        trainer = Trainer(noisy(), keras.optimizers.Adam(0.1), squared, world=dist.World(), jit_compile=jit)
-        if len(batches) == 3:
-            trainer.train_steps(iter(batches), 3)
-        else:
-            with pytest.raises(UserError, match=r"step 4: the gradients of rank 0 .* are those of the step before"):
-                trainer.train_steps(iter(batches), 7)
-        found.append([v.numpy() for v in (*trainer.model.variables, *trainer.optimizer.variables)])
-    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
-    assert len(found[0]) > 10
-
-
-def test_a_loss_that_is_not_finite_stops_before_the_update_though_its_gradient_is_finite():
-    # d|y - t| / dy is 1 or -1, also where t is infinite.
-    absolute = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.abs(outputs - targets), axis=1))
-    for scale_loss in (False, True):  # of no help
-        trainer = Trainer(linear(), keras.optimizers.SGD(0.1), absolute, world=dist.World(), scale_loss=scale_loss)
-        with pytest.raises(UserError, match="step 1: the loss on the images of rank 0 is not finite"):
-            trainer.train_steps(iter([batch([[1, 0]], [[float("inf")]]), batch([[1, 0]], [[0]])]), 2)
-        assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
-
-
-def test_the_batch_of_the_nonfinite_step_is_kept_and_named():
-    bad, kept = batch([[float("inf"), 0]], [[0]]), []
-
-    def keep(batch, loss, where):
-        kept.append((batch, loss, where))
-        return "/run/nonfinite_batches/x.npz"
-
-    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
-    trainer.on_nonfinite = keep
-    with pytest.raises(UserError, match=r"Examine /run/nonfinite_batches/x\.npz with tfinpaint replay"):
-        trainer.train_steps(iter([batch([[1, 0]], [[0]]), bad, batch([[1, 0]], [[0]])]), 3, where="epoch 4")
-    assert [(b is bad, loss, where) for b, loss, where in kept] == [(True, float("inf"), "epoch 4, step 2")]
-
-
-def test_an_evaluation_that_is_not_finite_stops_the_run():
-    trainer = Trainer(linear(), None, squared, world=dist.World())
-    with pytest.raises(UserError, match="epoch 2, evaluation: the loss on the images of rank 0 is not finite"):
-        trainer.evaluate([batch([[float("nan"), 0]], [[0]])], where="epoch 2, evaluation")
-
-
 @pytest.mark.parametrize("weight", [None, lambda batch: batch["targets"][:, 0]])
 @pytest.mark.parametrize("jit", [False, True])
 def test_parts_of_a_batch_add_up_to_the_whole(weight, jit):
@@ -204,31 +122,6 @@ def test_gradients_are_clipped_to_their_global_norm():
         assert np.allclose(trainer.model.get_weights()[0][:, 0], expected)
 
 
-def test_the_loss_scale_changes_no_gradient_and_halves_where_they_overflow():
-    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), scale_loss=True)
-    scale, finite_steps = trainer.optimizer.variables[-2:]
-    good, bad = batch([[1, 0], [0, 1]], [[0], [0]]), batch([[1e38, 0]], [[0]])
-    trainer.train_steps(iter([good]), 1)
-    assert (float(scale), int(finite_steps)) == (2.0**15, 1)
-    assert np.allclose(trainer.model.get_weights()[0][:, 0], [0.9, 1.8])
-    finite_steps.assign(1999)
-    trainer.train_steps(iter([good]), 1)
-    assert (float(scale), int(finite_steps)) == (2.0**16, 0)
-    kept = trainer.model.get_weights()[0]
-    scale.assign(8.0)
-    # The loss is (0.81 * 3e18)^2 = 6e36; its gradient, 2 * 0.81 * 9e36 = 1.5e37, times 64 is beyond float32's 3.4e38.
-    overflowing = batch([[3e18, 0]], [[0]])
-    scale.assign(64.0)
-    trainer.train_steps(iter([overflowing, good]), 2)
-    assert (float(scale), int(finite_steps)) == (32.0, 1)
-    assert np.allclose(trainer.model.get_weights()[0], kept * 0.9)  # by the good batch alone
-    kept = trainer.model.get_weights()[0]
-    with pytest.raises(UserError, match="step 1: the gradients of rank 0 are not finite"):
-        trainer.train_steps(iter([bad, good]), 2)  # the loss is infinite, which no scale helps
-    assert (float(scale), int(finite_steps)) == (32.0, 1)
-    assert np.array_equal(trainer.model.get_weights()[0], kept)
-
-
 def test_fit_calls_in_order_and_numbers_epochs_from_the_first():
     trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World())
     data = tf.data.Dataset.from_tensors(batch([[1.0, 0.0]], [[0.0]])).repeat()
@@ -245,142 +138,6 @@ def test_fit_calls_in_order_and_numbers_epochs_from_the_first():
         on_epoch_end=[lambda epoch, train, test: calls.append((epoch, train.images, test.images))],
     )
     assert calls == [(3, True), (3, True), "recalibrate", (3, 2, 2), (4, True), (4, True), "recalibrate", (4, 2, 2)]
-
-
-def norm_model():
-    return keras.Sequential(
-        [
-            keras.layers.Input((3,)),
-            keras.layers.BatchNormalization(name="first"),
-            keras.layers.Dense(2, name="dense"),
-            keras.layers.BatchNormalization(name="second"),
-        ]
-    )
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_estimated_statistics_are_those_of_all_batches_pooled(frozen):
-    data = np.random.default_rng(0).normal([1, 2, 3], [1, 2, 3], (40, 3)).astype(np.float32)
-    batches = [{"inputs": data[at : at + 10]} for at in range(0, 40, 10)]
-    model = norm_model()
-    other = model.get_layer("second").moving_mean
-    other.assign([5.0, 6.0])
-    model.get_layer("first").moving_variance.assign([np.inf, np.nan, 1.0])  # a non-finite average must not stay
-    first = model.get_layer("first")
-    first.trainable = not frozen
-    weights = [weight.numpy() for weight in model.get_layer("dense").weights]
-    layers = batchnorm_layers(model, trainable=not frozen)
-    assert [layer.name for layer in layers] == (["first"] if frozen else ["first", "second"])
-    StatisticsEstimator(model, layers, batches, dist.World()).run()
-    assert np.allclose(first.moving_mean.numpy(), data.mean(axis=0), rtol=1e-5)
-    assert np.allclose(first.moving_variance.numpy(), data.var(axis=0), rtol=1e-4)
-    assert (first.momentum, first.trainable) == (0.99, not frozen)
-    assert (other.numpy().tolist() == [5.0, 6.0]) == frozen  # layers that were not asked for keep theirs
-    assert all(np.array_equal(a, b.numpy()) for a, b in zip(weights, model.get_layer("dense").weights, strict=True))
-
-
-class PairOfRanks(dist.World):
-    """A rank beside another one that has seen the values that are given in turn."""
-
-    def __init__(self, others):
-        super().__init__()
-        self.others = iter(others)
-
-    def all_reduce_mean(self, value, name):
-        return (value + next(self.others)) / 2
-
-
-def test_synchronised_batch_norm_normalises_by_all_ranks():
-    # Ranks of means 1000 and 1004, far from 0: squares around 0 would lose the variance in float32.
-    generator = np.random.default_rng(0)
-    mine, its = (generator.normal(mean, 0.5, (50, 1)).astype(np.float32) for mean in (1000, 1004))
-    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.BatchNormalization(name="norm")])
-    norm = model.layers[0]
-    norm.moving_mean.assign([1001.0])
-    norm.gamma.assign([3.0])
-    offset = its.mean() - 1001
-    synchronise_batchnorm(model, PairOfRanks([tf.constant([[offset], [its.var() + offset**2]])]))
-    both = np.concatenate([mine, its])
-    outputs = model(mine, training=True).numpy()
-    assert np.allclose(outputs, 3 * (mine - both.mean()) / np.sqrt(both.var() + 1e-3), rtol=1e-4, atol=1e-4)
-    assert np.isclose(norm.moving_variance.numpy()[0], 0.99 + 0.01 * both.var(), rtol=1e-4)
-    norm.trainable = False
-    expected = model(mine, training=False).numpy()
-    assert np.array_equal(model(mine, training=True), expected)  # frozen, it asks no other rank
-
-
-def test_statistics_that_are_estimated_together_are_those_of_one_rank():
-    # What the second layer sees depends on what the first one normalises by: 4 images, or 2 of them on each rank.
-    generator = np.random.default_rng(0)
-    mine, its = (generator.normal(mean, [1, 2, 3], (2, 3)).astype(np.float32) for mean in (0, 4))
-    both, alone, ranks = np.concatenate([mine, its]), norm_model(), norm_model()
-    ranks.set_weights(alone.get_weights())
-    norms = batchnorm_layers(alone, trainable=True)
-    StatisticsEstimator(alone, norms, [{"inputs": both}], dist.World()).run()
-    kernel, bias = (weight.numpy() for weight in alone.get_layer("dense").weights)
-    seen = (its - both.mean(axis=0)) / np.sqrt(both.var(axis=0) + 1e-3) @ kernel + bias  # by the other's second layer
-    others = [tf.constant([its.mean(axis=0), (its**2).mean(axis=0)])]
-    others += [tf.constant([seen.mean(axis=0), (seen**2).mean(axis=0)], tf.float32)]
-    world = PairOfRanks(others)
-    world.size, world.sum_array = 2, lambda values: 2 * values  # both ranks have read the same
-    norms = batchnorm_layers(ranks, trainable=True)
-    StatisticsEstimator(ranks, norms, [{"inputs": mine}], world, synchronised=True).run()
-    assert all(
-        np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(ranks.get_weights(), alone.get_weights(), strict=True)
-    )
-    ranks(mine, training=True)  # asks no other rank any more, which would have nothing to give
-    assert all("_moments" not in vars(norm) for norm in norms)  # or fused batch norms would be left to Keras
-
-
-def test_weights_of_synchronised_batch_norms_are_those_of_plain_ones(tmp_path):
-    # Keras names the groups of a weight file after the layers' classes.
-    plain, synchronised = norm_model(), norm_model()
-    synchronise_batchnorm(synchronised, dist.World())
-    synchronised.save_weights(tmp_path / "s.weights.h5")
-    plain.load_weights(tmp_path / "s.weights.h5")
-    assert all(np.array_equal(a, b) for a, b in zip(plain.get_weights(), synchronised.get_weights(), strict=True))
-
-
-def test_weights_that_differ_or_are_not_finite_are_told_by_rank():
-    class Beside(dist.World):
-        """Rank 0 of three; the others' weights are told."""
-
-        def all_gather(self, value):
-            return [value, *others(value)]
-
-    trainer = Trainer(linear(), None, None, world=Beside())
-    others = lambda mine: [mine, mine]  # noqa: E731
-    trainer.check_replicas_equal()
-    others = lambda mine: [mine, {**mine, "digest": "0" * 64}]  # noqa: E731
-    with pytest.raises(UserError, match="the ranks hold different weights: those of rank 2 differ from the others"):
-        trainer.check_replicas_equal()
-    others = lambda mine: [{**mine, "finite": False}, mine]  # noqa: E731
-    with pytest.raises(UserError, match=r"the weights of rank 1 are not finite \(inf or nan\)"):
-        trainer.check_replicas_equal()
-    trainer.model.set_weights([np.array([[np.inf], [1.0]], np.float32)])
-    others = lambda mine: []  # noqa: E731
-    with pytest.raises(UserError, match="the weights of rank 0 are not finite"):
-        trainer.check_replicas_equal()
-
-
-def test_gradients_that_overflow_on_their_way_change_no_weight():
-    class Compressing(dist.World):
-        def __init__(self):
-            super().__init__()
-            self.compression = "fp16"
-
-        def average_gradients(self, gradients):
-            return [tf.cast(tf.cast(gradient, tf.float16), tf.float32) for gradient in gradients]
-
-    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=Compressing(), scale_loss=True)
-    scale = trainer.optimizer.variables[-2]
-    trainer.train_steps(iter([batch([[1e3, 0]], [[0]])]), 1)  # a gradient of 2e6, times 2^15
-    assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
-    assert float(scale) == 2.0**14
-    scale.assign(2.0)
-    with pytest.raises(UserError, match="the gradients of all ranks together, as float16, are not finite"):
-        trainer.train_steps(iter([batch([[1e3, 0]], [[0]])]), 1)
-    assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(("wished_in", "granted_after"), [(1, [2]), (2, [3]), (4, [4]), (5, [4])])
@@ -450,8 +207,8 @@ def test_every_step_is_traced_once_and_a_smaller_last_batch_once_more():
     for epoch in range(3):
         trainer.train_steps(iter(pairs.batch(4, drop_remainder=True).repeat()), 5, where=f"epoch {epoch}")
         trainer.evaluate(pairs.batch(4))
-        for batch in pairs.batch(4):
-            trainer.predict(batch["inputs"])
+        for pair in pairs.batch(4):
+            trainer.predict(pair["inputs"])
     functions = (trainer._step._traced, trainer._step._forward_backward, trainer._test_step, trainer._predict_step)
     assert [function.experimental_get_tracing_count() for function in functions] == [1, 1, 2, 2]
 

@@ -1,6 +1,5 @@
-"""The commands on one rank, whole, with small networks: outputs, resume, transfer, refusals."""
+"""Run folders of whole commands with small networks: what is left there, continued, overwritten and transferred."""
 
-import fcntl
 import json
 import logging
 import os
@@ -10,23 +9,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import psutil
 import pytest
-from commandline import records, refuse, succeed, tfinpaint, weights
-from conftest import tree, write_config, write_images, write_training_and_testing, write_untrained
+from commandline import records, refuse, succeed, weights
+from conftest import tree, write_config, write_training_and_testing, write_untrained
 
 from tfinpaint import __version__
-from tfinpaint.checkpoint import async_writer, store
 from tfinpaint.checkpoint.find import list_checkpoints
 from tfinpaint.checkpoint.reader import read_header
-from tfinpaint.checkpoint.store import save_checkpoint
 from tfinpaint.classify import main as classify
-from tfinpaint.data.listing.check import CheckResult
-from tfinpaint.errors import UserError
 from tfinpaint.inpainting.metrics import METRICS
 from tfinpaint.pretrain import main as pretrain
 from tfinpaint.report.comparison import write_comparison
-from tfinpaint.runs import classification, image_check
 from tfinpaint.storage import atomic
 from tfinpaint.system.installation import versions
 
@@ -108,22 +101,6 @@ def test_pretrain_leaves_everything_behind(pretrained):
     ]
 
 
-@pytest.mark.stress
-def test_one_process_listens_nowhere(images, tmp_path, monkeypatch):
-    own, found = psutil.Process(), []
-    save = save_checkpoint
-
-    def look_and_save(*arguments):
-        found.append({each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN})
-        return save(*arguments)
-
-    monkeypatch.setattr(async_writer, "save_checkpoint", look_and_save)
-    before = {each.laddr for each in own.net_connections() if each.status == psutil.CONN_LISTEN}
-    changes = {"num_epochs": 1, "steps_per_epoch": 1, "data__test_input_path": None}
-    succeed("pretrain", "--config", write_config(tmp_path / "c.yaml", "pretrain", images, **changes))
-    assert found == [before]
-
-
 def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey_images, pretrained):
     saved = encoder_of_grey_images / "model_checkpoints" / "model_checkpoint_1"
     assert (read_header(saved).channels, read_header(saved).target_channels) == (1, 1)
@@ -167,24 +144,6 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey
         "Inpainting": str(pretrained),
     }
     assert (tmp_path / "both.html").exists()
-
-
-def test_a_figure_that_fails_costs_nothing_else(images, tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise MemoryError("too large")
-
-    for name in ("draw_curve", "draw_confusion"):
-        monkeypatch.setattr(classification, name, fail)
-    changes = {"num_epochs": 1, "data__test_output_path": str(tmp_path / "out")}
-    config = write_config(tmp_path / "c.yaml", "classify", images, **changes)
-    output = succeed("classify", "--config", config)
-    for name in ("loss", "accuracy", "confusion"):
-        assert f"figures/{name}.png (MemoryError: too large); continuing without it" in output
-    run = tmp_path / "run"
-    assert json.loads((run / "summary.json").read_text())["test_images"] == 7
-    assert "<h2>Classes</h2>" in (run / "report.html").read_text()
-    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 8
-    assert [path.name for path in store.list_checkpoints(run / "model_checkpoints")][-1] == "model_checkpoint_1"
 
 
 @pytest.mark.stress
@@ -285,14 +244,6 @@ def test_one_process_runs_one_command_after_another_in_the_same_folders(images, 
     assert (logging.getLogger().handlers, keras.config.dtype_policy().name) == (handlers, policy)
 
 
-def test_a_folder_where_another_process_trains_is_refused(images, tmp_path):
-    config = write_config(tmp_path / "c.yaml", "pretrain", images)
-    (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "another process is training there" in refuse("pretrain", "--config", config)
-
-
 def test_a_changed_configuration_is_listed_key_by_key_and_refused_unless_allowed(images, tmp_path, pretrained):
     config = tmp_path / "p" / "pretrain.yaml"
     changed = ("num_epochs=3", "data.batch_size=4", "optimizer.learning_rate=0.001", "figures_interval=2")
@@ -366,172 +317,3 @@ def test_checkpoints_of_the_wrong_kind_are_refused(images, tmp_path, pretrained)
     assert f"no such checkpoint: {tmp_path}/x.pt" in refuse(*missing)
     mixed = ("pretrain", "--config", tmp_path / "p" / "pretrain.yaml", "--workdir", tmp_path / "run", "--resume")
     assert "holds the weights of kind classifier; expected: inpainter" in refuse(*mixed)
-
-
-def test_corrupt_images_are_named_skipped_up_to_the_limit_then_refused(images, tmp_path):
-    bad = [images / "training" / "warm" / f"bad{i}.jpg" for i in range(2)]
-    for path in bad:
-        path.write_bytes(b"\xff\xd8\xff not a jpeg")
-    changes = {"num_epochs": 1, "steps_per_epoch": 1, "data__test_input_path": None}
-    config = write_config(tmp_path / "c.yaml", "pretrain", images, **changes)
-    error = refuse("pretrain", "--config", config, "--set", "data.max_bad_images=1")
-    assert "error: 2 unusable images, data.max_bad_images allows 1" in error
-    assert all(str(path) in error for path in bad)
-    listed = tmp_path / "run" / "bad_images.txt"
-    assert f"(listed in {listed})" in error
-    expected = [["checked", str(path), "truncated or damaged: begins as JPEG"] for path in bad]
-    assert [line.split("\t") for line in listed.read_text().splitlines()] == expected
-    output = succeed("pretrain", "--config", config, "--set", "data.max_bad_images=2", "--overwrite")
-    assert [line.split("\t") for line in listed.read_text().splitlines()] == expected  # of this start alone
-    assert all(f"Skipping unusable image {path}: " in output for path in bad)
-    assert "training: 24 images\n" in output
-
-
-@pytest.mark.stress
-def test_an_image_that_goes_bad_in_training_is_replaced_up_to_the_limit(images, tmp_path, monkeypatch):
-    """The same batches where such a run is cut: test_resume.py."""
-    gone = images / "training" / "warm" / "003.png"
-    (images / "training" / "cold" / "000.png").write_text("bad from the beginning")
-    whole, check = gone.read_bytes(), image_check.check_images_once
-
-    def check_then_break(*arguments):
-        found = check(*arguments)
-        gone.write_bytes(whole[:100])
-        return found
-
-    monkeypatch.setattr("tfinpaint.runs.image_check.check_images_once", check_then_break)
-    config = write_config(
-        tmp_path / "c.yaml", "classify", images, data__preload=False, data__max_bad_images=2, num_epochs=1
-    )
-    output = succeed("classify", "--config", config)
-    assert (
-        output.count(f"Image became unreadable after the initial check; using a replacement: {gone}: truncated: ") == 1
-    )
-    assert f"{images / 'training'}: 23 images" in output
-    assert "1 image failed during training (1 before; limit 2) and was replaced" in output
-    lines = (tmp_path / "run" / "bad_images.txt").read_text().splitlines()
-    assert [line.split("\t")[:2] for line in lines] == [
-        ["checked", str(images / "training" / "cold" / "000.png")], ["epoch 1", str(gone)],
-    ]  # fmt: skip
-    gone.write_bytes(whole)
-    error = refuse("classify", "--config", config, "--overwrite", "--set", "data.max_bad_images=1")
-    assert f"error: {gone}: became unreadable after the initial check: truncated" in error
-    assert "(bad images: 1 before, 1 now; data.max_bad_images 1)" in error
-    assert (tmp_path / "run" / "bad_images.txt").read_text().splitlines()[1].startswith(f"epoch 1\t{gone}\t")
-
-
-@pytest.fixture
-def packed(images, tmp_path) -> Path:
-    """The images as records, made by the command."""
-    output = succeed("prepare", images / "training", tmp_path / "packed" / "training", "--records", "--no-split")
-    assert output == f"{tmp_path / 'packed' / 'training'}: 24 images, 0 unreadable\n"
-    succeed("prepare", images / "testing", tmp_path / "packed" / "testing", "--records", "--no-split")
-    return tmp_path / "packed"
-
-
-@pytest.mark.stress
-def test_records_train_as_the_files_that_they_were_made_of(images, packed, tmp_path):
-    """With their classes; pretraining from records: parallel/test_parallel.py."""
-    losses = {}
-    for name, folder in (("files", images), ("records", packed)):
-        config = write_config(
-            tmp_path / name / "c.yaml", "classify", folder, num_epochs=1, steps_per_epoch=2, data__preload=False
-        )
-        output = succeed("classify", "--config", config)
-        assert f"{folder / 'training'}: 24 images" in output
-        losses[name] = [record["loss"] for record in records(tmp_path / name / "run")]
-    assert losses["files"] == losses["records"]
-
-
-def test_a_damaged_record_ends_the_training_with_one_line(packed, tmp_path, monkeypatch):
-    config = write_config(tmp_path / "c.yaml", "pretrain", packed, num_epochs=1, data__preload=False)
-    shard = packed / "training" / "images-00000-of-00001.tfrecord"
-    contents = bytearray(shard.read_bytes())
-    contents[-700] ^= 1
-    shard.write_bytes(contents)
-    where, damage = f"{shard} record 23 (warm/010.png)", "the shard is damaged here (CRC-32); list all damage"
-    assert f"error: {where}: {damage}" in refuse("pretrain", "--config", config)
-    # As where an earlier run has found the images readable: damage shows when it is come across.
-    nothing_bad = CheckResult({}, [], np.zeros((0, 8), np.uint8))
-    monkeypatch.setattr("tfinpaint.runs.image_check.check_images_once", lambda *_: nothing_bad)
-    error = refuse("pretrain", "--config", config, "--overwrite")
-    assert error.startswith(f"error: {where}: became unreadable after the initial check: {damage}")
-    assert error.count("\n") == 1
-    other = packed / "testing" / shard.name
-    other.write_bytes(other.read_bytes()[:-1])
-    error = refuse("prepare", "--verify", packed)
-    for damaged in (shard, other):
-        assert f"{damaged}: is damaged (SHA-256)" in error
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("x",), "DEST is missing"),
-        (("x", "y", "--no-split"), "--no-split goes with --records"),
-        (("x", "y", "--records", "--no-split", "--seed", "1"), "--no-split goes with --records, without"),
-        (("x", "y", "--verify"), "--verify takes a folder and nothing else"),
-    ],
-)
-def test_options_of_prepare_that_do_not_go_together(arguments, message):
-    assert refuse("prepare", *arguments).startswith(f"error: {message}")
-
-
-def test_records_are_prepared_and_verified_by_command(images, tmp_path):
-    output = succeed("prepare", images / "training", tmp_path / "dest", "--records", "--test-fraction", "0.2")
-    assert output.endswith("dest: 19 training and 5 testing images in 2 classes, 0 unreadable\n")
-    size = (tmp_path / "dest" / "testing" / "images-00000-of-00001.tfrecord").stat().st_size
-    verified = succeed("prepare", "--verify", tmp_path / "dest").splitlines()
-    assert verified[1] == f"{tmp_path / 'dest' / 'testing'}: 5 images, {size} bytes, all intact"
-
-
-@pytest.mark.parametrize(
-    ("counts", "message"),
-    [
-        ({"a": 9}, "at least two class folders, found 1 (a)"),
-        ({"a": 9, "b": 0}, "class folder without images: b"),
-        ({"a": 3, "b": 3}, "6 images, fewer than a batch; lower data.batch_size 8"),
-    ],
-)
-def test_data_that_cannot_be_classified(tmp_path, counts, message):
-    write_images(tmp_path / "data" / "training", counts)
-    config = write_config(tmp_path / "c.yaml", "classify", tmp_path / "data", data__test_input_path=None)
-    assert message in refuse("classify", "--config", config)
-
-
-@pytest.mark.stress
-def test_files_of_others_are_neither_written_over_nor_removed(images, tmp_path):
-    config = write_config(tmp_path / "c.yaml", "classify", images, num_epochs=1, outfile=str(tmp_path / "log.txt"))
-    mine = tmp_path / "mine" / "figures" / "my.png"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    (tmp_path / "log_train.txt").write_text("of another tool")
-    for overwrite in ([], ["--overwrite"]):
-        assert f"{tmp_path}/mine holds figures, but no run of this program" in refuse(
-            "classify", "--config", config, "--workdir", tmp_path / "mine", *overwrite
-        )
-    assert f"{tmp_path}/log_train.txt already holds a run; add" in refuse("classify", "--config", config)
-    assert (mine.read_text(), (tmp_path / "log_train.txt").read_text()) == ("mine", "of another tool")
-    output = succeed("classify", "--config", config, "--resume")
-    assert f"There is nothing to resume in {tmp_path}/run: starting from the beginning" in output
-    assert (tmp_path / "log_train.txt").read_text().startswith("# epoch loss accuracy")
-    assert "is a file, not a folder" in refuse("classify", "--config", config, "--workdir", config)
-
-
-@pytest.mark.parametrize("app", ["gan", "obj", "pde"])
-def test_the_seed_tools_other_applications_are_refused(app):
-    error = refuse("pretrain", f"--app={app}", "--config", "none.json")
-    assert error == (
-        f"error: --app={app} is an application of rmldnn that is not supported; supported are inpainting and image to "
-        "image (tfinpaint.pretrain) and classification (tfinpaint.classify)\n"
-    )
-
-
-def test_the_console_command_lists_its_commands(tmp_path):
-    shown = tfinpaint("--help")
-    assert shown.returncode == 0
-    for name in ("prepare", "preview", "pretrain", "predict", "classify", "compare", "canary"):
-        assert f"\n  {name}" in shown.stdout
-    assert tfinpaint("nonsense").returncode == 2
-    with pytest.raises(UserError, match="holds no finished run"):
-        write_comparison([tmp_path], tmp_path / "r.html")

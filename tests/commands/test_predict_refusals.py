@@ -1,0 +1,225 @@
+"""Photos, masks, outputs and combinations of arguments that `predict` refuses, and what it leaves as it was."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from restorations import deep, noise, pixels_of, refuse, succeed, write_checkpoint, write_deep, write_mask
+
+from tfinpaint.errors import UserError
+from tfinpaint.inpainting import photo as photos
+from tfinpaint.runs import photo_restoration
+
+
+def test_a_photo_that_is_too_large_for_memory_is_told(capsys, tmp_path, small_inpainter, monkeypatch):
+    Image.fromarray(noise(60, 50)).save(tmp_path / "photo.png")
+    write_mask(tmp_path / "mask.png", 60, 50)
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(photo_restoration, "read_photo", fail)
+    assert f"{tmp_path}/photo.png: is too large for this machine's memory" in refuse(
+        capsys, small_inpainter, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite"
+    )
+
+
+def test_files_that_cannot_be_used(capsys, tmp_path, small_inpainter):
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    text, cut, dot, large = (tmp_path / name for name in ("notes.jpg", "cut.jpg", "dot.png", "large.png"))
+    text.write_text("no image")
+    Image.fromarray(noise(200, 200)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:9000])
+    Image.fromarray(noise(1, 1)).save(dot)
+    for name, value in (("black.png", 0), ("white.png", 255)):
+        Image.fromarray(np.full((40, 50), value, np.uint8)).save(tmp_path / name)
+        Image.fromarray(np.full((1, 1), value, np.uint8)).save(tmp_path / f"dot_{name}")
+    write_mask(large, 50, 40)
+    os.mkfifo(tmp_path / "pipe.png")
+    before = sorted(tmp_path.iterdir())
+    cases = [
+        ((small_inpainter, tmp_path / "pipe.png", mask), f"{tmp_path}/pipe.png: not an image: a pipe"),
+        ((tmp_path / "none", photo, mask), f"no such checkpoint: {tmp_path}/none; "),
+        ((small_inpainter, tmp_path / "none.jpg", mask), f"{tmp_path}/none.jpg: no such file"),
+        ((small_inpainter, photo, tmp_path / "none.png"), f"{tmp_path}/none.png: no such file"),
+        (
+            (small_inpainter, tmp_path, mask, "--output", tmp_path / "x.png"),
+            f"{small_inpainter}: is an inpainter, which restores one photo where",
+        ),
+        ((small_inpainter, photo, tmp_path), f"{tmp_path}: is a folder, not an image"),
+        (
+            (small_inpainter, photo, photo),
+            f"{photo}: is the photo itself; the mask is another image, white where to restore it",
+        ),
+        ((small_inpainter, text, mask), f"{text}: not an image: text"),
+        ((small_inpainter, photo, text), f"{text}: not an image: text"),
+        ((small_inpainter, cut, mask), f"{cut}: truncated: image file is truncated"),
+        (
+            (small_inpainter, photo, large),
+            f"{large}: is 40 x 50 pixels, {photo} is 50 x 40 as displayed; draw the mask at",
+        ),
+        (
+            (small_inpainter, photo, tmp_path / "black.png"),
+            f"{tmp_path}/black.png: erases nothing; paint the parts to restore",
+        ),
+        (
+            (small_inpainter, photo, tmp_path / "white.png"),
+            f"{tmp_path}/white.png: erases all of {photo}; paint the parts to keep",
+        ),
+        ((small_inpainter, dot, tmp_path / "dot_black.png"), "dot_black.png: erases nothing"),
+        ((small_inpainter, dot, tmp_path / "dot_white.png"), "dot_white.png: erases all"),
+        ((text, photo, mask), f"{text}: not a checkpoint of tfinpaint"),
+        ((tmp_path, photo, mask), f"{tmp_path}: not a checkpoint of tfinpaint"),
+    ]
+    for arguments, message in cases:
+        assert message in refuse(capsys, *arguments)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "contents", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n", b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_photo_is_opened_again_as_carefully(tmp_path, monkeypatch, contents):
+    """For its low bytes; another program may have written to it since the high ones were read."""
+    file = tmp_path / "photo.png"
+    write_deep(file, deep(3))
+    open_image, times = photos.decode.open_image, []
+
+    def open_and_write(path, *arguments):
+        if times:
+            file.write_bytes(contents)
+        times.append(path)
+        return open_image(path, *arguments)
+
+    monkeypatch.setattr(photos.decode, "open_image", open_and_write)
+    words = "not an image: a PostScript document" if contents.startswith(b"%") else "truncated or damaged"
+    with pytest.raises(UserError, match=f"^{file}: {words}"):
+        photos.read_photo(file)
+
+
+def test_outputs_that_cannot_be_used(capsys, tmp_path, small_inpainter):
+    photo, mask, there = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "there.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    there.write_text("mine")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to(photo)
+    cases = [
+        ("out.gif", "the suffix names no format; use one of .png .jpg .jpeg .webp .tif .tiff .bmp"),
+        ("out", "the suffix names no format"),
+        ("photo.png", "is the photo or the mask itself; name another file"),
+        ("link.png", "is the photo or the mask itself"),
+        ("mask.png", "is the photo or the mask itself"),
+        ("folder.png", "is a folder; name the image to write"),
+        ("none/out.png", f"there is no folder {tmp_path}/none"),
+        (f"{'x' * 300}.png", "File name too long"),
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for name, message in cases:
+        for more in ([], ["--overwrite"]):
+            assert message in refuse(capsys, small_inpainter, photo, mask, "--output", tmp_path / name, *more)
+    assert f"{there} already exists; add --overwrite" in refuse(capsys, small_inpainter, photo, mask, "--output", there)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    succeed(capsys, small_inpainter, photo, mask, "--output", there, "--overwrite")
+    assert pixels_of(there).shape == (40, 50, 3)
+    Image.fromarray(noise(1, 16384)).save(tmp_path / "long.png")
+    write_mask(mask, 1, 16384)
+    message = "WEBP holds at most 16383 pixels a side; name a .png"
+    assert message in refuse(capsys, small_inpainter, tmp_path / "long.png", mask, "--output", tmp_path / "long.webp")
+
+
+def test_what_kind_a_run_is_decides_and_a_wrong_combination_says_what_to_type(capsys, tmp_path, small_inpainter):
+    write_checkpoint(tmp_path / "classes", kind="classifier", classes=("a", "b"), restoration=None)
+    classifier, photo = tmp_path / "classes", tmp_path / "a photo.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    assert refuse(capsys, classifier, photo, "--output", tmp_path / "x.png") == (
+        f"error: --output: {classifier} is a classifier, which predicts the classes of photos; type: tfinpaint predict "
+        f"{classifier} '{photo}' --csv FILE"
+    )
+    told = f"error: {small_inpainter}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint predict "
+    end = " (a run of tfinpaint classify predicts the classes of photos)"
+    assert refuse(capsys, small_inpainter, photo) == f"{told}{small_inpainter} '{photo}' MASK{end}"
+    assert refuse(capsys, small_inpainter, tmp_path) == f"{told}{small_inpainter} PHOTO MASK{end}"
+    assert refuse(capsys, small_inpainter, photo, photo, photo) == f"{told}{small_inpainter} '{photo}' MASK{end}"
+    assert (
+        refuse(capsys, small_inpainter, photo, photo, "--csv", "x.csv")
+        == f"{told}{small_inpainter} '{photo}' '{photo}'{end}"
+    )
+    (tmp_path / "x.csv").touch()
+    assert "x.csv already exists; add --overwrite, or name another file" in refuse(
+        capsys, classifier, photo, "--csv", tmp_path / "x.csv"
+    )
+    assert f"{tmp_path}: is a folder; name the file" in refuse(capsys, classifier, photo, "--json", tmp_path)
+    both = "--csv", tmp_path / "y", "--json", tmp_path / "none" / ".." / "y"
+    assert refuse(capsys, classifier, photo, *both) == (
+        f"error: --csv and --json name the same file, {tmp_path / 'y'}; name two files"
+    )
+    assert "none/x.csv: cannot be written: there is no folder" in refuse(
+        capsys, classifier, photo, "--csv", tmp_path / "none" / "x.csv"
+    )
+    assert "nothing.jpg: no such file or folder" in refuse(capsys, classifier, "nothing.jpg")
+
+
+def test_a_write_that_fails_leaves_the_old_output_and_nothing_else(capsys, tmp_path, small_inpainter, monkeypatch):
+    photo, mask, output = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out.png"
+    Image.fromarray(noise(40, 50)).save(photo)
+    write_mask(mask, 40, 50)
+    output.write_text("old")
+
+    def fill_the_disk(image, path, *_, **__):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
+    kept = small_inpainter / "model_checkpoints" / "model_checkpoint_2"
+    assert f"{output}: cannot be written: No space left on device" in refuse(
+        capsys, kept, photo, mask, "--output", output, "--overwrite"
+    )
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.png", "out.png", "photo.png"]
+
+
+def test_under_a_launcher_the_first_rank_alone_works(capsys, tmp_path, small_inpainter, monkeypatch):
+    Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
+    write_mask(tmp_path / "mask.png", 40, 50)
+    monkeypatch.setenv("HOROVOD_RANK", "1")
+    assert succeed(capsys, small_inpainter, tmp_path / "photo.png", tmp_path / "mask.png") == ""
+    assert not (tmp_path / "photo_restored.png").exists()
+
+
+@pytest.fixture
+def arguments(tmp_path, small_inpainter) -> list[str]:
+    """A run, a photo and a mask, for a command in a process of its own."""
+    Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
+    write_mask(tmp_path / "mask.png", 40, 50, (4, 4, 12, 12))
+    return [str(small_inpainter), str(tmp_path / "photo.png"), str(tmp_path / "mask.png")]
+
+
+@pytest.mark.stress
+def test_the_command_is_quiet(tmp_path, arguments):
+    command = [sys.executable, "-m", "tfinpaint.predict", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == (
+        f"Restored 3.2 % of photo.png (50 x 40) in 1 window: {tmp_path}/photo_restored.png"
+    )
+
+
+def test_wrong_outputs_are_refused_before_tensorflow_is_imported(tmp_path, arguments):
+    (tmp_path / "photo_restored.png").touch()
+    code = (
+        "import sys; from tfinpaint.predict import main; main(sys.argv[2:]); "
+        "main([*sys.argv[2:], '--output', sys.argv[1]]); sys.exit('tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "x.gif"), *arguments]
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0
+    first, second = again.stderr.splitlines()
+    assert "already exists" in first
+    assert "names no format" in second

@@ -13,6 +13,8 @@ from rows import ROWS
 
 BASELINES = "baselines"
 LAST = "stage 5"
+BASE = "both"
+NOTICEABLE = 0.03  # difference of two accuracies
 
 HEAD = """# Recipes of pretraining, compared
 
@@ -40,9 +42,10 @@ def write_page(results: Path) -> None:
     for found in baselines:
         title = f"## What needs no pretraining, at {found['side']} px ({found['encoder']})"
         parts += [title, "", *_baselines(found["probe"]), ""]
-    for epochs in sorted({run["epochs"] for run in runs}):
-        some = [run for run in runs if run["epochs"] == epochs]
-        parts += [f"## {epochs} epochs", "", _finding(some, baselines), "", *_table(some), ""]
+    for epochs, side in sorted({(run["epochs"], run["side"]) for run in runs}):
+        some = [run for run in runs if (run["epochs"], run["side"]) == (epochs, side)]
+        parts += [f"## {epochs} epochs at {side} px", "", _finding(some, baselines), "", *_beside_base(some)]
+        parts += [*_table(some), ""]
     (results.parent / "recipes.md").write_text("\n".join(parts))
 
 
@@ -54,12 +57,10 @@ def _baselines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a table of the runs of one number of epochs, in the order of the rows, by the factor that they change."""
-    order = list(ROWS)
-    runs = sorted(runs, key=lambda run: (order.index(run["row"]), run["seed"]))
+    """Return a table of the runs of one length and size, in the order of the rows, by the factor that they change."""
     cells, last_group = [], ""
-    for name, some in groupby(runs, key=lambda run: run["row"]):
-        seeds, row = list(some), ROWS[name]
+    for name, seeds in _by_row(runs):
+        row = ROWS[name]
         last = [_last(run) for run in seeds]
         final = [run["records"][-1] for run in seeds]
         links = ", ".join(f"[{run['seed']}](study/{name}-{run['epochs']}-{run['seed']}.json)" for run in seeds)
@@ -95,6 +96,27 @@ def _finding(runs: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str,
             few, many = _accuracies([_last(each)])
             return f"{text}. A random encoder has {few} and {many} there."
     return f"{text}."
+
+
+def _beside_base(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a paragraph on the rows that differ noticeably from the base with few labels; [] without other rows."""
+    few = {name: np.mean([_last(run)["scores"][0]["accuracy"] for run in some]) for name, some in _by_row(runs)}
+    if BASE not in few or len(few) == 1:
+        return []
+    sentences = [f"The base has {few[BASE]:.3f} with 10 % of the labels."]
+    for direction, sign in (("above", 1), ("below", -1)):
+        names = [name for name in few if sign * (few[name] - few[BASE]) >= NOTICEABLE]
+        rows = ", ".join(f"*{ROWS[name].group}: {ROWS[name].what}* ({few[name]:.3f})" for name in names)
+        far = f"{NOTICEABLE * 100:.0f} points or more {direction} it"
+        sentences.append(f"These are {far}: {rows}." if rows else f"No recipe is {far}.")
+    return [" ".join(sentences), ""]
+
+
+def _by_row(runs: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, list[Mapping[str, Any]]]]:
+    """Return the runs of each row, in the order of the rows, by seed."""
+    order = list(ROWS)
+    runs = sorted(runs, key=lambda run: (order.index(run["row"]), run["seed"]))
+    return [(name, list(some)) for name, some in groupby(runs, key=lambda run: run["row"])]
 
 
 def _last(run: Mapping[str, Any]) -> Mapping[str, Any]:

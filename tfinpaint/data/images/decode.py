@@ -22,8 +22,8 @@ from tfinpaint.data.images.signatures import HEAD_BYTES, image_format, unsupport
 from tfinpaint.data.images.tiff import tile_size
 from tfinpaint.data.images.unreadable import (
     UnreadableImageError,
+    as_fault_of_file,
     is_resource_shortage,
-    reason_for_failure,
     reason_not_recognised,
 )
 
@@ -135,7 +135,7 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], max_mpixels: float | 
     Raises:
         UnreadableImageError, OSError, MemoryError: as `read_image`, also for what fails while the image is in use.
     """
-    try:
+    with as_fault_of_file():
         if not isinstance(source, str | os.PathLike):
             with _open(source, max_mpixels) as file:
                 yield file
@@ -143,12 +143,6 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], max_mpixels: float | 
         # Given a path, Pillow maps some formats into memory, and crashes if the file is truncated meanwhile.
         with open(source, "rb", opener=_open_regular) as stream, _open(stream, max_mpixels) as file:
             yield file
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
-        if is_resource_shortage(error):
-            raise
-        raise UnreadableImageError(reason_for_failure(error)) from None
 
 
 def _open_regular(path: str, flags: int) -> int:

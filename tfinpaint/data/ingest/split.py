@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image
-from tfinpaint.data.images.unreadable import is_resource_shortage
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest.layout import UNDIVIDED, class_of, find_roots, folder_of, root_of
-from tfinpaint.data.ingest.source import READ_ERRORS, Source
+from tfinpaint.data.ingest.source import Source
 from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates, fingerprint_of, fingerprint_width
 from tfinpaint.data.listing.excluded import BESIDE_CLASSES, ExcludedFiles, multiple_pictures_message
 from tfinpaint.data.listing.listing import path_hash
@@ -200,9 +200,7 @@ def _check(source: Source, paths: Sequence[str]) -> _Checked:
         try:
             contents = source.read(path)
             image = inspect_image(io.BytesIO(contents), CHECK_OPTIONS)
-        except READ_ERRORS as error:
-            if is_resource_shortage(error):
-                raise
+        except UnreadableImageError as error:
             return str(error)
         assert image.thumbnail is not None  # it is not a label map
         return hashlib.sha256(contents).hexdigest(), fingerprint_of(image.thumbnail)[:width].copy(), image.has_more

@@ -52,6 +52,14 @@ def test_numbers_of_a_column_stand_below_each_other(capsys):
     assert lines == [["a", "0.9000", "0.50", "1,618"], ["b", "0.8167", "12.25", "7"]]
 
 
+@pytest.mark.parametrize(
+    "show", [lambda table: print_listing(table, 80), lambda table: print_table("t", table, 80, "rows")]
+)
+def test_a_name_stays_in_its_row_and_cannot_change_the_terminal(capsys, show):
+    show([["photo", "class", "second"], ["e\x1b[31mred\n.jpg", "cat", "dog"], ["b.jpg", "dog", "cat"]])
+    assert "e?[31mred?.jpg" in capsys.readouterr().out
+
+
 def test_output_that_is_piped_has_all_columns(capsys):
     """Neither stream of a test is a terminal."""
     assert text_width() == 100

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfinpaint.data.listing.walk import printable
 from tfinpaint.report.cells import columns_alike, shown
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
     from rich.table import Table
     from rich.text import Text
 
-    lines = [[shown(cell) for cell in row] for row in columns_alike(table)]
+    lines = [[printable(shown(cell)) for cell in row] for row in columns_alike(table)]
     same = [i for i in range(2, len(lines[0])) if len(lines) > 2 and len({row[i] for row in lines[1:]}) == 1]
     kept = [i for i in range(len(lines[0])) if i not in same]
     widths = {
@@ -81,6 +82,7 @@ def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[
     from rich.table import Table
     from rich.text import Text
 
+    table = [[printable(cell) for cell in row] for row in table]
     whole = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     gap = 2 if sum(whole) + 2 * (len(whole) - 1) <= width else 1
     least = [min(size, LEAST_WRAPPED) if i in wrapped else size for i, size in enumerate(whole)]

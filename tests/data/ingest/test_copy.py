@@ -160,6 +160,12 @@ def test_names_of_classes_that_would_change_a_terminal_are_refused(tmp_path, nam
     assert str(refused.value).isprintable()
 
 
+def test_names_of_copies_stay_in_their_lines(tmp_path):
+    source = write_images(tmp_path / "source", {"training/a": 3, "training/b": 3, "testing/a": 1, "testing/b": 1})
+    (source / "testing" / "a" / "two\nlines.png").write_bytes((source / "training" / "a" / "001.png").read_bytes())
+    assert any("two?lines.png is training/a/001.png" in line for line in prepare(source, tmp_path / "dest").lines())
+
+
 def test_digits_are_the_1797_scans(tmp_path):
     report = prepare(Path("digits"), tmp_path / "dest", test_fraction=0.5)
     assert report.images == sum(map(sum, report.counts.values())) == 1797

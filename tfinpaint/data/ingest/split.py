@@ -17,7 +17,7 @@ from tfinpaint.data.ingest.source import Source
 from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates, fingerprint_of, fingerprint_width
 from tfinpaint.data.listing.excluded import BESIDE_CLASSES, ExcludedFiles, multiple_pictures_message
 from tfinpaint.data.listing.listing import path_hash
-from tfinpaint.data.listing.walk import check_class_names
+from tfinpaint.data.listing.walk import check_class_names, printable
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
 from tfinpaint.system.paths import display_path
@@ -92,7 +92,7 @@ def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty
     placed = {
         side: [(path, f"{class_of(path)}/{path.rpartition('/')[2]}") for path in paths] for side, paths in sides.items()
     }
-    return Split(placed, _excluded(source, found), checked.bad, tuple(notes))
+    return Split(placed, _excluded(source, found), checked.bad, tuple(map(printable, notes)))
 
 
 def _without_classes(source: Source, images: Sequence[Sequence[str]]) -> str:

@@ -21,9 +21,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -78,13 +79,17 @@ def imagine(images: int, folders: int) -> None:
         first = int(number) * share
         return SETTLED_NS, [f"image_{image:08}.jpg" for image in range(first, min(first + share, images))], 0
 
-    walk.read_folder = read_folder
-    sources.class_folders = lambda root: [f"class_{folder:05}" for folder in range(folders)]
-    folder_cache._unchanged = lambda root, known: True
-    sources.Listing.state = lambda listing, image: f"{image} {SETTLED_NS}"
-    check.check_images = lambda listing, indices, reading: CheckResult(
-        {}, [], np.ones((len(indices), fingerprint_width(len(listing))), np.uint8)
-    )
+    def check_images(listing: sources.Listing, indices: Sequence[int], options: DecodeOptions) -> CheckResult:
+        return CheckResult({}, [], np.ones((len(indices), fingerprint_width(len(listing))), np.uint8))
+
+    for owner, name, imagined in (
+        (walk, "read_folder", read_folder),
+        (sources, "class_folders", lambda root: [f"class_{folder:05}" for folder in range(folders)]),
+        (folder_cache, "_is_unchanged", lambda root, index: True),
+        (sources.Listing, "state", lambda listing, image: f"{image} {SETTLED_NS}"),
+        (check, "check_images", check_images),
+    ):
+        patch.object(owner, name, imagined).start()  # an error where the name is not there any more
 
 
 def list_imagined(images: int) -> None:

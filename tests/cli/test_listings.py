@@ -45,6 +45,21 @@ def test_a_table_shows_each_column_whole_or_not_at_all(capsys, width, columns):
     assert sorted(headings) == sorted(" ".join(["Classifiers", *RESULTS[0][:columns]]).split())
 
 
+def test_numbers_of_a_column_stand_below_each_other(capsys):
+    table = [["run", "accuracy", "loss", "images"], ["a", 0.9, 0.5, 1618], ["b", 0.8167, 12.25, 7]]
+    print_table("Classifiers", table, 80, "runs")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith((" a", " b"))]
+    assert lines == [["a", "0.9000", "0.50", "1,618"], ["b", "0.8167", "12.25", "7"]]
+
+
+@pytest.mark.parametrize(
+    "show", [lambda table: print_listing(table, 80), lambda table: print_table("t", table, 80, "rows")]
+)
+def test_a_name_stays_in_its_row_and_cannot_change_the_terminal(capsys, show):
+    show([["photo", "class", "second"], ["e\x1b[31mred\n.jpg", "cat", "dog"], ["b.jpg", "dog", "cat"]])
+    assert "e?[31mred?.jpg" in capsys.readouterr().out
+
+
 def test_output_that_is_piped_has_all_columns(capsys):
     """Neither stream of a test is a terminal."""
     assert text_width() == 100

@@ -21,6 +21,9 @@ def test_no_two_samples_share_a_picture():
         "a/x.jpg": "a/x.png", "b/x.jpg": "b/x.png", "a/y.png": "a/y.png",
     }  # fmt: skip
     assert picture_names(["x.jpg", "x.png"]) == {"x.jpg": "x.jpg.png", "x.png": "x.png.png"}
+    assert picture_names(["x.jpg", "x.png", "x.jpg.png"]) == {
+        "x.jpg": "x.jpg.png", "x.png": "x.png.png", "x.jpg.png": "x.jpg.png.png",
+    }  # fmt: skip
 
 
 def test_an_output_is_shown_as_what_it_is():

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 
+from tfinpaint.data.listing.walk import printable
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.distributed.failures import end_rank, failure_elsewhere, tell_failure
 from tfinpaint.distributed.heartbeat import EXIT_PEER_FAILED, stopping_message
@@ -96,7 +97,7 @@ def _explain_failure(error: BaseException, rank: int) -> tuple[int, str]:
         code, reason, message = EXIT_INTERRUPTED, "interrupted", ": ".join(["interrupted", *map(str, error.args)])
     elif isinstance(error, UserError) or is_disk_error(error) or _is_not_installed(error):
         code, reason = EXIT_USER_ERROR, _user_message(error)
-        message = "\n".join(f"error: {line}" for line in reason.splitlines())
+        message = "\n".join(f"error: {printable(line)}" for line in reason.splitlines())
     else:
         code, reason = 1, "".join(traceback.format_exception_only(error)).strip()
         message = "".join(traceback.format_exception(error)).strip()

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfinpaint.data.listing.walk import printable
+from tfinpaint.report.cells import columns_alike, shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,8 +32,8 @@ def table_width() -> int:
 def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: str) -> None:
     """Print a table that fits a width in characters: names are wrapped, and numbers are not broken.
 
-    Columns with equal values in all rows are summed up in a line below. If the others do not fit, the last ones are
-    omitted, and a line below has their number.
+    The numbers of a column have equally many decimals. Columns with equal values in all rows are summed up in a line
+    below. If the others do not fit, the last ones are omitted, and a line below has their number.
 
     Args:
         table: a heading row, then the others.
@@ -41,7 +44,7 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
     from rich.table import Table
     from rich.text import Text
 
-    lines = [[_shown(cell) for cell in row] for row in table]
+    lines = [[printable(shown(cell)) for cell in row] for row in columns_alike(table)]
     same = [i for i in range(2, len(lines[0])) if len(lines) > 2 and len({row[i] for row in lines[1:]}) == 1]
     kept = [i for i in range(len(lines[0])) if i not in same]
     widths = {
@@ -51,16 +54,16 @@ def print_table(title: str, table: Sequence[Sequence[Any]], width: int, rows: st
     while len(kept) > LEAST_COLUMNS and names + sum(widths[i] + 3 for i in kept[1:]) + 2 > width:
         kept.pop()
     spare = width - 2 - names - sum(widths[i] + 3 for i in kept[1:])
-    shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 1), pad_edge=False)
+    printed = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 1), pad_edge=False)
     for i in kept:  # whole names and headings, the first ones before the others, where there is room
         least = widths[i] if i else names
         more = max(0, min(max(len(row[i]) for row in lines) - least, spare))
         spare -= more
-        shown.add_column(lines[0][i], justify="right" if i else "left", width=least + more, overflow="fold")
+        printed.add_column(lines[0][i], justify="right" if i else "left", width=least + more, overflow="fold")
     for row in lines[1:]:
-        shown.add_row(*(Text(row[i]) for i in kept))
+        printed.add_row(*(Text(row[i]) for i in kept))
     console = Console(width=width, highlight=False)
-    console.print(shown)
+    console.print(printed)
     if same:
         console.print(Text(f"Equal in all {rows}: " + ", ".join(f"{lines[0][i]} {lines[1][i]}" for i in same)))
     _tell_omitted(console, len(lines[0]) - len(same) - len(kept))
@@ -79,19 +82,20 @@ def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[
     from rich.table import Table
     from rich.text import Text
 
+    table = [[printable(cell) for cell in row] for row in table]
     whole = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     gap = 2 if sum(whole) + 2 * (len(whole) - 1) <= width else 1
     least = [min(size, LEAST_WRAPPED) if i in wrapped else size for i, size in enumerate(whole)]
     kept = len(least)
     while kept > 2 and sum(least[:kept]) + gap * (kept - 1) > width:
         kept -= 1
-    shown = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    printed = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
     for i in range(kept):
-        shown.add_column(Text(table[0][i]), min_width=least[i], no_wrap=i not in wrapped, overflow="fold")
+        printed.add_column(Text(table[0][i]), min_width=least[i], no_wrap=i not in wrapped, overflow="fold")
     for row in table[1:]:
-        shown.add_row(*(Text(cell) for cell in row[:kept]))
+        printed.add_row(*(Text(cell) for cell in row[:kept]))
     console = Console(width=width, highlight=False)
-    console.print(shown)
+    console.print(printed)
     _tell_omitted(console, len(least) - kept)
 
 
@@ -99,7 +103,3 @@ def _tell_omitted(console: Console, columns: int) -> None:
     if columns:
         these = "1 column does" if columns == 1 else f"{columns} columns do"
         console.print(f"{these} not fit into this terminal; widen it, or add | cat, to see all")
-
-
-def _shown(cell: Any) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

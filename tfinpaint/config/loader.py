@@ -160,6 +160,14 @@ class _Loader(yaml.SafeLoader):
             self._sizes[event.anchor] = self._values - before
         return node
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # of an impossible date, or of `!!bool perhaps`
+            kind = node.tag.rpartition(":")[2]
+            problem = f"{node.value!r} is no {kind}; if it is a text, write it in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
@@ -180,7 +188,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         if node:
             _note_lines(node, (), lines, path, set())
         raw = loader.construct_document(node) if node else {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}{explain_yaml(error, text)}") from None
     if not isinstance(raw, dict):
         hint = "; a space is missing after a colon" if isinstance(raw, str) and ":" in raw else ""
@@ -273,7 +281,7 @@ def _override_value(location: Location, text: str, override: str) -> Any:
         return absolute(Path.cwd(), text, dotted(location)) if location in INPUT_PATHS else text
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, RecursionError):
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
 
 

@@ -14,6 +14,7 @@ from tfinpaint.layout import CHECKPOINTS
 
 MAX_MPIXELS = 1000.0  # upper limit of data.max_image_mpixels, millions of pixels
 DEFAULT_MPIXELS = 200.0
+FEW_OF_A_CLASS = 10  # images, below which a class can hardly be learnt or tested; reports warn of it
 
 
 class Checkpoints(Section):

@@ -32,7 +32,6 @@ _DESCRIBING = (
 _PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _NOT_KEPT = (ExifTags.Base.MakerNote, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
 _KEPT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
-_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SEPARATE = 258, 284, 2  # of TIFF files
 
 
 @dataclass(frozen=True)
@@ -150,10 +149,6 @@ def read_photo(path: Path) -> Photo:
     """
     _check_exists(path)
     with _naming_image(path), decode.open_image(path) as file:
-        if _has_deep_planes(file):
-            raise UnreadableImageError(
-                "unsupported: 16-bit channels in separate planes; save it with interleaved channels"
-            )
         raw = _raw_mode(file)  # before EXIF data are read, which decodes some kinds of files
         if raw.startswith("LA;16"):
             _set_raw_mode(file, "RGBA")  # read two channels of 16 bits as four of 8
@@ -174,20 +169,13 @@ def read_photo(path: Path) -> Photo:
                 mode, pixels = "RGBA", np.dstack([pixels, alpha])
         else:
             ImageOps.exif_transpose(file, in_place=True)
-            mode, pixels = ("L" if file.mode.startswith("I;16") else file.mode), np.asarray(file)
-            if mode == "P":
-                return Photo(pixels, mode, _palette(file), notes=tuple(notes), **facts)
-            pixels = pixels.astype(np.uint16) if file.mode.startswith("I;16") else pixels
+            if file.mode == "P":
+                return Photo(np.asarray(file), "P", _palette(file), notes=tuple(notes), **facts)
+            is_deep = file.mode.startswith("I;16")
+            mode, pixels = ("L", decode.deep_grey(file)) if is_deep else (file.mode, np.asarray(file))
         if transparent is not None and mode in ("1", "L", "RGB"):
             mode, pixels = _with_alpha(mode, pixels, transparent)
         return Photo(pixels, mode, notes=tuple(notes), **facts)
-
-
-def _has_deep_planes(file: Image.Image) -> bool:
-    """Return whether a TIFF file has 16-bit channels one after the other, which Pillow misreads as 8 bits."""
-    tags = getattr(file, "tag_v2", {})
-    bits = tags.get(_BITS_PER_SAMPLE, ())
-    return len(bits) > 1 and 16 in bits and tags.get(_PLANAR_CONFIGURATION) == _SEPARATE
 
 
 def _raw_mode(file: Image.Image) -> str:
@@ -241,11 +229,14 @@ def _with_alpha(mode: str, pixels: np.ndarray, transparent: Any) -> tuple[str, n
 
 
 def _resolution(file: Image.Image) -> tuple[float, float] | None:
+    """Return the pixels per inch along the width and the height of the image as it is displayed."""
     try:
         across, down = (float(value) for value in file.info.get("dpi", ()))
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return (across, down) if 0 < across < 1e5 and 0 < down < 1e5 else None
+    if not (0 < across < 1e5 and 0 < down < 1e5):
+        return None
+    return (down, across) if decode.is_turned(file) else (across, down)
 
 
 def _exif(file: Image.Image, path: Path) -> tuple[bytes | None, list[str]]:

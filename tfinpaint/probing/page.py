@@ -18,7 +18,7 @@ from tfinpaint.probing.study import Study
 from tfinpaint.probing.verdict import LAST_STAGE, share_text, stage_text
 from tfinpaint.report.about import about, now
 from tfinpaint.report.calibration import Calibration, draw_reliability
-from tfinpaint.report.cells import Code, link_to
+from tfinpaint.report.cells import Code, columns_alike, link_to
 from tfinpaint.report.confused_images import confused_examples, draw_confused
 from tfinpaint.report.confusion import (
     MOST_CLASSES_SHOWN,
@@ -63,10 +63,10 @@ def write_report(folder: Path, source: Source, study: Study, command: str) -> No
         Section("Near-duplicates among the test images", figures=[files["duplicates"]]),
         *(_accuracies(title, table) for title, table in accuracy_tables(study.rows).items()),
         Section(
-            f"Classes ({at})", sentences=verdict(confusion), table=classes_table(confusion, MOST_CLASSES_SHOWN),
-            figures=[files["confusion"]],
+            f"Classes ({at})", sentences=verdict(confusion),
+            table=columns_alike(classes_table(confusion, MOST_CLASSES_SHOWN)), figures=[files["confusion"]],
         ),
-        Section("Pairs that are confused most often", table=pairs_table(confusion), figures=[files["confused"]]),
+        Section("Pairs that are confused most often", table=_pairs(confusion), figures=[files["confused"]]),
         Section(f"Calibration ({at})", sentences=[calibration.sentence()], figures=[files["reliability"]]),
         Section(f"Nearest training images of some test images (stage {LAST_STAGE})", figures=[files["neighbours"]]),
         Section(f"Map of the test images (stage {LAST_STAGE}, main components)", figures=[files["map"]]),
@@ -74,6 +74,12 @@ def write_report(folder: Path, source: Source, study: Study, command: str) -> No
         about(_sources(folder, source, study), finished=now(), command=command),
     ]  # fmt: skip
     write_page(folder / REPORT, f"How good are the features of {source.name}?", sections)
+
+
+def _pairs(confusion: Confusion) -> list[list[Any]]:
+    """Return the table of the pairs of classes that are confused most often; [] if there are none."""
+    table = pairs_table(confusion)
+    return columns_alike(table) if table else []
 
 
 def _accuracies(title: str, table: Sequence[Sequence[Any]]) -> Section:

@@ -15,8 +15,9 @@ import numpy as np
 
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data.images.decode import CHECK_OPTIONS, DecodeOptions, open_image, read_image
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest.layout import class_of, folder_of
-from tfinpaint.data.ingest.source import DIGITS, READ_ERRORS, Source, open_source
+from tfinpaint.data.ingest.source import DIGITS, Source, open_source
 from tfinpaint.data.ingest.split import split_classes
 from tfinpaint.data.ingest.summary import few_images_warning
 from tfinpaint.data.listing.check import check_images
@@ -147,7 +148,7 @@ def _looks(paths: Sequence[str], open_file: Callable[[str], IO[bytes]]) -> tuple
                 with open_image(file) as image:
                     side = min(image.size)
                 pixels = read_image(file, _COLOURS).astype(np.int16)
-        except READ_ERRORS:  # it has changed since it was checked
+        except (UnreadableImageError, OSError):  # it has changed since it was checked
             return None
         return side, int(np.ptp(pixels, axis=2).max()) <= GREY_DIFFERENCE
 

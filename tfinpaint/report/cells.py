@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,26 @@ def shown(cell: Any) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def columns_alike(table: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return a table in which the numbers of each column, below the heading row, have equally many decimals."""
+    head, *rows = table
+    columns = map(decimals_alike, zip(*rows, strict=True))
+    return [list(head), *map(list, zip(*columns, strict=True))]
+
+
+def decimals_alike(cells: Sequence[Any]) -> list[Any]:
+    """Return the cells of one quantity, whose numbers become texts of equally many decimals.
+
+    These are as many as `shown` gives the number that needs most. Where a number has an exponent, and for all other
+    kinds of cells, nothing changes.
+    """
+    values = [cell.value if isinstance(cell, Best) else cell for cell in cells]
+    are_numbers = [isinstance(value, float) and math.isfinite(value) for value in values]
+    texts = [shown(value) for value, is_number in zip(values, are_numbers, strict=True) if is_number]
+    if any("e" in text for text in texts):
+        return list(cells)
+    most = max((len(text.partition(".")[2]) for text in texts), default=0)
+    alike = [f"{value:,.{most}f}" if is_number else value for value, is_number in zip(values, are_numbers, strict=True)]
+    return [Best(text) if isinstance(cell, Best) else text for cell, text in zip(cells, alike, strict=True)]

@@ -11,7 +11,7 @@ from typing import Any
 from tfinpaint.errors import UserError
 from tfinpaint.layout import FIGURES, PROBE_FIGURE, REPORT, RESOLVED_CONFIG, RESTORATIONS, SUMMARY
 from tfinpaint.report.about import about, command_line, now
-from tfinpaint.report.cells import Link, link_to, shown
+from tfinpaint.report.cells import Link, columns_alike, link_to, shown
 from tfinpaint.report.classifier_page import CONFUSED, MATRIX, RELIABILITY, SAMPLE
 from tfinpaint.report.colours import of_start
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
@@ -150,7 +150,7 @@ def _table_section(kind: str, table: Sequence[Sequence[Any]], reports: Mapping[s
     head = table[0]
     names = [keys.get(label, "") for label in head]
     better = [SUMMARY_FIGURES[key].better if key in comparable else None for key in names]
-    marked = mark_best_of_columns(table, better)[1:]
+    marked = columns_alike(mark_best_of_columns(table, better))[1:]
     headings = [SUMMARY_FIGURES[key].heading if key else label for key, label in zip(names, head, strict=True)]
     linked = [[reports[row[0]], *row[1:]] for row in marked]
     return Section(kind, table=[headings, *linked], note=f"{legend([headings, *linked])} {same}".strip())

@@ -20,9 +20,9 @@ from tfinpaint.system.activity import reporting_activity
 
 
 def picture_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return the PNG file of each sample: its path with another suffix, or with one more if two would be equal."""
+    """Return the PNG file of each sample: its path with another suffix, or with one more if two could be equal."""
     short = {path: PurePosixPath(path).with_suffix(".png").as_posix() for path in paths}
-    users = Counter(short.values())
+    users = Counter([*short.values(), *(f"{path}.png" for path in paths)])
     return {path: name if users[name] == 1 else f"{path}.png" for path, name in short.items()}
 
 

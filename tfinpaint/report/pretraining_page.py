@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.layout import ANIMATION, RESTORATIONS
+from tfinpaint.report.cells import decimals_alike
 from tfinpaint.report.html import Section
 from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.report.quantities import IMAGE_METRICS, legend, mark_best_of_rows
@@ -100,4 +101,5 @@ def _metrics(summary: Mapping[str, Any]) -> Section:
     images = f"Test images: {summary.get('test_images', 0):,} for the network, "
     images += f"{summary['baseline_images']:,} for the baselines."
     marked = mark_best_of_rows(table, [each.better for each in shown.values()])
-    return Section("Image metrics", table=marked, note=f"{legend(marked)} {images}")
+    written = [marked[0], *([row[0], *decimals_alike(row[1:])] for row in marked[1:])]
+    return Section("Image metrics", table=written, note=f"{legend(marked)} {images}")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from tfinpaint.config.sections import FEW_OF_A_CLASS
 from tfinpaint.system.wording import counted
 
 Summary = Mapping[str, Any]  # of a run, as in summary.json
 
 SIGNIFICANCE = 0.05  # a difference with a larger p-value may be due to chance
 EASILY = 0.2  # p-value above which chance is a likely reason
-FEW_OF_A_CLASS = 10  # training images, below which a class can hardly be learnt
 MOST_CLASSES = 5  # that a sentence names
 FEW_IMAGES = 1000  # up to this number of test images, the sentences give numbers beside shares
 

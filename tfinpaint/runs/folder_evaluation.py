@@ -18,6 +18,7 @@ from tfinpaint.data.listing.listing import has_class_folders, list_class_folders
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
 from tfinpaint.layout import CLASS_TABLE, FIGURES, SUMMARY
+from tfinpaint.report.cells import decimals_alike
 from tfinpaint.report.quantities import IMAGE_METRICS
 from tfinpaint.report.verdict import restoration_verdict
 from tfinpaint.runs.bad_images import ANY_NUMBER
@@ -148,7 +149,7 @@ def _inpainter_result(summary: Mapping[str, Any]) -> Evaluated:
     measured: Mapping[str, Mapping[str, float]] = summary["measurements"]
     table: list[list[Any]] = [
         ["", *(name.replace("_", " ") for name in measured)],
-        *([each.heading, *(values[name] for values in measured.values())] for name, each in IMAGE_METRICS.items()
-          if name in measured["network"]),
+        *([each.heading, *decimals_alike([values[name] for values in measured.values()])]
+          for name, each in IMAGE_METRICS.items() if name in measured["network"]),
     ]  # fmt: skip
     return Evaluated([restoration_verdict(summary)], {"Image metrics": table})

@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from readings import reason, resized
 
@@ -45,6 +46,22 @@ def test_a_large_jpeg_is_decoded_smaller_unless_that_is_turned_off(tmp_path):
         assert (difference.max() == 0) == (width == 400)  # it is not large enough to be decoded smaller
 
 
+def test_a_jpeg_that_is_turned_is_decoded_large_enough_for_both_of_its_sides(tmp_path):
+    generator, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 6  # 1024 x 256 pixels in the file, 256 x 1024 for display
+    Image.fromarray(generator.integers(0, 256, (16, 64, 3), np.uint8)).resize((1024, 256)).save(
+        tmp_path / "turned.jpg", quality=95, exif=exif
+    )
+    for size in ([32, 128], [128, 32]):  # at 1/4; and whole, because a quarter of 256 is less than 1.5 * 128
+        scaled, whole = (
+            decode.read_image(tmp_path / "turned.jpg", DecodeOptions((Transform(resize=size),), jpeg_scaling=scaling))
+            for scaling in (True, False)
+        )
+        difference = np.abs(scaled.astype(int) - whole)
+        assert difference.mean() < 2  # of 255
+        assert (difference.max() == 0) == (size == [128, 32])
+
+
 def test_reading_brings_every_mode_to_rgb(tmp_path):
     grey16 = np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16)
     Image.fromarray(grey16).save(tmp_path / "grey16.png")
@@ -63,6 +80,24 @@ def test_reading_applies_exif_rotation(tmp_path):
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise for display: white on top
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     assert decode.read_image(tmp_path / "turned.png", resized(2, 1))[:, 0, 0].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_grey_tiff_files_are_no_negatives_whichever_value_is_white(tmp_path, photometric, depth):
+    stored = (np.array([[0, 64], [128, 255]]) * (np.iinfo(depth).max // 255)).astype(depth)
+    tifffile.imwrite(tmp_path / "grey.tif", stored, photometric=photometric)
+    grey = decode.read_image(tmp_path / "grey.tif", DecodeOptions(channels=1))[..., 0].tolist()
+    assert grey == ([[0, 64], [128, 255]] if photometric == "minisblack" else [[255, 191], [127, 0]])
+
+
+def test_planes_of_sixteen_bits_are_refused_not_misread(tmp_path):
+    planes = np.arange(3 * 8 * 8, dtype=np.uint16).reshape(3, 8, 8) * 300
+    tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(UnreadableImageError, match=r"^unsupported: 16-bit channels in separate planes; save it"):
+        decode.read_image(tmp_path / "planes.tif", DecodeOptions())
+    tifffile.imwrite(tmp_path / "planes.tif", planes.astype(np.uint8), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(decode.read_image(tmp_path / "planes.tif", DecodeOptions()).transpose(2, 0, 1), planes % 256)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])

@@ -222,6 +222,19 @@ def test_a_damaged_directory_of_an_archive_is_told(source, tmp_path):
         prepare(archive, tmp_path / "dest")
 
 
+def test_a_member_with_another_name_in_front_of_it_is_damaged(tmp_path):
+    source = write_images(tmp_path / "set", {"ä": 4, "b": 4})
+    archive = zipped(source, tmp_path / "x.zip", "")
+    contents = bytearray(archive.read_bytes())
+    contents[contents.index("ä/000".encode())] = (
+        0xFF  # of the header in front of the first member, which zipfile decodes
+    )
+    archive.write_bytes(contents)
+    report = prepare(archive, tmp_path / "dest")
+    assert [(path, reason.partition(":")[0]) for path, reason in report.bad] == [("ä/000.png", "damaged")]
+    assert report.counts == {"b": (3, 1), "ä": (2, 1)}
+
+
 def test_odd_names_and_damaged_members_in_an_archive(source, tmp_path):
     archive = zipped(source, tmp_path / "x.zip", "./set//")
     damaged = bytearray(archive.read_bytes())

@@ -11,6 +11,7 @@ from conftest import tree, write_images, zipped
 from PIL import Image
 
 from tfinpaint.data.ingest.copy import prepare
+from tfinpaint.data.ingest.pack import prepare_records
 from tfinpaint.errors import UserError
 
 
@@ -136,6 +137,33 @@ def test_pipes_and_devices_in_a_folder_are_no_images(tmp_path):
         ("a/pipe.png", "not a regular file"),
         ("a/zero.png", "not a regular file"),
     )
+
+
+def test_a_pipe_as_the_source_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "images.zip")
+    with pytest.raises(UserError, match=r"images\.zip: is a pipe or a device; expected a folder or an archive"):
+        prepare(tmp_path / "images.zip", tmp_path / "dest")
+
+
+@pytest.mark.parametrize("start", [prepare, prepare_records])
+def test_links_to_nothing_are_named_and_left_out(tmp_path, start):
+    source = write_images(tmp_path / "source", {"a": 4, "b": 4})
+    (source / "a" / "gone.png").symlink_to("nowhere")
+    assert start(source, tmp_path / "dest").bad == (("a/gone.png", "missing: no such file"),)
+
+
+@pytest.mark.parametrize("name", ["ev\nil", "e\x1b[31mred"])
+def test_names_of_classes_that_would_change_a_terminal_are_refused(tmp_path, name):
+    source = write_images(tmp_path / "source", {"a": 4, name: 4})
+    with pytest.raises(UserError, match=r"expected a name in UTF-8 without control characters; rename it") as refused:
+        prepare(source, tmp_path / "dest")
+    assert str(refused.value).isprintable()
+
+
+def test_names_of_copies_stay_in_their_lines(tmp_path):
+    source = write_images(tmp_path / "source", {"training/a": 3, "training/b": 3, "testing/a": 1, "testing/b": 1})
+    (source / "testing" / "a" / "two\nlines.png").write_bytes((source / "training" / "a" / "001.png").read_bytes())
+    assert any("two?lines.png is training/a/001.png" in line for line in prepare(source, tmp_path / "dest").lines())
 
 
 def test_digits_are_the_1797_scans(tmp_path):

@@ -126,6 +126,19 @@ def test_partners_are_found_wherever_they_stand_in_the_order(tmp_path):
     assert list(pair_by_name(back, tmp_path / "y").paths) == list(pairs.paths)[::-1]
 
 
+def test_a_dot_in_the_name_of_a_folder_begins_no_extension(tmp_path):
+    image = write_images(tmp_path / "other", {"a": 1}) / "a" / "000.png"
+    for path in ("x/set.1/photo", "y/set.png"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(image.read_bytes())
+    inputs = sources.list_images(tmp_path / "x")
+    with pytest.raises(UserError, match=r"(?s)no image of the same name for 1 of .*/x:.set\.1/photo$"):
+        pair_by_name(inputs, tmp_path / "y")
+    (tmp_path / "y" / "set.1").mkdir()
+    (tmp_path / "y" / "set.png").rename(tmp_path / "y" / "set.1" / "photo.png")
+    assert pair_by_name(inputs, tmp_path / "y").paths == ("set.1/photo.png",)
+
+
 def test_a_tag_tells_where_the_class_name_is(tmp_path):
     write_images(tmp_path / "set" / "one" / "training", {"cat": 2, "dog": 1})
     write_images(tmp_path / "set" / "two" / "training", {"cat": 1})
@@ -146,6 +159,13 @@ def test_a_tag_tells_where_the_class_name_is(tmp_path):
         sources.list_class_folders(tmp_path / "set", tag="testing")
 
 
+def test_a_circle_of_links_beside_class_folders_is_no_class(images):
+    (images / "training" / "endless").symlink_to("endless")
+    listing = sources.list_class_folders(images / "training")
+    assert listing.classes == ("cold", "warm")
+    assert listing.excluded.summary() == "1 file excluded: 1 without an extension (endless: cannot be read)"
+
+
 def test_names_that_are_no_text(tmp_path):
     root = write_images(tmp_path / "x", {"a": 8, "b": 8})
     odd = os.fsdecode(b"caf\xe9")
@@ -157,9 +177,9 @@ def test_names_that_are_no_text(tmp_path):
     # Names of text are taken as before.
     assert sources.path_hash(3, "a/ü.png") == hashlib.sha256("3/a/ü.png".encode()).hexdigest()
     (root / "b").rename(root / odd)
-    with pytest.raises(UserError, match=r"class folder 'caf\\udce9': expected a name in UTF-8; rename it"):
+    with pytest.raises(UserError, match=r"class folder 'caf\\udce9': expected a name in UTF-8 without control"):
         sources.list_class_folders(root)
-    with pytest.raises(UserError, match=r"class folder 'caf\\udce9': expected a name in UTF-8; rename it"):
+    with pytest.raises(UserError, match=r"class folder 'caf\\udce9': expected a name in UTF-8 without control"):
         prepare(root, tmp_path / "dest")
 
 

@@ -143,9 +143,11 @@ def test_two_at_once_are_refused(source, tmp_path):
     progress.mkdir(parents=True)
     with (progress / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match=r"\.dest\.partial: another process is packing there"):
-            pack_tree(source, tmp_path / "dest")
-        assert progress.exists()
+        for start in (pack_tree, prepare):
+            with pytest.raises(UserError, match=r"\.dest\.partial: another process is writing there; wait until it"):
+                start(source, tmp_path / "dest")
+            assert progress.exists()
+    assert sum(map(sum, prepare(source, tmp_path / "dest").counts.values())) == len(tree(tmp_path / "dest")) > 0
 
 
 def test_bad_images_are_named_and_left_out_of_a_tree(source, tmp_path):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from tfinpaint.config.sections import DEFAULT_MPIXELS, MAX_MPIXELS
 from tfinpaint.config.transforms import Transform, shape_after
@@ -22,8 +22,8 @@ from tfinpaint.data.images.signatures import HEAD_BYTES, image_format, unsupport
 from tfinpaint.data.images.tiff import tile_size
 from tfinpaint.data.images.unreadable import (
     UnreadableImageError,
+    as_fault_of_file,
     is_resource_shortage,
-    reason_for_failure,
     reason_not_recognised,
 )
 
@@ -43,6 +43,8 @@ logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # the same
 
 _JPEG = ("JPEG", "MPO")  # Pillow's name for a JPEG file in which a camera stored further pictures
 _MODES = {1: "L", 3: "RGB"}  # by the number of channels
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF files
+_WHITE_IS_ZERO, _SEPARATE = 0, 2  # values of the last two
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], max_mpixels: float | 
     Raises:
         UnreadableImageError, OSError, MemoryError: as `read_image`, also for what fails while the image is in use.
     """
-    try:
+    with as_fault_of_file():
         if not isinstance(source, str | os.PathLike):
             with _open(source, max_mpixels) as file:
                 yield file
@@ -141,12 +143,6 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], max_mpixels: float | 
         # Given a path, Pillow maps some formats into memory, and crashes if the file is truncated meanwhile.
         with open(source, "rb", opener=_open_regular) as stream, _open(stream, max_mpixels) as file:
             yield file
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # damaged metadata alone makes Pillow raise struct.error, TypeError and more
-        if is_resource_shortage(error):
-            raise
-        raise UnreadableImageError(reason_for_failure(error)) from None
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -180,6 +176,8 @@ def _open(stream: IO[bytes], max_mpixels: float | None) -> Image.Image:
         raise UnreadableImageError(reason_not_recognised(stream, head)) from None
     _check_pixels(file.width, file.height, max_mpixels)
     _check_pixels(*_tile_size(file), max_mpixels, "a tile of ")
+    if _has_deep_planes(file):
+        raise UnreadableImageError("unsupported: 16-bit channels in separate planes; save it with interleaved channels")
     return file
 
 
@@ -187,6 +185,13 @@ def _tile_size(file: Image.Image) -> tuple[int, int]:
     if isinstance(file, TiffImagePlugin.TiffImageFile) and file.fp:
         return tile_size(file.fp, file.tag_v2.offset)
     return 0, 0
+
+
+def _has_deep_planes(file: Image.Image) -> bool:
+    """Return whether a TIFF file has 16-bit channels one after the other, which Pillow misreads as 8 bits."""
+    tags = getattr(file, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, ())
+    return len(bits) > 1 and 16 in bits and tags.get(_PLANAR_CONFIGURATION) == _SEPARATE
 
 
 def _check_pixels(width: int, height: int, max_mpixels: float | None, of: str = "") -> None:
@@ -228,12 +233,17 @@ def _decode(
         raise UnreadableImageError("label maps must be lossless; JPEG is not supported, use PNG")
     size, first = file.size, options.steps[0].resize if options.steps else None
     if file.format == "JPEG" and first and options.jpeg_scaling and not options.is_label_map:
-        width, height = (math.ceil(JPEG_MARGIN * side) for side in first)
+        width, height = (math.ceil(JPEG_MARGIN * side) for side in (first[::-1] if is_turned(file) else first))
         file.draft("RGB" if options.channels == 3 else "L", (width, height))
         if not file.info.get("progressive"):  # for these libjpeg keeps the coefficients of the full size
             size = file.size
     with _PIXEL_BUDGET.hold(max(math.prod(size), math.prod(_tile_size(file)))):
         return _decode_now(file, options, with_thumbnail and not options.is_label_map)
+
+
+def is_turned(file: Image.Image) -> bool:
+    """Return whether EXIF rotation exchanges the width and the height of an image."""
+    return file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
 
 
 def _decode_now(
@@ -288,13 +298,20 @@ def _to_colours(image: Image.Image, channels: int) -> Image.Image:
     """Return a grey image in mode L, any other in RGB, or in L for one channel. Grey becomes RGB after resizing."""
     # convert() would clip 16-bit values instead of scaling them. Pillow scales PNM files of 16 bits into mode I.
     if image.mode.startswith("I;16") or (image.mode == "I" and getattr(image, "format", None) == "PPM"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        return Image.fromarray((deep_grey(image) // 257).astype(np.uint8))
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "32-bit or signed"
         raise UnreadableImageError(f"unsupported: {kind} pixels, whose range is unknown; convert to 8 or 16 bits")
     if image.mode in ("1", "L", "LA"):
         return _in_mode(image, "L")
     return _in_mode(_in_mode(image, "RGB"), _MODES[channels])
+
+
+def deep_grey(image: Image.Image) -> np.ndarray:
+    """Return the values of a grey image of 16 bits, uint16 [height, width]; 0 is black, whatever a TIFF file says."""
+    values = np.asarray(image).astype(np.uint16)
+    # Pillow inverts such files of up to 8 bits, but not of 16.
+    return ~values if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from PIL import Image
@@ -51,6 +53,22 @@ _UNSUPPORTED = re.compile(
 def _is_unsupported(error: Exception) -> bool:
     # Pillow raises KeyError for a compression or a pixel mode that is not in its tables.
     return KeyError in (type(error), type(error.__cause__)) or bool(_UNSUPPORTED.search(str(error)))
+
+
+@contextmanager
+def as_fault_of_file() -> Iterator[None]:
+    """Raise UnreadableImageError for every error within a `with` statement, unless memory or descriptors are short.
+
+    Damaged metadata alone make Pillow raise struct.error, TypeError and more, and damaged archives do so with zipfile.
+    """
+    try:
+        yield
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        if is_resource_shortage(error):
+            raise
+        raise UnreadableImageError(reason_for_failure(error)) from None
 
 
 def reason_for_failure(error: Exception) -> str:

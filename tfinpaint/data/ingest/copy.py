@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tfinpaint.data.images.unreadable import is_resource_shortage
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest import destination
-from tfinpaint.data.ingest.source import READ_ERRORS, Source, open_source
+from tfinpaint.data.ingest.source import Source, open_source
 from tfinpaint.data.ingest.split import check_test_fraction, split_classes
 from tfinpaint.data.ingest.summary import Report, facts_of
 from tfinpaint.errors import UserError
@@ -36,22 +36,27 @@ def prepare(
     check_test_fraction(test_fraction)
     dest = destination.check_destination(source, dest)
     partial = destination.partial_folder(dest)
-    scratch = partial / destination.SCRATCH
     if (partial / destination.PROGRESS / destination.PLAN).exists():
         raise UserError(f"{partial}: contains unfinished records; finish them with --records, or remove that folder")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        with open_source(source, scratch) as opened:
-            split = split_classes(opened, test_fraction, seed, skip_empty_classes=skip_empty_classes)
-            lost = _copy(opened, split.sides, partial)
-        shutil.rmtree(scratch, ignore_errors=True)
-        destination.put_in_place(partial, dest)
+        with destination.locked(partial) as progress:
+            try:
+                _remove_all_but(progress, partial)  # what a killed process has left
+                with open_source(source, progress / destination.SCRATCH) as opened:
+                    split = split_classes(opened, test_fraction, seed, skip_empty_classes=skip_empty_classes)
+                    lost = _copy(opened, split.sides, partial)
+                destination.put_in_place(partial, dest)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{dest}: cannot be written: {explain_os_error(error)}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Report.of(dest, facts_of(split), lost)
+
+
+def _remove_all_but(kept: Path, folder: Path) -> None:
+    for path in folder.iterdir():
+        if path != kept:
+            shutil.rmtree(path)
 
 
 def _copy(source: Source, sides: dict[str, list[tuple[str, str]]], dest: Path) -> dict[str, list[tuple[str, str]]]:
@@ -61,9 +66,7 @@ def _copy(source: Source, sides: dict[str, list[tuple[str, str]]], dest: Path) -
     for side, path, target in log_progress(files, len(files), f"Copying {source.path}"):
         try:
             contents = source.read(path)
-        except READ_ERRORS as error:
-            if is_resource_shortage(error):
-                raise
+        except UnreadableImageError as error:
             lost[side].append((path, f"became unreadable after the initial check: {error}"))
             continue
         target.parent.mkdir(parents=True, exist_ok=True)

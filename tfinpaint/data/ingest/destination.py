@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tfinpaint.errors import UserError
 
-SCRATCH, PROGRESS = ".scratch", ".progress"  # folders in the partial folder
+PROGRESS = ".progress"  # a folder in the partial folder
+SCRATCH = ".scratch"  # in PROGRESS: a folder for temporary files
 PLAN = "plan.json"  # in PROGRESS: packing has begun, and can be resumed
 
 
@@ -25,8 +30,27 @@ def partial_folder(dest: Path) -> Path:
     return dest.with_name(f".{dest.name}.partial")
 
 
+@contextmanager
+def locked(partial: Path) -> Iterator[Path]:
+    """Hold a partial folder for this process within a `with` statement; yield its folder PROGRESS.
+
+    Raises:
+        UserError: another process writes there.
+        OSError: the folder cannot be made.
+    """
+    progress = partial / PROGRESS
+    progress.mkdir(parents=True, exist_ok=True)
+    with (progress / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{partial}: another process is writing there; wait until it has ended") from None
+        yield progress
+
+
 def put_in_place(partial: Path, dest: Path) -> None:
-    """Rename the complete partial folder to the destination, which may be an empty folder."""
+    """Rename the complete partial folder to the destination, which may be an empty folder, and remove PROGRESS."""
     if dest.exists():
         dest.rmdir()
     partial.rename(dest)
+    shutil.rmtree(dest / PROGRESS)

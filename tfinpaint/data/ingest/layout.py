@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from tfinpaint.data.images.unreadable import is_resource_shortage
-from tfinpaint.data.ingest.source import READ_ERRORS, Source
+from tfinpaint.data.images.unreadable import UnreadableImageError
+from tfinpaint.data.ingest.source import Source
 from tfinpaint.errors import UserError
 from tfinpaint.system.wording import counted
 
@@ -170,7 +170,5 @@ def _are_copies(source: Source, first: str, second: str, images: set[str]) -> bo
             source.state(one)[0] == source.state(other)[0] and source.read(one) == source.read(other)
             for one, other in ((_join(first, image), _join(second, image)) for image in sorted(images))
         )
-    except READ_ERRORS as error:
-        if is_resource_shortage(error):
-            raise
+    except UnreadableImageError:
         return False

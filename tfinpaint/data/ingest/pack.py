@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +123,9 @@ def _write_records(
 
     dest = destination.check_destination(source, dest)
     partial = destination.partial_folder(dest)
-    progress = partial / destination.PROGRESS
     lost = {}
     try:
-        progress.mkdir(parents=True, exist_ok=True)
-        with _locked(progress):
+        with destination.locked(partial) as progress:
             try:
                 with open_source(source, progress / destination.SCRATCH) as opened:
                     given = {"source": str(source.resolve()), "shard_bytes": records_plan.SHARD_BYTES, **arguments}
@@ -138,7 +134,6 @@ def _write_records(
                     for name, plan in plans.items():
                         lost[name] = write_records(partial / name, progress / f"shards_{name}", plan, opened.read)
                 destination.put_in_place(partial, dest)
-                shutil.rmtree(dest / destination.PROGRESS)
             finally:
                 if not (progress / destination.PLAN).exists():  # nothing to resume
                     shutil.rmtree(partial, ignore_errors=True)
@@ -189,13 +184,3 @@ def _fingerprint(source: Source) -> str:
     """Return a text that changes when an image is added, removed, renamed or changed."""
     states = _read_states(source)
     return f"{source.images.digest()} {hashlib.sha256(states.tobytes()).hexdigest()}"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder.parent}: another process is packing there") from None
-        yield

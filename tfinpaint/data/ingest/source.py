@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfinpaint.data.images.signatures import HEAD_BYTES, read_head
-from tfinpaint.data.images.unreadable import UnreadableImageError
+from tfinpaint.data.images.unreadable import UnreadableImageError, as_fault_of_file, is_resource_shortage
 from tfinpaint.data.ingest.archives import Archive, check_size, open_archive
 from tfinpaint.data.ingest.digits import write_digits
 from tfinpaint.data.listing.excluded import ExcludedFiles, choose_images
@@ -22,9 +20,6 @@ from tfinpaint.data.listing.walk import is_hidden_or_system, walk_files
 from tfinpaint.errors import UserError
 
 DIGITS = "digits"  # the name of the data set that needs no download
-
-# What reading a file of a folder or an archive may raise if the file is at fault.
-READ_ERRORS = (UnreadableImageError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 ReadFile = Callable[[str], bytes]
 
@@ -38,8 +33,10 @@ class Source:
         images: names of the images, POSIX paths, sorted; without hidden ones.
         excluded: folder ("" for the top) -> the other files in it.
         folders: all folders except hidden ones.
-        read: returns the bytes of a file by its name; several threads may call it. Raises READ_ERRORS.
-        state: returns (size in bytes, a number that changes when the file does) by the name.
+        read: returns the bytes of a file by its name; several threads may call it. Raises UnreadableImageError; for
+            want of memory or descriptors OSError or MemoryError.
+        state: returns (size in bytes, a number that changes when the file does) by the name; (0, 0) for a file that
+            cannot be accessed, such as a link to none.
     """
 
     path: Path
@@ -73,9 +70,11 @@ def open_source(path: Path, scratch: Path) -> Iterator[Source]:
         yield _open_folder(path, write_digits(scratch), has_times=False)
     elif path.is_dir():
         yield _open_folder(path, path)
-    elif path.exists():
+    elif path.is_file():
         with open_archive(path, scratch) as archive:
             yield _from_archive(path, archive)
+    elif path.exists():  # opening a pipe would wait for somebody who writes into it
+        raise UserError(f"{path}: is a pipe or a device; expected a folder or an archive")
     else:
         raise UserError(f"{path}: no such folder or archive")
 
@@ -89,6 +88,7 @@ def _open_folder(path: Path, folder: Path, *, has_times: bool = True) -> Source:
         if hidden:
             found[name[:-1]].hidden += hidden
 
+    @as_fault_of_file()
     def read(name: str) -> bytes:
         status = (folder / name).stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
@@ -97,7 +97,12 @@ def _open_folder(path: Path, folder: Path, *, has_times: bool = True) -> Source:
         return (folder / name).read_bytes()
 
     def state(name: str) -> tuple[int, int]:
-        status = os.stat(os.path.join(folder, name))  # noqa: PTH116
+        try:
+            status = os.stat(os.path.join(folder, name))  # noqa: PTH116
+        except OSError as error:
+            if is_resource_shortage(error):
+                raise
+            return 0, 0
         return status.st_size, status.st_mtime_ns if has_times else 0
 
     names = walk_files(folder, on_folder)
@@ -116,12 +121,13 @@ def _from_archive(path: Path, archive: Archive) -> Source:
             names.append(name)
     for place in hidden:
         found[place.rpartition("/")[0]].hidden += 1
-    images = _choose(names, lambda name: archive.read(name, HEAD_BYTES), found)
+    read = as_fault_of_file()(archive.read)
+    images = _choose(names, lambda name: read(name, HEAD_BYTES), found)
     folders = {folder for folder in archive.folders if folder != "." and not _hidden_part(folder)}
     for name in (*names, *folders):
         while (name := name.rpartition("/")[0]) and name not in folders:
             folders.add(name)
-    return Source(path, images, found, frozenset(folders), lambda name: archive.read(name, None), archive.state)
+    return Source(path, images, found, frozenset(folders), lambda name: read(name, None), archive.state)
 
 
 def _hidden_part(path: str) -> str:
@@ -132,11 +138,6 @@ def _hidden_part(path: str) -> str:
 
 def _choose(names: Iterable[str], read_head: Callable[[str], bytes], found: dict[str, ExcludedFiles]) -> Names:
     """Return the images among the names, and add the other files to `found`, by folder."""
-
-    def read(name: str) -> bytes:
-        try:
-            return read_head(name)
-        except READ_ERRORS as error:
-            raise OSError(str(error)) from None
-
-    return Names.of(choose_images(names, read, lambda name, reason: found[name.rpartition("/")[0]].add(name, reason)))
+    return Names.of(
+        choose_images(names, read_head, lambda name, reason: found[name.rpartition("/")[0]].add(name, reason))
+    )

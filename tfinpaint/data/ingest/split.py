@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image
-from tfinpaint.data.images.unreadable import is_resource_shortage
+from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest.layout import UNDIVIDED, class_of, find_roots, folder_of, root_of
-from tfinpaint.data.ingest.source import READ_ERRORS, Source
+from tfinpaint.data.ingest.source import Source
 from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates, fingerprint_of, fingerprint_width
 from tfinpaint.data.listing.excluded import BESIDE_CLASSES, ExcludedFiles, multiple_pictures_message
 from tfinpaint.data.listing.listing import path_hash
-from tfinpaint.data.listing.walk import check_class_names
+from tfinpaint.data.listing.walk import check_class_names, printable
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
 from tfinpaint.system.paths import display_path
@@ -92,7 +92,7 @@ def split_classes(source: Source, test_fraction: float, seed: int, *, skip_empty
     placed = {
         side: [(path, f"{class_of(path)}/{path.rpartition('/')[2]}") for path in paths] for side, paths in sides.items()
     }
-    return Split(placed, _excluded(source, found), checked.bad, tuple(notes))
+    return Split(placed, _excluded(source, found), checked.bad, tuple(map(printable, notes)))
 
 
 def _without_classes(source: Source, images: Sequence[Sequence[str]]) -> str:
@@ -200,9 +200,7 @@ def _check(source: Source, paths: Sequence[str]) -> _Checked:
         try:
             contents = source.read(path)
             image = inspect_image(io.BytesIO(contents), CHECK_OPTIONS)
-        except READ_ERRORS as error:
-            if is_resource_shortage(error):
-                raise
+        except UnreadableImageError as error:
             return str(error)
         assert image.thumbnail is not None  # it is not a label map
         return hashlib.sha256(contents).hexdigest(), fingerprint_of(image.thumbnail)[:width].copy(), image.has_more

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfinpaint.config.sections import FEW_OF_A_CLASS
 from tfinpaint.data.ingest.layout import class_of
 from tfinpaint.data.ingest.split import SIDES, Split
 from tfinpaint.data.listing.excluded import ExcludedFiles
@@ -15,7 +16,6 @@ from tfinpaint.data.listing.walk import printable
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.wording import counted
 
-FEW_OF_A_CLASS = 10  # images, below which a class is doubtful
 _MOST_NAMED = 12  # classes
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tfinpaint.data.images.signatures import describe_content, image_format, unsupported_format
+from tfinpaint.data.images.unreadable import UnreadableImageError, is_resource_shortage
 from tfinpaint.data.listing.walk import extension_of, has_image_extension, printable
 from tfinpaint.system.parallel import parallel_map_blocks
 from tfinpaint.system.wording import counted
@@ -79,7 +80,8 @@ def choose_images(
     A file with the extension of an image counts as one and is not opened; for all others the first bytes decide.
 
     Args:
-        read_head: returns the first bytes of a file, called from several threads; raises OSError.
+        read_head: returns the first bytes of a file, called from several threads; raises OSError or
+            UnreadableImageError.
         on_excluded: called with the name of every other file, and the reason why an image is not used, or "".
     """
     left = iter(names)
@@ -99,7 +101,9 @@ def _exclusion_reason(name: str, read_head: Callable[[str], bytes]) -> str | Non
     """Return why a file is not used, "" for what is not an image; None for an image."""
     try:
         head = read_head(name)
-    except OSError:
+    except (OSError, UnreadableImageError) as error:
+        if is_resource_shortage(error):
+            raise
         return UNREADABLE
     if kind := unsupported_format(head, extension_of(name)):
         return f"{kind} is not supported; convert to JPEG"

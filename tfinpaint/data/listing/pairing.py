@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,9 +74,9 @@ def _find_targets(path: str, targets: Names, near: int) -> Sequence[int]:
     place = _bisect(path, targets, near)
     if place < len(targets) and targets[place] == path:
         return [place]
-    stem = path.rpartition(".")[0]
+    stem = posixpath.splitext(path)[0]
     places = range(_bisect(f"{stem}.", targets, near), _bisect(f"{stem}/", targets, near))  # "/" is next after "."
-    return [place for place in places if targets[place].rpartition(".")[0] == stem]
+    return [place for place in places if posixpath.splitext(targets[place])[0] == stem]
 
 
 def _bisect(path: str, targets: Names, near: int) -> int:

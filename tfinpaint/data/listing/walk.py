@@ -48,15 +48,20 @@ def is_hidden_or_system(name: str) -> bool:
 
 
 def check_class_names(root: Path, names: Iterable[str]) -> None:
-    """Raise UserError if the name of a class is not UTF-8: checkpoints, reports and records hold it."""
+    """Raise UserError if the name of a class is not UTF-8, or has control characters.
+
+    Checkpoints, reports and records hold these names, and messages have them in one line.
+    """
     for name in names:
-        if not is_text(name):
-            raise UserError(f"{root}: class folder {name!a}: expected a name in UTF-8; rename it")
+        if not is_text(name) or printable(name) != name:
+            raise UserError(
+                f"{root}: class folder {name!a}: expected a name in UTF-8 without control characters; rename it"
+            )
 
 
 def class_folders(root: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones."""
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden_or_system(entry.name))
+    return sorted(entry.name for entry in os.scandir(root) if _is_folder(entry) and not is_hidden_or_system(entry.name))
 
 
 def walk_files(

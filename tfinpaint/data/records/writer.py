@@ -15,8 +15,8 @@ import tensorflow as tf
 from numpy.typing import DTypeLike
 
 from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image
-from tfinpaint.data.images.unreadable import is_resource_shortage
-from tfinpaint.data.ingest.source import READ_ERRORS, ReadFile
+from tfinpaint.data.images.unreadable import UnreadableImageError
+from tfinpaint.data.ingest.source import ReadFile
 from tfinpaint.data.listing.excluded import multiple_pictures_message
 from tfinpaint.data.listing.names import Names
 from tfinpaint.data.records import reader
@@ -94,9 +94,7 @@ def _load(plan: RecordsPlan, image: int, read: ReadFile, multiple: list[int]) ->
         contents = read(source)
         if not plan.checked and inspect_image(io.BytesIO(contents), CHECK_OPTIONS).has_more:
             multiple.append(image)
-    except READ_ERRORS as error:
-        if is_resource_shortage(error):
-            raise
+    except UnreadableImageError as error:
         return b"", str(error)
     if len(contents) != plan.sizes[image]:
         raise UserError(f"{source}: changed during packing: {len(contents)} bytes instead of {plan.sizes[image]}")

@@ -162,5 +162,8 @@ def _colours(strength: float, lost: float, *, is_grey: bool) -> str:
 
 
 def _align(text: str) -> str:
-    """Return a YAML text whose comments after values begin in one column, where the values leave room."""
-    return re.sub(r"^( *[^#\s].*) # ", lambda found: f"{found[1]:<{_COLUMN}} # ", text, flags=re.MULTILINE)
+    """Return a YAML text whose comments after values begin in one column, where the values leave room.
+
+    Quoted values stay as they are: a path may have a " # " of its own.
+    """
+    return re.sub(r'^( *[^#\s"][^"\n]*) # ', lambda found: f"{found[1]:<{_COLUMN}} # ", text, flags=re.MULTILINE)

@@ -18,7 +18,9 @@ from conftest import outcome, tree, write_small, write_training_and_testing
 
 from tfinpaint.checkpoint import store
 from tfinpaint.checkpoint.find import list_checkpoints
+from tfinpaint.config import checks
 from tfinpaint.errors import UserError
+from tfinpaint.report import trackers
 from tfinpaint.runs import signals
 from tfinpaint.runs.folder import RunFolder
 from tfinpaint.runs.progress import RunProgress
@@ -340,6 +342,49 @@ def test_a_run_made_shorter_ends_with_a_model_that_is_ready(undisturbed, tmp_pat
     assert json.loads((run / "summary.json").read_text())["test_loss"] == records(run)[-1]["loss"]
     output = succeed("classify", "--resume", "--workdir", run, "--set", "num_epochs=3")
     assert "Resuming from epoch 2 of 3, step 4 of 6 in the next epoch" in output
+
+
+def test_a_run_made_shorter_than_its_only_checkpoint_is_not_started_again_unasked(undisturbed, tmp_path, at_step):
+    flat = {"optimizer": {"type": "Adam", "learning_rate": 0.01}, "checkpoints": {"interval": 5}}
+    run = stopped_after(16, tmp_path, undisturbed, at_step, **flat)
+    before = tree(run)
+    error = refuse("classify", "--resume", "--workdir", run, "--set", "num_epochs=2")
+    assert f"{run}/model_checkpoints/model_checkpoint_2_step_4: is within epoch 3, and num_epochs is 2" in error
+    assert tree(run) == before
+
+
+def test_a_result_without_checkpoints_is_not_replaced_unasked(undisturbed, tmp_path):
+    run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
+    shutil.rmtree(run / "model_checkpoints")
+    before = tree(run)
+    error = refuse("classify", "--resume", "--workdir", run, "--set", "checkpoints.save=null")
+    assert (
+        f"{run} holds a finished run, and checkpoints.save is null, so there is nothing to resume from; start" in error
+    )
+    assert tree(run) == before
+
+
+def test_a_resumed_run_is_tracked_under_its_name(undisturbed, tmp_path, monkeypatch):
+    asked = []
+
+    class Ignored:
+        knows_past, run_id = True, "a1"
+
+        def __init__(self, *given: object) -> None:
+            asked.append(given[-1])
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *_: None
+
+    monkeypatch.setattr(trackers, "_open", lambda *given: Ignored(*given))
+    monkeypatch.setattr(checks, "check_trackers", lambda config: None)  # the package need not be installed
+    run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
+    for _ in range(2):
+        succeed("classify", "--resume", "--workdir", run, "--set", "trackers=[mlflow]")
+    assert asked == [None, "a1"]
+    none = ["--set", "trackers=[]", "--set", "num_epochs=1"]
+    succeed("classify", "--config", run / "config.resolved.yaml", "--overwrite", *none)
+    assert not (run / "trackers.json").exists()  # the new run has no name
 
 
 def test_weights_that_are_not_finite_are_never_saved(undisturbed, tmp_path, monkeypatch):

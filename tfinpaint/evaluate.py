@@ -34,7 +34,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if not data.is_dir():
         raise UserError(f"--data {options.data}: no such folder; expected a folder of images")
     world = join_ranks(Distributed())
-    from tfinpaint.runs.folder_evaluation import evaluate_folder
+    from tfinpaint.runs.folder_evaluation import NETWORK_FILE, evaluate_folder
 
     run = run_folder_of(options.run) or Path()
     output = (options.output or run / EVALUATIONS / data.name).resolve()
@@ -44,6 +44,8 @@ def evaluate(options: argparse.Namespace) -> None:
     try:
         result = evaluate_folder(found, data, output, options.overwrite, world)
     except UserError:
+        if output in made:
+            (output / NETWORK_FILE).unlink(missing_ok=True)
         for folder in made:
             with contextlib.suppress(OSError):  # something was written into it
                 folder.rmdir()

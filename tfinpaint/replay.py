@@ -43,10 +43,11 @@ def replay(workdir: Path, batch: Path | None, weights: Path | None) -> list[str]
     from tfinpaint.runs.examine import find_nonfinite, rebuild_trainer
     from tfinpaint.runs.nonfinite import find_nonfinite_batch, load_nonfinite_batch
 
-    found = load_nonfinite_batch(batch or find_nonfinite_batch(workdir))
+    file = batch or find_nonfinite_batch(workdir)
+    found = load_nonfinite_batch(file)
     trainer, name = rebuild_trainer(config, weights)
     head = f"{found.where}: {counted(len(found.images), 'image')}, with {name}; the run's loss was {found.loss:g}"
-    return [head, *find_nonfinite(trainer, found)]
+    return [head, *find_nonfinite(trainer, found, file)]
 
 
 def _read_config(workdir: Path) -> Config:

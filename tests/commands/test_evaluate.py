@@ -80,3 +80,8 @@ def test_the_network_of_a_file_is_that_of_the_checkpoint(images, tmp_path, undra
     output = succeed("evaluate", tmp_path / "run", "--data", images / "testing", "--output", tmp_path / "out")
     assert summary(tmp_path / "out")["test_loss"] == pytest.approx(summary(tmp_path / "run")["test_loss"], rel=1e-5)
     assert "another network file" not in output
+    (tmp_path / "broken" / "cold").mkdir(parents=True)
+    (tmp_path / "broken" / "cold" / "a.png").write_bytes(b"")
+    error = refuse("evaluate", tmp_path / "run", "--data", tmp_path / "broken", "--output", tmp_path / "no")
+    assert "no readable image is left in class cold" in error
+    assert not (tmp_path / "no").exists()

@@ -54,6 +54,13 @@ def test_a_nonfinite_batch_is_saved_and_its_image_is_found(images, tmp_path, tas
     assert re.search(r"first: conv2d_\d+, batchnormalization_\d+, relu_\d+, ", lines[5])
     assert lines[6].startswith("gradients, from the output backwards: not finite in ")
     if task == "classify":
+        arrays = {"inputs": np.zeros((1, 16, 16, 1), np.float32), "targets": np.zeros(1, np.int32)}
+        facts = {"images": np.array(["a"]), "where": np.str_("epoch 1, step 2"), "loss": np.float64("nan")}
+        np.savez(tmp_path / "other.npz", **arrays, **facts)
+        np.savez(tmp_path / "partial.npz", inputs=found.batch["inputs"][:1], **facts)
+        for name in ("other", "partial"):
+            error = refuse("replay", "--workdir", folder, "--batch", tmp_path / f"{name}.npz")
+            assert f"{name}.npz: is no batch of this run, whose network takes images of any x any x 3 and" in error
         return
     # With a checkpoint its weights are taken, and the run starts again without the saved batch.
     blacken(images)

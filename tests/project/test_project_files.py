@@ -68,6 +68,18 @@ def test_images_without_classes_are_read_where_they_are(photos, tmp_path):
     assert (config.data.input_path, config.data.test_input_path, config.data.max_bad_images) == (album, None, 1)
 
 
+def test_the_command_in_a_configuration_can_be_typed(photos, tmp_path):
+    write(tmp_path / "my p", survey_images(photos))
+    for task in ("pretrain", "classify"):
+        text = (tmp_path / "my p" / f"{task}.yaml").read_text()
+        assert f"#   tfinpaint {task} --config '{tmp_path}/my p/{task}.yaml'\n" in text
+
+
+def test_a_path_that_looks_like_a_value_with_a_comment_stays_as_it_is(photos, tmp_path):
+    write(tmp_path / "p", replace(survey_images(photos / "cat"), source=Path("/a # b")))
+    assert load_resolved(tmp_path / "p" / "pretrain.yaml", [], "pretrain").data.input_path == Path("/a # b")
+
+
 def test_comments_stand_in_one_column_and_values_are_commented_plainly(photos, tmp_path):
     write(tmp_path / "p", survey_images(photos))
     lines = (tmp_path / "p" / "pretrain.yaml").read_text().splitlines()

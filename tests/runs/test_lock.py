@@ -51,6 +51,15 @@ def test_a_folder_is_held_until_the_claim_ends_and_no_longer(tmp_path):
     claim_it()
 
 
+def test_a_run_may_have_its_checkpoints_in_its_own_folder(tmp_path):
+    with RunLock() as claim:
+        for folder in (tmp_path / "run", tmp_path / "run" / ".." / "run"):
+            claim.take(folder)
+        with pytest.raises(UserError, match="another process is training there"):
+            RunLock().take(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_file_that_was_removed_while_it_was_opened_is_not_trusted(tmp_path, monkeypatch):
     opened, path = Path.open, tmp_path / ".lock"
     count = 0

@@ -12,7 +12,9 @@ from commandline import records, refuse, succeed
 from conftest import outcome, tree, write_small
 from stopped_runs import at_step, rewrite_progress, stopped_after
 
+from tfinpaint.config import checks
 from tfinpaint.errors import UserError
+from tfinpaint.report import trackers
 from tfinpaint.train.step import TrainingStep
 from tfinpaint.train.trainer import Trainer
 
@@ -89,6 +91,15 @@ def weights_of(run: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.stress
+def test_a_run_made_shorter_than_its_only_checkpoint_is_not_started_again_unasked(undisturbed, tmp_path):
+    flat = {"optimizer": {"type": "Adam", "learning_rate": 0.01}, "checkpoints": {"interval": 5}}
+    run = stopped_after(16, tmp_path, undisturbed, **flat)
+    before = tree(run)
+    error = refuse("classify", "--resume", "--workdir", run, "--set", "num_epochs=2")
+    assert f"{run}/model_checkpoints/model_checkpoint_2_step_4: is within epoch 3, and num_epochs is 2" in error
+    assert tree(run) == before
+
+
 def test_layers_are_unfrozen_and_frozen_again_within_an_epoch(undisturbed, tmp_path):
     head = {"trainable": ["dense*"], "batchnorm_batches": 0}
     run = stopped_after(10, tmp_path / "new", undisturbed, model=head)
@@ -174,3 +185,26 @@ def test_a_run_and_its_continuation_trace_each_step_once(undisturbed, tmp_path, 
         "classify", "--resume", "--workdir", tmp_path / "run", "--set", "num_epochs=5", "--allow-change", "num_epochs"
     )
     assert traced == once
+
+
+def test_a_resumed_run_is_tracked_under_its_name(undisturbed, tmp_path, monkeypatch):
+    asked = []
+
+    class Ignored:
+        knows_past, run_id = True, "a1"
+
+        def __init__(self, *given: object) -> None:
+            asked.append(given[-1])
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *_: None
+
+    monkeypatch.setattr(trackers, "_open", lambda *given: Ignored(*given))
+    monkeypatch.setattr(checks, "check_trackers", lambda config: None)  # the package need not be installed
+    run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
+    for _ in range(2):
+        succeed("classify", "--resume", "--workdir", run, "--set", "trackers=[mlflow]")
+    assert asked == [None, "a1"]
+    none = ["--set", "trackers=[]", "--set", "num_epochs=1"]
+    succeed("classify", "--config", run / "config.resolved.yaml", "--overwrite", *none)
+    assert not (run / "trackers.json").exists()  # the new run has no name

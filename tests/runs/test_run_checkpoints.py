@@ -106,6 +106,17 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_again_unasked(undisturb
     assert outcome(run) == outcome(undisturbed / "run")
 
 
+def test_a_result_without_checkpoints_is_not_replaced_unasked(undisturbed, tmp_path):
+    run = Path(shutil.copytree(undisturbed / "run", tmp_path / "run"))
+    shutil.rmtree(run / "model_checkpoints")
+    before = tree(run)
+    error = refuse("classify", "--resume", "--workdir", run, "--set", "checkpoints.save=null")
+    assert (
+        f"{run} holds a finished run, and checkpoints.save is null, so there is nothing to resume from; start" in error
+    )
+    assert tree(run) == before
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("arguments", [[], ["--overwrite"], ["--resume"]])
 def test_nobody_touches_the_checkpoints_of_a_run_under_way(undisturbed, tmp_path, arguments):

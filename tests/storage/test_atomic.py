@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfinpaint.storage import atomic
-from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_folder
+from tfinpaint.storage.atomic import clean_up, find_damage, new_folder, remove_folder, set_aside, write_folder
 
 
 def write(folder: Path, text: str, name: str = "one") -> Path:
@@ -127,6 +127,19 @@ def test_hidden_folders_of_others_stay(tmp_path):
     (tmp_path / f".one{atomic.WRITING}").mkdir()
     write(tmp_path, "new")
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "one"])
+
+
+def test_folders_are_made_beside_each_other_at_the_same_time(tmp_path):
+    (tmp_path / f".first{atomic.WRITING}").mkdir()  # what an interrupted one has left
+    (tmp_path / f".first{atomic.WRITING}" / "old").touch()
+    with new_folder(tmp_path / "first") as first:
+        (first / "a").touch()
+        with new_folder(tmp_path / "second") as second:
+            (second / "b").touch()
+        (first / "c").touch()
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {
+        "first", "first/a", "first/c", "second", "second/b",
+    }  # fmt: skip
 
 
 def test_what_somebody_still_reads_is_removed_later(tmp_path, monkeypatch):

@@ -171,6 +171,25 @@ def test_measures_are_those_of_the_batch_and_leave_the_model_as_it_is(reconstruc
     assert found["rankme"] == pytest.approx(np.exp(-np.sum(shares * np.log(shares + 1e-12))), rel=1e-3)
 
 
+def test_measured_gradients_are_those_of_steps_that_recompute_blocks_over_visible_positions():
+    batch, found = make_batch(), []
+    for recompute in ((), block_ends("tiny", make_model())):
+        trainer = make_trainer(SECTIONS["nt_xent"], visible_only=True, recompute=recompute)
+        found.append(trainer.measure_views(batch))
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
+def test_small_gradients_are_measured_although_they_are_sent_as_float16(monkeypatch):
+    trainer = make_trainer(SECTIONS["nt_xent"], weight=1e-5, reconstruction_weight=1e-5, scale_loss=True)
+    expected = trainer.measure_views(make_batch())
+
+    def sent(gradients):
+        return [tf.cast(tf.cast(gradient, tf.float16), tf.float32) for gradient in gradients]
+
+    monkeypatch.setattr(trainer.world, "average_gradients", sent)
+    assert trainer.measure_views(make_batch()) == pytest.approx(expected, rel=1e-2)
+
+
 @STRESS
 def test_views_come_to_agree():
     section = SECTIONS["nt_xent"]

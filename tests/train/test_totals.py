@@ -80,3 +80,11 @@ def test_a_part_with_a_weight_of_its_own_is_told_beside_the_loss():
         epoch = Totals({"reconstruction_loss": share}, "test")
         epoch.add({"weight": np.float32(2), "reconstruction_loss": np.float32(6)}, 2)
         assert epoch._values({name: sum(parts) for name, parts in epoch._all().items()}, 2) == expected
+
+
+def test_the_speed_of_an_epoch_whose_steps_are_all_done_before_is_theirs():
+    before = Totals(SHARES, "epoch 1")
+    for sums, count in list(steps())[:5]:
+        before.add(sums, count)
+    done = before.export()
+    assert Totals(SHARES, "epoch 1", done).reduce(World()).images_per_second == done.images / done.seconds

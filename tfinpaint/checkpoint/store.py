@@ -212,12 +212,13 @@ def find_newest_intact(folder: Path, num_epochs: int) -> Path | None:
         None if there is no checkpoint.
 
     Raises:
-        UserError: All checkpoints are damaged.
+        UserError: All checkpoints are damaged, or lie within later epochs.
     """
-    damaged = []
+    damaged, later = [], None
     for path in reversed(list_checkpoints(folder)):
         epochs, step = epoch_and_step(path)
         if step and epochs >= num_epochs:
+            later = path
             continue
         reason = find_damage(path)
         if reason is None:
@@ -226,4 +227,9 @@ def find_newest_intact(folder: Path, num_epochs: int) -> Path | None:
         log.warning(f"{damaged[-1]}; trying the previous one")
     if damaged:
         raise UserError(f"no intact checkpoint is left to resume from: {damaged[0]}; start again with --overwrite")
+    if later:
+        raise UserError(
+            f"{later}: is within epoch {epoch_and_step(later)[0] + 1}, and num_epochs is {num_epochs}: no earlier "
+            "checkpoint is left to end with; raise num_epochs, or start again with --overwrite"
+        )
     return None

@@ -23,7 +23,7 @@ from tfinpaint.project.survey import Survey, absolute_source
 from tfinpaint.project.templates import CLASSIFY, PRETRAIN, PROBE
 from tfinpaint.storage.atomic import write_json, write_text
 from tfinpaint.storage.safe_json import read_json
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 
 _PREPARED_PATHS = f"  input_path: {PREPARED}/training\n  test_input_path: {PREPARED}/testing"
 PROJECTS = Path("runs")  # where `init` makes a project, unless another folder is named
@@ -124,7 +124,7 @@ def _pretrain_text(folder: Path, survey: Survey, settings: Settings, times: Mapp
         if survey.bad:
             paths += f"\n  max_bad_images: {len(survey.bad)} # as many as cannot be read; they are left out"
     text = PRETRAIN.substitute(
-        images=f"{survey.training_images:,}", file=display_path(folder / PRETRAIN_CONFIG), run=PRETRAIN_RUN,
+        images=f"{survey.training_images:,}", file=typed_path(folder / PRETRAIN_CONFIG), run=PRETRAIN_RUN,
         time=rough(times["pretraining"]), epochs=settings.epochs, steps=settings.steps,
         paths=paths, batch=settings.batch,
         preload=str(settings.preload).lower(), side=settings.side, cell=settings.cell,
@@ -137,7 +137,7 @@ def _pretrain_text(folder: Path, survey: Survey, settings: Settings, times: Mapp
 def _classify_text(folder: Path, survey: Survey, settings: Settings, times: Mapping[str, float]) -> str:
     text = CLASSIFY.substitute(
         classes=len(survey.classes), images=f"{survey.training_images:,}", run=CLASSIFY_RUN,
-        file=display_path(folder / CLASSIFY_CONFIG), time=rough(times["classifier"]),
+        file=typed_path(folder / CLASSIFY_CONFIG), time=rough(times["classifier"]),
         scratch_time=rough(times["from scratch"]), epochs=settings.class_epochs, steps=settings.class_steps,
         encoder_run=PRETRAIN_RUN, paths=_PREPARED_PATHS,
         batch=settings.class_batch, preload=str(settings.preload).lower(), side=settings.side,
@@ -162,5 +162,8 @@ def _colours(strength: float, lost: float, *, is_grey: bool) -> str:
 
 
 def _align(text: str) -> str:
-    """Return a YAML text whose comments after values begin in one column, where the values leave room."""
-    return re.sub(r"^( *[^#\s].*) # ", lambda found: f"{found[1]:<{_COLUMN}} # ", text, flags=re.MULTILINE)
+    """Return a YAML text whose comments after values begin in one column, where the values leave room.
+
+    Quoted values stay as they are: a path may have a " # " of its own.
+    """
+    return re.sub(r'^( *[^#\s"][^"\n]*) # ', lambda found: f"{found[1]:<{_COLUMN}} # ", text, flags=re.MULTILINE)

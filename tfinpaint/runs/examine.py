@@ -7,14 +7,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfinpaint.checkpoint.find import find_checkpoint, list_checkpoints
 from tfinpaint.checkpoint.header import Kind
-from tfinpaint.checkpoint.model import build_model
+from tfinpaint.checkpoint.model import build_model, size_text
 from tfinpaint.checkpoint.reader import load_weights, open_checkpoint
 from tfinpaint.config.schema import Config
 from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.distributed.world import World
+from tfinpaint.errors import UserError
 from tfinpaint.layout import companion_weights
 from tfinpaint.models.keras_json.parse import read_network
 from tfinpaint.models.layer_names import file_name
@@ -80,9 +82,23 @@ def _initial_model(run: Run, world: World) -> keras.Model:
     return model
 
 
-def find_nonfinite(trainer: Trainer, kept: NonfiniteBatch) -> list[str]:
-    """Run a saved batch forward and backward, without an update; return lines that say what is not finite."""
-    values, gradients = trainer.examine(kept.batch)
+def find_nonfinite(trainer: Trainer, kept: NonfiniteBatch, file: Path) -> list[str]:
+    """Run a saved batch forward and backward, without an update; return lines that say what is not finite.
+
+    Args:
+        file: the batch's file, for messages.
+
+    Raises:
+        UserError: The batch does not fit the run.
+    """
+    try:
+        values, gradients = trainer.examine(kept.batch)
+    except (LookupError, TypeError, ValueError, tf.errors.InvalidArgumentError):
+        size = size_text(trainer.model.input_shape[1:])
+        raise UserError(
+            f"{file}: is no batch of this run, whose network takes images of {size} and their targets; name one that "
+            "this run has kept"
+        ) from None
     given = {name: kept.batch[name] for name in ("inputs", "targets") if name in kept.batch}
     lines = [_by_example(name, array, kept.images) for name, array in (given | values).items()]
     layers = [layer for layer in trainer.model.layers if not isinstance(layer, keras.layers.InputLayer)]
@@ -96,8 +112,7 @@ def find_nonfinite(trainer: Trainer, kept: NonfiniteBatch) -> list[str]:
     lines.append(_by_name("gradients, from the output backwards", backward))
     if all(line.endswith(": finite") for line in lines):
         lines.append(
-            "All values are finite with these weights: the weights diverged after this checkpoint; "
-            "lower the learning rate"
+            "All values are finite with these weights: those of the run diverged later; lower the learning rate"
         )
     return lines
 

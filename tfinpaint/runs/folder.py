@@ -110,9 +110,9 @@ class RunFolder:
     def _open(self, kind: Kind, options: Options) -> dict[str, Any] | None:
         self._lock.take(self.path)
         self._refuse_foreign_files()
+        if options.resume and self.config.data.input_path:
+            self._refuse_lost_checkpoints(self.checkpoints)
         if self.checkpoints:
-            if options.resume:
-                self._refuse_lost_checkpoints(self.checkpoints)
             self._lock.take(self.checkpoints)  # runs in other folders may name it too
             clean_up(self.checkpoints)  # what a killed process has left
         saved = self.config.checkpoints.save
@@ -145,14 +145,14 @@ class RunFolder:
         if resumed is None:
             for path in saved:
                 remove_folder(path)
-            (self.path / METRICS_LOG).unlink(missing_ok=True)
+            for name in (METRICS_LOG, TRACKERS):
+                (self.path / name).unlink(missing_ok=True)
             for name in (FIGURES, TENSORBOARD, NONFINITE_BATCHES):
                 shutil.rmtree(self.path / name, ignore_errors=True)
         else:
             for path in saved:
                 if epoch_and_step(path) > epoch_and_step(resumed) and find_damage(path):
                     log.warning(f"Damaged: {set_aside(path)}")
-            (self.path / TRACKERS).unlink(missing_ok=True)
         for name in (SUMMARY, REPORT, COMMUNICATION, ENDING):  # a run has no result before its end
             (self.path / name).unlink(missing_ok=True)
         environment = {**versions(), "seed": self.config.seed, "started": now(), "command": command_line()}
@@ -195,14 +195,20 @@ class RunFolder:
             log.info(f"Changed since the run was stopped: {line}")
         return list(lines)
 
-    def _refuse_lost_checkpoints(self, saved: Path) -> None:
-        """Raise UserError where the folder's run had checkpoints and they are gone: there is nothing to resume from.
+    def _refuse_lost_checkpoints(self, saved: Path | None) -> None:
+        """Raise UserError where there is nothing to resume from, but a result that a new start would delete.
 
         A run that was killed before its first checkpoint has the folder for them, and no result.
         """
-        if list_checkpoints(saved) or not (self.path / RESOLVED_CONFIG).exists():
+        if (saved and list_checkpoints(saved)) or not (self.path / RESOLVED_CONFIG).exists():
             return
-        if (self.path / SUMMARY).exists() or not (saved / LOCK).exists():
+        is_finished = (self.path / SUMMARY).exists()
+        if saved is None and is_finished:
+            raise UserError(
+                f"--resume: {self.path} holds a finished run, and checkpoints.save is null, so there is nothing to "
+                "resume from; start again with --overwrite"
+            )
+        if saved and (is_finished or not (saved / LOCK).exists()):
             raise UserError(
                 f"--resume: {self.path} holds a run, but {saved} holds none of its checkpoints; bring them back, or "
                 "start again with --overwrite"

@@ -57,15 +57,17 @@ class RunLock:
         self._locks, self._made = [], []
 
     def take(self, folder: Path) -> None:
-        """Lock a folder, which is made where it does not exist.
+        """Lock a folder, which is made where it does not exist. One that is locked already stays so.
 
         Raises:
             UserError: another process, or another run of this one, holds the lock.
             OSError: the folder cannot be made or written.
         """
+        path = folder / LOCK
+        if path.exists() and any(os.path.samestat(os.fstat(lock.fileno()), path.stat()) for lock in self._locks):
+            return
         self._made += [each for each in reversed((folder, *folder.parents)) if not each.exists()]
         make_folder(folder)
-        path = folder / LOCK
         while True:
             is_new = not path.exists()
             lock = path.open("a")

@@ -24,7 +24,7 @@ from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.trackers import open_trackers
 from tfinpaint.runs.bad_images import BadImageCounter
 from tfinpaint.runs.build import describe_model, describe_unfreezing, make_optimizer, select_trained
-from tfinpaint.runs.data import DataSet, steps_per_epoch
+from tfinpaint.runs.data import Batches, DataSet, steps_per_epoch
 from tfinpaint.runs.early_stopping import VALIDATION, EarlyStopping, restore_best_epoch
 from tfinpaint.runs.epoch_end import (
     AddFrame,
@@ -55,6 +55,7 @@ from tfinpaint.runs.signals import NOTICE, UNSAVED_NOTICE, StopRequest
 from tfinpaint.runs.trainer import make_trainer
 from tfinpaint.train.fit import EpochEnd, fit
 from tfinpaint.train.loss import Measure
+from tfinpaint.train.totals import PartialEpoch
 from tfinpaint.train.trainer import Trainer
 from tfinpaint.train.view_measures import VIEW_MEASURES
 
@@ -201,59 +202,90 @@ def _train(
     add_frame: AddFrame | None,
     probe: OnlineProbe | None,
 ) -> MetricsLog:
-    """Fit, with metrics, pictures and progress at the ends of epochs, and checkpoints whenever they are due."""
-    run, trainer, world, steps = session.run, session.trainer, session.world, session.steps
-    stopping, phase = (EarlyStopping(run), VALIDATION) if session.validation else (None, "test")
+    """Prepare weights, images and metrics; fit; then test the weights that the run ends with."""
+    run, trainer, world = session.run, session.trainer, session.world
+    stopping = EarlyStopping(run) if session.validation else None
     world.report_task("preparing to train")
-    so_far = restore_ranks(run, run.resumed, trainer, steps) if run.resumed else None
+    so_far = restore_ranks(run, run.resumed, trainer, session.steps) if run.resumed else None
     _begin_folder(session)
     again = run.is_evaluated_again and tested is not None
     metrics = _open_metrics(session, records_before(run, again))
-    first_step = run.first_step(steps)
-    recalibrate_transferred(run, trainer, data, steps)
+    recalibrate_transferred(run, trainer, data, session.steps)
     fit_head(run, trainer, data)
     data, observed = _with_features(session, data, session.validation or tested)
-    batches = observed.evaluation_batches() if observed else None
-    progress = RunProgress(
-        enabled=world.is_rank0 and not run.quiet,
-        first_step=first_step, num_epochs=run.config.num_epochs, steps_per_epoch=steps,
-        end_in_steps=end_in_steps(run, batches), held_out=phase,
-        hidden={*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {HEADLINE, "rankme", PROBED},
-        is_total=trainer.agreement_term is not None and run.config.reconstructs,
-        probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
-    )  # fmt: skip
+    trainer.how_to_continue = partial(how_to_continue, run.task, run.config)
+    trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing, data.inputs_of)
+    draw_due = partial(draw_epoch, run.config, session.folder.path, metrics, draw, add_frame)
+    _fit(session, data, observed, metrics, stopping, so_far, probe, draw_due)
+    if stopping:
+        restore_best_epoch(run, world, trainer, stopping.best)
+    if stopping or again:
+        _test_at_end(session, tested, metrics, stopping.best if stopping else run.first_epoch - 1, draw)
+    return metrics
+
+
+def _fit(
+    session: Session,
+    data: DataSet,
+    observed: DataSet | None,
+    metrics: MetricsLog,
+    stopping: EarlyStopping | None,
+    so_far: PartialEpoch | None,
+    probe: OnlineProbe | None,
+    draw_due: EpochEnd,
+) -> None:
+    """Train all epochs, with progress, metrics and pictures at their ends, and checkpoints whenever they are due.
+
+    Args:
+        observed: the images that are evaluated after each epoch.
+        so_far: the steps that are done of the first epoch.
+    """
+    run, trainer, world, steps = session.run, session.trainer, session.world, session.steps
+    phase, batches = VALIDATION if stopping else "test", observed.evaluation_batches() if observed else None
+    progress = _make_progress(session, batches, phase, probe)
     world.report_activity()
     stop = _stop_request(run)
     saver = Saver(session, data, metrics, stop, stopping)
     counter = BadImageCounter(world, session.folder.path, data.failures, run.first_epoch)
-    trainer.how_to_continue = partial(how_to_continue, run.task, run.config)
-    trainer.on_nonfinite = NonfiniteKeeper(session.folder.path, world.rank, data.images.listing, data.inputs_of)
-    observers: list[EpochEnd] = [
+    at_epoch_ends: list[EpochEnd] = [
         *learning_rate_log(run, trainer),
         *([] if run.config.data.preload else [counter]),  # what is in memory stays readable
         progress.epoch_end,
         partial(warn_of_collapse, run.config),
         partial(record_results, metrics, run.ranks, phase),
         *([stopping.epoch_end] if stopping else []),
-        partial(draw_epoch, run.config, session.folder.path, metrics, draw, add_frame),
+        draw_due,
         saver.epoch_end,
     ]
     with stop.listening(), contextlib.closing(progress), contextlib.closing(counter), contextlib.closing(saver):
         progress.begin()
         fit(
-            trainer, data.batches_from(first_step), batches,
+            trainer, data.batches_from(run.first_step(steps)), batches,
             first_epoch=run.first_epoch, num_epochs=run.config.num_epochs, steps_per_epoch=steps, so_far=so_far,
             measure=make_view_measurement(trainer, data), recalibrate=make_recalibration(run, trainer, data, steps),
             probe=probe,
-            on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=observers,
+            on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=at_epoch_ends,
             is_over=stopping.is_over if stopping else None,
         )  # fmt: skip
         saver.finish()
-    if stopping:
-        restore_best_epoch(run, world, trainer, stopping.best)
-    if stopping or again:
-        _test_at_end(session, tested, metrics, stopping.best if stopping else run.first_epoch - 1, draw)
-    return metrics
+
+
+def _make_progress(session: Session, batches: Batches | None, phase: str, probe: OnlineProbe | None) -> RunProgress:
+    """Return what shows the progress of training; quiet on other ranks than 0.
+
+    Args:
+        batches: those that are evaluated after each epoch.
+        phase: of these evaluations.
+    """
+    run, trainer, steps = session.run, session.trainer, session.steps
+    return RunProgress(
+        enabled=session.world.is_rank0 and not run.quiet,
+        first_step=run.first_step(steps), num_epochs=run.config.num_epochs, steps_per_epoch=steps,
+        end_in_steps=end_in_steps(run, batches), held_out=phase,
+        hidden={*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {HEADLINE, "rankme", PROBED},
+        is_total=trainer.agreement_term is not None and run.config.reconstructs,
+        probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
+    )  # fmt: skip
 
 
 def _test_at_end(session: Session, tested: DataSet | None, metrics: MetricsLog, epoch: int, draw: Draw | None) -> None:

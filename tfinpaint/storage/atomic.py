@@ -128,12 +128,14 @@ def write_folder(final: Path, write_files: Callable[[Path], None]) -> None:
 def new_folder(final: Path) -> Iterator[Path]:
     """Yield a hidden folder to fill, also with folders; when the block ends, rename it to `final`, which is not there.
 
+    What other processes write beside it at the same time stays; what an interrupted one has left of it is deleted.
+
     Raises:
         OSError: The folder cannot be written. Nothing is left beside `final`.
     """
     make_folder(final.parent)
-    clean_up(final.parent)
     partial = _hidden(final, WRITING)
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial

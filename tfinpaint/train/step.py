@@ -176,9 +176,10 @@ class TrainingStep:
         features, gradients = self._measured(dict(batch))
         for variable, before in state:
             variable.assign(before)
+        scale = float(self._scale())
         norms = {
-            name.replace("_loss", "_gradient_norm"): float(tf.linalg.global_norm(self._world.average_gradients(each)))
-            for name, each in gradients.items()
+            name.replace("_loss", "_gradient_norm"): float(tf.linalg.global_norm(averaged)) / scale
+            for name, averaged in ((name, self._world.average_gradients(each)) for name, each in gradients.items())
         }
         images = len(features) // 2
         rows = features.numpy().reshape(2, images, -1)[:, : max(1, MOST_ROWS // (2 * self._world.size))]
@@ -186,18 +187,22 @@ class TrainingStep:
         return measure_features(*(np.concatenate(views[:, view]) for view in range(2))) | norms
 
     def _measure_parts(self, batch: Batch) -> tuple[tf.Tensor, dict[str, list[tf.Tensor]]]:
-        """Return the pooled features of this rank, and what each part of the loss adds to the encoder's gradients."""
+        """Return the pooled features of this rank, and what each part of the loss adds to the encoder's gradients.
+
+        These are scaled as in a step, so that small ones do not vanish in float16.
+        """
         assert self._agreement_term
         inputs, weights = self._parts.inputs_of_trained(batch), self._loss.weights(batch)
-        shares = LossShares(*self._weight_and_images(weights), tf.constant(1.0))
+        shares = LossShares(*self._weight_and_images(weights), self._scale())
         encoder = encoder_part(self._parts.whole, self._agreement_term.layer)
-        with self._over_visible(batch), tf.GradientTape(persistent=True) as tape:
-            computed = self.forward(inputs)
-            losses = self._loss.by_example(batch, computed)
-            parts = {n: self._loss.part(n, losses, weights, shares) for n in (RECONSTRUCTION, AGREEMENT) if n in losses}
-        return pool(computed.features), {
-            name: tape.gradient(part, encoder.trainable_variables) for name, part in parts.items()
-        }
+        with self._over_visible(batch):  # also while blocks are computed again
+            with tf.GradientTape(persistent=True) as tape:
+                computed = self.forward(inputs)
+                losses = self._loss.by_example(batch, computed)
+                names = [name for name in (RECONSTRUCTION, AGREEMENT) if name in losses]
+                parts = {name: shares.scale * self._loss.part(name, losses, weights, shares) for name in names}
+            gradients = {name: tape.gradient(part, encoder.trainable_variables) for name, part in parts.items()}
+        return pool(computed.features), gradients
 
     def _weight_and_images(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the mean over the ranks of the summed weights, and the number of images of this rank."""
@@ -206,11 +211,15 @@ class TrainingStep:
             weight = self._world.all_reduce_sum(weight, "weight") / self._world.size
         return weight, images
 
+    def _scale(self) -> tf.Tensor:
+        """Return the factor of the loss, and so of its gradients."""
+        return self._loss_scale.value if self._loss_scale else tf.constant(1.0)
+
     def _take(self, batch: Batch) -> tuple[Sums, StepStatus]:
         assert self._optimizer is not None, "a trainer without an optimizer only evaluates"
         world = self._world
         weight, images = self._weight_and_images(self._loss.weights(batch))
-        scale = self._loss_scale.value if self._loss_scale else tf.constant(1.0)
+        scale = self._scale()
         state = [(variable, tf.identity(variable.value)) for variable in self._forward_state()]
         sums, gradients = self._accumulate(batch, LossShares(weight, images, scale))
         status = tf.concat([self._find_nonfinite(sums, gradients), self.flags], axis=0)

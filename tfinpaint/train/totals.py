@@ -173,16 +173,22 @@ class Totals:
         names = max((each["names"] for each in ranks), key=len)  # a rank without examples has no names
         totals = {name: mine.get(name, 0.0) for name in names}
         end = time.perf_counter()  # after reading the sums, which waits for the last step
-        several = self._steps > 1
-        later = self._images - self._images_of_first if several else self._images
-        began = self._after_first if several else self._begin
+        later, took = self._timed(end)
         reduced = world.sum_values({**totals, "images": self._before.images + self._images, "later": later})
         return EpochResult(
             values=self._values({name: reduced[name] for name in names}, int(reduced["images"])),
             images=int(reduced["images"]),
             seconds=self._before.seconds + end - self._begin,
-            images_per_second=reduced["later"] / max(end - began, 1e-9),
+            images_per_second=reduced["later"] / max(took, 1e-9),
         )
+
+    def _timed(self, end: float) -> tuple[int, float]:
+        """Return the number of images by which the speed is measured, and the seconds that they took until `end`."""
+        if self._steps > 1:
+            return self._images - self._images_of_first, end - self._after_first
+        if not self._steps and self._before.steps:  # all steps were done by an earlier process
+            return self._before.images, self._before.seconds
+        return self._images, end - self._begin
 
     def _values(self, sums: Mapping[str, float], images: int) -> dict[str, float]:
         """Return the loss, its parts where it is not one of them alone, and the means of everything else."""

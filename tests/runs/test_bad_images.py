@@ -10,6 +10,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import BAD_IMAGES
 from tfinpaint.runs import bad_images
 from tfinpaint.runs.bad_images import BadImageCounter, begin_bad_images
+from tfinpaint.system.paths import display_path
 
 
 class BesideAnother(World):
@@ -38,15 +39,18 @@ def test_many_bad_images_are_all_listed_and_the_first_are_named(tmp_path, caplog
     assert len(caplog.messages) == 22
     assert caplog.messages[20:] == [
         "... and 5 more",
-        f"25 images cannot be read and are left out (data.max_bad_images allows 25), listed in {tmp_path}/bad_images.txt",
+        f"25 images cannot be read and are left out (data.max_bad_images allows 25), listed in {display_path(tmp_path / BAD_IMAGES)}",
     ]
     bad_images.report_checked(World(), tmp_path, bad[:1], bad_images.ANY_NUMBER)
-    assert caplog.messages[-1] == f"1 image cannot be read and is left out, listed in {tmp_path}/bad_images.txt"
+    assert (
+        caplog.messages[-1]
+        == f"1 image cannot be read and is left out, listed in {display_path(tmp_path / BAD_IMAGES)}"
+    )
     with pytest.raises(UserError) as caught:
         bad_images.report_checked(World(), tmp_path, bad[:21], 20)
     first, *named, last = str(caught.value).replace("\t\n", "").splitlines()
     assert first == (
-        f"21 unusable images, data.max_bad_images allows 20; repair or remove them (listed in {tmp_path}/bad_images.txt):"
+        f"21 unusable images, data.max_bad_images allows 20; repair or remove them (listed in {display_path(tmp_path / BAD_IMAGES)}):"
     )
     assert (len(named), last) == (20, "... and 1 more")
     assert len(listed(tmp_path)) == 21
@@ -68,7 +72,7 @@ def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
     failures.found[7] = ("/x/a", "truncated")
     watch(2, None, None)
     assert caplog.messages == [
-        f"2 images failed during training (2 before; limit 5) and were replaced, listed in {tmp_path}/bad_images.txt"
+        f"2 images failed during training (2 before; limit 5) and were replaced, listed in {display_path(tmp_path / BAD_IMAGES)}"
     ]
     assert failures.before == 3  # the other rank's counts where this one reads
     failures.found[9] = ("/x/c", "truncated")
@@ -81,7 +85,7 @@ def test_what_goes_bad_on_any_rank_is_counted_and_listed_once(tmp_path, caplog):
         watch(4, None, None)
     assert str(caught.value).splitlines() == [
         "4 images failed during training (2 before); data.max_bad_images allows 5; repair or remove "
-        f"them (listed in {tmp_path}/bad_images.txt):",
+        f"them (listed in {display_path(tmp_path / BAD_IMAGES)}):",
         "/x/d: empty",
     ]
     assert listed(tmp_path)[3:] == [["epoch 4", "/x/d", "empty"]]

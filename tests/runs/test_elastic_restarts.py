@@ -178,34 +178,32 @@ def test_a_number_of_ranks_that_cannot_share_the_batch_is_refused(options):
         elastic.agree(History(), Ranks(vars(History()), vars(History()), size=3), options.config)
 
 
+class EndedBySignalError(Exception):
+    """Is raised where a process would end by a signal."""
+
+
 @pytest.mark.parametrize(("number", "told"), [(signal.SIGTERM, [True, False]), (signal.SIGUSR1, [True, True])])
 def test_a_rank_that_is_told_to_stop_alone_leaves_and_the_others_go_on(monkeypatch, number, told):
-    """In processes of their own: one of these ends by the signal."""
     monkeypatch.setattr(rendezvous, "is_elastic", lambda: True)
+    names = [signal.Signals(number).name if each else "" for each in told]
+    world, run = SimpleNamespace(all_gather=lambda own: names), Run(Config(workdir=Path("run")), "inpainter")
+
+    def end(ending: int) -> None:
+        assert (ending, signal.getsignal(ending)) == (number, signal.SIG_DFL)
+        raise EndedBySignalError
 
     def rank(index):
         stop = StopRequest()
-        with stop.listening():
+        with stop.listening(), monkeypatch.context() as patch:
             if told[index]:
                 os.kill(os.getpid(), number)
-            names = [signal.Signals(number).name if each else "" for each in told]
-            world, run = SimpleNamespace(all_gather=lambda own: names), Run(Config(workdir=Path("run")), "inpainter")
-            try:
-                end_run_if_asked(ControlFlags(stop=True), "in epoch 1, after step 2", run, world, stop)
-            except HostsChangedError:
-                os._exit(10)
-            except StoppedError:
-                os._exit(11)
+            patch.setattr(signal, "raise_signal", end)
+            end_run_if_asked(ControlFlags(stop=True), "in epoch 1, after step 2", run, world, stop)
 
-    codes = []
-    for index in range(2):
-        if (child := os.fork()) == 0:
-            try:
-                rank(index)
-            finally:  # whatever happens, the child does not go on with the tests
-                os._exit(12)
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    assert codes == ([11, 11] if all(told) else [-number, 10])
+    expected = [StoppedError, StoppedError] if all(told) else [EndedBySignalError, HostsChangedError]
+    for index, error in enumerate(expected):
+        with pytest.raises(error):
+            rank(index)
 
 
 @pytest.mark.parametrize(

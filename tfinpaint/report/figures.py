@@ -315,4 +315,4 @@ def save_figure(figure: Figure, path: Path, alt: str, *, photos: Sequence[Box] =
     if photos:
         texts[PHOTOS] = json.dumps([[round(part, 5) for part in box] for box in photos])
     figure.savefig(contents, dpi=DPI, format="png", metadata=texts)
-    write_bytes(path, contents.getbuffer())
+    write_bytes(path, contents.getvalue())

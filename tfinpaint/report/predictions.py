@@ -65,7 +65,7 @@ class PredictionsPart:
             picture.save(contents, "PNG")  # to a file, Pillow would not report why it cannot write
             with naming_file(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(contents.getbuffer())
+                target.write_bytes(contents.getvalue())
 
     def close(self) -> None:
         """Close the part.

@@ -77,7 +77,7 @@ class NonfiniteKeeper:
                 arrays["inputs"] = self.read_inputs(arrays["examples"].tolist())
             contents = io.BytesIO()
             write_npz(contents, {**facts, **arrays})
-            write_bytes(path, contents.getbuffer())
+            write_bytes(path, contents.getvalue())
             for earlier in set(folder.glob(f"*{ending}")) - {path}:
                 earlier.unlink()
         except (OSError, UserError) as error:

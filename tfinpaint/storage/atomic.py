@@ -57,7 +57,7 @@ def atomic_file(path: Path, *, contended: bool = False) -> Iterator[Path]:
         raise
 
 
-def write_bytes(path: Path, contents: bytes | memoryview) -> None:
+def write_bytes(path: Path, contents: bytes) -> None:
     """Write a file as `atomic_file` does."""
     with atomic_file(path) as partial:
         partial.write_bytes(contents)
@@ -88,7 +88,7 @@ def write_image(path: Path, image: Image.Image, kind: str, **options: Any) -> No
     """
     contents = io.BytesIO()
     image.save(contents, kind, **options)  # to a file, Pillow would not report why it cannot write
-    write_bytes(path, contents.getbuffer())
+    write_bytes(path, contents.getvalue())
 
 
 def make_folder(folder: Path) -> None:

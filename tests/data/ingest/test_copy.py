@@ -13,6 +13,7 @@ from PIL import Image
 from tfinpaint.data.ingest.copy import prepare
 from tfinpaint.data.ingest.pack import prepare_records
 from tfinpaint.errors import UserError
+from tfinpaint.system.paths import display_path
 
 
 def test_split_is_stratified_complete_and_the_files_are_copied_as_they_are(tmp_path):
@@ -27,7 +28,7 @@ def test_split_is_stratified_complete_and_the_files_are_copied_as_they_are(tmp_p
     assert by_name == {name: c for name, c in tree(source).items() if not name.endswith(".db")}  # none on both sides
     assert (
         report.lines()[-1]
-        == f"{tmp_path / 'dest'}: 40 training and 4 testing images in 2 classes, 0 unreadable; 1 file excluded: 1 .db "
+        == f"{display_path(tmp_path / 'dest')}: 40 training and 4 testing images in 2 classes, 0 unreadable; 1 file excluded: 1 .db "
         "(a/notes.db); 1 hidden or system file ignored"
     )
 

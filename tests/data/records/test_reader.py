@@ -26,6 +26,7 @@ from tfinpaint.data.records import plan, reader
 from tfinpaint.data.tasks import classification_task, inpainting_task
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
+from tfinpaint.system.paths import display_path
 
 CONFIG = Config.model_validate(
     {"data": {"transforms": [{"resize": [16, 16]}, {"random_patches": {"number": 2, "size": 4}}]}}
@@ -41,7 +42,7 @@ def made(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SHARD_BYTES", SHARD_BYTES)
         report = pack(folder / "files", folder / "records")
-    assert report.lines() == [f"{folder / 'records'}: 20 images, 0 unreadable"]
+    assert report.lines() == [f"{display_path(folder / 'records')}: 20 images, 0 unreadable"]
     return folder
 
 

@@ -17,6 +17,7 @@ from tfinpaint.data.listing import listing as sources
 from tfinpaint.data.records import plan, writer
 from tfinpaint.data.records.plan import RecordsPlan
 from tfinpaint.errors import UserError
+from tfinpaint.system.paths import display_path
 
 SHARD_BYTES = 5_000  # three or four of the images here
 
@@ -158,7 +159,7 @@ def test_bad_images_are_named_and_left_out_of_a_tree(source, tmp_path):
     assert report.lines() == [
         "Unreadable, excluded: a/003.png: empty: 0 bytes",
         "Unreadable, excluded: b/005.png: not an image: text",
-        f"{tmp_path / 'dest'}: 24 images, 2 unreadable; 1 file excluded: 1 .txt (b/notes.txt)",
+        f"{display_path(tmp_path / 'dest')}: 24 images, 2 unreadable; 1 file excluded: 1 .txt (b/notes.txt)",
     ]
     listing = sources.list_class_folders(tmp_path / "dest")
     assert len(listing) == 24

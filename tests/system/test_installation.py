@@ -1,5 +1,6 @@
 """What is installed, asked of processes that may fail."""
 
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +31,15 @@ LDD = """\
 )
 def test_the_mpi_that_horovod_is_linked_to(listing, path):
     assert installation.linked_mpi(listing) == path
+
+
+def test_the_package_is_found_beside_a_clone_of_that_name(tmp_path):
+    """Where a user works in the folder that holds the clone, Python must not take the clone for the package."""
+    (tmp_path / "tfinpaint" / "runs").mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    program = [sys.executable, "-c", "import tfinpaint.runs; print(tfinpaint.runs.__file__)"]
+    found = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True)
+    assert found.stdout == f"{ROOT / 'tfinpaint' / 'runs' / '__init__.py'}\n"
 
 
 def test_the_first_installed_package_gives_the_version():

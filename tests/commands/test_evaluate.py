@@ -23,6 +23,8 @@ def test_a_classifier_is_evaluated_on_images_that_it_never_saw(small_classifier,
     assert "expected calibration error" in output
     for name in ("report.html", "figures/reliability.png", "figures/confusion.png", "figures/test_classes.csv"):
         assert (run / "evaluations" / "new" / name).exists()
+    assert (run / "tensorboard").exists()
+    assert not (run / "evaluations" / "new" / "tensorboard").exists()  # no tracker is asked for
     assert "holds an evaluation already; add --overwrite" in refuse("evaluate", run, "--data", new)
     succeed("evaluate", run, "--data", new, "--overwrite")
 

@@ -107,6 +107,7 @@ def _evaluating(config: Config, checkpoint: Path, data: Path, output: Path) -> C
     }
     changes: dict[str, Any] = {
         **dict.fromkeys(("outfile", "probe", "early_stopping")),
+        "trackers": [],  # whoever tracked the training has not asked for a tracked run of this
         "workdir": output,
         "data": section.model_copy(update=images),
         "checkpoints": config.checkpoints.model_copy(update={"load": checkpoint, "save": None}),

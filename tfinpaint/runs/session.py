@@ -161,9 +161,7 @@ def run_session(
         metrics = _open_metrics(session)
         if tested:
             _evaluate(session, tested, metrics, epoch=0)
-        if draw:
-            with attempt_figure(session.folder.path / FIGURES):
-                draw(metrics)
+        _draw_once(session, metrics, draw)
     if held_out and session.run.config.data.test_output_path:
         write_predictions(session.run, session.trainer, held_out, session.classes)
     return metrics
@@ -292,8 +290,13 @@ def _test_at_end(session: Session, tested: DataSet | None, metrics: MetricsLog, 
     """Score the model after the whole training as that of an epoch, and draw the pictures once more."""
     if tested:
         _evaluate(session, tested, metrics, epoch)
+    _draw_once(session, metrics, draw)
+
+
+def _draw_once(session: Session, metrics: MetricsLog, draw: Draw | None) -> None:
     if draw:
-        draw(metrics)
+        with attempt_figure(session.folder.path / FIGURES):
+            draw(metrics)
 
 
 def _with_features(session: Session, data: DataSet, tested: DataSet | None) -> tuple[DataSet, DataSet | None]:

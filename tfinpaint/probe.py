@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.arguments import make_parser, percentage
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import add_encoder_options, require_single_process
 from tfinpaint.cli.tables import print_table, table_width
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="folder of test images with the same classes; default: a fifth of each class",
         )
         parser.add_argument(
-            "--shares", type=_share, nargs="+", default=list(SHARES), metavar="PERCENT",
+            "--shares", type=percentage, nargs="+", default=list(SHARES), metavar="PERCENT",
             help="shares of the labels in percent (default: 1 10 100)",
         )  # fmt: skip
         parser.add_argument(
@@ -75,16 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         probe(parsed)
 
     return run_command(command)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 100:
-        raise argparse.ArgumentTypeError(f"{text}: expected a percentage above 0, at most 100")
-    return share
 
 
 def _repeats(text: str) -> int:

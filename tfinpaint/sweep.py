@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tfinpaint.checkpoint.find import find_weights
-from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments
+from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments, percentage
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
 from tfinpaint.cli.options import load_checked
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "file; default: checkpoints.load",
         )  # fmt: skip
         parser.add_argument(
-            "--shares", type=_share, nargs="+", default=list(SHARES), metavar="PERCENT",
+            "--shares", type=percentage, nargs="+", default=list(SHARES), metavar="PERCENT",
             help="shares of the labels in percent (default: 1 5 10 20 40 100)",
         )  # fmt: skip
         parser.add_argument(
@@ -115,12 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sweep(parsed)
 
     return run_command(command)
-
-
-def _share(text: str) -> float:
-    if not 0 < (share := _number(text)) <= 100:
-        raise argparse.ArgumentTypeError(f"{text}: expected a percentage above 0, at most 100")
-    return share
 
 
 def _positive(text: str) -> float:

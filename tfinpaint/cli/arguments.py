@@ -157,6 +157,17 @@ def _unknown_word(word: str, has_config: bool) -> str:
     return f"{word}: unexpected; a single file is the configuration, as after --config"
 
 
+def percentage(text: str) -> float:
+    """Return the value of an option that is a percentage above 0. Raises ArgumentTypeError."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 100:
+        raise argparse.ArgumentTypeError(f"{text}: expected a percentage above 0, at most 100")
+    return share
+
+
 def make_parser(command: str) -> Parser:
     """Return a parser without options whose help describes the command, with an example and what to do next."""
     example, following = EXAMPLES[command]

@@ -32,13 +32,13 @@ def color_jitter(images: tf.Tensor, section: ColorJitter, uniform: Draw) -> tf.T
             changed = _blend(changed, tf.image.rgb_to_grayscale(changed), _factor(section.saturation, uniform(3)))
         if section.hue:
             changed = _turn_hue(changed, section.hue * (2 * uniform(4) - 1))
-    return tf.where(_per_image(uniform(0) < section.probability), changed, images)
+    return tf.where(per_image(uniform(0) < section.probability), changed, images)
 
 
 def _factor(strength: float, uniform: tf.Tensor) -> tf.Tensor:
     """Return float32 [batch, 1, 1, 1], uniform in [max(0, 1 - strength), 1 + strength]."""
     low = max(0.0, 1.0 - strength)
-    return _per_image(low + (1.0 + strength - low) * uniform)
+    return per_image(low + (1.0 + strength - low) * uniform)
 
 
 def _blend(images: tf.Tensor, others: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
@@ -58,7 +58,7 @@ def _mean_grey(images: tf.Tensor) -> tf.Tensor:
 
 def _turn_hue(images: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
     hue, saturation, value = tf.split(tf.image.rgb_to_hsv(images), 3, axis=-1)
-    hue = tf.math.floormod(hue + _per_image(turns), 1.0)
+    hue = tf.math.floormod(hue + per_image(turns), 1.0)
     return tf.image.hsv_to_rgb(tf.concat([hue, saturation, value], axis=-1))
 
 
@@ -67,7 +67,7 @@ def random_grayscale(images: tf.Tensor, probability: float, uniform: Draw) -> tf
     if images.shape[-1] == 1:
         return images
     grey = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(images))
-    return tf.where(_per_image(uniform(0) < probability), grey, images)
+    return tf.where(per_image(uniform(0) < probability), grey, images)
 
 
 def gaussian_blur(images: tf.Tensor, section: GaussianBlur, uniform: Draw) -> tf.Tensor:
@@ -90,10 +90,10 @@ def gaussian_blur(images: tf.Tensor, section: GaussianBlur, uniform: Draw) -> tf
         size = images.shape[axis]
         padded = tf.pad(blurred, [[radius, radius] if each == axis else [0, 0] for each in range(4)], "REFLECT")
         parts = [tf.gather(padded, tf.range(first, first + size), axis=axis) for first in range(2 * radius + 1)]
-        blurred = tf.add_n([_per_image(weights[:, place]) * part for place, part in enumerate(parts)])
-    return tf.where(_per_image(uniform(0) < section.probability), blurred, images)
+        blurred = tf.add_n([per_image(weights[:, place]) * part for place, part in enumerate(parts)])
+    return tf.where(per_image(uniform(0) < section.probability), blurred, images)
 
 
-def _per_image(values: tf.Tensor) -> tf.Tensor:
+def per_image(values: tf.Tensor) -> tf.Tensor:
     """Return [batch, 1, 1, 1] of a tensor [batch], to be broadcast over pixels."""
     return values[:, None, None, None]

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfinpaint.config.transforms import Normalize, Transform
 from tfinpaint.data import rng
-from tfinpaint.data.photometric import color_jitter, gaussian_blur, random_grayscale
+from tfinpaint.data.photometric import color_jitter, gaussian_blur, per_image, random_grayscale
 from tfinpaint.data.resized_crop import ATTEMPTS, draw_parts, enlarge
 
 NumberedSteps = tuple[tuple[int, Transform], ...]  # the number of a step is unique in a configuration
@@ -89,9 +89,9 @@ def apply_transform(images: tf.Tensor, step: Transform, number: int, keys: Keys,
         case "jitter_crop", most:
             return jitter_crop(images, [most * keys.uniform(number, side)[0] for side in range(4)])
         case "random_horizontal_flip", probability:
-            return tf.where(_per_image(keys.uniform(number) < probability), images[:, :, ::-1], images)
+            return tf.where(per_image(keys.uniform(number) < probability), images[:, :, ::-1], images)
         case "random_vertical_flip", probability:
-            return tf.where(_per_image(keys.uniform(number) < probability), images[:, ::-1], images)
+            return tf.where(per_image(keys.uniform(number) < probability), images[:, ::-1], images)
         case "random_resized_crop", section:
             height, width = tf.unstack(tf.shape(images)[1:3])
             parts = draw_parts(section, keys.uniforms(number, 2 * ATTEMPTS + 2), height, width)
@@ -209,8 +209,3 @@ _FROM_RGB: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 def normalize(images: tf.Tensor, section: Normalize) -> tf.Tensor:
     """Return (x - mean) / std, per channel."""
     return (images - tf.constant(section.mean, tf.float32)) / tf.constant(section.std, tf.float32)
-
-
-def _per_image(values: tf.Tensor) -> tf.Tensor:
-    """Return [batch, 1, 1, 1] of a tensor [batch], to be broadcast over pixels."""
-    return values[:, None, None, None]

@@ -15,7 +15,7 @@ from tfinpaint.probing.examples import draw_duplicates, draw_neighbours, read_pi
 from tfinpaint.probing.feature_map import draw_map
 from tfinpaint.probing.report import accuracy_tables, write_results
 from tfinpaint.probing.study import Study
-from tfinpaint.probing.verdict import LAST_STAGE, share_text, stage_text
+from tfinpaint.probing.verdict import LAST_STAGE, stage_text
 from tfinpaint.report.about import about, now
 from tfinpaint.report.calibration import Calibration, draw_reliability
 from tfinpaint.report.cells import Code, columns_alike, link_to
@@ -33,6 +33,7 @@ from tfinpaint.report.figures import attempt_figure
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.quantities import legend, mark_highest
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import percent
 
 FIGURE_NAMES = ("duplicates", "confusion", "confused", "reliability", "neighbours", "map")
 
@@ -51,7 +52,7 @@ def write_report(folder: Path, source: Source, study: Study, command: str) -> No
     predicted, confidence = row.probabilities.argmax(axis=1), row.probabilities.max(axis=1)
     confusion = confusion_of(study.images.train.classes, labels, predicted)
     calibration = Calibration.of(confidence, predicted == labels)
-    share = share_text(row.scores[-1].share)
+    share = percent(row.scores[-1].share)
     last_stage = {"share": row.scores[-1].share, **confusion_json(confusion), "calibration": calibration.as_json()}
     facts = {**study.facts, f"stage{LAST_STAGE}": last_stage}
     write_results(folder, study.rows, study.sentences, facts, study.images.distinct)
@@ -139,7 +140,7 @@ def confusion_of(classes: Sequence[str], labels: np.ndarray, predicted: np.ndarr
 
 def _choices(rows: Sequence[Row]) -> list[list[Any]]:
     """Return what was chosen by cross-validation: C at each share, and which random encoder."""
-    heads = [f"C at {share_text(score.share)}" for score in rows[0].scores]
+    heads = [f"C at {percent(score.share)}" for score in rows[0].scores]
     return [
         ["features", "depth", "numbers per image", *heads, "chosen encoder"],
         *(

@@ -13,11 +13,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from tfinpaint.layout import PROBE_FIGURE, PROBE_JSON
 from tfinpaint.probing.classifiers import FOLDS, NEIGHBOURS, STRENGTHS, TEMPERATURE
 from tfinpaint.probing.evaluation import Row, Score
-from tfinpaint.probing.verdict import RANDOM, share_text, stage_text, standard_error
+from tfinpaint.probing.verdict import RANDOM, stage_text, standard_error
 from tfinpaint.report.colours import ALL_STAGES, IMAGES_THEMSELVES, STAGES
 from tfinpaint.report.figures import own_style, save_figure
 from tfinpaint.storage.atomic import write_json
-from tfinpaint.system.wording import counted
+from tfinpaint.system.wording import counted, percent
 
 
 def accuracy_tables(rows: Sequence[Row]) -> dict[str, list[list[Any]]]:
@@ -25,7 +25,7 @@ def accuracy_tables(rows: Sequence[Row]) -> dict[str, list[list[Any]]]:
 
     The deviation over the draws of labels stands behind a mean of several draws.
     """
-    shares = [share_text(score.share) for score in rows[0].scores]
+    shares = [percent(score.share) for score in rows[0].scores]
     labels = [counted(score.labels, "label") for score in rows[0].scores]
     heads = [f"{share} ({count})" for share, count in zip(shares, labels, strict=True)]
     tables = {

@@ -9,17 +9,13 @@ import numpy as np
 from tfinpaint.data.listing.duplicates import compares_contents, count_duplicates
 from tfinpaint.probing.evaluation import ALL_STAGES, Row, Score
 from tfinpaint.probing.images import LabelledImages
+from tfinpaint.system.wording import percent
 
 RANDOM, PIXELS, GRADIENTS = "random encoder", "raw pixels", "HOG"
 LAST_STAGE = 5
 FEW_IMAGES = 5  # test images of a class: with fewer, its recall is hardly measured
 MOST_NAMED = 5  # classes in a sentence
 CLEAR = 2.0  # standard errors: a smaller difference may be due to chance
-
-
-def share_text(share: float) -> str:
-    """Return a share of the labels such as "10 %"."""
-    return f"{100 * share:g} %"
 
 
 def stage_text(stage: int | None) -> str:
@@ -57,7 +53,7 @@ def duplicates_verdict(rows: Sequence[Row], name: str, images: LabelledImages) -
         return f"{found}. No other test image is left, so the accuracies say nothing about new images."
     scores = [_score(rows, name, LAST_STAGE, place) for place in range(len(rows[0].scores))]
     changes = [
-        f"{score.accuracy_on(distinct):.3f} instead of {score.accuracy:.3f} at {share_text(score.share)} of the labels"
+        f"{score.accuracy_on(distinct):.3f} instead of {score.accuracy:.3f} at {percent(score.share)} of the labels"
         for score in scores
     ]
     return f"{found}. Without them, stage {LAST_STAGE} of {name} has {', '.join(changes)}."
@@ -69,7 +65,7 @@ def choice_verdict(rows: Sequence[Row], labels_of_choice: int) -> list[str]:
     Args:
         labels_of_choice: the number of these labels; 0 if no labels have chosen the encoder.
     """
-    fewer = [share_text(score.share) for score in rows[0].scores if score.labels < labels_of_choice]
+    fewer = [percent(score.share) for score in rows[0].scores if score.labels < labels_of_choice]
     if not fewer:
         return []
     return [
@@ -101,7 +97,7 @@ def _last_stage(rows: Sequence[Row], name: str, place: int) -> str:
         for each in (PIXELS, GRADIENTS)
     ]
     compared = _compared(ours, _score(rows, RANDOM, LAST_STAGE, place))
-    labels = f"{share_text(ours.share)} of the labels ({ours.labels:,})"
+    labels = f"{percent(ours.share)} of the labels ({ours.labels:,})"
     return f"Stage {LAST_STAGE} of {name}: {ours.accuracy:.3f} at {labels}, {compared}; {' and '.join(others)}."
 
 
@@ -124,7 +120,7 @@ def _best_depth(rows: Sequence[Row], name: str, place: int) -> str:
         best = max(depths, key=lambda row: row.scores[place].validation or 0.0)
         have = "have" if best.stage == ALL_STAGES else "has"
         found.append(f"{stage_text(best.stage)} of {each} {have} {best.scores[place].accuracy:.3f}")
-    labels = share_text(rows[0].scores[place].share)
+    labels = percent(rows[0].scores[place].share)
     return f"At the depth that cross-validation prefers, with {labels} of the labels: {found[0]}, {found[1]}."
 
 

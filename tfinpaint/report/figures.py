@@ -22,7 +22,7 @@ from tfinpaint.report.colours import BASELINES, NOT_PRETRAINED, PHASES, PRETRAIN
 from tfinpaint.report.metrics_log import metric_series
 from tfinpaint.storage.atomic import write_bytes
 from tfinpaint.system.paths import display_path
-from tfinpaint.system.wording import counted
+from tfinpaint.system.wording import counted, percent
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +295,7 @@ def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> 
             axes.plot([100 * share for share in shares], means, style, color=colour, label=label)
             for share, run in zip(shares, runs, strict=True):
                 axes.plot([100 * share] * len(run), run, ".", color=colour)
-            values = ", ".join(f"{mean:.3f} at {100 * share:g} %" for mean, share in zip(means, shares, strict=True))
+            values = ", ".join(f"{mean:.3f} at {percent(share)}" for mean, share in zip(means, shares, strict=True))
             told.append(f"{label} {values}")
     axes.set(xlabel="share of the training labels, %", ylabel="test accuracy")
     axes.grid(alpha=0.3)

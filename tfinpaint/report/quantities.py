@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tfinpaint.report.cells import Best
 from tfinpaint.report.parts_of_loss import like_for_like
 from tfinpaint.system.progress import duration
+from tfinpaint.system.wording import percent
 
 Better = Literal["higher", "lower"]
 _ARROWS: Mapping[Better | None, str] = {"higher": " ↑", "lower": " ↓", None: ""}
@@ -114,7 +115,7 @@ def written(name: str, value: Any) -> Any:
         case "seconds" if isinstance(value, int | float) and math.isfinite(value):
             return duration(value)
         case "label_fraction" if isinstance(value, int | float):
-            return f"{100 * value:g} %"
+            return percent(value)
         case "test_accuracy_interval" if isinstance(value, tuple | list):
             return " to ".join(f"{limit:.3f}" for limit in value)
         case "from_scratch":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfinpaint.config.sections import FEW_OF_A_CLASS
-from tfinpaint.system.wording import counted
+from tfinpaint.system.wording import counted, percent
 
 Summary = Mapping[str, Any]  # of a run, as in summary.json
 
@@ -184,7 +184,7 @@ def _by_trained(runs: Sequence[Summary]) -> list[list[Summary]]:
 def _labels(run: Summary) -> str:
     if labels := run.get("labels"):
         return counted(labels, "label")
-    return f"{100 * run['label_fraction']:g} % of the labels" if run.get("label_fraction") else "the same labels"
+    return f"{percent(run['label_fraction'])} of the labels" if run.get("label_fraction") else "the same labels"
 
 
 def _test_images(count: int) -> str:

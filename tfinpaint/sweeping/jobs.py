@@ -31,6 +31,7 @@ from tfinpaint.sweeping.rows import (
     write_row,
 )
 from tfinpaint.sweeping.times import add_time
+from tfinpaint.system.wording import percent
 
 FROZEN_ENCODERS = 7  # the pretrained one, and three random ones with two kinds of batch-norm statistics
 NOT_FINITE = "not finite (inf or nan)"  # in the message with which `classify` ends
@@ -53,7 +54,7 @@ class Group:
     @property
     def title(self) -> str:
         """A name for messages."""
-        return f"{100 * self.cell.share:g} % of the labels, draw {self.cell.number + 1}, {METHODS[self.method]}"
+        return f"{percent(self.cell.share)} of the labels, draw {self.cell.number + 1}, {METHODS[self.method]}"
 
     @property
     def grid(self) -> Sequence[Setting]:

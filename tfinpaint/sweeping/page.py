@@ -25,9 +25,9 @@ from tfinpaint.storage.atomic import write_csv, write_json
 from tfinpaint.sweeping.plan import METHODS, SCRATCH_STEPS, Method, Plan
 from tfinpaint.sweeping.rows import Row, as_table, read_rows
 from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, RESAMPLES, Difference, Point, differences, points
-from tfinpaint.sweeping.verdict import percent, verdict
+from tfinpaint.sweeping.verdict import verdict
 from tfinpaint.system.paths import display_path
-from tfinpaint.system.wording import counted
+from tfinpaint.system.wording import counted, percent
 
 _STYLES: dict[Method, str] = {
     "pretrained_frozen": f"{PRETRAINED}s--",
@@ -95,7 +95,7 @@ def write_findings(plan: Plan, found: Findings) -> None:
         Section("Result", sentences=found.sentences, figures=[folder / SWEEP_FIGURE]),
         _accuracies(found.table),
         Section(
-            f"Differences in points, with {100 * CONFIDENCE:g} % intervals",
+            f"Differences in points, with {percent(CONFIDENCE)} intervals",
             table=difference_table(found.differences),
             note="Above 0 the first of both is more accurate; where an interval excludes 0, the difference is clear.",
         ),

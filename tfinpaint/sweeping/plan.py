@@ -21,6 +21,7 @@ from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, MODEL_WEIGHTS, SWEEP_PLAN
 from tfinpaint.probing.images import check_readable
 from tfinpaint.storage.safe_json import read_json
+from tfinpaint.system.wording import percent
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +265,7 @@ def _draw_cells(train: Listing, config: Config, asked: Asked) -> tuple[tuple[Cel
                 trained, validated = hold_out(labelled, config.data.validation_fraction, seed)
             except UserError:
                 left_out.append(
-                    f"{100 * share:g} % of the labels are left out: these are {len(labelled)} images, one of each "
+                    f"{percent(share)} of the labels are left out: these are {len(labelled)} images, one of each "
                     "class, so that none can be kept out for validation"
                 )
                 break

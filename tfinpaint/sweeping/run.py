@@ -20,10 +20,9 @@ from tfinpaint.sweeping.plan import Asked, Plan, read_saved, saved_values
 from tfinpaint.sweeping.processes import Job, Slot, make_slots, run_jobs, training_command
 from tfinpaint.sweeping.rows import row_path
 from tfinpaint.sweeping.times import known_speed, measure_speed
-from tfinpaint.sweeping.verdict import percent
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.progress import duration
-from tfinpaint.system.wording import counted
+from tfinpaint.system.wording import counted, percent
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,9 @@ from tfinpaint.data.listing.duplicates import count_duplicates
 from tfinpaint.sweeping.plan import METHODS, Plan
 from tfinpaint.sweeping.rows import Row
 from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, Difference
+from tfinpaint.system.wording import percent
 
-_SURE = f"{100 * CONFIDENCE:g} % interval"
-
-
-def percent(share: float) -> str:
-    """Return a share of the labels such as "10 %"."""
-    return f"{100 * share:g} %"
+_SURE = f"{percent(CONFIDENCE)} interval"
 
 
 def verdict(

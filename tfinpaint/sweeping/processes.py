@@ -31,7 +31,7 @@ NOTICE = "Interrupted: the runs are saved and stop. Press Ctrl-C again to end th
 MOST_LOG = 2**14  # bytes at the end of a process's output that are searched for the reason of a failure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two workers may have equal parts
 class Slot:
     """The part of the machine that one worker uses.
 

@@ -140,7 +140,7 @@ def test_the_machine_is_divided_among_workers(monkeypatch):
     monkeypatch.setattr("tfinpaint.sweeping.processes.available_memory", lambda: 10 * 2**30)
     assert [slot.cores for slot in make_slots(4, MACHINE)] == [(10, 11), (12, 13), (14, 15), (16, 17)]
     assert [slot.cores for slot in make_slots(None, MACHINE)] == [(10, 11), (12, 13, 14), (15, 16, 17)]  # by memory
-    assert make_slots(1, replace(MACHINE, core_limit=2.5)) == [Slot((10, 11))]
+    assert [slot.cores for slot in make_slots(1, replace(MACHINE, core_limit=2.5))] == [(10, 11)]
     with pytest.raises(UserError, match="--workers 5: this machine has 8 cores, 2 for each worker; give at most 4"):
         make_slots(5, MACHINE)
     gpus = replace(MACHINE, gpus=(Gpu("A", 1, 8.0),) * 4)

@@ -1,6 +1,7 @@
 """What a command's body sees of an elastic run, without ranks: attempts, options, refusals."""
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -33,7 +34,7 @@ def options(images, tmp_path):
 
 @pytest.fixture
 def launcher(monkeypatch):
-    """`elastic.run` under a launcher of one rank: returns how often the process was started, and its environments."""
+    """`elastic.run` under a launcher of one rank: yields what returns how often the process was started, and its environments."""
     environments = [{}]
     monkeypatch.setattr(rendezvous, "is_elastic", lambda: True)
     monkeypatch.setattr(rendezvous, "ask_for_place", lambda: {"HOROVOD_RANK": "0"})
@@ -58,7 +59,11 @@ def launcher(monkeypatch):
             except Executed:
                 pass
 
-    return run
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield run
+    root.handlers[:] = handlers  # or later tests would print what is logged
+    root.setLevel(level)
 
 
 def save(options, epoch):

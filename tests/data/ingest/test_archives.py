@@ -89,7 +89,11 @@ def add(name="x/set/a/x.png", contents=b"x", **fields):
         info.size = len(contents)
         for key, value in fields.items():
             setattr(info, key, value)
-        file.addfile(info, io.BytesIO(contents) if not fields else None)
+        if fields:  # the header alone, whatever size it claims
+            file.fileobj.write(header := info.tobuf(file.format))
+            file.offset += len(header)
+        else:
+            file.addfile(info, io.BytesIO(contents))
 
     return change
 

@@ -182,3 +182,6 @@ def test_both_commands_with_real_trainings(photos_here):
     assert summary(PROJECT / "from_scratch")["epochs"] == 3
     assert succeed("run", PROJECT).count(": done before, in ") == 4
     assert "photo" in succeed("predict", PROJECT / "classify", "my photos/cat/000.png")
+    (PROJECT / "data" / "training" / "cat" / "000.png").unlink(missing_ok=True)
+    (PROJECT / "data" / "testing" / "cat" / "000.png").unlink(missing_ok=True)
+    assert "pretrain: began with other images than those in" in refuse("run", PROJECT)

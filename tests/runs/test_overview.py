@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tfinpaint.distributed.failures import HostsChangedError
-from tfinpaint.errors import StoppedError
+from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.runs import __main__ as runs_command
 from tfinpaint.runs import overview
 from tfinpaint.runs.folder import RunFolder
@@ -86,8 +86,9 @@ run                   kind       date       data epochs result     best state
 broken                classifier 2026-11-18 pets 3/5    loss 0.500 -    broken
 failed                classifier 2026-11-18 pets 0/5    -          -    failed
 lost                  inpainter  2026-11-18 -    -      -          -    broken
-pets/a_run_with_a_nam classifier 2026-11-18 pets 1/5    loss 0.500 -    stopped
-e_that_is_rather_long
+pets/a_run_with_a_    classifier 2026-11-18 pets 1/5    loss 0.500 -    stopped
+name_that_is_rather_
+long
 pets/classify         classifier 2026-11-18 pets 5/5    acc. 0.930 -    running
 pets/from_scratch     classifier 2026-11-18 pets 2/5    loss 0.500 -    stopped
 pets/pretrain         inpainter  2026-11-18 pets 5/5    14.5 dB    4    finished
@@ -187,6 +188,17 @@ def test_a_folder_that_is_not_there_or_has_no_runs(tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out == ".: no runs\n"
 
 
+RESUME = f"everything is saved in {200 * 'a'}; resume with: tfinpaint pretrain --resume --workdir runs/gloo2"
+
+
+def test_a_command_is_one_line_on_a_narrow_terminal_too(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "runs" / "a", ending={"state": "stopped", "reason": RESUME})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs_command, "table_width", lambda: 80)
+    assert runs_command.main([]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"a: stopped: {RESUME}"
+
+
 def test_how_a_run_ends_is_noted_once_it_has_begun(tmp_path):
     from tfinpaint.cli.options import Options
     from tfinpaint.config.schema import Config
@@ -204,7 +216,10 @@ def test_how_a_run_ends_is_noted_once_it_has_begun(tmp_path):
 
     cases = [
         (StoppedError("Stopped after epoch 2"), "stopped", "Stopped after epoch 2"),
+        (StoppedError(RESUME), "stopped", RESUME),  # a command that is cut names another run
+        (UserError(RESUME), "failed", RESUME),
         (ValueError("a\nb"), "failed", "a"),
+        (ValueError(300 * "x"), "failed", 200 * "x"),
         (KeyboardInterrupt(), "stopped", "interrupted"),
     ]
     for error, state, reason in cases:

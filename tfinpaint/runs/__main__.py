@@ -91,7 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print(runs: Sequence[RunOverview], folder: Path) -> None:
-    """Print the table, then why runs are broken, have failed or were stopped, and what finished ones have lost."""
+    """Print the table, then why runs are broken, have failed or were stopped, and what finished ones have lost.
+
+    The terminal breaks the lines of the latter, so that a command in them can be copied.
+    """
     width = table_width()
     print_listing([HEAD, *(_row(run, folder) for run in runs)], width, WRAPPED)
     console = Console(width=width, highlight=False, soft_wrap=False)
@@ -99,7 +102,7 @@ def _print(runs: Sequence[RunOverview], folder: Path) -> None:
         console.print(BEST)
     for run in runs:
         if run.reason:
-            console.print(Text(f"{_row(run, folder)[0]}: {run.state}: {printable(run.reason)}"))
+            console.print(Text(f"{_row(run, folder)[0]}: {run.state}: {printable(run.reason)}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,18 @@ def test_the_list_as_json_has_paths_and_reasons(folder, capsys):
     assert (found["pets/a_run_with_a_name_that_is_rather_long"]["value"]) == 0.5
 
 
+def test_where_views_are_compared_the_figure_is_that_of_the_log(tmp_path, monkeypatch, capsys):
+    run = write_run(tmp_path / "runs" / "a", labels=False, summary={}, loss=0.380, reconstruction_loss=0.7608)
+    assert describe_run(run).figure == ("test loss", 0.380)  # another loss of several parts, which the log shows
+    train = {"phase": "train", "epoch": 3, "loss": 4.1, "reconstruction_loss": 0.8, "agreement_loss": 3.7}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(train) + "\n")
+    assert describe_run(run).figure == ("test reconstruction_loss", 0.7608)
+    monkeypatch.chdir(tmp_path)
+    assert runs_command.main([]) == 0
+    assert "reconstr. 0.761" in capsys.readouterr().out
+
+
 def test_a_finished_run_that_has_lost_its_weights_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("whole", "gone", "lost", "evaluation"):

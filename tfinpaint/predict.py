@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported
+from tfinpaint.checkpoint.not_restoring import refuse_not_restoring
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.tables import print_listing, table_width
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _check_tables(parsed)
             classify_all(found, parsed.photos, parsed.csv, parsed.json)
         else:
+            refuse_not_restoring(found.path)
             _restore_one(parsed)
 
     return run_command(command)

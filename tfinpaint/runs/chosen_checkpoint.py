@@ -5,29 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfinpaint.checkpoint.find import (
-    BY_LOSS,
     CRITERIA,
-    BestCheckpoint,
-    Criterion,
     checkpoints_folder,
     find_best,
     find_reported,
     find_weights,
     newest_checkpoint,
 )
-from tfinpaint.layout import SUMMARY
-from tfinpaint.report.parts_of_loss import RECONSTRUCTION
-from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
-
-
-def _value(run: Path, by: Criterion, best: BestCheckpoint) -> str:
-    """Return the value of the best checkpoint, by the name and in the size that the log has; "" if it is not known."""
-    summary = read_json(run / SUMMARY)
-    part = summary.get(f"best_test_{RECONSTRUCTION}") if isinstance(summary, dict) and by is BY_LOSS else None
-    if isinstance(part, float):
-        return f"; reconstruction {part:.4f}"
-    return "" if best.value is None else f", {best.value:.4g}"
 
 
 def describe_checkpoints(run: Path) -> list[str]:
@@ -45,7 +30,8 @@ def describe_checkpoints(run: Path) -> list[str]:
         if (best := find_best(folder, by)) and best.path == newest:
             facts[0] += f" and the best ({by.words})"
         elif best:
-            facts.append(f"{best.path.name} the best ({by.words}{_value(run, by, best)})")
+            value = f", {best.shown}" if best.shown else ""
+            facts.append(f"{best.path.name} the best ({by.words}{value})")
             names.append(display_path(run / by.name))
     encoder, whole = find_weights(run).path.name, find_reported(run).path.name
     lines = [f"Checkpoints: {', '.join(facts)}"]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported
-from tfinpaint.checkpoint.not_restoring import refuse_not_restoring
+from tfinpaint.checkpoint.recorded import refuse_not_restoring
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.tables import print_listing, table_width

@@ -341,14 +341,3 @@ def find_reported(path: Path) -> FoundCheckpoint:
     data = values.get("data")
     has_validation = isinstance(data, dict) and bool(data.get("validation_fraction"))
     return find_checkpoint(path / BEST if has_validation else path)
-
-
-def recorded_kind(path: Path) -> str | None:
-    """Return the kind of the model in a checkpoint folder, as its header names it.
-
-    Returns:
-        None where there is no header, as beside a weight file that was copied.
-    """
-    header = read_json(path / HEADER)
-    kind = header.get("kind") if isinstance(header, dict) else None
-    return kind if isinstance(kind, str) else None

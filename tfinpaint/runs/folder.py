@@ -157,7 +157,12 @@ class RunFolder:
                     log.warning(f"Damaged: {set_aside(path)}")
         for name in (SUMMARY, REPORT, COMMUNICATION, ENDING):  # a run has no result before its end
             (self.path / name).unlink(missing_ok=True)
-        environment = {**versions(), "seed": self.config.seed, "started": now(), "command": command_line()}
+        environment: dict[str, Any] = {
+            **versions(),
+            "seed": self.config.seed,
+            "started": now(),
+            "command": command_line(),
+        }
         if (self.path.parent / PROJECT).is_file():
             environment[IMAGES] = describe_images(self.config)
         write_json(self.path / ENVIRONMENT, environment)

@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tfinpaint.checkpoint.find import checkpoints_folder, find_best, newest_checkpoint, recorded_kind
+from tfinpaint.checkpoint.find import checkpoints_folder, find_best, newest_checkpoint
+from tfinpaint.checkpoint.recorded import recorded_kind
 from tfinpaint.config.loader import read_values
 from tfinpaint.config.transforms import MASKS
 from tfinpaint.errors import UserError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfinpaint.checkpoint.find import find_checkpoint
-from tfinpaint.checkpoint.not_restoring import cannot_restore, refuse_not_restoring
+from tfinpaint.checkpoint.recorded import cannot_restore, refuse_not_restoring
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError

@@ -1,4 +1,4 @@
-"""Say why an inpainter cannot restore photos. Imports no TensorFlow."""
+"""What a checkpoint records about its model and its run, and why an inpainter cannot restore photos. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ _NORMALISED = (
     "loss.normalize_patches: null, as the recipe of `tfinpaint demo` does; the encoder of this one can be used as it is"
 )
 _TRAIN = "train one by tfinpaint pretrain with a mask in data.transforms and the images themselves as targets"
+
+
+def recorded_kind(path: Path) -> str | None:
+    """Return the kind of the model in a checkpoint folder, as its header names it.
+
+    Returns:
+        None where there is no header, as beside a weight file that was copied.
+    """
+    header = read_json(path / HEADER)
+    kind = header.get("kind") if isinstance(header, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def refuse_not_restoring(checkpoint: Path) -> None:

@@ -152,6 +152,12 @@ def test_a_folder_that_init_has_not_made_is_refused(photos_here):
     assert refuse("run", "my photos").endswith(
         "; the project of these images is runs/my photos: tfinpaint run 'runs/my photos'\n"
     )
+    (PROJECT / "classify" / "figures").mkdir(parents=True)
+    for inside in ("classify", "classify/figures"):
+        assert refuse("run", PROJECT / inside) == (
+            f"error: {PROJECT / inside}: holds no project (project.json is missing or damaged); it lies in the project "
+            f"{PROJECT}: tfinpaint run '{PROJECT}'\n"
+        )
     shutil.rmtree("my photos")
     assert refuse("run", "my photos").endswith("the project is in runs: tfinpaint run 'runs/my photos'\n")
     assert refuse("run", PROJECT / "pretrain.yaml") == (

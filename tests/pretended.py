@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from tfinpaint.cli.options import Options, parse_options
 from tfinpaint.config.loader import dump_config
 from tfinpaint.report.about import now
+from tfinpaint.runs.known_images import describe_images
 
 ACCURACIES = {"classify": 0.9, "pretrained": 0.9, "from_scratch": 0.5}
 # How a training is asked to stop while it is being started -> the signal, and the exit code of the training.
@@ -26,6 +27,7 @@ class Pretended:
     Attributes:
         begun: the options of each training, in order.
         ranks: those that were asked for, of each.
+        few: class -> number of its training images, which classifiers report as too few.
         ending: what happens to the training of a name: one of STOPPED, "failed" or "killed"; else it is finished.
     """
 
@@ -33,6 +35,7 @@ class Pretended:
         self.begun: list[Options] = []
         self.ranks: list[int | None] = []
         self.ending: dict[str, str] = {}
+        self.few: dict[str, int] = {}
 
     @property
     def names(self) -> list[str]:
@@ -50,6 +53,7 @@ class Pretended:
         ending = self.ending.pop(run.name, "")
         run.mkdir(parents=True, exist_ok=True)
         (run / "config.resolved.yaml").write_text(dump_config(options.config))
+        (run / "environment.json").write_text(json.dumps({"images": describe_images(options.config)}))
         if ending in STOPPED:
             number, code = STOPPED[ending]
             os.kill(os.getpid(), number)
@@ -60,6 +64,7 @@ class Pretended:
         if task == "classify":
             results |= {
                 "test_accuracy": ACCURACIES[run.name], "test_images": 40, "labels": 93, "test_loss": 0.5,
+                "few_training_images": self.few,
                 "from_scratch": options.config.checkpoints.load is None,
             }  # fmt: skip
         checkpoint = run / "model_checkpoints" / "model_checkpoint_1"

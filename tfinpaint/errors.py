@@ -17,6 +17,14 @@ class StoppedError(Exception):
         self.exit_code = exit_code
 
 
+MOST_CHARACTERS = 200  # of a message that is not ours
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 200 characters; the name of its type if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """Return the first line of an error's message; the name of its type if it has none.
+
+    A message of ours is whole, because a command that is cut names something else; others have at most
+    MOST_CHARACTERS.
+    """
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line if isinstance(error, UserError | StoppedError) else line[:MOST_CHARACTERS]

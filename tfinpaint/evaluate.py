@@ -21,6 +21,7 @@ from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import join_ranks
 from tfinpaint.errors import UserError
 from tfinpaint.layout import EVALUATIONS, RESOLVED_CONFIG, SUMMARY
+from tfinpaint.project.choice import predicting_run
 from tfinpaint.system.paths import display_path
 
 
@@ -30,6 +31,7 @@ def evaluate(options: argparse.Namespace) -> None:
     Raises:
         UserError: The run or the images cannot be used, or the output cannot be written.
     """
+    options.run = predicting_run(options.run)
     data, found = options.data.resolve(), find_reported(options.run)
     if not data.is_dir():
         raise UserError(f"--data {options.data}: no such folder; expected a folder of images")
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(
             "run", type=Path, metavar="RUN",
             help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
-            "or a checkpoint folder",
+            "or a checkpoint folder; a project of `tfinpaint init` stands for its better classifier",
         )  # fmt: skip
         parser.add_argument(
             "--data", type=Path, required=True, metavar="DIR",

@@ -18,6 +18,7 @@ from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.kinds import FORMATS, check_libraries
+from tfinpaint.project.choice import predicting_run
 from tfinpaint.storage.write_errors import explain_os_error
 
 FILE_SUFFIXES = (".keras", ".onnx", ".h5", ".pb")
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         require_single_process("export")
         _check(parsed)
+        parsed.run = predicting_run(parsed.run)
         find_reported(parsed.run)  # refuses what is missing before TensorFlow is loaded
         start_single_rank(Distributed())
         from tfinpaint.exporting.run import export_run
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", type=Path, metavar="RUN",
         help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, or a "
-        "checkpoint folder",
+        "checkpoint folder; a project of `tfinpaint init` stands for its better classifier",
     )  # fmt: skip
     parser.add_argument(
         "--format", action="append", required=True, choices=FORMATS,

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported
+from tfinpaint.checkpoint.find import FoundCheckpoint, checkpoints_folder, find_reported
+from tfinpaint.checkpoint.recorded import refuse_not_restoring
 from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.tables import print_listing, table_width
+from tfinpaint.data.images.signatures import image_format, read_head
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.errors import UserError
 from tfinpaint.interface.prediction import kind_of, photo_classes
+from tfinpaint.layout import PROJECT
 from tfinpaint.project.choice import predicting_run
 from tfinpaint.runs.photo_restoration import restore
-from tfinpaint.storage.write_errors import explain_os_error
+from tfinpaint.storage.write_errors import explain_os_error, why_not_writable
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         if launched_rank():
             return  # rank 0 does all the work
+        _refuse_wrong_order(parsed)
         parsed.checkpoint = predicting_run(parsed.checkpoint)
         found = find_reported(parsed.checkpoint)
         if kind_of(found.path) == "classifier":
             _check_tables(parsed)
             classify_all(found, parsed.photos, parsed.csv, parsed.json)
         else:
+            refuse_not_restoring(found.path)
             _restore_one(parsed)
 
     return run_command(command)
@@ -98,6 +102,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_wrong_order(parsed: argparse.Namespace) -> None:
+    """Raise UserError where an image, or a folder of images, stands in the place of the run."""
+    first, others = parsed.checkpoint, [Path(photo) for photo in parsed.photos]
+    run = next((each for each in others if _is_run(each)), None)
+    is_image = first.is_file() and _is_image(first)
+    if is_image or (run and first.is_dir() and not _is_run(first)):
+        photos = [str(each) for each in (first, *others) if each != run]
+        raise UserError(
+            f"{first}: is {'an image' if is_image else 'a folder'}, and no run; the run comes first: tfinpaint predict "
+            f"{shlex.quote(str(run)) if run else 'RUN'} {_quoted(photos)}"
+        )
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        return bool(image_format(read_head(str(path))))
+    except OSError:
+        return False
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and ((path / PROJECT).is_file() or checkpoints_folder(path) is not None)
+
+
 def _check_tables(parsed: argparse.Namespace) -> None:
     """Refuse options that do not suit a classifier, and files that cannot be written."""
     run = shlex.quote(str(parsed.checkpoint))
@@ -113,8 +141,8 @@ def _check_tables(parsed: argparse.Namespace) -> None:
             raise UserError(f"{path}: is a folder; name the file to write")
         if path.exists() and not parsed.overwrite:
             raise UserError(f"{path} already exists; add --overwrite, or name another file")
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-            raise UserError(f"{path}: cannot be written: there is no folder {path.parent}, or no permission to write")
+        if reason := why_not_writable(path.parent):
+            raise UserError(f"{path}: cannot be written: {reason}")
 
 
 def _restore_one(parsed: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ from tfinpaint.checkpoint.find import (
     find_reported,
     find_weights,
     labels_of_choice,
-    recorded_kind,
 )
+from tfinpaint.checkpoint.recorded import recorded_kind
 from tfinpaint.errors import UserError
 
 

@@ -26,6 +26,25 @@ def test_a_listing_fits_and_leaves_out_what_is_last(capsys, width, columns):
     assert "".join(line.strip() for line in wrapped) == TABLE[1][0]
 
 
+def test_names_are_broken_between_words_where_these_have_room(capsys):
+    table = [
+        ["run", "kind", "data", "state"],
+        ["my_photos/classify/evaluations/labelled_new", "image to image", "my_photos/data", 50 * "x"],
+        [30 * "n", "classifier", "digits", "finished"],
+    ]
+    print_listing(table, 50 + 3 + 12 + 10 + 10, (0, 1, 2))
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["run", "kind", "data", "state"],
+        ["my_photos/", "image", "to", "my_photos/", 50 * "x"],
+        ["classify/", "image", "data"],
+        ["evaluations/"],
+        ["labelled_new"],
+        [12 * "n", "classifier", "digits", "finished"],
+        [12 * "n"],
+        [6 * "n"],
+    ]
+
+
 RESULTS = [
     ["run", "test accuracy", "95 % interval", "started from", "training accuracy", "test loss", "best epoch"],
     ["classify", 0.8033, "0.687 to 0.884", "pretraining", 0.9908, 0.7343, 3],

@@ -116,10 +116,11 @@ def test_networks_that_do_not_restore_images(capsys, tmp_path):
     write_checkpoint(tmp_path, 2, kind="classifier", classes=("a", "b"), restoration=None)
     broken = write_checkpoint(tmp_path / "broken", 3)
     one, two = tmp_path / "model_checkpoint_1", tmp_path / "model_checkpoint_2"
-    assert f"{one}: its model was not trained to restore images; train it by tfinpaint.pretrain" in refuse(
-        capsys, one, photo, mask
-    )
-    assert f"{two}: does not say how its run prepared images; name the run folder" in refuse(capsys, two, photo, mask)
+    for arguments in ((one, photo, mask), (one / "model.weights.h5", photo, mask)):
+        assert "its model was not trained to restore photos: train one by tfinpaint pretrain" in refuse(
+            capsys, *arguments
+        )
+    assert f"{two}/progress.json: does not have the configuration of the run; name" in refuse(capsys, two, photo, mask)
     three = tmp_path / "broken" / "model_checkpoint_3"
     broken.get_layer("decoder_layer_5").bias.assign([np.nan, 0, 0])
     store._write_weights(three / "model.weights.h5", broken, read_header(three))

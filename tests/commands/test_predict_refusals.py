@@ -1,18 +1,25 @@
 """Photos, masks, outputs and combinations of arguments that `predict` refuses, and what it leaves as it was."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import write_config
 from PIL import Image
 from restorations import deep, noise, pixels_of, refuse, succeed, write_checkpoint, write_deep, write_mask
 
+from tfinpaint.config.diff import as_values
+from tfinpaint.config.loader import load_config
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting import photo as photos
 from tfinpaint.runs import photo_restoration
+from tfinpaint.storage.write_errors import why_not_writable
 
 
 def test_a_photo_that_is_too_large_for_memory_is_told(capsys, tmp_path, small_inpainter, monkeypatch):
@@ -26,6 +33,63 @@ def test_a_photo_that_is_too_large_for_memory_is_told(capsys, tmp_path, small_in
     assert f"{tmp_path}/photo.png: is too large for this machine's memory" in refuse(
         capsys, small_inpainter, tmp_path / "photo.png", tmp_path / "mask.png", "--overwrite"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"loss": {"function": "MSE", "target": "masked", "normalize_patches": 8}},
+            "loss.normalize_patches makes its outputs normalised cells, which are no colours; train one with "
+            "loss.normalize_patches: null, as the recipe of `tfinpaint demo` does",
+        ),
+        (
+            {"loss": {"function": "MSE"}, "data__transforms": [{"resize": [32, 32]}]},
+            "there is no mask in data.transforms; train one by tfinpaint pretrain with a mask in data.transforms",
+        ),
+    ],
+)
+def test_an_inpainter_that_cannot_restore_photos_says_why_whatever_it_is_given(
+    tmp_path, small_inpainter, changes, reason
+):
+    """No command is named that would be refused next, and TensorFlow is not loaded for that."""
+    run = shutil.copytree(small_inpainter, tmp_path / "run")
+    config = load_config(write_config(tmp_path / "c.yaml", "pretrain", tmp_path, encoder="tiny", **changes))
+    for checkpoint in (run / "model_checkpoints").iterdir():
+        header = json.loads((checkpoint / "checkpoint.json").read_text())
+        (checkpoint / "checkpoint.json").write_text(json.dumps(header | {"restoration": None}))
+        progress = json.loads((checkpoint / "progress.json").read_text())
+        (checkpoint / "progress.json").write_text(json.dumps(progress | {"config": as_values(config)}))
+    Image.fromarray(noise(40, 50)).save(tmp_path / "photo.png")
+    write_mask(tmp_path / "mask.png", 40, 50)
+    code = "import sys; from tfinpaint.predict import main; sys.modules['keras'] = None; main(sys.argv[1:])"
+    for names in (["photo.png"], ["photo.png", "mask.png"]):
+        done = subprocess.run([sys.executable, "-c", code, "run", *names], cwd=tmp_path, capture_output=True, text=True)
+        assert f"model_checkpoint_10: its model was not trained to restore photos: {reason}" in done.stderr
+        assert "type:" not in done.stderr
+
+
+def test_a_run_that_stands_behind_the_photos_is_named_with_the_right_order(
+    capsys, tmp_path, small_inpainter, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(noise(40, 50)).save("photo.png")
+    Path("photos").mkdir()
+    run = Path(shutil.copytree(small_inpainter, "my run"))
+    order = "and no run; the run comes first: tfinpaint predict"
+    assert f"photo.png: is an image, {order} 'my run' photo.png" in refuse(capsys, "photo.png", run)
+    assert f"photo.png: is an image, {order} RUN photo.png mask.png" in refuse(capsys, "photo.png", "mask.png")
+    assert f"photos: is a folder, {order} 'my run' photos" in refuse(capsys, "photos", run)
+    assert "is an inpainter, which restores one photo" in refuse(capsys, run, "photos")
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_reason(tmp_path, monkeypatch):
+    assert why_not_writable(tmp_path) == ""
+    assert why_not_writable(tmp_path / "none") == f"there is no folder {tmp_path}/none"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert why_not_writable(tmp_path) == f"no permission to write into {tmp_path}"
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert why_not_writable(tmp_path) == f"{tmp_path} is on a read-only file system"
 
 
 def test_files_that_cannot_be_used(capsys, tmp_path, small_inpainter):

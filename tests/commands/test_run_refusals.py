@@ -47,7 +47,10 @@ def test_what_was_changed_after_a_run_is_refused_with_the_folder_to_remove(photo
         "pretrain.yaml: optimizer.learning_rate is 0.001, and runs/my photos/pretrain was finished with 0.0005; "
         in message
     )
-    assert "restore it, or remove runs/my photos/pretrain to train it again" in message
+    assert (
+        "set optimizer.learning_rate to 0.0005 in runs/my photos/pretrain.yaml, or remove runs/my photos/pretrain"
+        in message
+    )
     config.write_text(before)
     results = summary(PROJECT / "pretrain")
     (PROJECT / "pretrain" / "summary.json").write_text(json.dumps(results | {"finished": "2999-01-01T00:00:00+00:00"}))
@@ -78,7 +81,7 @@ def test_a_changed_configuration_of_a_begun_training_is_told_before_it_continues
     (PROJECT / "pretrain" / "model_checkpoints" / "model_checkpoint_1").mkdir(parents=True)
     config = PROJECT / "pretrain.yaml"
     config.write_text(config.read_text().replace("num_epochs: 10", "num_epochs: 2"))
-    told = f"error: {config}: num_epochs is 2, and {PROJECT}/pretrain was begun with 10; restore it, "
+    told = f"error: {config}: num_epochs is 2, and {PROJECT}/pretrain was begun with 10; set num_epochs to 10 in {config}, "
     again = f"or remove {PROJECT}/pretrain to train it again\n"
     resumed = f"tfinpaint pretrain --config '{config}' --resume --allow-change num_epochs"
     assert refuse("run", PROJECT) == f"{told}continue with the new value by `{resumed}`, {again}"
@@ -101,7 +104,24 @@ def test_a_finished_stage_can_be_continued_with_more_epochs_only(photos_here, pr
     )
     (photos_here / "moved").rename(PROJECT)
     config.write_text(before.replace(f"num_epochs: {epochs}", "num_epochs: 1"))
-    assert "restore it, or remove" in refuse("run", PROJECT)
+    assert f"set num_epochs to {epochs} in {config}, or remove" in refuse("run", PROJECT)
+    config.write_text(before.replace("random_horizontal_flip: 0.5", "random_horizontal_flip: 0.4"))
+    assert "restore it, or remove" in refuse("run", PROJECT)  # a list of transforms is too long for a line
+
+
+def test_a_stage_that_was_trained_longer_by_hand_is_told_with_the_value_for_its_file(photos_here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    for name, epochs, wanted in (
+        ("pretrain", 12, 12),
+        ("from_scratch", 33, 11),
+    ):  # from scratch has three times as many
+        path = PROJECT / name / "config.resolved.yaml"
+        before = path.read_text()
+        path.write_text(yaml.safe_dump(yaml.safe_load(before) | {"num_epochs": epochs}))
+        file = PROJECT / ("pretrain.yaml" if name == "pretrain" else "classify.yaml")
+        assert f"was finished with {epochs}; set num_epochs to {wanted} in {file}, " in refuse("run", PROJECT)
+        path.write_text(before)
 
 
 def test_a_stage_that_is_trained_by_another_process_is_not_begun(photos_here, pretended):
@@ -132,6 +152,12 @@ def test_a_folder_that_init_has_not_made_is_refused(photos_here):
     assert refuse("run", "my photos").endswith(
         "; the project of these images is runs/my photos: tfinpaint run 'runs/my photos'\n"
     )
+    (PROJECT / "classify" / "figures").mkdir(parents=True)
+    for inside in ("classify", "classify/figures"):
+        assert refuse("run", PROJECT / inside) == (
+            f"error: {PROJECT / inside}: holds no project (project.json is missing or damaged); it lies in the project "
+            f"{PROJECT}: tfinpaint run '{PROJECT}'\n"
+        )
     shutil.rmtree("my photos")
     assert refuse("run", "my photos").endswith("the project is in runs: tfinpaint run 'runs/my photos'\n")
     assert refuse("run", PROJECT / "pretrain.yaml") == (

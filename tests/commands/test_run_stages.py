@@ -86,6 +86,25 @@ def test_the_classifier_that_was_right_more_often_is_recommended_and_used(photos
     assert predicting_run(PROJECT) == PROJECT / "classify"
 
 
+def test_evaluate_and_export_take_the_better_classifier_of_a_project(photos_here, pretended):
+    """The pretended weights are empty, so that each command ends once it has chosen the run and opens them."""
+    succeed("init", "my photos")
+    commands = (
+        ("evaluate", PROJECT, "--data", "my photos"),
+        ("export", PROJECT, "--format", "keras", "--output", "exported"),
+    )
+    for words in commands:
+        train = f"classify has no checkpoint yet; train first: tfinpaint run '{PROJECT}'\n"
+        assert refuse(*words).endswith(train)
+    succeed("run", PROJECT)
+    for words in commands:
+        done = tfinpaint(*words)
+        assert done.stdout.startswith(
+            f"{PROJECT}: classify was right on 36 of 40 test images, from_scratch on 20; using classify\n"
+        )
+        assert f"{PROJECT}/classify/model_checkpoints/model_checkpoint_1" in done.stderr
+
+
 AGAIN = "continue with: tfinpaint run 'runs/my photos'"
 
 
@@ -182,3 +201,6 @@ def test_both_commands_with_real_trainings(photos_here):
     assert summary(PROJECT / "from_scratch")["epochs"] == 3
     assert succeed("run", PROJECT).count(": done before, in ") == 4
     assert "photo" in succeed("predict", PROJECT / "classify", "my photos/cat/000.png")
+    (PROJECT / "data" / "training" / "cat" / "000.png").unlink(missing_ok=True)
+    (PROJECT / "data" / "testing" / "cat" / "000.png").unlink(missing_ok=True)
+    assert "pretrain: began with other images than those in" in refuse("run", PROJECT)

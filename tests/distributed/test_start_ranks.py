@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from terminal import Terminal
 from tfinpaint.distributed import start_ranks
 from tfinpaint.distributed.start_ranks import Placement, launcher, read_placement
 from tfinpaint.errors import UserError
+from tfinpaint.system.hardware import read_hardware
 
 HERE = socket.gethostname()
 
@@ -66,6 +68,38 @@ def test_options_that_cannot_be_used_are_refused(installed, ranks, hosts, messag
     with pytest.raises(UserError) as error:
         read_placement(ranks, hosts)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("hosts", "cores", "told"),
+    [
+        ("localhost:2", 2, []),
+        (
+            "localhost:8", 2,
+            [
+                "8 ranks share 2 cores on this host, so that each of them has a part of one and training is slower than "
+                "with fewer; `tfinpaint doctor` recommends up to 2"
+            ],
+        ),
+        ("localhost:2,127.0.0.1:40", 2, []),  # the cores of other hosts are not known
+        (
+            "localhost:1,node.invalid:1", 2,
+            [
+                "--hosts localhost:1,node.invalid:1: node.invalid cannot be found: no address is known for that name; "
+                "correct it, or add it to /etc/hosts, unless it is a name in ~/.ssh/config"
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_ranks_without_a_core_and_hosts_without_an_address_are_warned_of_before_the_start(
+    monkeypatch, caplog, hosts, cores, told
+):
+    machine = replace(read_hardware(), gpus=(), allowed_cores=cores, core_limit=None, memory=2**40, memory_limit=None)
+    monkeypatch.setattr(start_ranks, "read_hardware", lambda: machine)
+    monkeypatch.setattr(start_ranks, "launcher", lambda placement, environment: ["true"])
+    placement = Placement(9, hosts, is_local="," not in hosts)
+    start_ranks.start_ranks(placement, [])
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_a_process_that_a_launcher_has_started_starts_no_others(installed, monkeypatch):

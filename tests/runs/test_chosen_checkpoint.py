@@ -37,6 +37,18 @@ def test_the_best_by_loss_is_for_encoders_and_the_newest_for_predictions(tmp_pat
     assert find_reported(run).path.name == "model_checkpoint_4"
 
 
+def test_the_value_of_the_best_is_the_one_that_the_log_shows_where_views_are_compared(tmp_path):
+    """The loss by which it is chosen has half of the reconstruction, which the log and the report show whole."""
+    records = [
+        {"phase": "test", "epoch": 3, "loss": 0.25, "reconstruction_loss": 0.5},
+        {"phase": "train", "epoch": 3, "loss": 4.0, "reconstruction_loss": 0.6, "agreement_loss": 3.7},
+    ]
+    for kept, shown in ((records, "reconstruction 0.5000"), (records[:1], "0.25")):
+        run = write_run(tmp_path / shown, {"best_epoch": 3, "records": kept})
+        assert describe_checkpoints(run)[0].endswith(f"the best (lowest loss on held-out images, {shown})")
+        assert find_reported(run / "best").note.endswith(f"lowest loss on held-out images ({shown})")
+
+
 def test_validation_images_choose_for_predictions_and_a_probe_for_encoders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = write_run(tmp_path / "validated", {"best_epoch": 3, "records": losses("validation")}, 0.2)

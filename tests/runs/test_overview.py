@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tfinpaint.distributed.failures import HostsChangedError
-from tfinpaint.errors import StoppedError
+from tfinpaint.errors import StoppedError, UserError
 from tfinpaint.runs import __main__ as runs_command
 from tfinpaint.runs import overview
 from tfinpaint.runs.folder import RunFolder
@@ -86,8 +86,9 @@ run                   kind       date       data epochs result     best state
 broken                classifier 2026-11-18 pets 3/5    loss 0.500 -    broken
 failed                classifier 2026-11-18 pets 0/5    -          -    failed
 lost                  inpainter  2026-11-18 -    -      -          -    broken
-pets/a_run_with_a_nam classifier 2026-11-18 pets 1/5    loss 0.500 -    stopped
-e_that_is_rather_long
+pets/a_run_with_a_    classifier 2026-11-18 pets 1/5    loss 0.500 -    stopped
+name_that_is_rather_
+long
 pets/classify         classifier 2026-11-18 pets 5/5    acc. 0.930 -    running
 pets/from_scratch     classifier 2026-11-18 pets 2/5    loss 0.500 -    stopped
 pets/pretrain         inpainter  2026-11-18 pets 5/5    14.5 dB    4    finished
@@ -131,6 +132,18 @@ def test_the_list_as_json_has_paths_and_reasons(folder, capsys):
     assert (found["lost"]["kind"], found["lost"]["reason"]) == ("inpainter", "config.resolved.yaml is missing")
     # The newest value that is a number: that of training, where the last test is not finite.
     assert (found["pets/a_run_with_a_name_that_is_rather_long"]["value"]) == 0.5
+
+
+def test_where_views_are_compared_the_figure_is_that_of_the_log(tmp_path, monkeypatch, capsys):
+    run = write_run(tmp_path / "runs" / "a", labels=False, summary={}, loss=0.380, reconstruction_loss=0.7608)
+    assert describe_run(run).figure == ("test loss", 0.380)  # another loss of several parts, which the log shows
+    train = {"phase": "train", "epoch": 3, "loss": 4.1, "reconstruction_loss": 0.8, "agreement_loss": 3.7}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(train) + "\n")
+    assert describe_run(run).figure == ("test reconstruction_loss", 0.7608)
+    monkeypatch.chdir(tmp_path)
+    assert runs_command.main([]) == 0
+    assert "reconstr. 0.761" in capsys.readouterr().out
 
 
 def test_a_finished_run_that_has_lost_its_weights_says_so(tmp_path, monkeypatch, capsys):
@@ -187,6 +200,17 @@ def test_a_folder_that_is_not_there_or_has_no_runs(tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out == ".: no runs\n"
 
 
+RESUME = f"everything is saved in {200 * 'a'}; resume with: tfinpaint pretrain --resume --workdir runs/gloo2"
+
+
+def test_a_command_is_one_line_on_a_narrow_terminal_too(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "runs" / "a", ending={"state": "stopped", "reason": RESUME})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs_command, "table_width", lambda: 80)
+    assert runs_command.main([]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"a: stopped: {RESUME}"
+
+
 def test_how_a_run_ends_is_noted_once_it_has_begun(tmp_path):
     from tfinpaint.cli.options import Options
     from tfinpaint.config.schema import Config
@@ -204,7 +228,10 @@ def test_how_a_run_ends_is_noted_once_it_has_begun(tmp_path):
 
     cases = [
         (StoppedError("Stopped after epoch 2"), "stopped", "Stopped after epoch 2"),
+        (StoppedError(RESUME), "stopped", RESUME),  # a command that is cut names another run
+        (UserError(RESUME), "failed", RESUME),
         (ValueError("a\nb"), "failed", "a"),
+        (ValueError(300 * "x"), "failed", 200 * "x"),
         (KeyboardInterrupt(), "stopped", "interrupted"),
     ]
     for error, state, reason in cases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from tfinpaint.layout import (
     RESOLVED_CONFIG,
     checkpoint_name,
 )
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION, compares_views
 from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
 
@@ -86,11 +87,20 @@ class BestCheckpoint:
         path: its folder.
         epoch: the epoch after which it was saved, from 1.
         value: its loss or accuracy; None if the run's records lack it.
+        reconstruction: the part of that loss that the log shows in its place where views are compared; else None.
     """
 
     path: Path
     epoch: int
     value: float | None
+    reconstruction: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """The value as text; "" if it is not known."""
+        if self.reconstruction is not None:
+            return f"reconstruction {self.reconstruction:.4f}"
+        return "" if self.value is None else f"{self.value:.4g}"
 
 
 def epoch_and_step(path: Path) -> tuple[int, int]:
@@ -129,14 +139,16 @@ def find_best(folder: Path, by: Criterion = BY_LOSS) -> BestCheckpoint | None:
         epoch = progress.get(by.entry)
         if not isinstance(epoch, int) or not (best := folder / checkpoint_name(epoch)).is_dir():
             return None
-        return BestCheckpoint(best, epoch, _value_at(epoch, progress.get("records"), by))
+        found = progress.get("records")
+        records = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
+        part = _value_at(epoch, records, by, RECONSTRUCTION) if by is BY_LOSS and compares_views(records) else None
+        return BestCheckpoint(best, epoch, _value_at(epoch, records, by, by.metric), part)
     return None
 
 
-def _value_at(epoch: int, records: Any, by: Criterion) -> float | None:
-    """Return the value of a criterion after an epoch; None if the records lack it."""
-    found = [r for r in records if isinstance(r, dict)] if isinstance(records, list) else []
-    values = [r.get(by.metric) for r in found if r.get("phase") in by.phases and r.get("epoch") == epoch]
+def _value_at(epoch: int, records: Sequence[Mapping[str, Any]], by: Criterion, metric: str) -> float | None:
+    """Return a metric after an epoch, of the images that a criterion judges; None if the records lack it."""
+    values = [r.get(metric) for r in records if r.get("phase") in by.phases and r.get("epoch") == epoch]
     return values[-1] if values and isinstance(values[-1], float) else None
 
 
@@ -233,7 +245,7 @@ def _find(path: Path) -> FoundCheckpoint:
             f"no such checkpoint: {path}: the best one is unknown, because none was saved with {by.needed}; "
             f"{_named(list_checkpoints(folder), folder)}"
         )
-    value = "" if best.value is None else f" ({best.value:.4g})"
+    value = f" ({best.shown})" if best.shown else ""
     return FoundCheckpoint(
         best.path, f"Using {best.path.name}, the best of {display_path(path.parent)}: {by.words}{value}"
     )
@@ -329,14 +341,3 @@ def find_reported(path: Path) -> FoundCheckpoint:
     data = values.get("data")
     has_validation = isinstance(data, dict) and bool(data.get("validation_fraction"))
     return find_checkpoint(path / BEST if has_validation else path)
-
-
-def recorded_kind(path: Path) -> str | None:
-    """Return the kind of the model in a checkpoint folder, as its header names it.
-
-    Returns:
-        None where there is no header, as beside a weight file that was copied.
-    """
-    header = read_json(path / HEADER)
-    kind = header.get("kind") if isinstance(header, dict) else None
-    return kind if isinstance(kind, str) else None

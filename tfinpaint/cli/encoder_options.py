@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from tfinpaint.config.encoders import LEAST_SIDE
 from tfinpaint.config.transforms import MAX_SIDE
 from tfinpaint.distributed.environment import launched_size
 from tfinpaint.errors import UserError
-from tfinpaint.storage.write_errors import explain_os_error
+from tfinpaint.storage.write_errors import explain_os_error, why_not_writable
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +52,8 @@ def make_output_folder(folder: Path, output: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written: {explain_os_error(error)}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--output {output}: cannot be written: no permission to write into {folder}")
+    if reason := why_not_writable(folder):
+        raise UserError(f"--output {output}: cannot be written: {reason}")
 
 
 def _side(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -76,7 +77,8 @@ def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[
 
     Args:
         table: a heading row, then the others.
-        wrapped: the columns whose cells may be broken at any character; other cells stay on one line.
+        wrapped: the columns whose cells may be broken, behind a slash, a dash, an underscore or a space where there is
+            room for the longest word, else at any character; other cells stay on one line.
     """
     from rich.console import Console
     from rich.table import Table
@@ -89,14 +91,41 @@ def print_listing(table: Sequence[Sequence[str]], width: int, wrapped: Sequence[
     kept = len(least)
     while kept > 2 and sum(least[:kept]) + gap * (kept - 1) > width:
         kept -= 1
+    words = [max(len(word) for row in table for word in _words(row[i])) for i in range(kept)]
+    widths = _grown(_grown(least[:kept], words, width - gap * (kept - 1)), whole[:kept], width - gap * (kept - 1))
     printed = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
     for i in range(kept):
-        printed.add_column(Text(table[0][i]), min_width=least[i], no_wrap=i not in wrapped, overflow="fold")
+        printed.add_column(Text(table[0][i]), width=widths[i], no_wrap=i not in wrapped, overflow="fold")
     for row in table[1:]:
-        printed.add_row(*(Text(cell) for cell in row[:kept]))
+        printed.add_row(*(Text(_broken(cell, size)) for cell, size in zip(row, widths, strict=False)))
     console = Console(width=width, highlight=False)
     console.print(printed)
     _tell_omitted(console, len(least) - kept)
+
+
+def _words(cell: str) -> list[str]:
+    """Return the parts of a cell behind which a line may end; at least one."""
+    return re.findall(r"[^/_ -]*[/_ -]+|[^/_ -]+", cell) or [cell]
+
+
+def _grown(widths: Sequence[int], wanted: Sequence[int], most: int) -> list[int]:
+    """Return widths of columns, each grown to what is wanted as far as their sum allows, the first ones first."""
+    spare, grown = most - sum(widths), []
+    for width, want in zip(widths, wanted, strict=True):
+        more = max(0, min(want - width, spare))
+        spare -= more
+        grown.append(width + more)
+    return grown
+
+
+def _broken(cell: str, width: int) -> str:
+    """Return a cell with line ends behind words, so that no line is wider where its words are not."""
+    lines = [""]
+    for word in _words(cell):
+        if len((lines[-1] + word).rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines if line)
 
 
 def _tell_omitted(console: Console, columns: int) -> None:

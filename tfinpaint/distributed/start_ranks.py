@@ -8,6 +8,7 @@ it can show a progress bar.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import re
 import signal
@@ -23,7 +24,12 @@ from tfinpaint.distributed.environment import launched_size
 from tfinpaint.distributed.rank_output import RankOutput
 from tfinpaint.errors import UserError
 from tfinpaint.system import installation, startup, streams
+from tfinpaint.system.diagnosis import sensible_ranks
+from tfinpaint.system.hardware import read_hardware
 from tfinpaint.system.subprocesses import clean_environment, end_group, find_program
+from tfinpaint.system.wording import counted
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 HOSTS = "TFINPAINT_HOSTS"  # environment variable of rank 0: the value of --hosts
@@ -108,6 +114,7 @@ def start_ranks(placement: Placement, program: Sequence[str]) -> None:
         UserError: no launcher can be used.
         SystemExit: a rank has failed, with its exit code; what has happened has been printed.
     """
+    _warn_of_hosts(placement)
     environment = clean_environment()
     terminal = _terminal()
     if terminal:
@@ -125,6 +132,26 @@ def start_ranks(placement: Placement, program: Sequence[str]) -> None:
         output.explain_failure()
     if code:
         raise SystemExit(output.exit_code or code)
+
+
+def _warn_of_hosts(placement: Placement) -> None:
+    """Warn where ranks share the cores of this host, and of hosts that cannot be found."""
+    here, *others = (part.rpartition(":") for part in placement.hosts.split(","))
+    machine, ranks = read_hardware(), int(here[2])
+    if ranks > machine.usable_cores and not machine.gpus:
+        has = f"{counted(ranks, 'rank')} share {counted(machine.usable_cores, 'core')} on this host"
+        log.warning(
+            f"{has}, so that each of them has a part of one and training is slower than with fewer; `tfinpaint doctor` "
+            f"recommends up to {sensible_ranks(machine)}"
+        )
+    for name, _, _ in others:
+        try:
+            socket.getaddrinfo(name, None)
+        except (OSError, UnicodeError):  # ssh may know it by another name
+            log.warning(
+                f"--hosts {placement.hosts}: {name} cannot be found: no address is known for that name; correct it, or "
+                "add it to /etc/hosts, unless it is a name in ~/.ssh/config"
+            )
 
 
 def _terminal() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from PIL import Image
 from tfinpaint.errors import UserError
 from tfinpaint.inpainting.photo import WITHOUT_ALPHA, Photo
 from tfinpaint.storage.atomic import atomic_file
+from tfinpaint.storage.write_errors import why_not_writable
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
@@ -53,10 +53,8 @@ def check_output(output: Path, originals: Sequence[Path], overwrite: bool) -> No
             raise UserError(f"--output {output}: is a folder; name the image to write")
         if output.exists() and not overwrite:
             raise UserError(f"{output} already exists; add --overwrite to replace it, or name another --output")
-        if not output.parent.is_dir():
-            raise UserError(f"--output {output}: there is no folder {output.parent}")
-        if not os.access(output.parent, os.W_OK):
-            raise UserError(f"--output {output}: the folder is not writable; name another --output")
+        if reason := why_not_writable(output.parent):
+            raise UserError(f"--output {output}: {reason}")
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror}") from None
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from tfinpaint.checkpoint.find import FoundCheckpoint, find_checkpoint, find_reported, recorded_kind
+from tfinpaint.checkpoint.find import FoundCheckpoint, find_checkpoint, find_reported
+from tfinpaint.checkpoint.recorded import recorded_kind
 from tfinpaint.cli.encoder_options import require_single_process
 from tfinpaint.config.sections import Distributed
 from tfinpaint.data.listing.listing import Listing, list_images

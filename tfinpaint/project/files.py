@@ -69,7 +69,9 @@ def read_project(folder: Path) -> Project:
 
 
 def _project_of(images: Path) -> str:
-    """Return how to get to the project of a folder that is perhaps one of images, for a message."""
+    """Return how to get to the project of a folder that lies in one, or is perhaps one of images, for a message."""
+    if above := next((each for each in images.resolve().parents if (each / PROJECT).is_file()), None):
+        return f"it lies in the project {display_path(above)}: tfinpaint run {typed_path(above)}"
     made = PROJECTS / images.resolve().name
     note = read_json(made / PROJECT)
     if isinstance(note, dict) and note.get("images") == absolute_source(images):

@@ -10,9 +10,11 @@ from pathlib import Path
 from tfinpaint.cli.options import saved_so_far
 from tfinpaint.data.ingest.copy import prepare
 from tfinpaint.data.ingest.source import DIGITS
+from tfinpaint.data.ingest.summary import few_images_warning
 from tfinpaint.errors import UserError
 from tfinpaint.layout import CLASSIFY_CONFIG, COMPARISON, PREPARED, PRETRAIN_CONFIG, PROJECT
 from tfinpaint.project.files import Project, read_project
+from tfinpaint.project.images import check_same_images, how_to_add, what_has_changed
 from tfinpaint.project.stages import Training, trainings
 from tfinpaint.project.verdict import conclude
 from tfinpaint.runs.lock import RunLock, is_locked
@@ -60,6 +62,7 @@ def _run_stages(folder: Path, project: Project, ranks: int) -> list[str]:
     count = len(runs) + 2 * project.has_classes
     if project.has_classes:
         _prepare(folder, project, count)
+    check_same_images(folder, project, runs)
     for training in runs:  # before the first of them takes hours
         training.check(ranks)
         if is_locked(training.run):
@@ -95,6 +98,8 @@ def _prepare(folder: Path, project: Project, count: int) -> None:
     head, dest = f"[1 of {count}] Prepare", folder / PREPARED
     if dest.is_dir() and any(dest.iterdir()):
         log.info(f"{head}: done before, in {display_path(dest)}")
+        if changed := what_has_changed(folder, project):
+            log.warning(f"  {changed}")
         return
     log.info(f"{head}: the images are copied; {100 * project.test_fraction:.0f} % of each class are kept for the test")
     source = Path(project.images)
@@ -104,7 +109,8 @@ def _prepare(folder: Path, project: Project, count: int) -> None:
             "images; bring it back, or make a new project of the images where they are now: tfinpaint init IMAGES"
         )
     report = prepare(source, dest, test_fraction=project.test_fraction, skip_empty_classes=project.skip_empty_classes)
-    for line in report.lines():
+    few = [how_to_add(folder, project)] if few_images_warning(report.counts) else []
+    for line in [*report.lines(), *few]:
         log.info(f"  {shorten_paths(line)}")
 
 

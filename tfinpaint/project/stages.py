@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,8 +179,17 @@ class Training:
             more = f" (and {counted(len(changed) - 1, 'more key')})" if len(changed) > 1 else ""
             raise UserError(
                 f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was {done} with {before}"
-                f"{more}; restore it, {self._continued(changed, different)}or {again}"
+                f"{more}; {self._restored(key, before)}, {self._continued(changed, different)}or {again}"
             )
+
+    def _restored(self, key: str, before: Any) -> str:
+        """Return how the file gets the value of a key that the run has."""
+        if any(override.startswith(f"{key}=") for override in self.overrides):  # the file has another one
+            if key != "num_epochs" or not isinstance(before, int) or before % SCRATCH_STEPS:
+                return "restore it"
+            before //= SCRATCH_STEPS
+        value = json.dumps(before)
+        return f"set {key} to {value} in {display_path(self.folder / self.file)}" if len(value) < 40 else "restore it"
 
     def _continued(self, changed: Mapping[str, tuple[Any, Any]], different: Collection[str]) -> str:
         """Return how to continue the run with changed keys, to stand before "or"; "" where that cannot be done.

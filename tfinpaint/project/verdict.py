@@ -9,8 +9,10 @@ from pathlib import Path
 from tfinpaint.layout import CLASSIFY_CONFIG, CLASSIFY_RUN, COMPARISON, PRETRAIN_RUN, REPORT
 from tfinpaint.project.choice import better_classifier
 from tfinpaint.project.files import Project
+from tfinpaint.project.images import how_to_add
 from tfinpaint.project.stages import Training, trainings
 from tfinpaint.report.intervals import accuracy_interval
+from tfinpaint.report.verdict import few_images_warning
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
 from tfinpaint.system.paths import display_path, typed_path
 
@@ -37,6 +39,7 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
     return [
         "",
         *sentences,
+        *([how_to_add(folder, project)] if any(map(_lacks_images, classifiers)) else []),
         *_how_sure(classifiers),
         "",
         "Open in a browser:",
@@ -49,6 +52,10 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
         "      how long a surer answer takes: several seeds, shares of the labels and learning rates; the test images,",
         "      whose number limits what can be distinguished, are the same",
     ]
+
+
+def _lacks_images(classifier: Training) -> bool:
+    return bool(few_images_warning(classifier.summary() or {}))
 
 
 def _shown(images: str) -> str:

@@ -13,6 +13,11 @@ RECONSTRUCTION, AGREEMENT = "reconstruction_loss", "agreement_loss"  # in the re
 LIKE_FOR_LIKE = (f"train_{RECONSTRUCTION}", f"test_{RECONSTRUCTION}", f"best_test_{RECONSTRUCTION}")  # in summary.json
 
 
+def compares_views(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a run compares views in training, from its records of metrics.jsonl."""
+    return any(AGREEMENT in record for record in records)
+
+
 def reconstruction_figures(records: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> dict[str, Any]:
     """Return the entries of a summary about the reconstruction loss, of a run that compares views too; {} for others.
 
@@ -20,7 +25,7 @@ def reconstruction_figures(records: Sequence[Mapping[str, Any]], best_epoch: int
         records: of metrics.jsonl, also of runs of older versions, whose summary lacks these entries.
         best_epoch: that of the best checkpoint; None where it is not known.
     """
-    if not any(AGREEMENT in record for record in records):
+    if not compares_views(records):
         return {}
     found = {(record["phase"], record["epoch"]): record for record in records if RECONSTRUCTION in record}
     last = {phase: record for (phase, _), record in found.items()}

@@ -20,6 +20,7 @@ from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.tables import print_listing, table_width
 from tfinpaint.data.listing.walk import printable
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION
 from tfinpaint.runs.overview import RunOverview, list_runs
 from tfinpaint.system.paths import display_path
 
@@ -29,6 +30,7 @@ BEST = (
     "best: the epoch of the lowest loss on held-out images. tfinpaint predict RUN takes the newest checkpoint (the "
     "best one where validation images have chosen it), tfinpaint predict RUN/best the best one."
 )
+SHORT = {"accuracy": "acc.", RECONSTRUCTION: "reconstr."}
 WRAPPED = (0, 1, 3)  # run, kind and data
 _PARTS = ("training", "testing", "validation")  # of a folder that `prepare` has made, which has the telling name
 
@@ -57,7 +59,7 @@ def _short_figure(run: RunOverview) -> str:
     if run.figure is None:
         return ""
     name, value = run.figure[0].split()[-1], run.figure[1]
-    return f"{value:.1f} dB" if name == "hole_psnr_db" else f"{'acc.' if name == 'accuracy' else name} {value:.3f}"
+    return f"{value:.1f} dB" if name == "hole_psnr_db" else f"{SHORT.get(name, name)} {value:.3f}"
 
 
 def _as_json(run: RunOverview) -> dict[str, Any]:
@@ -91,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print(runs: Sequence[RunOverview], folder: Path) -> None:
-    """Print the table, then why runs are broken, have failed or were stopped, and what finished ones have lost."""
+    """Print the table, then why runs are broken, have failed or were stopped, and what finished ones have lost.
+
+    The terminal breaks the lines of the latter, so that a command in them can be copied.
+    """
     width = table_width()
     print_listing([HEAD, *(_row(run, folder) for run in runs)], width, WRAPPED)
     console = Console(width=width, highlight=False, soft_wrap=False)
@@ -99,7 +104,7 @@ def _print(runs: Sequence[RunOverview], folder: Path) -> None:
         console.print(BEST)
     for run in runs:
         if run.reason:
-            console.print(Text(f"{_row(run, folder)[0]}: {run.state}: {printable(run.reason)}"))
+            console.print(Text(f"{_row(run, folder)[0]}: {run.state}: {printable(run.reason)}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

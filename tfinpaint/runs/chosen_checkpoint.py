@@ -30,7 +30,7 @@ def describe_checkpoints(run: Path) -> list[str]:
         if (best := find_best(folder, by)) and best.path == newest:
             facts[0] += f" and the best ({by.words})"
         elif best:
-            value = "" if best.value is None else f", {best.value:.4g}"
+            value = f", {best.shown}" if best.shown else ""
             facts.append(f"{best.path.name} the best ({by.words}{value})")
             names.append(display_path(run / by.name))
     encoder, whole = find_weights(run).path.name, find_reported(run).path.name

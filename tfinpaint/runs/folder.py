@@ -28,6 +28,7 @@ from tfinpaint.layout import (
     LOCK,
     METRICS_LOG,
     NONFINITE_BATCHES,
+    PROJECT,
     REPORT,
     RESOLVED_CONFIG,
     SUMMARY,
@@ -38,6 +39,7 @@ from tfinpaint.report.about import command_line, now
 from tfinpaint.report.metrics_log import outfile_of
 from tfinpaint.report.trackers import Ending
 from tfinpaint.runs.bad_images import BadImage, begin_bad_images
+from tfinpaint.runs.known_images import IMAGES, describe_images
 from tfinpaint.runs.lock import RunLock
 from tfinpaint.storage.atomic import clean_up, find_damage, remove_folder, set_aside, write_json, write_text
 from tfinpaint.system.installation import versions
@@ -155,7 +157,14 @@ class RunFolder:
                     log.warning(f"Damaged: {set_aside(path)}")
         for name in (SUMMARY, REPORT, COMMUNICATION, ENDING):  # a run has no result before its end
             (self.path / name).unlink(missing_ok=True)
-        environment = {**versions(), "seed": self.config.seed, "started": now(), "command": command_line()}
+        environment: dict[str, Any] = {
+            **versions(),
+            "seed": self.config.seed,
+            "started": now(),
+            "command": command_line(),
+        }
+        if (self.path.parent / PROJECT).is_file():
+            environment[IMAGES] = describe_images(self.config)
         write_json(self.path / ENVIRONMENT, environment)
         if communication:
             write_json(self.path / COMMUNICATION, communication)

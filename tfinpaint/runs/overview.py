@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tfinpaint.checkpoint.find import checkpoints_folder, find_best, newest_checkpoint, recorded_kind
+from tfinpaint.checkpoint.find import checkpoints_folder, find_best, newest_checkpoint
+from tfinpaint.checkpoint.recorded import recorded_kind
 from tfinpaint.config.loader import read_values
 from tfinpaint.config.transforms import MASKS
 from tfinpaint.errors import UserError
@@ -27,6 +28,7 @@ from tfinpaint.layout import (
     SWEEP_PLAN,
     TENSORBOARD,
 )
+from tfinpaint.report.parts_of_loss import RECONSTRUCTION, compares_views
 from tfinpaint.runs.lock import is_locked
 from tfinpaint.storage.safe_json import read_json
 
@@ -190,10 +192,14 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _main_figure(records: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
-    """Return name and newest value of the figure that tells most about a run; None before the first epoch."""
+    """Return name and newest value of the figure that tells most about a run; None before the first epoch.
+
+    Where views are compared, the loss of the reconstruction takes the place of the total loss, as in the log.
+    """
+    names = [RECONSTRUCTION if compares_views(records) and name == "loss" else name for name in _FIGURES]
     for phase in _PHASES:
         newest: Mapping[str, Any] = next((record for record in reversed(records) if record["phase"] == phase), {})
-        for name in _FIGURES:
+        for name in [*names, "loss"]:
             if isinstance(value := newest.get(name), float) and math.isfinite(value):
                 return f"{phase} {name}", value
     return None

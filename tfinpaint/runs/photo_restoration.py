@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfinpaint.checkpoint.find import find_checkpoint
+from tfinpaint.checkpoint.recorded import cannot_restore, refuse_not_restoring
 from tfinpaint.config.sections import Distributed
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
@@ -58,6 +59,7 @@ def restore(checkpoint: Path, photo: Path, mask: Path, output: Path | None, over
             images, or the photo is too large.
     """
     found = find_checkpoint(checkpoint)
+    refuse_not_restoring(found.path)
     if output:
         check_output(output, (photo, mask), overwrite)
     if photo.exists() and mask.exists() and photo.samefile(mask):
@@ -127,10 +129,7 @@ def load_network(path: Path) -> tuple[Header, Network]:
     with open_checkpoint(path, allowed=("inpainter",)) as saved:
         header, trained = saved.header, saved.header.restoration
         if trained is None:
-            raise UserError(
-                f"{path}: its model was not trained to restore images; train it by tfinpaint.pretrain with a mask in "
-                "data.transforms and the images themselves as targets"
-            )
+            raise cannot_restore(path)
         model = saved.model()
     steps, view = tuple(enumerate(trained.input_transforms)), (None, header.height, header.width)
     signature = [tf.TensorSpec((*view, header.target_channels)), tf.TensorSpec((*view, 1))]

@@ -275,13 +275,13 @@ def _make_progress(session: Session, batches: Batches | None, phase: str, probe:
         batches: those that are evaluated after each epoch.
         phase: of these evaluations.
     """
-    run, trainer, steps = session.run, session.trainer, session.steps
+    run, steps = session.run, session.steps
     return RunProgress(
         enabled=session.world.is_rank0 and not run.quiet,
         first_step=run.first_step(steps), num_epochs=run.config.num_epochs, steps_per_epoch=steps,
         end_in_steps=end_in_steps(run, batches), held_out=phase,
         hidden={*METRICS, *VIEW_MEASURES, *JUDGED.values()} - {HEADLINE, "rankme", PROBED},
-        is_total=trainer.agreement_term is not None and run.config.reconstructs,
+        is_total=_compares_views(session),
         probe_every=probe.every if probe else None, probe_seconds=probe.seconds if probe else 0.0,
     )  # fmt: skip
 
@@ -318,4 +318,11 @@ def _evaluate(session: Session, tested: DataSet, metrics: MetricsLog, epoch: int
     """Score the model as it is; record the result as that of an epoch, and log it."""
     result = session.trainer.evaluate(tested.evaluation_batches())
     record_results(metrics, session.run.ranks, "test", epoch, None, result)
-    log.info("  ".join([f"test {name} {value:.4f}" for name, value in result.values.items()]))
+    hidden = {"loss"} if _compares_views(session) else set()  # its part in `RECONSTRUCTION` is compared, as in training
+    shown = [f"test {name} {value:.4f}" for name, value in result.values.items() if name not in hidden]
+    log.info("  ".join(shown))
+
+
+def _compares_views(session: Session) -> bool:
+    """Return whether the loss in training has a term that evaluations do not compute."""
+    return session.trainer.agreement_term is not None and session.run.config.reconstructs

@@ -30,6 +30,17 @@ def explain_os_error(error: OSError) -> str:
     return f"{said}; {remedy}" if remedy else said
 
 
+def why_not_writable(folder: Path) -> str:
+    """Return why no file can be made in a folder; "" if one can."""
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    if os.access(folder, os.W_OK | os.X_OK):
+        return ""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system"
+    return f"no permission to write into {folder}"
+
+
 def os_error_of_message(message: str, path: Path) -> OSError:
     """Return an OSError with the number that belongs to the message of a library which gives none, as TensorFlow."""
     code = next((code for code in _REMEDIES if os.strerror(code) in message), errno.EIO)

@@ -192,6 +192,11 @@ class _Checked:
     notes: list[str]
 
 
+def readable(source: Source, paths: Sequence[str]) -> list[str]:
+    """Return those of some images that can be used, after decoding all of them."""
+    return [*_check(source, paths).digests]
+
+
 def _check(source: Source, paths: Sequence[str]) -> _Checked:
     """Decode every file once."""
     width = fingerprint_width(len(paths))

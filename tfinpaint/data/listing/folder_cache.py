@@ -44,11 +44,14 @@ class FolderIndex:
     times: np.ndarray
 
 
-def list_folder(root: Path) -> FolderIndex:
+def list_folder(root: Path, *, quiet: bool = False) -> FolderIndex:
     """Return the files below a folder, from the cache if no directory has changed, else by walking the tree.
 
     Adding, removing or renaming a file changes its directory's modification time; changing its contents does not, nor
     does it change the list.
+
+    Args:
+        quiet: do not log that the cache was used.
 
     Raises:
         UserError: there is no such folder, or one below it cannot be read.
@@ -56,7 +59,9 @@ def list_folder(root: Path) -> FolderIndex:
     path = cache.cache_path("index", os.path.realpath(root))
     cached = _load(path) if path else None
     if cached and _is_unchanged(root, cached):
-        log.info(f"{display_path(Path(root))}: {counted(len(cached.images), 'image')}, listed from the cache ({path})")
+        if not quiet:
+            images = counted(len(cached.images), "image")
+            log.info(f"{display_path(Path(root))}: {images}, listed from the cache ({path})")
         return cached
     began = time.time_ns()
     index = _walk(root)

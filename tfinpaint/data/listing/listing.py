@@ -79,6 +79,15 @@ class Listing:
         return f"{status.st_size} {status.st_mtime_ns}"
 
 
+def image_names(root: Path) -> Names:
+    """Return the paths of all images below a folder, plain or of records, relative to it, without a message.
+
+    Raises:
+        UserError: There is no such folder, or its records cannot be used.
+    """
+    return open_records(root).names if is_records(root) else list_folder(root, quiet=True).images
+
+
 def list_images(root: Path, *, single: bool = False) -> Listing:
     """List all images below a folder, without classes.
 

@@ -1,0 +1,92 @@
+"""Tell whether the images of a project are still those that it was prepared from and that its trainings began with."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfinpaint.data.ingest.changes import changes_since
+from tfinpaint.data.ingest.source import DIGITS
+from tfinpaint.errors import UserError
+from tfinpaint.layout import PREPARED
+from tfinpaint.project.files import Project
+from tfinpaint.project.stages import Training
+from tfinpaint.runs.known_images import other_images
+from tfinpaint.system.paths import display_path, typed_path
+from tfinpaint.system.wording import counted
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 12  # classes
+
+
+def another_project(folder: Path, project: Project) -> str:
+    """Return the command that makes another project of the same images."""
+    names = (folder.with_name(f"{folder.resolve().name}_{number}") for number in itertools.count(2))
+    free = next(path for path in names if not path.exists())
+    images = project.images if project.images == DIGITS else display_path(Path(project.images))
+    return f"tfinpaint init {shlex.quote(images)} {typed_path(free)}"
+
+
+def how_to_add(folder: Path, project: Project) -> str:
+    """Return how to train with more images, where some are missing."""
+    return (
+        f"To add images: put them into {display_path(Path(project.images))}, and make another project, because this "
+        f"one keeps to those that it has: {another_project(folder, project)}"
+    )
+
+
+def what_has_changed(folder: Path, project: Project) -> str:
+    """Return what was added to the images of a prepared project or removed; "" for nothing, or where they are gone."""
+    source = Path(project.images)
+    if not source.exists():
+        return ""
+    name = display_path(source)
+    try:
+        changes = changes_since(source, folder / PREPARED)
+    except UserError as error:
+        return f"{name} has changed since it was prepared, which this project does not use: {error}"
+    if not changes:
+        return ""
+    classes = [f"{name} {number}" for name, number in sorted(changes.added.items())]
+    more = [f"{len(classes) - MOST_NAMED} more classes"] if len(classes) > MOST_NAMED else []
+    named = f" ({', '.join([*classes[:MOST_NAMED], *more])})" if classes else ""
+    added = sum(changes.added.values())
+    changed = f", and {changes.changed:,} changed" if changes.changed else ""
+    return (
+        f"{counted(added, 'image')} {'was' if added == 1 else 'were'} added to {name} since it was prepared{named}, "
+        f"{changes.removed:,} removed{changed}: this project does not use them; to use them, make another one: "
+        f"{another_project(folder, project)}"
+    )
+
+
+def check_same_images(folder: Path, project: Project, runs: Sequence[Training]) -> None:
+    """Refuse images that are not those that the trainings of a project began with.
+
+    The images of a project without classes are used where they are, and are expected to become more: a finished
+    training then has a warning.
+
+    Raises:
+        UserError: The message says which folders to remove.
+    """
+    begun = [each for each in runs if each.summary() is not None or each.has_checkpoints()]
+    others = {each: reason for each in begun if (reason := other_images(each.run, each.config()))}
+    if not others:
+        return
+    first, reason = next(iter(others.items()))
+    removed = " and ".join(typed_path(each.run) for each in others)
+    if not project.has_classes and first.summary() is not None:
+        log.warning(
+            f"{display_path(Path(project.images))}: {first.name} was trained on other images: {reason}; to use these, "
+            f"make another project: {another_project(folder, project)}"
+        )
+        return
+    data = folder / PREPARED if project.has_classes else Path(project.images)
+    seen = "; images that are for testing now may have been trained on" if project.has_classes else ""
+    raise UserError(
+        f"{display_path(first.run)}: began with other images than those in {display_path(data)}: {reason}{seen}; bring "
+        f"the former images back, or remove {removed} to train again"
+    )

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, Unidentif
 
 from tfinpaint.config.sections import DEFAULT_MPIXELS, MAX_MPIXELS
 from tfinpaint.config.transforms import Transform, shape_after
+from tfinpaint.data.images.depth import DIVISOR, brightest_of, deep_grey, is_deep
 from tfinpaint.data.images.signatures import HEAD_BYTES, image_format, unsupported_format
 from tfinpaint.data.images.tiff import tile_size
 from tfinpaint.data.images.unreadable import (
@@ -43,8 +44,7 @@ logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # the same
 
 _JPEG = ("JPEG", "MPO")  # Pillow's name for a JPEG file in which a camera stored further pictures
 _MODES = {1: "L", 3: "RGB"}  # by the number of channels
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF files
-_WHITE_IS_ZERO, _SEPARATE = 0, 2  # values of the last two
+_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SEPARATE = 258, 284, 2  # tags of TIFF files, and a value of the second
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -86,17 +86,20 @@ class ImageInspection:
     Attributes:
         has_more: its file holds more pictures (pages, or frames of an animation), of which this is the first.
         thumbnail: uint8 [THUMBNAIL, THUMBNAIL], luma of the whole image, squeezed to a square; None for a label map.
+        brightest: of an image of 16 bits per channel, `brightest_of` it; None for others.
     """
 
     has_more: bool
     thumbnail: np.ndarray | None
+    brightest: int | None
 
 
 def inspect_image(source: str | os.PathLike[str] | IO[bytes], options: DecodeOptions) -> ImageInspection:
     """Decode a file as `read_image` does, to check that it can be decoded. Raises what `read_image` raises."""
     with open_image(source, options.max_mpixels) as file:
-        has_more = _has_more(file)
-        return ImageInspection(has_more, _decode(file, options)[1])
+        has_more, has_depth = _has_more(file), is_deep(file)
+        _, thumbnail = _decode(file, options)
+        return ImageInspection(has_more, thumbnail, brightest_of(file) if has_depth else None)
 
 
 def _has_more(file: Image.Image) -> bool:
@@ -327,20 +330,13 @@ def _to_colours(image: Image.Image, channels: int) -> Image.Image:
     """Return a grey image in mode L, any other in RGB, or in L for one channel. Grey becomes RGB after resizing."""
     # convert() would clip 16-bit values instead of scaling them. Pillow scales PNM files of 16 bits into mode I.
     if image.mode.startswith("I;16") or (image.mode == "I" and getattr(image, "format", None) == "PPM"):
-        return Image.fromarray((deep_grey(image) // 257).astype(np.uint8))
+        return Image.fromarray((deep_grey(image) // DIVISOR).astype(np.uint8))
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "32-bit or signed"
         raise UnreadableImageError(f"unsupported: {kind} pixels, whose range is unknown; convert to 8 or 16 bits")
     if image.mode in ("1", "L", "LA"):
         return _in_mode(image, "L")
     return _in_mode(_in_mode(image, "RGB"), _MODES[channels])
-
-
-def deep_grey(image: Image.Image) -> np.ndarray:
-    """Return the values of a grey image of 16 bits, uint16 [height, width]; 0 is black, whatever a TIFF file says."""
-    values = np.asarray(image).astype(np.uint16)
-    # Pillow inverts such files of up to 8 bits, but not of 16.
-    return ~values if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

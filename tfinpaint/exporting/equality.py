@@ -148,11 +148,11 @@ def inputs_by_decoding(config: Config, preprocessing: Preprocessing) -> tuple[st
         photos = listing.select([index for index in wanted if index not in bad])
         if not len(photos):
             continue
-        pair = [
+        as_run, of_whole = (
             np.concatenate([batch.numpy() for batch in input_batches(photos, way)]) for way in (preprocessing, whole)
-        ]
+        )
         name = f"{counted(len(photos), 'image')} of {display_path(place)}"
-        return None if np.array_equal(*pair) else (name, *pair)
+        return None if np.array_equal(as_run, of_whole) else (name, as_run, of_whole)
     return None
 
 

@@ -48,8 +48,9 @@ def brightest_of(image: Image.Image) -> int:
     """
     if image.mode not in ("RGB", "RGBA", "LA"):
         return int(deep_grey(image).max())
-    highest = (high for band, (_, high) in zip(image.getbands(), image.getextrema(), strict=True) if band != "A")
-    return 256 * int(max(highest)) + 255
+    pixels = np.asarray(image)
+    colours = pixels[..., :-1] if image.mode.endswith("A") else pixels
+    return 256 * int(colours.max()) + 255
 
 
 def low_range_message(brightest: Sequence[int]) -> str:

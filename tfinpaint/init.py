@@ -16,7 +16,15 @@ from tfinpaint.cli.arguments import make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.layout import CLASSIFY_CONFIG, PRETRAIN_CONFIG
 from tfinpaint.project.files import PROJECTS, Project, check_new, write_project
-from tfinpaint.project.settings import Settings, Target, choose_settings, estimate_times, rough, time_basis
+from tfinpaint.project.settings import (
+    Settings,
+    Target,
+    choose_settings,
+    estimate_disk,
+    estimate_times,
+    rough,
+    time_basis,
+)
 from tfinpaint.project.stages import commands
 from tfinpaint.project.survey import Survey, describe, survey_images
 from tfinpaint.system import installation
@@ -39,9 +47,9 @@ def init(options: argparse.Namespace) -> None:
     print("\n".join(describe(survey)))
     machine = read_hardware()
     settings = choose_settings(survey, machine, options.target or _kind_of(machine))
-    times = estimate_times(settings, survey, machine)
+    times, disk = estimate_times(settings, survey, machine), estimate_disk(settings, survey)
     project = write_project(folder, survey, settings, times, skip_empty_classes=options.skip_empty_classes)
-    print("\n".join([*_outcome(folder, settings, machine, times), *_next(folder, survey, project)]))
+    print("\n".join([*_outcome(folder, settings, machine, times, disk), *_next(folder, survey, project)]))
 
 
 def _name_of(images: Path) -> str:
@@ -61,14 +69,15 @@ def _kind_of(machine: Machine) -> Target:
     return "gpu" if machine.gpus else "laptop"
 
 
-def _outcome(folder: Path, settings: Settings, machine: Machine, times: Mapping[str, float]) -> list[str]:
-    """Return what was written, for which machine, and how long it will take."""
+def _outcome(folder: Path, settings: Settings, machine: Machine, times: Mapping[str, float], disk: float) -> list[str]:
+    """Return what was written, for which machine, how long it will take, and how much disk."""
     stages = ", ".join(f"{stage} {rough(seconds)}" for stage, seconds in times.items())
     total = sum(60 * max(1, round(seconds / 60)) for seconds in times.values())  # that of the numbers that are shown
     return [
         f"Settings for {'a GPU' if settings.target == 'gpu' else 'a laptop'} (this machine: {_describe(machine)}): "
         f"{settings.encoder}, images of {settings.side} x {settings.side} pixels",
         f"Time: about {rough(total)} ({stages}), {time_basis(settings)}",
+        f"Disk: up to {disk / 1e9:.1f} GB for checkpoints; `checkpoints: {{keep: 1}}` makes it about a third less",
         f"Written into {display_path(folder)}, with comments, for you to change: "
         + (f"{PRETRAIN_CONFIG} and {CLASSIFY_CONFIG}" if len(times) > 1 else PRETRAIN_CONFIG),
     ]

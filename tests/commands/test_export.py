@@ -140,6 +140,30 @@ def test_a_card_names_data_recipe_figures_and_limits(exports):
     assert "| optimizer | Adam, learning rate 0.01 |" in card
 
 
+def test_an_export_measures_what_decoding_at_a_fraction_changes(small_classifier, tmp_path):
+    """Photos of 390 x 371 pixels are decoded at 1/4 for 40 x 36; those of the run are too small for that."""
+    assert "large JPEG files" not in succeed(
+        "export", small_classifier / "run", "--format", "keras", "--output", tmp_path / "small"
+    )
+    shutil.copytree(small_classifier / "run", tmp_path / "run")
+    generator = np.random.default_rng(0)
+    for name in ("cold", "warm"):
+        (tmp_path / "large" / name).mkdir(parents=True)
+        for number in range(2):
+            coarse = Image.fromarray(generator.integers(0, 256, (80, 90, 3), np.uint8))
+            coarse.resize((390, 371)).save(tmp_path / "large" / name / f"{number}.jpg")
+    (tmp_path / "large" / "warm" / "damaged.jpg").write_bytes(b"no photo")
+    for progress in tmp_path.glob("run/**/progress.json"):
+        text, data = progress.read_text(), small_classifier / "data"
+        progress.write_text(text.replace(str(data / "testing"), str(tmp_path / "large")))
+    output = succeed("export", tmp_path / "run", "--format", "keras", "--output", tmp_path / "exported")
+    found = re.search(r"large JPEG files at a fraction .* differ by up to (\S+) \(4 images of (.*)\)", output)
+    assert found
+    assert found.group(2).endswith("large")
+    assert 0 < float(found.group(1)) < 0.1
+    assert found.group(0) in (tmp_path / "exported" / "MODEL_CARD.md").read_text()
+
+
 def test_an_export_that_does_not_agree_is_not_kept(small_classifier, tmp_path, monkeypatch):
     from tfinpaint.exporting import run
 

@@ -20,6 +20,7 @@ def test_init_says_what_it_found_what_it_wrote_and_what_to_type(photos_here):
     (time,) = [line for line in lines if re.match(r"Time: about \d+ min \(pretraining \d+ min, classifier ", line)]
     total, *parts = map(int, re.findall(r"(\d+) min", time))
     assert total == sum(parts)
+    assert "Disk: up to 2.2 GB for checkpoints; `checkpoints: {keep: 1}` makes it about a third less" in lines
     assert lines[-8] == "Next, all stages with one command, which continues where it was stopped:"
     assert lines[-7] == "  tfinpaint run 'runs/my photos'"
     assert lines[-5] == "  tfinpaint prepare 'my photos' 'runs/my photos/data' --test-fraction 0.3"

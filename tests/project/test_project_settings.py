@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tfinpaint.project.settings import choose_settings, estimate_times, rough, time_basis
+from tfinpaint.project.settings import choose_settings, estimate_disk, estimate_times, rough, time_basis
 from tfinpaint.project.survey import Survey
 from tfinpaint.system.hardware import Gpu, Machine
 
@@ -86,3 +86,22 @@ def test_estimates_are_rounded_as_they_deserve():
         "1.5 h",
         "10.0 h",
     ]
+
+
+@pytest.mark.parametrize(("target", "machine"), [("laptop", LAPTOP), ("gpu", GPU)])
+def test_the_disk_is_that_of_the_checkpoints_that_are_kept(target, machine):
+    from tfinpaint.models.agreement import build_projector
+    from tfinpaint.models.decoder import build_inpainter
+    from tfinpaint.models.encoder import build_encoder
+
+    found = choose_settings(survey(140), machine, target)
+    encoder = build_encoder(found.encoder, "after_relu", 64, 64)
+    trained = (
+        build_inpainter(encoder).count_params() + build_projector(encoder.output.shape[-1], [2048, 128]).count_params()
+    )
+    pretraining = 4 * (encoder.count_params() + 3 * trained)  # weights and two moments
+    classifier = 4 * (encoder.count_params() + 4 * encoder.count_params())  # an average of the weights too
+    assert estimate_disk(found, survey(140)) == pytest.approx(3 * pretraining + 6 * classifier, rel=0.01)
+    assert estimate_disk(found, survey(140, classes=0)) == pytest.approx(3 * pretraining, rel=0.01)
+    probed = choose_settings(survey(1000), machine, target)
+    assert estimate_disk(probed, survey(1000)) == pytest.approx(4 * pretraining + 6 * classifier, rel=0.01)

@@ -196,7 +196,5 @@ def _limits(is_classifier: bool) -> list[str]:
         return ["Features are those of the images above; other images may need training of the encoder too."]
     return [
         "A photo of none of the classes gets probabilities all the same. Figures hold for photos like the test images; "
-        "others may be recognised less well. Rotate photos as their EXIF data say before they are given to the model. "
-        "The run may decode large JPEG files at a fraction of their size (`data.jpeg_scaling`), which changes pixels "
-        "by about 1 of 255."
+        "others may be recognised less well. Rotate photos as their EXIF data say before they are given to the model."
     ]

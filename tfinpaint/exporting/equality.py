@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -16,6 +16,7 @@ from tfinpaint.config.schema import Config
 from tfinpaint.data.examples import Preprocessing
 from tfinpaint.data.images.decode import DecodeOptions, read_image
 from tfinpaint.data.images.unreadable import UnreadableImageError
+from tfinpaint.data.listing.check import check_images
 from tfinpaint.data.listing.listing import Listing, list_images
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.formats import Exported
@@ -23,9 +24,11 @@ from tfinpaint.probing.examples import spread_over_classes
 from tfinpaint.probing.features import input_batches
 from tfinpaint.storage.atomic import write_image
 from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 TOLERANCE = 1e-4  # of a probability; of an encoder's features, as a share of the largest one
 MOST_PHOTOS = 8
+MOST_SCALED_PHOTOS = 32  # that are decoded at a fraction of their size and whole
 MOST_SIDE = 640  # pixels of a photo: of larger ones, an export in float64 takes minutes and gigabytes
 _SEED = 0  # of generated photos
 
@@ -121,6 +124,36 @@ def inputs_of_run(photos: Photos, preprocessing: Preprocessing) -> np.ndarray:
             write_image(Path(folder) / f"{number:03}.png", Image.fromarray(pixels), "PNG")
         batches = input_batches(list_images(Path(folder)), preprocessing)
         return np.concatenate([batch.numpy() for batch in batches])
+
+
+def inputs_by_decoding(config: Config, preprocessing: Preprocessing) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """Return the inputs of a run's network made of some of its photos, decoded as the run does, and whole.
+
+    Returns:
+        (what was compared, in words, inputs as the run decodes them, inputs of whole photos); None where both are the
+        same: without `data.jpeg_scaling`, without large JPEG files, or without the photos.
+
+    Raises:
+        UserError: A photo became unreadable meanwhile.
+    """
+    decoding = preprocessing.decoding
+    whole = replace(preprocessing, decoding=replace(decoding, jpeg_scaling=False))
+    for place in filter(None, (config.data.test_input_path, config.data.input_path) if decoding.jpeg_scaling else ()):
+        try:
+            listing = list_images(place, single=True)
+        except (UserError, OSError):
+            continue
+        wanted = spread_over_classes(listing.labels, MOST_SCALED_PHOTOS)
+        bad = check_images(listing, wanted, decoding).bad
+        photos = listing.select([index for index in wanted if index not in bad])
+        if not len(photos):
+            continue
+        as_run, of_whole = (
+            np.concatenate([batch.numpy() for batch in input_batches(photos, way)]) for way in (preprocessing, whole)
+        )
+        name = f"{counted(len(photos), 'image')} of {display_path(place)}"
+        return None if np.array_equal(as_run, of_whole) else (name, as_run, of_whole)
+    return None
 
 
 def compare_classifiers(photos: Photos, expected: np.ndarray, exported: Exported) -> Agreement:

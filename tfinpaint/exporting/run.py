@@ -11,7 +11,13 @@ from tfinpaint.checkpoint.reader import read_config, read_header, require_config
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.card import CARD, Described, write_card
-from tfinpaint.exporting.equality import choose_photos, compare_classifiers, compare_encoders, inputs_of_run
+from tfinpaint.exporting.equality import (
+    choose_photos,
+    compare_classifiers,
+    compare_encoders,
+    inputs_by_decoding,
+    inputs_of_run,
+)
 from tfinpaint.exporting.formats import ENCODER_FILE, write_classifier, write_keras
 from tfinpaint.exporting.kinds import Format
 from tfinpaint.exporting.models import load_encoder_of_run, photo_classifier
@@ -70,6 +76,13 @@ def _export_classifier(found: FoundCheckpoint, kind: Format, folder: Path) -> li
         other = _probabilities(load_classifier(found.path), inputs)
         difference = float(np.abs(other - expected).max())
         checks.append(f"The run computes in {precision}, the export in float32: the run's differ by {difference:.1g}")
+    if found_pair := inputs_by_decoding(config, classifier.preprocessing):
+        name, scaled, whole = found_pair
+        difference = float(np.abs(_probabilities(classifier, scaled) - _probabilities(classifier, whole)).max())
+        checks.append(
+            "The run decodes large JPEG files at a fraction of their size (data.jpeg_scaling), the export takes whole "
+            f"photos: for this reason probabilities differ by up to {difference:.1g} ({name})"
+        )
     return checks
 
 

@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 from scipy.spatial import cKDTree
 
 from tfinpaint.data.images import decode
+from tfinpaint.data.images.depth import deep_grey, raw_mode
 from tfinpaint.data.images.unreadable import UnreadableImageError, is_resource_shortage
 from tfinpaint.errors import UserError
 
@@ -149,7 +150,7 @@ def read_photo(path: Path) -> Photo:
     """
     _check_exists(path)
     with _naming_image(path), decode.open_image(path) as file:
-        raw = _raw_mode(file)  # before EXIF data are read, which decodes some kinds of files
+        raw = raw_mode(file)  # before EXIF data are read, which decodes some kinds of files
         if raw.startswith("LA;16"):
             _set_raw_mode(file, "RGBA")  # read two channels of 16 bits as four of 8
         facts: dict[str, Any] = {
@@ -172,18 +173,10 @@ def read_photo(path: Path) -> Photo:
             if file.mode == "P":
                 return Photo(np.asarray(file), "P", _palette(file), notes=tuple(notes), **facts)
             is_deep = file.mode.startswith("I;16")
-            mode, pixels = ("L", decode.deep_grey(file)) if is_deep else (file.mode, np.asarray(file))
+            mode, pixels = ("L", deep_grey(file)) if is_deep else (file.mode, np.asarray(file))
         if transparent is not None and mode in ("1", "L", "RGB"):
             mode, pixels = _with_alpha(mode, pixels, transparent)
         return Photo(pixels, mode, notes=tuple(notes), **facts)
-
-
-def _raw_mode(file: Image.Image) -> str:
-    """Return the pixel layout of the file as Pillow's decoders name it, such as RGB;16B; "" if it is unknown."""
-    tile = getattr(file, "tile", None)
-    arguments = tile[0].args if tile else ""
-    raw = arguments if isinstance(arguments, str) else arguments[0] if arguments else ""
-    return raw if isinstance(raw, str) else ""
 
 
 def _deep_pixels(path: Path, file: Image.Image, raw: str) -> np.ndarray:

@@ -35,6 +35,10 @@ _FORWARD = 1 / 3  # of the time of a training step
 # Seconds of a run before its first step (imports, checks, compilation) and after its last: 35 of processor time on that
 # machine, in part on one core alone.
 _START = 45.0
+# Bytes of a checkpoint of pretraining and of a classifier: 4 for each weight, each moment of AdamW, each average of the
+# classifier's weights, and each weight of the encoder once more, which has a file of its own.
+_CHECKPOINT_BYTES = {"resnet18": (279e6, 224e6), "resnet50": (666e6, 472e6)}
+_KEPT = 3  # checkpoints of each training: the two newest ones, and the best
 _RECALIBRATED = 16  # batches, at the end of each epoch
 
 
@@ -139,6 +143,13 @@ def estimate_times(settings: Settings, survey: Survey, machine: Machine) -> dict
         found["classifier"] = seconds(steps, epochs, batch, _CORE_SPEED_OF_CLASSIFIER)
         found["from scratch"] = seconds(steps, SCRATCH_STEPS * epochs, batch, _CORE_SPEED_OF_CLASSIFIER)
     return found
+
+
+def estimate_disk(settings: Settings, survey: Survey) -> float:
+    """Return how many bytes the checkpoints of all trainings will take at most, with `checkpoints.keep` as it is."""
+    pretraining, classifier = _CHECKPOINT_BYTES[settings.encoder]
+    kept = _KEPT + settings.probe  # the best by the probe too
+    return kept * pretraining + 2 * _KEPT * classifier * bool(survey.classes)
 
 
 def _speed(settings: Settings, machine: Machine, core: float) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data.images.decode import CHECK_OPTIONS, DecodeOptions, open_image, read_image
+from tfinpaint.data.images.depth import low_range_message
 from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest.layout import class_of, folder_of
 from tfinpaint.data.ingest.source import DIGITS, Source, open_source
@@ -130,11 +131,13 @@ def _survey_unlabelled(path: Path, source: Source) -> Survey:
     if not path.is_dir():
         raise UserError(f"{path}: holds images, but no class folders; unpack it, and name the folder of the images")
     listing = list_images(path)
-    bad = check_images(listing, range(len(listing)), CHECK_OPTIONS).bad
+    checked = check_images(listing, range(len(listing)), CHECK_OPTIONS)
+    bad, dark = checked.bad, low_range_message(checked.brightest)
     good = [listing.paths[index] for index in range(len(listing)) if index not in bad]
     return Survey(
         path, {}, len(good), 0.0, tuple((listing.paths[index], reason) for index, reason in sorted(bad.items())),
-        excluded, *_looks(good, lambda name: (path / name).open("rb")), (),
+        excluded, *_looks(good, lambda name: (path / name).open("rb")),
+        (dark,) if dark else (),
     )  # fmt: skip
 
 

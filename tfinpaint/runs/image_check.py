@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tfinpaint.data.examples import Preprocessing, RankShare
+from tfinpaint.data.images.depth import low_range_message
 from tfinpaint.data.listing.check import check_images_once
 from tfinpaint.data.listing.duplicates import duplicates_message, find_duplicates
 from tfinpaint.data.listing.excluded import multiple_pictures_message
@@ -92,11 +93,15 @@ def _find_bad(world: World, sides: Sequence[Side]) -> tuple[dict[int, BadImage],
         share = RankShare(world.rank, world.size).indices(len(files))
         checked = check_images_once(files, world.rank, share, steps.decoding)
         more: list[int] = []
-        for part, of_more in world.all_gather([checked.bad, checked.multiple]):
+        brightest: list[int] = []
+        for part, of_more, of_brightest in world.all_gather([checked.bad, checked.multiple, checked.brightest]):
             bad |= {int(i): (files.place(int(i)), why) for i, why in part.items()}
             more += of_more
+            brightest += of_brightest
         if more:
             log.info(f"{display_path(files.root)}: {multiple_pictures_message(len(more), files.paths[min(more)])}")
+        if dark := low_range_message(brightest):
+            log.warning(f"{display_path(files.root)}: {dark}")
         fingerprints.append(checked.fingerprints)
     return bad, fingerprints[0]
 

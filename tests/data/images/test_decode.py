@@ -1,6 +1,7 @@
 """The pixels of decoded images: every mode to RGB, rotation, resizing, masks, the first of several pictures."""
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,25 @@ def test_a_jpeg_that_is_turned_is_decoded_large_enough_for_both_of_its_sides(tmp
         difference = np.abs(scaled.astype(int) - whole)
         assert difference.mean() < 2  # of 255
         assert (difference.max() == 0) == (size == [128, 32])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_whose_size_is_no_multiple_is_not_shifted_by_decoding_it_smaller(tmp_path, orientation):
+    # At 1/8, 521 x 361 pixels become 66 x 46, of which the photo covers 65.125 x 45.125. Resizing all of them changes
+    # this photo by 14 of 255; resizing a part of that size at the wrong corner, by 9 or more.
+    across, down = np.arange(521) / 521, np.arange(361)[:, None] / 361
+    pixels = np.stack([0.5 + 0.25 * (np.cos(9 * across + c) + np.cos(7 * down + c)) for c in range(3)], axis=2)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Image.fromarray(np.rint(255 * pixels).astype(np.uint8))
+    photo.save(tmp_path / "x.jpg", quality=100, subsampling=0, exif=exif)
+    for channels, steps in ((3, []), (1, []), (3, [{"center_crop": [20, 24]}])):
+        reading = DecodeOptions(tuple(Transform(**step) for step in ({"resize": [24, 30]}, *steps)), channels)
+        scaled, whole = (
+            decode.read_image(tmp_path / "x.jpg", replace(reading, jpeg_scaling=scaling)).astype(int)
+            for scaling in (True, False)
+        )
+        assert 0 < np.abs(scaled - whole).max() <= 4  # of 255
 
 
 def test_reading_brings_every_mode_to_rgb(tmp_path):

@@ -69,7 +69,7 @@ def test_threads_together_decode_so_many_pixels_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "_PIXEL_BUDGET", decode._PixelBudget(250))
     lock, running, seen = threading.Lock(), [], set()
 
-    def decoded(file, options, with_thumbnail):
+    def decoded(file, options, extent, with_thumbnail):
         with lock:
             running.append(file.size)
             seen.add(tuple(running))

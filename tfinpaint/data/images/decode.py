@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, Unidentif
 
 from tfinpaint.config.sections import DEFAULT_MPIXELS, MAX_MPIXELS
 from tfinpaint.config.transforms import Transform, shape_after
+from tfinpaint.data.images.depth import DIVISOR, brightest_of, deep_grey, is_deep
 from tfinpaint.data.images.signatures import HEAD_BYTES, image_format, unsupported_format
 from tfinpaint.data.images.tiff import tile_size
 from tfinpaint.data.images.unreadable import (
@@ -43,8 +44,9 @@ logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # the same
 
 _JPEG = ("JPEG", "MPO")  # Pillow's name for a JPEG file in which a camera stored further pictures
 _MODES = {1: "L", 3: "RGB"}  # by the number of channels
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF files
-_WHITE_IS_ZERO, _SEPARATE = 0, 2  # values of the last two
+_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SEPARATE = 258, 284, 2  # tags of TIFF files, and a value of the second
+
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,20 @@ class ImageInspection:
     Attributes:
         has_more: its file holds more pictures (pages, or frames of an animation), of which this is the first.
         thumbnail: uint8 [THUMBNAIL, THUMBNAIL], luma of the whole image, squeezed to a square; None for a label map.
+        brightest: of an image of 16 bits per channel, `brightest_of` it; None for others.
     """
 
     has_more: bool
     thumbnail: np.ndarray | None
+    brightest: int | None
 
 
 def inspect_image(source: str | os.PathLike[str] | IO[bytes], options: DecodeOptions) -> ImageInspection:
     """Decode a file as `read_image` does, to check that it can be decoded. Raises what `read_image` raises."""
     with open_image(source, options.max_mpixels) as file:
-        has_more = _has_more(file)
-        return ImageInspection(has_more, _decode(file, options)[1])
+        has_more, has_depth = _has_more(file), is_deep(file)
+        _, thumbnail = _decode(file, options)
+        return ImageInspection(has_more, thumbnail, brightest_of(file) if has_depth else None)
 
 
 def _has_more(file: Image.Image) -> bool:
@@ -231,29 +236,53 @@ def _decode(
     """Return (pixels, thumbnail or None), within the pixel budget."""
     if options.is_label_map and file.format in _JPEG:
         raise UnreadableImageError("label maps must be lossless; JPEG is not supported, use PNG")
-    size, first = file.size, options.steps[0].resize if options.steps else None
-    if file.format == "JPEG" and first and options.jpeg_scaling and not options.is_label_map:
-        width, height = (math.ceil(JPEG_MARGIN * side) for side in (first[::-1] if is_turned(file) else first))
-        file.draft("RGB" if options.channels == 3 else "L", (width, height))
-        if not file.info.get("progressive"):  # for these libjpeg keeps the coefficients of the full size
-            size = file.size
+    size, extent = file.size, _scale_jpeg(file, options)
+    if not file.info.get("progressive"):  # for these libjpeg keeps the coefficients of the full size
+        size = file.size
     with _PIXEL_BUDGET.hold(max(math.prod(size), math.prod(_tile_size(file)))):
-        return _decode_now(file, options, with_thumbnail and not options.is_label_map)
+        return _decode_now(file, options, extent, with_thumbnail and not options.is_label_map)
+
+
+def _scale_jpeg(file: Image.Image, options: DecodeOptions) -> _Box | None:
+    """Have a JPEG file decoded at a fraction of its size, if a resize follows and that suffices for it.
+
+    Returns:
+        The part of the decoded image, after EXIF rotation, that the photo covers; None if it is decoded whole. Of 270
+        rows at 1/4, libjpeg makes 68, of which the photo covers 67.5: resizing all of them would shift it.
+    """
+    resize = options.steps[0].resize if options.steps else None
+    if file.format != "JPEG" or not resize or not options.jpeg_scaling or options.is_label_map:
+        return None
+    width, height = (math.ceil(JPEG_MARGIN * side) for side in (resize[::-1] if is_turned(file) else resize))
+    drafted = file.draft("RGB" if options.channels == 3 else "L", (width, height))
+    if not drafted:
+        return None
+    covered, decoded, orientation = drafted[1][2:], file.size, _orientation(file)
+    if is_turned(file):
+        covered, decoded = covered[::-1], decoded[::-1]
+    # The rest of the last column and row is at the left or at the top of an image that was turned or mirrored.
+    left = decoded[0] - covered[0] if orientation in (2, 3, 6, 7) else 0.0
+    top = decoded[1] - covered[1] if orientation in (3, 4, 7, 8) else 0.0
+    return left, top, left + covered[0], top + covered[1]
+
+
+def _orientation(file: Image.Image) -> int:
+    return file.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def is_turned(file: Image.Image) -> bool:
     """Return whether EXIF rotation exchanges the width and the height of an image."""
-    return file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return _orientation(file) in (5, 6, 7, 8)
 
 
 def _decode_now(
-    file: Image.Image, options: DecodeOptions, with_thumbnail: bool
+    file: Image.Image, options: DecodeOptions, extent: _Box | None, with_thumbnail: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     ImageOps.exif_transpose(file, in_place=True)
     image = _to_label_map(file) if options.is_label_map else _to_colours(file, options.channels)
     steps = list(options.steps)
     if steps and steps[0].resize:
-        image = _apply(image, steps.pop(0), options)
+        image = _apply(image, steps.pop(0), options, extent)
     thumbnail = None
     if with_thumbnail:  # before anything is cropped
         size = (THUMBNAIL, THUMBNAIL)
@@ -267,14 +296,17 @@ def _decode_now(
     return pixels, thumbnail
 
 
-def _apply(image: Image.Image, step: Transform, options: DecodeOptions) -> Image.Image:
-    """Resize or crop an image."""
+def _apply(image: Image.Image, step: Transform, options: DecodeOptions, extent: _Box | None = None) -> Image.Image:
+    """Resize (the extent of) or crop an image."""
     if step.resize:
         if options.is_label_map:
             return image.resize(step.resize, Image.Resampling.NEAREST)
         # One side after the other: which one Pillow resizes first, and so how it rounds, depends on its version.
-        for size in ((step.resize[0], image.height), step.resize):
-            image = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+        (width, height), (left, top, right, bottom) = step.resize, extent or (0, 0, *image.size)
+        if width != image.width:
+            image = image.resize((width, image.height), Image.Resampling.BILINEAR, (left, 0, right, image.height))
+        if height != image.height:
+            image = image.resize((width, height), Image.Resampling.BILINEAR, (0, top, width, bottom))
         return image
     assert step.center_crop
     width, height = step.center_crop
@@ -298,20 +330,13 @@ def _to_colours(image: Image.Image, channels: int) -> Image.Image:
     """Return a grey image in mode L, any other in RGB, or in L for one channel. Grey becomes RGB after resizing."""
     # convert() would clip 16-bit values instead of scaling them. Pillow scales PNM files of 16 bits into mode I.
     if image.mode.startswith("I;16") or (image.mode == "I" and getattr(image, "format", None) == "PPM"):
-        return Image.fromarray((deep_grey(image) // 257).astype(np.uint8))
+        return Image.fromarray((deep_grey(image) // DIVISOR).astype(np.uint8))
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "32-bit or signed"
         raise UnreadableImageError(f"unsupported: {kind} pixels, whose range is unknown; convert to 8 or 16 bits")
     if image.mode in ("1", "L", "LA"):
         return _in_mode(image, "L")
     return _in_mode(_in_mode(image, "RGB"), _MODES[channels])
-
-
-def deep_grey(image: Image.Image) -> np.ndarray:
-    """Return the values of a grey image of 16 bits, uint16 [height, width]; 0 is black, whatever a TIFF file says."""
-    values = np.asarray(image).astype(np.uint16)
-    # Pillow inverts such files of up to 8 bits, but not of 16.
-    return ~values if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfinpaint.data.images.decode import CHECK_OPTIONS, inspect_image
+from tfinpaint.data.images.depth import low_range_message
 from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.ingest.layout import UNDIVIDED, class_of, find_roots, folder_of, root_of
 from tfinpaint.data.ingest.source import Source
@@ -201,25 +202,29 @@ def _check(source: Source, paths: Sequence[str]) -> _Checked:
     """Decode every file once."""
     width = fingerprint_width(len(paths))
 
-    def check(path: str) -> tuple[str, np.ndarray, bool] | str:
+    def check(path: str) -> tuple[str, np.ndarray, bool, int | None] | str:
         try:
             contents = source.read(path)
             image = inspect_image(io.BytesIO(contents), CHECK_OPTIONS)
         except UnreadableImageError as error:
             return str(error)
         assert image.thumbnail is not None  # it is not a label map
-        return hashlib.sha256(contents).hexdigest(), fingerprint_of(image.thumbnail)[:width].copy(), image.has_more
+        fingerprint = fingerprint_of(image.thumbnail)[:width].copy()
+        return hashlib.sha256(contents).hexdigest(), fingerprint, image.has_more, image.brightest
 
     results = log_progress(parallel_map(check, paths), len(paths), f"Checking the images of {source.path}")
-    digests, fingerprints, bad, multiple = {}, {}, [], []
+    digests, fingerprints, bad, multiple, brightest = {}, {}, [], [], []
     for path, result in zip(paths, results, strict=True):
         if isinstance(result, str):
             bad.append((path, result))
             continue
-        digests[path], fingerprints[path], has_more = result
+        digests[path], fingerprints[path], has_more, most = result
         if has_more:
             multiple.append(path)
+        if most is not None:
+            brightest.append(most)
     notes = [multiple_pictures_message(len(multiple), multiple[0])] if multiple else []
+    notes += filter(None, [low_range_message(brightest)])
     return _Checked(digests, fingerprints, tuple(bad), notes)
 
 

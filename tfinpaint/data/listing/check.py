@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import PIL
 
-from tfinpaint.data.images.decode import DecodeOptions, inspect_image
+from tfinpaint.data.images.decode import DecodeOptions, ImageInspection, inspect_image
 from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.data.listing import cache
 from tfinpaint.data.listing.duplicates import fingerprint_of, fingerprint_width
@@ -32,31 +32,37 @@ class CheckResult:
         bad: index in the listing -> reason why the image cannot be decoded.
         multiple: indices of the files that hold several pictures (pages or frames); cached results have none.
         fingerprints: uint8 [images, bytes], see `listing.duplicates`; zeros for bad images and for label maps.
+        brightest: of each image of 16 bits, see `images.depth`; cached results have none.
     """
 
     bad: dict[int, str]
     multiple: list[int]
     fingerprints: np.ndarray
+    brightest: list[int] = field(default_factory=list)
 
 
 def check_images(listing: Listing, indices: Sequence[int] | np.ndarray, options: DecodeOptions) -> CheckResult:
     """Decode each of these images once."""
 
-    def check(index: int) -> tuple[str, bool, np.ndarray | None]:
+    def check(index: int) -> tuple[ImageInspection, np.ndarray | None] | str:
         try:
             image = inspect_image(listing.open(int(index)), options)
         except UnreadableImageError as error:
-            return str(error), False, None
-        return "", image.has_more, None if image.thumbnail is None else fingerprint_of(image.thumbnail)
+            return str(error)
+        return image, None if image.thumbnail is None else fingerprint_of(image.thumbnail)
 
     width = fingerprint_width(len(listing))
     found = CheckResult({}, [], np.zeros((len(indices), width), np.uint8))
     results = log_progress(parallel_map(check, indices), len(indices), f"Checking the images of {listing.root}")
-    for place, (index, (reason, has_more, fingerprint)) in enumerate(zip(indices, results, strict=True)):
-        if reason:
-            found.bad[int(index)] = reason
-        if has_more:
+    for place, (index, result) in enumerate(zip(indices, results, strict=True)):
+        if isinstance(result, str):
+            found.bad[int(index)] = result
+            continue
+        image, fingerprint = result
+        if image.has_more:
             found.multiple.append(int(index))
+        if image.brightest is not None:
+            found.brightest.append(image.brightest)
         if fingerprint is not None:
             found.fingerprints[place] = fingerprint[:width]
     return found
@@ -86,7 +92,7 @@ def check_images_once(listing: Listing, rank: int, indices: Sequence[int], optio
         order = np.flatnonzero(good)[np.argsort(keys[good])]
         values = {"keys": keys[order], "prints": fingerprints[order].ravel()}
         cache.store_in_cache(path.with_suffix(f".{rank}.npy"), values)
-    return CheckResult(found.bad, found.multiple, fingerprints)
+    return replace(found, fingerprints=fingerprints)
 
 
 def _keys(listing: Listing, indices: Sequence[int]) -> np.ndarray:

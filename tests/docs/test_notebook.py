@@ -9,7 +9,7 @@ from pages_text import ROOT
 
 NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
 SMALLER = {
-    'EPOCHS, STEPS, ENCODER = 3, 60, "resnet18"': 'EPOCHS, STEPS, ENCODER = 1, 2, "tiny"',
+    'EPOCHS, STEPS, ENCODER = 3, 40, "resnet18"': 'EPOCHS, STEPS, ENCODER = 1, 2, "tiny"',
     "training, test=testing, shares=[1, 10], repeats=2": "testing, shares=[100], repeats=1",
 }
 
@@ -36,6 +36,10 @@ def test_the_notebook_is_one_of_jupyter_without_outputs():
         import nbformat
 
         nbformat.validate(nbformat.reads(NOTEBOOK.read_text(), as_version=4))
+
+
+def test_git_ignores_what_the_notebook_writes_beside_itself():
+    assert f"/{NOTEBOOK.parent.name}/runs/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 @pytest.mark.stress

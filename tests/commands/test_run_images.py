@@ -1,5 +1,6 @@
 """`tfinpaint run` after images were added, removed or divided again: what it says, and what it refuses."""
 
+import json
 import shutil
 
 import pytest
@@ -7,6 +8,11 @@ from commandline import refuse, succeed
 from conftest import zipped
 from photo_project import FEW, PROJECT
 from PIL import Image
+
+from tfinpaint.cli.options import Options
+from tfinpaint.config.schema import Config
+from tfinpaint.runs.folder import RunFolder
+from tfinpaint.runs.known_images import other_images
 
 ANOTHER = "tfinpaint init 'my photos' 'runs/my photos_2'"
 REMOVE = "or remove 'runs/my photos/pretrain' and 'runs/my photos/classify' and 'runs/my photos/from_scratch' to train"
@@ -111,3 +117,23 @@ def test_a_class_of_few_images_is_told_with_how_to_add_some(photos_here, pretend
     lines = succeed("run", PROJECT).splitlines()
     (place,) = (number for number, line in enumerate(lines) if line.startswith("Too few training images to learn from"))
     assert lines[place + 1] == how
+
+
+def test_a_real_run_in_a_project_notes_its_images_when_it_begins(photos_here):
+    """The trainings above are pretended, and so are their notes."""
+    data = {"input_path": str(photos_here / "my photos"), "target_type": "labels"}
+    for parent, noted in (("album", True), ("elsewhere", False)):
+        config = Config.model_validate({"workdir": str(photos_here / parent / "classify"), "data": data})
+        (photos_here / parent).mkdir()
+        if noted:
+            (photos_here / parent / "project.json").write_text("{}")
+        with RunFolder(config) as folder:
+            folder.open("classifier", Options(config, resume=False, overwrite=False, task="classify"))
+            folder.begin(None, [], communication={})
+        environment = json.loads((photos_here / parent / "classify" / "environment.json").read_text())
+        assert (environment.get("images", {}).get("training", {}).get("number") == 133) == noted
+    assert other_images(photos_here / "album" / "classify", config) == ""
+    add("dog/new.png")
+    assert other_images(photos_here / "album" / "classify", config) == (
+        "133 training images then, 134 training images now"
+    )

@@ -17,8 +17,8 @@ TERMS: Mapping[str, str] = {  # in the order of a page; a term may name several 
     "confusion matrix": "The number of test images by their true class (rows) and their predicted class (columns); the "
     "images on the diagonal are classified correctly.",
     "expected calibration error": DEFINITION,
-    "epoch|epochs": "One pass over all training images, or as many steps as `steps_per_epoch` says, which may be many "
-    "passes or a part of one. A test follows each epoch.",
+    "epoch|epochs": "One pass over all training images, or another number of steps where the configuration has one, "
+    "which may be many passes or a part of one. A test follows each epoch.",
     "loss": "The number that training makes as small as possible. Values of different loss functions cannot be "
     "compared.",
     "reconstruction loss": "The part of the loss that compares what was erased with what the network restores.",

@@ -1,10 +1,11 @@
 """Of the lines that ranks and launcher print, a user sees those of rank 0 and, once, why the ranks have failed."""
 
+import io
 import sys
 
 import pytest
 
-from tfinpaint.distributed.rank_output import RankOutput
+from tfinpaint.distributed.rank_output import CLEAR_LINE, RankOutput
 
 NOTICES = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -89,3 +90,23 @@ def test_a_line_beside_a_bar_clears_it_first(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     show(line, beside_bar=True)
     assert capsys.readouterr().err == "\r\x1b[2KUserWarning: careful\n"
+
+
+def test_a_line_and_its_end_reach_the_terminal_in_one_piece(monkeypatch):
+    """Rank 0 writes to the same terminal, and its line would come between them."""
+    written = []
+
+    class Terminal(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, data) -> int:
+            written.append(bytes(data).decode())
+            return len(data)
+
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(Terminal(), encoding="utf-8", line_buffering=True))
+    show("[1,0]<stderr>:Interrupted\n", beside_bar=True)
+    assert written == [f"{CLEAR_LINE}Interrupted\n"]

@@ -71,4 +71,6 @@ class RankOutput:
 
     def _print(self, text: str, *, errors: bool = False) -> None:
         stream = sys.stderr if errors else sys.stdout
-        print(f"{self._clear if stream.isatty() else ''}{text}", file=stream, flush=True)
+        # In one piece: `print` would pass on a text with "\r" before its end, and rank 0 writes to the same terminal.
+        stream.write(f"{self._clear if stream.isatty() else ''}{text}\n")
+        stream.flush()

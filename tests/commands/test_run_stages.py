@@ -197,7 +197,7 @@ def test_both_commands_with_real_trainings(photos_here):
         values["model"]["encoder"] = "tiny"
         path.write_text(yaml.safe_dump(values))
     shown = succeed("run", PROJECT)
-    assert re.search(r"(helped|made no difference|is unknown): 0\.\d{3} ", shown)
+    assert re.search(r"(helped|made no difference|is unknown): \d+ of \d+ test images \([01]\.\d{3}\)", shown)
     assert summary(PROJECT / "from_scratch")["epochs"] == 3
     assert succeed("run", PROJECT).count(": done before, in ") == 4
     assert "photo" in succeed("predict", PROJECT / "classify", "my photos/cat/000.png")

@@ -68,6 +68,8 @@ def run(words: list[str]) -> None:
         shutil.rmtree(arguments[1], ignore_errors=True)
     if command in ("pretrain", "classify") and not {"--resume", "--overwrite"} & set(arguments):
         arguments.append("--overwrite")
+    if "--resume" in arguments:  # a copy of the project lies elsewhere
+        arguments += ["--allow-change", "data.input_path", "--allow-change", "data.test_input_path"]
     shown = succeed(command, *arguments)
     if output:
         output.write_text(shown)

@@ -105,6 +105,15 @@ def test_nothing_is_overwritten(photos, tmp_path):
         check_new(folder, photos)
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_images_are_read(photos, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/p: cannot be written: there is no folder .*file; name another folder"):
+        check_new(tmp_path / "file" / "p", photos)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UserError, match=f"new/p: cannot be written: no permission to write into {tmp_path}; name"):
+        check_new(tmp_path / "new" / "p", photos)
+
+
 @pytest.mark.parametrize("damage", [None, "", "[]", '{"images": 1}'])
 def test_a_folder_without_a_project_is_refused(tmp_path, damage):
     if damage is not None:

@@ -23,6 +23,7 @@ from tfinpaint.project.survey import Survey, absolute_source
 from tfinpaint.project.templates import CLASSIFY, PRETRAIN, PROBE
 from tfinpaint.storage.atomic import write_json, write_text
 from tfinpaint.storage.safe_json import read_json
+from tfinpaint.storage.write_errors import why_not_writable
 from tfinpaint.system.paths import display_path, typed_path
 
 _PREPARED_PATHS = f"  input_path: {PREPARED}/training\n  test_input_path: {PREPARED}/testing"
@@ -80,20 +81,23 @@ def _project_of(images: Path) -> str:
 
 
 def check_new(folder: Path, source: Path) -> None:
-    """Refuse a folder for a new project that is in use, or that lies among the images.
+    """Refuse a folder for a new project that is in use, cannot be written, or lies among the images.
 
     Raises:
         UserError: The message says what to do instead.
     """
     if (folder / PROJECT).exists():
         raise UserError(
-            f"{folder}: holds a project already; continue it with: tfinpaint run {shlex.quote(display_path(folder))}, "
+            f"{folder}: holds a project already; continue it with: tfinpaint run {typed_path(folder)}, "
             f"or give the new one another name: tfinpaint init {shlex.quote(str(source))} FOLDER"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: already exists; name another folder after the images, or remove it")
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{folder}: lies inside {source}, among the images; name a folder elsewhere after the images")
+    absolute = folder.absolute()
+    if reason := why_not_writable(next(each for each in (absolute, *absolute.parents) if each.exists())):
+        raise UserError(f"{folder}: cannot be written: {reason}; name another folder after the images")
 
 
 def write_project(

@@ -47,6 +47,7 @@ RESTORATIONS = "restorations"  # the newest grid of images (.png), and a folder 
 ANIMATION = "animation"  # the animation (.gif), and a folder with its frames
 CONFUSED_PAIRS = "confused_pairs.csv"
 CLASS_TABLE = "test_classes.csv"
+IMAGE_RESULTS = "test_predictions.csv"  # of each test image of a classifier
 
 # In the folder of predictions
 PREDICTIONS = "predictions.h5"

@@ -9,6 +9,8 @@ from tfinpaint.cli.tables import print_table
 from tfinpaint.errors import UserError
 from tfinpaint.report import comparison
 from tfinpaint.report.comparison import write_comparison
+from tfinpaint.report.image_results import write_image_results
+from tfinpaint.report.sample_images import Predicted
 
 COMMON = {"epochs": 12, "images_per_second": 45.25, "world_size": 2, "seconds": 3, "test_images": 179}
 PRETRAINED = {
@@ -115,6 +117,34 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert "Equal in all runs: " in page  # such columns make a table wider than a page
     assert '<th scope="col">epochs</th>' not in page.partition(">Classifiers<")[2].partition("</table>")[0]
     assert "None" not in page
+
+
+def test_runs_that_know_each_test_image_are_compared_on_each(runs, tmp_path):
+    def write_tested(run, right, name="{}.png"):
+        names, predictions = (
+            [name.format(i) for i in range(60)],
+            [Predicted(i, 0, i not in right, 0.9) for i in range(60)],
+        )
+        write_image_results(run / "figures" / "test_predictions.csv", names, ["cat", "dog"], predictions)
+
+    def sentence():
+        return write_comparison(runs[1:], tmp_path / "report.html").sentences[0]
+
+    for run, right in ((runs[1], 54), (runs[2], 46)):
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(summary | {"test_images": 60, "test_accuracy": right / 60}))
+    assert "unknown" in (of_an_older_version := sentence())
+    assert "Fisher's exact test, as if each had other test images, p = 0.085" in of_an_older_version
+    write_tested(runs[1], range(54))
+    write_tested(runs[2], [*range(45), 59])
+    assert sentence().startswith("Pretraining helped in these runs: 54 of 60 test images")
+    assert "On 9 test images only the pretrained classifier is right, on 1 only the one from scratch." in sentence()
+    page = (tmp_path / "report.html").read_text()
+    assert "(a paired test on the same images, p = 0.021)" in page
+    write_tested(runs[2], range(45))  # not what its summary is about
+    assert sentence() == of_an_older_version
+    write_tested(runs[2], [*range(45), 59], "other/{}.png")
+    assert sentence() == of_an_older_version
 
 
 def test_the_restorations_of_a_single_inpainter_are_the_first_picture(runs, tmp_path):

@@ -125,9 +125,14 @@ def test_classify_transfers_learns_and_reports(images, tmp_path, encoder_of_grey
         "test_images.png",
         "confused_pairs.csv",
         "test_classes.csv",
+        "test_predictions.csv",
     }
     assert [(each["class"], each["images"]) for each in summary["test_classes"]] == [("cold", 4), ("warm", 3)]
     assert sum(each["right"] for each in summary["test_classes"]) == 7 * summary["test_accuracy"]
+    tested = [line.split(",") for line in (tmp_path / "run/figures/test_predictions.csv").read_text().splitlines()[1:]]
+    assert [line[0] for line in tested] == [f"cold/00{i}.png" for i in range(4)] + [f"warm/00{i}.png" for i in range(3)]
+    assert [line[1] for line in tested] == ["cold"] * 4 + ["warm"] * 3
+    assert sum(true == predicted for _, true, predicted, _ in tested) == 7 * summary["test_accuracy"]
     intervals = summary["test_calibration"]["intervals"]
     gaps = [each["images"] * abs(each["mean_probability"] - each["accuracy"]) for each in intervals]
     assert summary["test_expected_calibration_error"] == pytest.approx(sum(gaps) / 7)

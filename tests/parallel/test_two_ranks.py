@@ -1,5 +1,6 @@
 """Two ranks give the numbers of one rank, under MPI and under Gloo. All cases share one launch of each (tests/ranks.py)."""
 
+import csv
 import json
 import re
 import shutil
@@ -294,6 +295,13 @@ def test_features_that_each_rank_computes_once_train_as_those_of_one_rank(tmp_pa
     assert largest_relative_difference(weights(tmp_path / "two"), weights(tmp_path / "one")) <= 1e-5
     ours, theirs = ([record["loss"] for record in records(tmp_path / name)] for name in ("two", "one"))
     assert ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = (
+        list(csv.reader((tmp_path / name / "figures" / "test_predictions.csv").open())) for name in ("two", "one")
+    )
+    assert len(ours) == 8  # rank 0 has tested every other image
+    assert [line[:3] for line in ours] == [line[:3] for line in theirs]
+    probabilities = ([float(line[3]) for line in lines[1:]] for lines in (ours, theirs))
+    assert next(probabilities) == pytest.approx(next(probabilities), abs=1e-5)
 
 
 LARGEST = {

@@ -29,8 +29,11 @@ def test_the_sample_names_the_classes_that_it_is_from(tmp_path):
 def test_more_pairs_are_promised_only_where_there_are_more(tmp_path):
     heading = "Test images that are classified wrongly"
     pairs = [[number, number + 1, 1] for number in range(21)]
-    assert sections_of(tmp_path, 30, pairs[:20])[heading].note == "The pairs are in figures/confused_pairs.csv."
-    assert sections_of(tmp_path, 30, pairs)[heading].note == "More pairs are in figures/confused_pairs.csv."
+    assert sections_of(tmp_path, 30, pairs[:20])[heading].note == (
+        "The pairs are in figures/confused_pairs.csv, and what every test image is predicted as in "
+        "figures/test_predictions.csv."
+    )
+    assert sections_of(tmp_path, 30, pairs)[heading].note.startswith("More pairs are in figures/confused_pairs.csv, ")
     assert sections_of(tmp_path, 30, [[0, 0, 5]])[heading].note == ""
 
 

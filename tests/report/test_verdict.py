@@ -1,7 +1,9 @@
 """The conclusions about finished runs are true: pretraining helped, did not help, or the difference may be chance."""
 
+import numpy as np
 import pytest
 
+from tfinpaint.report.image_results import ImageResults
 from tfinpaint.report.verdict import (
     classifier_verdict,
     few_images_warning,
@@ -26,18 +28,18 @@ def verdict(ours, theirs, images, **changes):
         (
             169 / 179, 139 / 179, 179,
             "Pretraining helped: 169 of 179 test images (0.944) are classified correctly, against 139 (0.777) from scratch, with 324 "
-            "labels.",
+            "labels. This is hardly chance (Fisher's exact test, as if each had other test images, p < 0.001).",
         ),
         (
             0.5, 0.75, 200,
             "Pretraining did not help: 100 of 200 test images (0.500) are classified correctly, against 150 (0.750) from scratch, with "
-            "324 labels.",
+            "324 labels. This is hardly chance (Fisher's exact test, as if each had other test images, p < 0.001).",
         ),
         (
             5 / 8, 3 / 8, 8,
             "Whether pretraining helped is unknown: 5 of 8 test images (0.625) are classified correctly, against 3 (0.375) from "
             "scratch, with 324 labels. With so few test images, the difference could easily be chance (Fisher's "
-            "exact test, p = 0.62).",
+            "exact test, as if each had other test images, p = 0.62).",
         ),
         (
             0.75, 0.75, 8,
@@ -46,7 +48,8 @@ def verdict(ours, theirs, images, **changes):
         ),
         (
             0.9, 0.85, 10000,
-            "Pretraining helped: 0.900 of 10,000 test images are classified correctly, against 0.850 from scratch, with 324 labels.",
+            "Pretraining helped: 0.900 of 10,000 test images are classified correctly, against 0.850 from scratch, with 324 labels. "
+            "This is hardly chance (Fisher's exact test, as if each had other test images, p < 0.001).",
         ),
     ],
 )  # fmt: skip
@@ -71,7 +74,51 @@ def test_more_epochs_of_the_pretrained_run_are_not_excused():
 def test_a_difference_that_is_nearly_significant_may_be_chance():
     (sentence,) = verdict(54 / 60, 46 / 60, 60)
     assert "54 of 60 test images (0.900) are" in sentence
-    assert "the difference may be chance (Fisher's exact test, p = 0.08)." in sentence
+    assert (
+        "the difference may be chance (Fisher's exact test, as if each had other test images, p = 0.085)." in sentence
+    )
+
+
+def judged(ours_alone, theirs_alone, both, images, *, digests=("same", "same")):
+    """Return the sentence about two classifiers that are right on these numbers of images, alone and together."""
+    ours, theirs = (np.arange(images) < both for _ in range(2))
+    ours[both : both + ours_alone] = True
+    theirs[both + ours_alone : both + ours_alone + theirs_alone] = True
+    runs = [run(ours.mean(), images, scratch=False), run(theirs.mean(), images, scratch=True)]
+    tested = [ImageResults(digest, right) for digest, right in zip(digests, (ours, theirs), strict=True)]
+    (sentence,) = classifier_verdict(runs, tested)
+    return sentence
+
+
+def test_a_test_on_each_image_finds_smaller_differences_which_are_said_to_be_of_these_runs():
+    # Of 10 images that only one has right, 9 or more of one kind: 2 * (10 + 1) / 2**10 = 0.0215.
+    assert judged(9, 1, 45, 60) == (
+        "Pretraining helped in these runs: 54 of 60 test images (0.900) are classified correctly, against 46 (0.767) from scratch, "
+        "with 324 labels. On 9 test images only the pretrained classifier is right, on 1 only the one from scratch. This is hardly "
+        "chance (a paired test on the same images, p = 0.021), but other seeds may change so small a difference."
+    )
+    assert judged(1, 9, 45, 60).startswith("Pretraining did not help in these runs: 46 of 60 test images")
+    assert "Fisher's exact test, as if each had other test images, p = 0.085" in judged(9, 1, 45, 60, digests="ab")
+
+
+def test_a_difference_on_few_images_may_be_chance():
+    # The smallest p-value that two images can have is 2 / 2**2.
+    assert judged(2, 0, 3, 8) == (
+        "Whether pretraining helped is unknown: 5 of 8 test images (0.625) are classified correctly, against 3 (0.375) from scratch, "
+        "with 324 labels. On 2 test images only the pretrained classifier is right, on 0 only the one from scratch. With so few test "
+        "images, the difference could easily be chance (a paired test on the same images, p = 0.5)."
+    )
+    # Errors that exclude each other make a difference less sure than independent ones do: 38 to 22, Fisher's p is 0.0059.
+    assert "is unknown" in (sentence := judged(38, 22, 0, 60))
+    assert "may be chance (a paired test on the same images, p = 0.052)." in sentence
+
+
+def test_a_difference_that_is_clear_in_both_tests_is_said_to_be_due_to_pretraining():
+    assert judged(35, 5, 134, 179) == (
+        "Pretraining helped: 169 of 179 test images (0.944) are classified correctly, against 139 (0.777) from scratch, with 324 "
+        "labels. On 35 test images only the pretrained classifier is right, on 5 only the one from scratch. This is hardly chance (a "
+        "paired test on the same images, p < 0.001)."
+    )
 
 
 def test_classes_with_very_few_training_images_are_named():

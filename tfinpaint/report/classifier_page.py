@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from tfinpaint.layout import CLASS_TABLE, COMPARISON, CONFUSED_PAIRS, FIGURES, PREDICTIONS_TABLE, PROJECT
+from tfinpaint.layout import (
+    CLASS_TABLE,
+    COMPARISON,
+    CONFUSED_PAIRS,
+    FIGURES,
+    IMAGE_RESULTS,
+    PREDICTIONS_TABLE,
+    PROJECT,
+)
 from tfinpaint.report.calibration import Calibration
 from tfinpaint.report.cells import Link
 from tfinpaint.report.confusion import (
@@ -115,7 +123,8 @@ def _tested(figures: Path, confusion: Confusion, calibration: Calibration) -> li
         ),
         Section(
             "Test images that are classified wrongly", figures=[figures / CONFUSED], table=_percent(pairs),
-            note=f"{'More' if more else 'The'} pairs are in {FIGURES}/{CONFUSED_PAIRS}." if pairs else "",
+            note=f"{'More' if more else 'The'} pairs are in {FIGURES}/{CONFUSED_PAIRS}, and what every test image is "
+            f"predicted as in {FIGURES}/{IMAGE_RESULTS}." if pairs else "",
         ),
         Section("Confusion matrix of the test images", figures=[figures / MATRIX], sentences=[MATRIX_LEGEND]),
         Section(

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.errors import UserError
-from tfinpaint.layout import FIGURES, PROBE_FIGURE, REPORT, RESOLVED_CONFIG, RESTORATIONS, SUMMARY
+from tfinpaint.layout import FIGURES, IMAGE_RESULTS, PROBE_FIGURE, REPORT, RESOLVED_CONFIG, RESTORATIONS, SUMMARY
 from tfinpaint.report.about import about, command_line, now
 from tfinpaint.report.cells import Link, columns_alike, link_to, shown
 from tfinpaint.report.classifier_page import CONFUSED, MATRIX, RELIABILITY, SAMPLE
 from tfinpaint.report.colours import of_start
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, write_page
+from tfinpaint.report.image_results import ImageResults, read_image_results
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.report.metrics_log import read_metrics
 from tfinpaint.report.parts_of_loss import like_for_like, reconstruction_figures
@@ -97,7 +98,7 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     folders = _finished(folders)
     labels = dict(zip(_labels(folders), folders, strict=True))
     summaries = {label: _summary(folder) for label, folder in labels.items()}
-    compared = Comparison(comparison_tables(summaries), _sentences(summaries))
+    compared = Comparison(comparison_tables(summaries), _sentences(summaries, labels))
     restorations = _restorations({folder: summaries[label] for label, folder in labels.items()})
     figures = [*restorations, *_charts(summaries, report)]
     sections = [Section("Result", sentences=compared.sentences, figures=figures)]
@@ -237,13 +238,23 @@ def _charts(summaries: Mapping[str, Mapping[str, Any]], report: Path) -> list[Pa
     return charts
 
 
-def _sentences(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _sentences(summaries: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]) -> list[str]:
+    tested = [_tested(folders[name], summary) for name, summary in summaries.items()]
     restored = {name: restoration_verdict(summary) for name, summary in summaries.items()}
     return [
-        *classifier_verdict(list(summaries.values())),
+        *classifier_verdict(list(summaries.values()), tested),
         *dict.fromkeys(line for summary in summaries.values() for line in few_images_warning(summary)),
         *(f"{name}: {sentence}" for name, sentence in restored.items() if sentence),
     ]
+
+
+def _tested(folder: Path, summary: Mapping[str, Any]) -> ImageResults | None:
+    """Return which test images a classifier has right; None where no table has those of its summary."""
+    accuracy, images = summary.get("test_accuracy"), summary.get("test_images")
+    found = read_image_results(folder / FIGURES / IMAGE_RESULTS) if images else None
+    if found is None or len(found.right) != images or found.right.mean() != accuracy:
+        return None
+    return found
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:

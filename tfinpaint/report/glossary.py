@@ -70,6 +70,10 @@ TERMS: Mapping[str, str] = {  # in the order of a page; a term may name several 
     "points": "Percentage points: from 80 to 85 % are 5 points.",
     "bootstrap": "A way to find intervals: the results are computed again and again on test images that are drawn at "
     "random from the test images.",
+    "paired test": "It asks only about the test images that one classifier has right and the other wrong: p is how "
+    "often tossing a coin for each of them would make as large a difference.",
+    "Fisher's exact test": "It compares how many test images are right, not which: p is how often as large a "
+    "difference would occur between classifiers that are equally good and make their errors on other images.",
     "RankMe": "The effective number of independent features; near 1, all images have the same features.",
     "checkpoint": "The weights and the state of a run, saved after an epoch.",
     "ranks": "The processes that train together, each on its share of every batch; one rank is a training in a single "

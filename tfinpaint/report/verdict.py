@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from tfinpaint.config.sections import FEW_OF_A_CLASS
+from tfinpaint.report.image_results import ImageResults
+from tfinpaint.report.paired import Pairs, compare_pairs
 from tfinpaint.system.wording import counted, percent
 
 Summary = Mapping[str, Any]  # of a run, as in summary.json
@@ -15,24 +17,29 @@ Summary = Mapping[str, Any]  # of a run, as in summary.json
 SIGNIFICANCE = 0.05  # a difference with a larger p-value may be due to chance
 EASILY = 0.2  # p-value above which chance is a likely reason
 MOST_CLASSES = 5  # that a sentence names
+TESTED = "tested"  # key of the results on each image, beside the figures of a summary
 FEW_IMAGES = 1000  # up to this number of test images, the sentences give numbers beside shares
 
 
-def classifier_verdict(summaries: Sequence[Summary]) -> list[str]:
+def classifier_verdict(summaries: Sequence[Summary], tested: Sequence[ImageResults | None] = ()) -> list[str]:
     """Return a sentence for each setting in which classifiers were trained both from pretrained and random weights.
 
     Runs have one setting if they have the same numbers of labels and of test images. Of several runs of a kind, the
-    mean accuracy is used. Fisher's exact test on the correct and wrong test images decides whether chance explains a
-    difference; runs with other seeds differ by more. The test takes the classifiers for independent. On the same images
-    a paired test finds smaller differences, but it needs each prediction, which summaries do not have.
+    mean accuracy is used. Whether the choice of the test images explains a difference is decided by a test of the
+    classifiers on each image, or, where these results are not known, by Fisher's exact test. That one takes the
+    classifiers for independent, and so finds large differences only. A difference that the test on each image alone
+    finds is said to be one of these runs, because it is hardly larger than those between runs with other seeds.
 
     Args:
         summaries: those of any runs; runs that are not tested classifiers are ignored.
+        tested: the results on each test image, of each run; () where none are known.
 
     Returns:
         Sentences; [] if no pretrained classifier was tested.
     """
-    runs = [run for run in summaries if _is_number(run.get("test_accuracy")) and "from_scratch" in run]
+    known = tested or [None] * len(summaries)
+    runs = [{**run, TESTED: each} for run, each in zip(summaries, known, strict=True)]
+    runs = [run for run in runs if _is_number(run.get("test_accuracy")) and "from_scratch" in run]
     pretrained = _by_setting([run for run in runs if not run["from_scratch"]])
     scratch = _by_setting([run for run in runs if run["from_scratch"]])
     if not pretrained:
@@ -124,18 +131,39 @@ def _compared(pretrained: Sequence[Summary], scratch: Sequence[Summary]) -> str:
     if few:
         us, them = f"{round(ours * images)} {of} ({ours:.3f})", f"{round(theirs * images)} ({theirs:.3f})"
     facts = f"{us} are classified correctly, against {them} from scratch, with {_labels(pretrained[0])}."
-    probability = _p_value(ours, theirs, images)
     if ours == theirs:
         sentence = f"Pretraining made no difference: {facts}"
-    elif probability > SIGNIFICANCE:
-        sentence = (
-            f"Whether pretraining helped is unknown: {facts} With so few test images, the difference "
-            f"{'could easily' if probability > EASILY else 'may'} be chance (Fisher's exact test, p = "
-            f"{probability:.2f})."
-        )
     else:
-        sentence = f"Pretraining {'helped' if ours > theirs else 'did not help'}: {facts}"
+        pairs = compare_pairs([run[TESTED] for run in pretrained], [run[TESTED] for run in scratch])
+        helped = "helped" if ours > theirs else "did not help"
+        sentence = _judged(helped, facts, _p_value(ours, theirs, images), pairs)
     return " ".join([sentence, *_differences(pretrained, scratch)])
+
+
+def _judged(helped: str, facts: str, independent: float, pairs: Pairs | None) -> str:
+    """Return the facts about a difference with what the choice of the test images and the seeds have to do with it.
+
+    Args:
+        helped: what the difference says, if it is not due to chance.
+        independent: p-value of Fisher's exact test.
+        pairs: the comparison on each image; None where it is not known.
+    """
+    probability, test = independent, "Fisher's exact test, as if each had other test images"
+    if pairs:
+        probability, test = pairs.probability, "a paired test on the same images"
+        facts = f"{facts} {pairs.sentence()}"
+    test = f"{test}, {_p(probability)}"
+    if probability > SIGNIFICANCE:
+        chance = f"the difference {'could easily' if probability > EASILY else 'may'} be chance ({test})"
+        return f"Whether pretraining helped is unknown: {facts} With so few test images, {chance}."
+    if independent > SIGNIFICANCE:
+        seeds = "but other seeds may change so small a difference"
+        return f"Pretraining {helped} in these runs: {facts} This is hardly chance ({test}), {seeds}."
+    return f"Pretraining {helped}: {facts} This is hardly chance ({test})."
+
+
+def _p(probability: float) -> str:
+    return "p < 0.001" if probability < 0.001 else f"p = {probability:.2g}"
 
 
 def _differences(pretrained: Sequence[Summary], scratch: Sequence[Summary]) -> list[str]:

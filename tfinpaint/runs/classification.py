@@ -22,13 +22,14 @@ from tfinpaint.data.listing.listing import (
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.distributed.world import World
 from tfinpaint.errors import UserError
-from tfinpaint.layout import FIGURES
+from tfinpaint.layout import FIGURES, IMAGE_RESULTS
 from tfinpaint.models.losses import accuracy
 from tfinpaint.report.calibration import draw_reliability
 from tfinpaint.report.classifier_page import CONFUSED, CURVES, MATRIX, RELIABILITY, SAMPLE, classifier_sections
 from tfinpaint.report.confused_images import draw_confused
 from tfinpaint.report.confusion import confusion_json, draw_confusion, write_confusion_tables
 from tfinpaint.report.figures import attempt_figure, draw_curve
+from tfinpaint.report.image_results import write_image_results
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.sample_images import draw_sample
@@ -176,6 +177,9 @@ def report_classification(session: Session, metrics: MetricsLog, evaluation: Eva
     if evaluation:
         tested = {"test_accuracy": evaluation.confusion.accuracy, "test_loss": last["test"]["loss"]}
         results = {**tested, **results, **_scores(evaluation)}
+        names = evaluation.data.images.listing.paths
+        # Before the summary, so that none stands beside the table of an earlier test.
+        write_image_results(figures / IMAGE_RESULTS, names, session.classes, evaluation.predictions)
     results["loss_function"] = config.loss.function
     summary = write_summary(session.run, session.folder, session.trainer.model, metrics, results)
     confusion = calibration = None

@@ -27,6 +27,7 @@ class Evaluation:
         confusion: images by true and predicted class.
         calibration: of the probabilities of the predicted classes.
         examples: images of the pairs of classes that are confused most often.
+        predictions: of each image, in the order of the listing.
         sample: some images of all classes, chosen by chance.
         data: the test images.
     """
@@ -34,6 +35,7 @@ class Evaluation:
     confusion: Confusion
     calibration: Calibration
     examples: Examples
+    predictions: Sequence[Predicted]
     sample: Sequence[Predicted]
     data: DataSet
 
@@ -70,10 +72,7 @@ def evaluate_classifier(session: Session) -> Evaluation | None:
     sums = gather(Calibration.of(confidence, true == predicted).sums.tolist())
     indices = np.array(share.indices(len(data)), np.int64)
     examples = gather(confused_examples(confusion, indices, true, predicted, confidence))
-    chosen = spread_over_classes(data.images.listing.labels, SAMPLE_SIZE)
-    places = np.flatnonzero(np.isin(indices, chosen))
-    columns = (indices, true, predicted, confidence)
-    found = gather([tuple(column[place].item() for column in columns) for place in places])
-    sample = {each[0]: Predicted(*each) for part in found for each in part}
-    shown = [sample[index] for index in chosen if index in sample]
-    return Evaluation(confusion, Calibration.added(sums), merge_examples(examples), shown, data)
+    found = gather([column.tolist() for column in (indices, true, predicted, confidence)])
+    predictions = sorted(Predicted(*each) for part in found for each in zip(*part, strict=True))
+    sample = [predictions[index] for index in spread_over_classes(data.images.listing.labels, SAMPLE_SIZE)]
+    return Evaluation(confusion, Calibration.added(sums), merge_examples(examples), predictions, sample, data)

@@ -1,0 +1,49 @@
+"""Classifiers are compared on each image, which counts once, however many seeds there are."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from tfinpaint.report.image_results import ImageResults
+from tfinpaint.report.paired import chance_of_signs, compare_pairs
+
+
+def result(right, digest="same"):
+    return ImageResults(digest, np.array(right, np.bool_))
+
+
+NINE, ONE = [1] * 9 + [0] + [1] * 5, [0] * 9 + [1] + [1] * 5  # 10 images that only one of the two has right, 9 to 1
+
+
+def test_two_classifiers_are_compared_by_mcnemars_exact_test():
+    found = compare_pairs([result(NINE)], [result(ONE)])
+    assert (found.ours, found.theirs) == (9, 1)
+    assert found.probability == pytest.approx(22 / 1024)  # 9 or 10 heads, or as many tails, in 10 throws
+    for first, second in ((0, 7), (12, 12), (31, 17), (400, 480)):
+        differences = np.repeat([1, -1, 0], [first, second, 5])
+        assert chance_of_signs(differences) == pytest.approx(binomtest(first, first + second).pvalue)
+    assert compare_pairs([result(NINE)], [result(NINE)]).probability == 1
+
+
+def test_an_image_counts_once_with_several_seeds():
+    assert compare_pairs([result(NINE)] * 3, [result(ONE)] * 3).probability == pytest.approx(22 / 1024)
+    # Halves: 2, 2, 1 and -1, in sum 4. Of the 16 ways to choose signs, 3 give 4 or more, and 3 give -4 or less.
+    ours = [result([1, 1, 1, 0, 1]), result([1, 1, 1, 0, 1])]
+    theirs = [result([0, 0, 1, 1, 1]), result([0, 0, 0, 0, 1])]
+    found = compare_pairs(ours, theirs)
+    assert (found.ours, found.theirs, found.probability) == (3, 1, pytest.approx(6 / 16))
+    assert (
+        found.sentence() == "On 3 test images the pretrained classifiers are right more often, on 1 those from scratch."
+    )
+
+
+def test_the_numbers_of_seeds_may_differ():
+    # Halves: 2, 1 and -1, in sum 2. Of 8 ways, 6 give at least 2 or at most -2.
+    found = compare_pairs([result([1, 1, 0])], [result([0, 1, 0]), result([0, 0, 1])])
+    assert (found.ours, found.theirs, found.probability) == (2, 1, pytest.approx(6 / 8))
+
+
+def test_nothing_is_compared_that_is_not_known_or_of_other_images():
+    assert compare_pairs([result(NINE)], [None]) is None
+    assert compare_pairs([result(NINE)], [result(ONE, "other")]) is None
+    assert compare_pairs([result(NINE), None], [result(ONE)]) is None

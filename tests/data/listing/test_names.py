@@ -53,6 +53,7 @@ def test_a_name_costs_its_characters_and_eight_bytes():
         (["..", "x"], "points outside the folder"),
         (["a", "b\0c"], "points outside the folder"),
         (["a", ""], "do not fit"),
+        (["a", "b\udcff"], r"'b\\udcff' is not UTF-8"),
     ],
 )
 def test_names_that_lead_elsewhere_are_refused(words, message):
@@ -61,7 +62,7 @@ def test_names_that_lead_elsewhere_are_refused(words, message):
 
 
 def test_names_with_dots_are_fine():
-    Names.of(["a..png", "a.", "./b", "c...png", "山..", *WORDS]).check()
+    Names.of(["a..png", "a.", "./b", "c...png", "山..", "a/zwölf.png"]).check()
 
 
 @pytest.mark.parametrize("starts", [[0, 2, 9], [0, 3, 2], [1, 2, 4], [0, 2, 3], [], [0, 0, 4], [0, 1, 4]])

@@ -11,6 +11,8 @@ from typing import overload
 
 import numpy as np
 
+from tfinpaint.system.paths import is_text
+
 BLOCK = 2**16  # names that are Python strings at the same time
 # The names of files need not be UTF-8: Python represents other bytes as lone surrogates, which this encoding keeps.
 _ENCODING = ("utf-8", "surrogatepass")
@@ -94,7 +96,7 @@ class Names(Sequence[str]):
         return digest.hexdigest()
 
     def check(self) -> None:
-        """Raise ValueError if arrays that come from a file are not the names of files below a folder."""
+        """Raise ValueError if arrays that come from records are not the names of files below a folder, in UTF-8."""
         starts, text = self.starts, self.text
         if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(text) or not (starts[:-1] < starts[1:]).all():
             raise ValueError("the positions of the names do not fit the names")
@@ -107,5 +109,6 @@ class Names(Sequence[str]):
             name = self[int(np.searchsorted(starts, match.start(), side="right")) - 1]
             if "\0" in name or ".." in name.split("/"):
                 raise ValueError(f"{name!r} points outside the folder")
-        for _ in self:  # UnicodeDecodeError is a ValueError
-            pass
+        for name in self:  # UnicodeDecodeError is a ValueError
+            if not is_text(name):
+                raise ValueError(f"{name!r} is not UTF-8")

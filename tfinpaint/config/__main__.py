@@ -28,7 +28,7 @@ from tfinpaint.config.schema import Config
 from tfinpaint.config.suggestions import suggest_option
 from tfinpaint.errors import UserError
 from tfinpaint.project.stages import finished_before, made_before
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.wording import counted
 
 
@@ -88,7 +88,7 @@ def check(options: argparse.Namespace) -> None:
     print(f"Before it can start, there must be {' and '.join(map(display_path, missing))}. {first}")
     print("\n".join(f"  {command}" for command in missing.values()))
     print(f"Then start it with:\n  {start}")
-    print(f"Or run all stages with:\n  tfinpaint run{several} {shlex.quote(display_path(options.config.parent))}")
+    print(f"Or run all stages with:\n  tfinpaint run{several} {typed_path(options.config.parent)}")
 
 
 def print_resolved(options: argparse.Namespace) -> None:

@@ -87,7 +87,7 @@ def check_new(folder: Path, source: Path) -> None:
     """
     if (folder / PROJECT).exists():
         raise UserError(
-            f"{folder}: holds a project already; continue it with: tfinpaint run {shlex.quote(display_path(folder))}, "
+            f"{folder}: holds a project already; continue it with: tfinpaint run {typed_path(folder)}, "
             f"or give the new one another name: tfinpaint init {shlex.quote(str(source))} FOLDER"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

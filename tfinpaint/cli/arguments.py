@@ -7,7 +7,7 @@ import difflib
 import logging
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -166,6 +166,21 @@ def percentage(text: str) -> float:
     if not 0 < share <= 100:
         raise argparse.ArgumentTypeError(f"{text}: expected a percentage above 0, at most 100")
     return share
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a function that reads the value of an option: a whole number within these limits, both included.
+
+    The function raises ArgumentTypeError. Limits are not negative.
+    """
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            limits = f"{least} or more" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {limits}")
+        return int(text)
+
+    return read
 
 
 def make_parser(command: str) -> Parser:

@@ -91,6 +91,19 @@ def add_config_options(parser: argparse.ArgumentParser, config_help: str) -> Non
     )  # fmt: skip
 
 
+def add_run_argument(parser: argparse.ArgumentParser, others: str = "or a checkpoint folder") -> None:
+    """Add RUN, the run or project that a command uses.
+
+    Args:
+        others: what else may be named, as the end of a list.
+    """
+    parser.add_argument(
+        "run", type=Path, metavar="RUN",
+        help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
+        f"{others}; a project of `tfinpaint init` stands for its better classifier",
+    )  # fmt: skip
+
+
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments of a command that takes a configuration.
 

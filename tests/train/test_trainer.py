@@ -11,7 +11,7 @@ from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.trainable import set_trainable
-from tfinpaint.train.fit import fit
+from tfinpaint.train.fit import Callbacks, fit
 from tfinpaint.train.loss import LossShares
 from tfinpaint.train.step import ControlFlags, StepOptions
 from tfinpaint.train.totals import PartialEpoch
@@ -142,12 +142,14 @@ def test_fit_calls_in_order_and_numbers_epochs_from_the_first():
         trainer,
         data,
         data.take(2),
+        Callbacks(
+            recalibrate=lambda: calls.append("recalibrate"),
+            on_step=lambda epoch, read_loss: calls.append((epoch, read_loss() > 0)),
+            on_epoch_end=[lambda epoch, train, test: calls.append((epoch, train.images, test.images))],
+        ),
         first_epoch=3,
         num_epochs=4,
         steps_per_epoch=2,
-        recalibrate=lambda: calls.append("recalibrate"),
-        on_step=lambda epoch, read_loss: calls.append((epoch, read_loss() > 0)),
-        on_epoch_end=[lambda epoch, train, test: calls.append((epoch, train.images, test.images))],
     )
     assert calls == [(3, True), (3, True), "recalibrate", (3, 2, 2), (4, True), (4, True), "recalibrate", (4, 2, 2)]
 

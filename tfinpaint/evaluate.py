@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.checkpoint.find import find_reported, run_folder_of
-from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.arguments import add_run_argument, make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
 from tfinpaint.cli.tables import print_table, table_width
@@ -76,11 +76,7 @@ def _check_output(output: Path, options: argparse.Namespace, data: Path) -> None
 def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         parser = make_parser("evaluate")
-        parser.add_argument(
-            "run", type=Path, metavar="RUN",
-            help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
-            "or a checkpoint folder; a project of `tfinpaint init` stands for its better classifier",
-        )  # fmt: skip
+        add_run_argument(parser)
         parser.add_argument(
             "--data", type=Path, required=True, metavar="DIR",
             help="classifier: folder of class folders with names of its classes; inpainter: any folder of images",

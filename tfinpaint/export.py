@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.checkpoint.find import find_reported
-from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.arguments import add_run_argument, make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
 from tfinpaint.config.sections import Distributed
@@ -45,11 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("export")
-    parser.add_argument(
-        "run", type=Path, metavar="RUN",
-        help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, or a "
-        "checkpoint folder; a project of `tfinpaint init` stands for its better classifier",
-    )  # fmt: skip
+    add_run_argument(parser)
     parser.add_argument(
         "--format", action="append", required=True, choices=FORMATS,
         help="keras, savedmodel or onnx: the classifier, which takes photos of any size; encoder: the network without "

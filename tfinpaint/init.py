@@ -7,7 +7,6 @@ usage: tfinpaint init my_photos
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from tfinpaint.project.stages import commands
 from tfinpaint.project.survey import Survey, describe, survey_images
 from tfinpaint.system import installation
 from tfinpaint.system.hardware import Machine, read_hardware
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.wording import counted
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
@@ -94,7 +93,7 @@ def _next(folder: Path, survey: Survey, project: Project) -> list[str]:
     lines += [
         "",
         "Next, all stages with one command, which continues where it was stopped:",
-        f"  tfinpaint run {shlex.quote(display_path(folder))}",
+        f"  tfinpaint run {typed_path(folder)}",
         "or one after the other:",
     ]
     return [*lines, *(f"  {command}" for command in commands(folder, project, survey.source))]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfinpaint.checkpoint.find import FoundCheckpoint, checkpoints_folder, find_reported
 from tfinpaint.checkpoint.recorded import refuse_not_restoring
-from tfinpaint.cli.arguments import make_parser
+from tfinpaint.cli.arguments import add_run_argument, make_parser
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.tables import print_listing, table_width
 from tfinpaint.data.images.signatures import image_format, read_head
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if launched_rank():
             return  # rank 0 does all the work
         _refuse_wrong_order(parsed)
-        parsed.checkpoint = predicting_run(parsed.checkpoint)
-        found = find_reported(parsed.checkpoint)
+        parsed.run = predicting_run(parsed.run)
+        found = find_reported(parsed.run)
         if kind_of(found.path) == "classifier":
             _check_tables(parsed)
             classify_all(found, parsed.photos, parsed.csv, parsed.json)
@@ -82,11 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("predict")
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="RUN",
-        help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
-        "checkpoint folder or model.weights.h5; a project of `tfinpaint init` stands for its better classifier",
-    )  # fmt: skip
+    add_run_argument(parser, "checkpoint folder or model.weights.h5")
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO",
         help="classifier: photos, and folders of photos; inpainter: a photo, then its mask, which is white where the "
@@ -104,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _refuse_wrong_order(parsed: argparse.Namespace) -> None:
     """Raise UserError where an image, or a folder of images, stands in the place of the run."""
-    first, others = parsed.checkpoint, [Path(photo) for photo in parsed.photos]
+    first, others = parsed.run, [Path(photo) for photo in parsed.photos]
     run = next((each for each in others if _is_run(each)), None)
     is_image = first.is_file() and _is_image(first)
     if is_image or (run and first.is_dir() and not _is_run(first)):
@@ -128,10 +124,10 @@ def _is_run(path: Path) -> bool:
 
 def _check_tables(parsed: argparse.Namespace) -> None:
     """Refuse options that do not suit a classifier, and files that cannot be written."""
-    run = shlex.quote(str(parsed.checkpoint))
+    run = shlex.quote(str(parsed.run))
     if parsed.output:
         raise UserError(
-            f"--output: {parsed.checkpoint} is a classifier, which predicts the classes of photos; type: tfinpaint "
+            f"--output: {parsed.run} is a classifier, which predicts the classes of photos; type: tfinpaint "
             f"predict {run} {_quoted(parsed.photos)} --csv FILE"
         )
     if parsed.csv and parsed.json and parsed.csv.resolve() == parsed.json.resolve():
@@ -151,12 +147,12 @@ def _restore_one(parsed: argparse.Namespace) -> None:
         what = "PHOTO" if photo.is_dir() else shlex.quote(str(photo))
         mask = shlex.quote(str(masks[0])) if len(masks) == 1 else "MASK"
         raise UserError(
-            f"{parsed.checkpoint}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint "
-            f"predict {shlex.quote(str(parsed.checkpoint))} {what} {mask} (a run of tfinpaint "
+            f"{parsed.run}: is an inpainter, which restores one photo where a mask is white; type: tfinpaint "
+            f"predict {shlex.quote(str(parsed.run))} {what} {mask} (a run of tfinpaint "
             "classify predicts the classes of photos)"
         )
     output = parsed.output or photo.with_name(f"{photo.stem}_restored.png")
-    print("\n".join(restore(parsed.checkpoint, photo, masks[0], output, parsed.overwrite).lines))
+    print("\n".join(restore(parsed.run, photo, masks[0], output, parsed.overwrite).lines))
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -5,14 +5,13 @@ usage: python -m tfinpaint.preview --config configs/demo/pretrain.yaml [--set da
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments
+from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments, whole_number
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.options import load_checked
 from tfinpaint.config.schema import Config, ConfigError
@@ -162,8 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="PNG file to write; an existing one is replaced (default: preview.png)",
         )
         parser.add_argument(
-            "--images", type=_count, default=6, metavar="N", help=f"how many to show, at most {MOST_SHOWN} (default: 6)"
-        )
+            "--images", type=whole_number(1, MOST_SHOWN), default=6, metavar="N",
+            help=f"how many to show, at most {MOST_SHOWN} (default: 6)",
+        )  # fmt: skip
         parsed = parse_arguments(parser, arguments)
         if launched_rank():
             return  # under a launcher, one process draws
@@ -176,12 +176,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join([*lines, f"Preview: {parsed.output}"]))
 
     return run_command(command)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_SHOWN:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 to {MOST_SHOWN}")
-    return int(text)
 
 
 if __name__ == "__main__":

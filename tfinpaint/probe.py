@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfinpaint.cli.arguments import make_parser, percentage
+from tfinpaint.cli.arguments import make_parser, percentage, whole_number
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import add_encoder_options, require_single_process
 from tfinpaint.cli.tables import print_table, table_width
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         parser.add_argument(
             "--repeats",
-            type=_repeats,
+            type=whole_number(1, MOST_REPEATS),
             default=3,
             help="draws of labels for each share below 100 percent (default: 3)",
             metavar="N",
@@ -75,12 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         probe(parsed)
 
     return run_command(command)
-
-
-def _repeats(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_REPEATS:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 to {MOST_REPEATS}")
-    return int(text)
 
 
 if __name__ == "__main__":

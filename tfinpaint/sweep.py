@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.checkpoint.find import find_weights
-from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments, percentage
+from tfinpaint.cli.arguments import add_config_options, make_parser, parse_arguments, percentage, whole_number
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.encoder_options import require_single_process
 from tfinpaint.cli.options import load_checked
@@ -81,11 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="shares of the labels in percent (default: 1 5 10 20 40 100)",
         )  # fmt: skip
         parser.add_argument(
-            "--seeds", type=_whole(MOST_DRAWS), default=DRAWS, metavar="N",
+            "--seeds", type=whole_number(1, MOST_DRAWS), default=DRAWS, metavar="N",
             help=f"draws of the labels at each share, each with other random weights (default: {DRAWS})",
         )  # fmt: skip
         parser.add_argument(
-            "--steps", type=_whole(10**9), metavar="N",
+            "--steps", type=whole_number(1, 10**9), metavar="N",
             help="steps of a fine-tuning at every share; from scratch takes three times as many; default: those of the "
             f"configuration with all labels, at least {LEAST_STEPS}",
         )  # fmt: skip
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help=f"weight decays from scratch (default: {' '.join(f'{decay:g}' for decay in SCRATCH_DECAYS)})",
         )  # fmt: skip
         parser.add_argument(
-            "--workers", type=_whole(1024), metavar="N",
+            "--workers", type=whole_number(1, 1024), metavar="N",
             help="runs at the same time; default: one for each GPU, or for two cores",
         )  # fmt: skip
         parser.add_argument(
@@ -134,15 +134,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return -1.0
-
-
-def _whole(most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 to {most}")
-        return int(text)
-
-    return read
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def train(size: int, batch: int, steps: int, recompute: bool) -> dict[str, float
     from tfinpaint.models.decoder import build_inpainter
     from tfinpaint.models.encoder import block_ends, build_encoder
     from tfinpaint.train.optimizers import build_optimizer
+    from tfinpaint.train.step import StepOptions
     from tfinpaint.train.trainer import Trainer
 
     keras.utils.set_random_seed(0)
@@ -52,7 +53,7 @@ def train(size: int, batch: int, steps: int, recompute: bool) -> dict[str, float
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)
     objective = losses.of_targets(losses.bce)
     ends = block_ends("resnet50", model) if recompute else ()
-    trainer = Trainer(model, optimizer, objective, world=world.World(), recompute=ends)
+    trainer = Trainer(model, optimizer, objective, world=world.World(), step_options=StepOptions(recompute=ends))
     images = tf.random.uniform((batch, size, size, 3))
     batches = iter(lambda: {"inputs": images, "targets": images}, None)
     seconds = []

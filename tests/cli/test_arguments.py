@@ -184,3 +184,13 @@ def test_no_command_imports_tensorflow_to_show_its_help():
     done = subprocess.run([sys.executable, "-c", code, *PURPOSES], capture_output=True, text=True, check=True)
     shown = [line for line in done.stdout.splitlines() if line.endswith(" set()")]
     assert shown == [f"{command} 0 set()" for command in PURPOSES], done.stderr
+
+
+def test_a_whole_number_has_its_limits():
+    read = command_line.whole_number(2, 5)
+    assert [read("2"), read("5"), command_line.whole_number(1)("70")] == [2, 5, 70]
+    for text in ("1", "6", "-3", "3.0", "", "two"):
+        with pytest.raises(argparse.ArgumentTypeError, match=rf"^{text}: expected a whole number, 2 to 5$"):
+            read(text)
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^0: expected a whole number, 1 or more$"):
+        command_line.whole_number(1)("0")

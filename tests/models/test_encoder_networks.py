@@ -21,6 +21,7 @@ from tfinpaint.models.losses import of_targets
 from tfinpaint.models.networks import NETWORKS
 from tfinpaint.models.trainable import set_trainable
 from tfinpaint.train.optimizers import build_optimizer
+from tfinpaint.train.step import StepOptions
 from tfinpaint.train.trainer import Trainer
 
 # tests/golden/encoders.json: the numbers of layers with weights and of parameters, and the SHA-256 of `described`.
@@ -222,8 +223,8 @@ def test_recomputed_blocks_train_as_others_with_statistics_of_visible_positions(
     for ends in ((), block_ends(name, model)):
         model.set_weights(start)
         optimizer = build_optimizer(Optimizer(type="SGD", learning_rate=0.1), 1, 1)
-        options = {"visible_only": ARCHITECTURES[name].has_batchnorms, "recompute": ends}
-        Trainer(model, optimizer, objective, world=World(), **options).train_steps(iter([batch]), 1)
+        options = StepOptions(visible_only=ARCHITECTURES[name].has_batchnorms, recompute=ends)
+        Trainer(model, optimizer, objective, world=World(), step_options=options).train_steps(iter([batch]), 1)
         results.append(model.get_weights())
     # ConvNeXt's layer scales begin at 1e-6, so that a step is lost in the rounding of some kernels.
     same = [np.array_equal(a, b) for a, b in zip(start, results[0], strict=True) if a.ndim > 1]

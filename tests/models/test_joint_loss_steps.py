@@ -17,7 +17,7 @@ from joint_loss import (
 )
 
 from tfinpaint.distributed import world as dist
-from tfinpaint.train.step import LossShares
+from tfinpaint.train.step import LossShares, StepOptions
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -120,7 +120,7 @@ def test_xla_gives_the_same_numbers():
             keras.optimizers.SGD(0.2),
             adversarial_term=adversarial_term,
             perceptual_term=make_perceptual_term(),
-            jit_compile=jit_compile,
+            step_options=StepOptions(jit_compile=jit_compile),
         )
         values = trainer.train_steps(iter(batches), 3).values
         shares = LossShares(tf.constant(1.0), tf.constant(1.0), tf.constant(1.0))

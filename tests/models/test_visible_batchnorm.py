@@ -13,6 +13,7 @@ from tfinpaint.models.losses import of_targets
 from tfinpaint.models.visible_batchnorm import encoder_batchnorms, over_visible
 from tfinpaint.train.batchnorm import StatisticsEstimator
 from tfinpaint.train.optimizers import build_optimizer
+from tfinpaint.train.step import StepOptions
 from tfinpaint.train.trainer import Trainer
 
 GENERATOR = np.random.default_rng(0)
@@ -63,7 +64,9 @@ def train(model: keras.Model, *, recompute: bool = False) -> list[np.ndarray]:
     objective = of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=[1, 2, 3]))
     optimizer = build_optimizer(Optimizer(type="SGD", learning_rate=0.1), 1, 1)
     ends = block_ends("tiny", model) if recompute else ()
-    trainer = Trainer(model, optimizer, objective, world=World(), visible_only=True, recompute=ends)
+    trainer = Trainer(
+        model, optimizer, objective, world=World(), step_options=StepOptions(visible_only=True, recompute=ends)
+    )
     batch = {"inputs": IMAGES * (1 - ERASED), "targets": IMAGES, "mask": ERASED}
     trainer.train_steps(iter([{name: tf.constant(value) for name, value in batch.items()}]), 1)
     return [variable.numpy() for variable in model.variables]

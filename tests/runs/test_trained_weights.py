@@ -16,6 +16,7 @@ from tfinpaint.models.trainable import named_variables
 from tfinpaint.runs.trained_weights import TrainedBefore, saved_slots, take_over, trained_before_recorded
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.rank_state import rank_state_names
+from tfinpaint.train.step import StepOptions
 from tfinpaint.train.trainer import Trainer
 
 RATE = {"learning_rate": 0.1}
@@ -49,7 +50,9 @@ def make(section: Optimizer, *trained: str, scaled: bool = False) -> Trainer:
     for layer in model.layers:
         layer.trainable = layer.name in trained
     squared = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.square(outputs - targets), axis=1))
-    return Trainer(model, build_optimizer(section, 3, 2), squared, world=world.World(), scale_loss=scaled)
+    return Trainer(
+        model, build_optimizer(section, 3, 2), squared, world=world.World(), step_options=StepOptions(scale_loss=scaled)
+    )
 
 
 def apply(trainer: Trainer, seed: int) -> None:

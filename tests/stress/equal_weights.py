@@ -83,6 +83,7 @@ def train(
     from tfinpaint.models.losses import build_objective
     from tfinpaint.train.batchnorm import batchnorm_layers
     from tfinpaint.train.optimizers import build_optimizer
+    from tfinpaint.train.step import StepOptions
     from tfinpaint.train.trainer import Trainer
 
     keras.config.set_dtype_policy(precision)
@@ -101,9 +102,7 @@ def train(
         optimizer,
         objective,
         world=world,
-        accumulate_steps=accumulate_steps,
-        clip_norm=clip_norm,
-        scale_loss=scale_loss,
+        step_options=StepOptions(accumulate_steps=accumulate_steps, clip_norm=clip_norm, scale_loss=scale_loss),
     )
     trainer.synchronise()
     trainer.train_steps(batches(steps, world.rank, world.size), steps)

@@ -13,6 +13,7 @@ from tfinpaint.models.encoder import block_ends, build_encoder
 from tfinpaint.models.loss_terms import AgreementTerm
 from tfinpaint.models.losses import build_objective
 from tfinpaint.models.trainable import freeze_behind, set_trainable
+from tfinpaint.train.step import StepOptions
 from tfinpaint.train.trainer import Trainer
 
 STRESS = pytest.mark.stress
@@ -98,7 +99,7 @@ def test_one_step_is_that_of_a_tape_of_its_own(name, reconstruction_weight, weig
         freeze_behind(model, encoder_part(model, LAYER))
     trainer = make_trainer(
         section, model=model, weight=weight, reconstruction_weight=reconstruction_weight,
-        recompute=block_ends("tiny", model) if "recompute" in options else (),
+        step_options=StepOptions(recompute=block_ends("tiny", model) if "recompute" in options else ()),
     )  # fmt: skip
     networks = (model, trainer.agreement_term.projector)
     before = [[variable.numpy() for variable in network.variables] for network in networks]
@@ -174,7 +175,7 @@ def test_measures_are_those_of_the_batch_and_leave_the_model_as_it_is(reconstruc
 def test_measured_gradients_are_those_of_steps_that_recompute_blocks_over_visible_positions():
     batch, found = make_batch(), []
     for recompute in ((), block_ends("tiny", make_model())):
-        trainer = make_trainer(SECTIONS["nt_xent"], visible_only=True, recompute=recompute)
+        trainer = make_trainer(SECTIONS["nt_xent"], step_options=StepOptions(visible_only=True, recompute=recompute))
         found.append(trainer.measure_views(batch))
     assert found[1] == pytest.approx(found[0], rel=1e-3)
 
@@ -182,7 +183,7 @@ def test_measured_gradients_are_those_of_steps_that_recompute_blocks_over_visibl
 def test_small_gradients_are_measured_although_they_are_sent_as_float16(monkeypatch):
     weights = {"weight": 1e-5, "reconstruction_weight": 1e-5}
     expected = make_trainer(SECTIONS["nt_xent"], **weights).measure_views(make_batch())
-    trainer = make_trainer(SECTIONS["nt_xent"], **weights, scale_loss=True)
+    trainer = make_trainer(SECTIONS["nt_xent"], **weights, step_options=StepOptions(scale_loss=True))
 
     def sent(gradients):
         return [tf.cast(tf.cast(gradient, tf.float16), tf.float32) for gradient in gradients]

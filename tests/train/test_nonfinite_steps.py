@@ -9,6 +9,7 @@ from linear_model import batch, linear, squared
 from tfinpaint.distributed import world as dist
 from tfinpaint.errors import UserError
 from tfinpaint.models import losses
+from tfinpaint.train.step import StepOptions
 from tfinpaint.train.trainer import Trainer
 
 
@@ -39,7 +40,9 @@ def test_model_and_optimizer_are_those_of_the_last_good_step(jit):
     bad, found = batch([[float("nan"), 0]] * 4, [[0]] * 4), []
     for batches in (good, [*good, bad, *good]):
         keras.utils.set_random_seed(0)
-        trainer = Trainer(noisy(), keras.optimizers.Adam(0.1), squared, world=dist.World(), jit_compile=jit)
+        trainer = Trainer(
+            noisy(), keras.optimizers.Adam(0.1), squared, world=dist.World(), step_options=StepOptions(jit_compile=jit)
+        )
         if len(batches) == 3:
             trainer.train_steps(iter(batches), 3)
         else:
@@ -54,7 +57,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_though_its_gradient_i
     # d|y - t| / dy is 1 or -1, also where t is infinite.
     absolute = losses.of_targets(lambda targets, outputs: tf.reduce_mean(tf.abs(outputs - targets), axis=1))
     for scale_loss in (False, True):  # of no help
-        trainer = Trainer(linear(), keras.optimizers.SGD(0.1), absolute, world=dist.World(), scale_loss=scale_loss)
+        trainer = Trainer(
+            linear(),
+            keras.optimizers.SGD(0.1),
+            absolute,
+            world=dist.World(),
+            step_options=StepOptions(scale_loss=scale_loss),
+        )
         with pytest.raises(UserError, match="step 1: the loss on the images of rank 0 is not finite"):
             trainer.train_steps(iter([batch([[1, 0]], [[float("inf")]]), batch([[1, 0]], [[0]])]), 2)
         assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]
@@ -81,7 +90,9 @@ def test_an_evaluation_that_is_not_finite_stops_the_run():
 
 
 def test_the_loss_scale_changes_no_gradient_and_halves_where_they_overflow():
-    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), scale_loss=True)
+    trainer = Trainer(
+        linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), step_options=StepOptions(scale_loss=True)
+    )
     scale, finite_steps = trainer.optimizer.variables[-2:]
     good, bad = batch([[1, 0], [0, 1]], [[0], [0]]), batch([[1e38, 0]], [[0]])
     trainer.train_steps(iter([good]), 1)
@@ -136,7 +147,9 @@ def test_gradients_that_overflow_on_their_way_change_no_weight():
         def average_gradients(self, gradients):
             return [tf.cast(tf.cast(gradient, tf.float16), tf.float32) for gradient in gradients]
 
-    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=Compressing(), scale_loss=True)
+    trainer = Trainer(
+        linear(), keras.optimizers.SGD(0.1), squared, world=Compressing(), step_options=StepOptions(scale_loss=True)
+    )
     scale = trainer.optimizer.variables[-2]
     trainer.train_steps(iter([batch([[1e3, 0]], [[0]])]), 1)  # a gradient of 2e6, times 2^15
     assert trainer.model.get_weights()[0][:, 0].tolist() == [1.0, 2.0]

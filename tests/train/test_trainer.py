@@ -11,9 +11,9 @@ from tfinpaint.models import losses
 from tfinpaint.models.classifier import build_classifier
 from tfinpaint.models.encoder import build_encoder
 from tfinpaint.models.trainable import set_trainable
-from tfinpaint.train.fit import fit
+from tfinpaint.train.fit import Callbacks, fit
 from tfinpaint.train.loss import LossShares
-from tfinpaint.train.step import ControlFlags
+from tfinpaint.train.step import ControlFlags, StepOptions
 from tfinpaint.train.totals import PartialEpoch
 from tfinpaint.train.trainer import Trainer
 
@@ -29,7 +29,9 @@ def test_one_step_is_the_hand_computed_one():
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_xla_of_the_inner_step_changes_nothing(jit):
-    trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), jit_compile=jit)
+    trainer = Trainer(
+        linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), step_options=StepOptions(jit_compile=jit)
+    )
     trainer.train_steps(iter([batch([[1, 0], [0, 1]], [[0], [0]])] * 3), 3)
     assert np.allclose(trainer.model.get_weights()[0][:, 0], [0.9**3, 2 * 0.9**3])
 
@@ -105,7 +107,11 @@ def test_parts_of_a_batch_add_up_to_the_whole(weight, jit):
         model.set_weights([np.array([[1.0], [2.0]], np.float32), np.zeros(1, np.float32)])
         objective = losses.Objective(squared.per_example, weight)
         trainer = Trainer(
-            model, keras.optimizers.SGD(0.1), objective, world=dist.World(), accumulate_steps=parts, jit_compile=jit
+            model,
+            keras.optimizers.SGD(0.1),
+            objective,
+            world=dist.World(),
+            step_options=StepOptions(accumulate_steps=parts, jit_compile=jit),
         )
         result = trainer.train_steps(iter([example] * 3), 3)
         found.append([result.values["loss"], result.images, *model.get_weights()[0][:, 0], *model.get_weights()[1]])
@@ -117,7 +123,13 @@ def test_parts_of_a_batch_add_up_to_the_whole(weight, jit):
 def test_gradients_are_clipped_to_their_global_norm():
     # The gradient is (1, 2), of norm sqrt(5); clipped to 1 it is (1, 2) / sqrt(5), and to 3 it is itself.
     for clip_norm, expected in ((1.0, [1 - 0.1 / 5**0.5, 2 - 0.2 / 5**0.5]), (3.0, [0.9, 1.8])):
-        trainer = Trainer(linear(), keras.optimizers.SGD(0.1), squared, world=dist.World(), clip_norm=clip_norm)
+        trainer = Trainer(
+            linear(),
+            keras.optimizers.SGD(0.1),
+            squared,
+            world=dist.World(),
+            step_options=StepOptions(clip_norm=clip_norm),
+        )
         trainer.train_steps(iter([batch([[1, 0], [0, 1]], [[0], [0]])]), 1)
         assert np.allclose(trainer.model.get_weights()[0][:, 0], expected)
 
@@ -130,12 +142,14 @@ def test_fit_calls_in_order_and_numbers_epochs_from_the_first():
         trainer,
         data,
         data.take(2),
+        Callbacks(
+            recalibrate=lambda: calls.append("recalibrate"),
+            on_step=lambda epoch, read_loss: calls.append((epoch, read_loss() > 0)),
+            on_epoch_end=[lambda epoch, train, test: calls.append((epoch, train.images, test.images))],
+        ),
         first_epoch=3,
         num_epochs=4,
         steps_per_epoch=2,
-        recalibrate=lambda: calls.append("recalibrate"),
-        on_step=lambda epoch, read_loss: calls.append((epoch, read_loss() > 0)),
-        on_epoch_end=[lambda epoch, train, test: calls.append((epoch, train.images, test.images))],
     )
     assert calls == [(3, True), (3, True), "recalibrate", (3, 2, 2), (4, True), (4, True), "recalibrate", (4, 2, 2)]
 

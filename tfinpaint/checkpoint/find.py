@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from tfinpaint.layout import (
 )
 from tfinpaint.report.parts_of_loss import RECONSTRUCTION, compares_views
 from tfinpaint.storage.safe_json import read_json
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 
 MOST_PROGRESS_BYTES = 16 * 2**20  # of 30,000 epochs; a hostile file may take thirty times its size in memory
 PROBED = "probe_stage5"  # the metric by which the probe in pretraining chooses
@@ -286,7 +285,7 @@ def _what_is_in(folder: Path) -> str:
     if runs:
         return f"name a run in it: {_some(runs)}"
     if (folder / PROJECT).is_file():
-        return f"it is a project that has not run yet; type: tfinpaint run {shlex.quote(display_path(folder))}"
+        return f"it is a project that has not run yet; type: tfinpaint run {typed_path(folder)}"
     return "expected a run folder with checkpoints, a folder model_checkpoint_<epoch>, or a weight file"
 
 

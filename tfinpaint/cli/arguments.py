@@ -7,7 +7,7 @@ import difflib
 import logging
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -91,6 +91,19 @@ def add_config_options(parser: argparse.ArgumentParser, config_help: str) -> Non
     )  # fmt: skip
 
 
+def add_run_argument(parser: argparse.ArgumentParser, others: str = "or a checkpoint folder") -> None:
+    """Add RUN, the run or project that a command uses.
+
+    Args:
+        others: what else may be named, as the end of a list.
+    """
+    parser.add_argument(
+        "run", type=Path, metavar="RUN",
+        help="run folder (its newest checkpoint; the best one where validation images have chosen it), RUN/best, "
+        f"{others}; a project of `tfinpaint init` stands for its better classifier",
+    )  # fmt: skip
+
+
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments of a command that takes a configuration.
 
@@ -166,6 +179,21 @@ def percentage(text: str) -> float:
     if not 0 < share <= 100:
         raise argparse.ArgumentTypeError(f"{text}: expected a percentage above 0, at most 100")
     return share
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a function that reads the value of an option: a whole number within these limits, both included.
+
+    The function raises ArgumentTypeError. Limits are not negative.
+    """
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            limits = f"{least} or more" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {limits}")
+        return int(text)
+
+    return read
 
 
 def make_parser(command: str) -> Parser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tfinpaint.cli.arguments import whole_number
 from tfinpaint.config.encoders import LEAST_SIDE
 from tfinpaint.config.transforms import MAX_SIDE
 from tfinpaint.distributed.environment import launched_size
@@ -20,7 +21,7 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
         "ResNet50 that Keras has saved (.weights.h5, .keras, .h5)",
     )  # fmt: skip
     parser.add_argument(
-        "--size", type=_side, metavar="PIXELS",
+        "--size", type=whole_number(LEAST_SIDE, MAX_SIDE), metavar="PIXELS",
         help="side of the images that a weight file receives; runs know theirs",
     )  # fmt: skip
     parser.add_argument(
@@ -54,9 +55,3 @@ def make_output_folder(folder: Path, output: Path) -> None:
         raise UserError(f"--output {output}: cannot be written: {explain_os_error(error)}") from None
     if reason := why_not_writable(folder):
         raise UserError(f"--output {output}: cannot be written: {reason}")
-
-
-def _side(text: str) -> int:
-    if not text.isdecimal() or not LEAST_SIDE <= int(text) <= MAX_SIDE:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {LEAST_SIDE} to {MAX_SIDE}")
-    return int(text)

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from tfinpaint.distributed.start_ranks import HOSTS, Placement, read_placement
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, RESOLVED_CONFIG
 from tfinpaint.models.keras_json.parse import input_size, read_network
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.subprocesses import CONTINUED_BY
 
 log = logging.getLogger(__name__)
@@ -139,9 +138,9 @@ def resume_command(task: Command, workdir: Path, placement: Placement | None = N
         ranks, hosts = placement.ranks, None if placement.is_local else placement.hosts
     elif rendezvous.is_elastic() or (ranks > launched_local_size() and not hosts):
         launched = f"(launcher and its options as before) python -m tfinpaint.{task}"
-        return f"{launched} --resume --workdir {shlex.quote(display_path(workdir))}"
+        return f"{launched} --resume --workdir {typed_path(workdir)}"
     several = f" --hosts {hosts}" if hosts else f" --ranks {ranks}" if ranks > 1 else ""
-    return f"tfinpaint {task}{several} --resume --workdir {shlex.quote(display_path(workdir))}"
+    return f"tfinpaint {task}{several} --resume --workdir {typed_path(workdir)}"
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import get_args
 
-from tfinpaint.cli.arguments import Parser, add_config_options, make_parser, parse_arguments
+from tfinpaint.cli.arguments import Parser, add_config_options, make_parser, parse_arguments, whole_number
 from tfinpaint.cli.command import run_command
 from tfinpaint.cli.options import load_checked, load_resolved
 from tfinpaint.cli.tables import text_width
@@ -28,7 +28,7 @@ from tfinpaint.config.schema import Config
 from tfinpaint.config.suggestions import suggest_option
 from tfinpaint.errors import UserError
 from tfinpaint.project.stages import finished_before, made_before
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.wording import counted
 
 
@@ -88,7 +88,7 @@ def check(options: argparse.Namespace) -> None:
     print(f"Before it can start, there must be {' and '.join(map(display_path, missing))}. {first}")
     print("\n".join(f"  {command}" for command in missing.values()))
     print(f"Then start it with:\n  {start}")
-    print(f"Or run all stages with:\n  tfinpaint run{several} {shlex.quote(display_path(options.config.parent))}")
+    print(f"Or run all stages with:\n  tfinpaint run{several} {typed_path(options.config.parent)}")
 
 
 def print_resolved(options: argparse.Namespace) -> None:
@@ -129,7 +129,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             help="pretrain or classify (default: the one that its targets are for)",
         )  # fmt: skip
     actions.add_parser("schema", help="print the JSON Schema of a configuration, for editors")
-    both["check"].add_argument("--ranks", type=_ranks, default=1, metavar="N", help="number of ranks (default: 1)")
+    both["check"].add_argument(
+        "--ranks", type=whole_number(1), default=1, metavar="N", help="number of ranks (default: 1)"
+    )
     if given[:1] and given[0] in both:
         parsed = parse_arguments(both[given[0]], given[1:])
         parsed.action = given[0]
@@ -137,12 +139,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             raise UserError(f"FILE is missing, such as `tfinpaint config {given[0]} configs/demo/pretrain.yaml`")
         return parsed
     return parser.parse_args(given)
-
-
-def _ranks(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
-    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from tfinpaint.config.schema import Config, ConfigError
 from tfinpaint.config.tracker_checks import check_trackers
 from tfinpaint.config.transforms import MASKS, MAX_RECTANGLES, Shape, Transform, shape_after
 from tfinpaint.layout import PROJECT
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import typed_path
 from tfinpaint.system.wording import counted
 
 Command = Literal["pretrain", "classify"]
@@ -188,7 +187,7 @@ def _check_images_at(key: str, path: Path) -> None:
         return
     if not os.path.isfile(path):  # noqa: PTH113
         project = next((folder for folder in path.parents[:2] if (folder / PROJECT).is_file()), None)
-        command = f"run {shlex.quote(display_path(project))}" if project else "prepare"
+        command = f"run {typed_path(project)}" if project else "prepare"
         raise ConfigError(
             f"data.{key}: no such folder: {path}; name a folder of images, or make this one with `tfinpaint {command}`"
         )

@@ -181,16 +181,7 @@ def _read_batches(
         return batch
 
     if all(isinstance(side.pixels, tf.Tensor) and not side.preprocessing.per_image for side in sides.values()):
-
-        def gather(epoch: tf.Tensor, ids: tf.Tensor) -> ImageBatch:
-            places = ids // images.share.count
-            return finish(epoch, ids, {name: tf.gather(side.pixels, places)[:, None] for name, side in sides.items()})
-
-        batches = rows.map(_no_autograph(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        options = tf.data.Options()
-        options.experimental_optimization.apply_default_optimizations = False  # they would copy the pixels
-        return batches.with_options(options)
-
+        return _gather_from_memory(rows, sides, images.share.count, finish)
     return (
         _read_one_by_one(rows, sides, seed, failures, views)
         .batch(share)
@@ -199,6 +190,27 @@ def _read_batches(
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     )
+
+
+def _gather_from_memory(
+    rows: tf.data.Dataset, sides: Mapping[str, Images], ranks: int,
+    finish: Callable[[tf.Tensor, tf.Tensor, Mapping[str, tf.Tensor]], ImageBatch],
+) -> tf.data.Dataset:  # fmt: skip
+    """Map rows of (epoch, example indices) to what `finish` makes of them and of their pixels, which are in memory.
+
+    Args:
+        sides: each with the pixels of this rank's examples, which are every `ranks`-th one of the listing.
+        finish: takes the pixels of each side as [share, 1, height, width, channels].
+    """
+
+    def gather(epoch: tf.Tensor, ids: tf.Tensor) -> ImageBatch:
+        places = ids // ranks
+        return finish(epoch, ids, {name: tf.gather(side.pixels, places)[:, None] for name, side in sides.items()})
+
+    batches = rows.map(_no_autograph(gather), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False  # they would copy the pixels
+    return batches.with_options(options)
 
 
 def _one_after_another(pixels: tf.Tensor, views: int) -> tf.Tensor:

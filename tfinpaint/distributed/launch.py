@@ -82,18 +82,11 @@ def join_ranks(settings: Distributed, folder: Path | None = None, *, as_library:
         wait_for_all_ranks()
         size = launched_size()
     if hvd:
-        hvd.init()
-        if hvd.size() != size:
-            raise UserError(
-                f"the launcher started {size} processes, but Horovod joined {hvd.size()}: its MPI is not the "
-                "launcher's; start with horovodrun, or with the mpirun that Horovod was built with"
-            )
+        _start_horovod(hvd, size)
     world = World(hvd, settings)
     _before_tensorflow_runs(_pin_gpu, world, alone=not (world.size > 1 or elastic))
     if hvd:
-        timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
-        on_loss = _shut_down if elastic else None
-        use_heartbeat(join_heartbeats(world.rank, _addresses(world), world.all_gather, *timeouts, on_loss))
+        _exchange_heartbeats(world, settings, elastic=elastic)
         world.communication = _describe_communication(hvd, list(environment))
         log.info(_describe_ranks(world))
     return world
@@ -295,6 +288,27 @@ def _import_horovod(size: int) -> Any:
             "or start a single process without a launcher"
         ) from None
     return hvd
+
+
+def _start_horovod(hvd: Any, size: int) -> None:
+    """Start Horovod, which joins this process to those that the launcher has started with it.
+
+    Raises:
+        UserError: it has joined another number of processes.
+    """
+    hvd.init()
+    if hvd.size() != size:
+        raise UserError(
+            f"the launcher started {size} processes, but Horovod joined {hvd.size()}: its MPI is not the "
+            "launcher's; start with horovodrun, or with the mpirun that Horovod was built with"
+        )
+
+
+def _exchange_heartbeats(world: World, settings: Distributed, *, elastic: bool) -> None:
+    """Begin the heartbeats by which a rank notices that another one is lost or hangs."""
+    timeouts = settings.heartbeat_timeout_s, settings.stall_timeout_s
+    on_loss = _shut_down if elastic else None
+    use_heartbeat(join_heartbeats(world.rank, _addresses(world), world.all_gather, *timeouts, on_loss))
 
 
 def _before_tensorflow_runs(set_up: Callable[..., None], *values: Any, **options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfinpaint.checkpoint.find import find_weights, run_folder_of
 from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
@@ -16,6 +17,9 @@ from tfinpaint.interface.process import FilePath, as_path, call_text, one_call
 from tfinpaint.interface.results import ProbeResult
 from tfinpaint.layout import PROBE, PROBE_JSON
 from tfinpaint.storage.safe_json import read_json
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from tfinpaint.probing.encoder import Source
 
 log = logging.getLogger(__name__)
 
@@ -100,17 +104,11 @@ def run_probe(
     if test is not None:
         list_class_folders(test, classes)
     start_single_rank(Distributed())
-    from tfinpaint.probing.encoder import load_encoder
     from tfinpaint.probing.images import open_labelled
     from tfinpaint.probing.page import write_report
     from tfinpaint.probing.study import study
 
-    source = load_encoder(encoder, (size, size) if size else None, imagenet=imagenet)
-    others = [load_encoder(path, source.shape[:2], imagenet=imagenet, required=False) for path in compare]
-    if imagenet and not any(each.is_keras for each in (source, *others)):
-        raise UserError("--imagenet: is for weight files that Keras has saved; none of the encoders is one")
-    for note in [note for each in (source, *others) for note in each.notes]:
-        log.info(note)
+    source, *others = _load_encoders(encoder, compare, size, imagenet=imagenet)
     images = open_labelled(data, test)
     make_output_folder(folder, folder)
     found = study(source, others, images, [share / 100 for share in shares], repeats)
@@ -119,6 +117,23 @@ def run_probe(
     except OSError as error:
         raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
     return ProbeResult(folder, tuple(found.sentences), read_json(folder / PROBE_JSON), tuple(found.rows), source.model)
+
+
+def _load_encoders(encoder: Path, compare: Sequence[Path], size: int | None, *, imagenet: bool) -> list[Source]:
+    """Load the encoder, then those to compare with, which take images of the same size if they can.
+
+    Raises:
+        UserError: one cannot be used, or `imagenet` is true and Keras has saved none of them.
+    """
+    from tfinpaint.probing.encoder import load_encoder
+
+    source = load_encoder(encoder, (size, size) if size else None, imagenet=imagenet)
+    others = [load_encoder(path, source.shape[:2], imagenet=imagenet, required=False) for path in compare]
+    if imagenet and not any(each.is_keras for each in (source, *others)):
+        raise UserError("--imagenet: is for weight files that Keras has saved; none of the encoders is one")
+    for note in [note for each in (source, *others) for note in each.notes]:
+        log.info(note)
+    return [source, *others]
 
 
 def _check_output(folder: Path, *among: Path | None) -> None:

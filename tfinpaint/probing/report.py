@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tfinpaint.layout import PROBE_FIGURE, PROBE_JSON
 from tfinpaint.probing.classifiers import FOLDS, NEIGHBOURS, STRENGTHS, TEMPERATURE
 from tfinpaint.probing.evaluation import Row, Score
 from tfinpaint.probing.verdict import RANDOM, stage_text, standard_error
 from tfinpaint.report.colours import ALL_STAGES, IMAGES_THEMSELVES, STAGES
-from tfinpaint.report.figures import own_style, save_figure
+from tfinpaint.report.figures import own_style, save_figure, set_share_axis
 from tfinpaint.storage.atomic import write_json
 from tfinpaint.system.wording import counted, percent
 
@@ -119,11 +118,8 @@ def draw_accuracies(rows: Sequence[Row], path: Path) -> None:
                 _draw_line(axes, row, stage_text(row.stage), "o-", color=colour)
             elif row.stage is None:
                 _draw_line(axes, row, row.name, "s--" if row.name.startswith("raw") else "^:", color=IMAGES_THEMSELVES)
-        shares = [100 * score.share for score in rows[0].scores]
-        axes.set(title=name if name == RANDOM else _tail(name), xlabel="share of the labels, %", xscale="log")
-        axes.xaxis.set_major_locator(FixedLocator(shares))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set(title=name if name == RANDOM else _tail(name))
+        set_share_axis(axes, [100 * score.share for score in rows[0].scores])
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))  # it would hide lines
     panels[0].set_ylabel("test accuracy")

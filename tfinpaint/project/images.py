@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.data.ingest.changes import changes_since
-from tfinpaint.data.ingest.source import DIGITS
 from tfinpaint.errors import UserError
 from tfinpaint.layout import PREPARED
 from tfinpaint.project.files import Project
@@ -27,8 +25,7 @@ def another_project(folder: Path, project: Project) -> str:
     """Return the command that makes another project of the same images."""
     names = (folder.with_name(f"{folder.resolve().name}_{number}") for number in itertools.count(2))
     free = next(path for path in names if not path.exists())
-    images = project.images if project.images == DIGITS else display_path(Path(project.images))
-    return f"tfinpaint init {shlex.quote(images)} {typed_path(free)}"
+    return f"tfinpaint init {typed_path(Path(project.images))} {typed_path(free)}"
 
 
 def how_to_add(folder: Path, project: Project) -> str:

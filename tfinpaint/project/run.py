@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tfinpaint.project.stages import Training, trainings
 from tfinpaint.project.verdict import conclude
 from tfinpaint.runs.lock import RunLock, is_locked
 from tfinpaint.sweeping.processes import continued_by, run_training
-from tfinpaint.system.paths import display_path, shorten_paths
+from tfinpaint.system.paths import display_path, shorten_paths, typed_path
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def run_project(folder: Path, ranks: int = 1) -> list[str]:
     """
     project = read_project(folder)
     _check_files(folder, project)
-    again = f"tfinpaint run {shlex.quote(display_path(folder))}{f' --ranks {ranks}' if ranks > 1 else ''}"
+    again = f"tfinpaint run {typed_path(folder)}{f' --ranks {ranks}' if ranks > 1 else ''}"
     with RunLock() as lock, continued_by(again):
         try:
             lock.take(folder)
@@ -68,7 +67,7 @@ def _run_stages(folder: Path, project: Project, ranks: int) -> list[str]:
         if is_locked(training.run):
             raise UserError(
                 f"{training.run}: another process is training there; wait until it has ended, then type: "
-                f"tfinpaint run {shlex.quote(display_path(folder))}"
+                f"tfinpaint run {typed_path(folder)}"
             )
         if not training.is_finished() and not training.has_checkpoints():
             _require_encoder(training, runs)

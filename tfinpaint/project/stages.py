@@ -202,7 +202,7 @@ class Training:
         if is_done or not self.has_checkpoints() or not all(key.startswith(_CONTINUABLE) for key in changed):
             return ""
         allowed = [part for key in different for part in ("--allow-change", key)]
-        config = shlex.quote(display_path(self.folder / self.file))
+        config = typed_path(self.folder / self.file)
         words = " ".join(map(shlex.quote, [*self.typed_options(), "--resume", *allowed]))
         return f"continue with the new value by `tfinpaint {self.task} --config {config} {words}`, "
 
@@ -301,7 +301,7 @@ def finished_before(file: Path) -> Path | None:
 
 def run_first(folder: Path) -> str:
     """Return the command that begins or continues a project, as the end of a message."""
-    return f"train first: tfinpaint run {shlex.quote(display_path(folder))}"
+    return f"train first: tfinpaint run {typed_path(folder)}"
 
 
 def commands(folder: Path, project: Project, images: Path) -> list[str]:
@@ -319,7 +319,7 @@ def commands(folder: Path, project: Project, images: Path) -> list[str]:
         )
     runs = trainings(folder, project)
     for training in runs:
-        config = shlex.quote(display_path(folder / training.file))
+        config = typed_path(folder / training.file)
         lines.append(
             " ".join([f"tfinpaint {training.task} --config {config}", *map(shlex.quote, training.typed_options())])
         )

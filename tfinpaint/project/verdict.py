@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
             "Open in a browser:",
             f"  {display_path(folder / PRETRAIN_RUN / REPORT)}    curves",
             "Next:",
-            f"  tfinpaint features {typed_path(folder / PRETRAIN_RUN)} {shlex.quote(_shown(project.images))} "
+            f"  tfinpaint features {typed_path(folder / PRETRAIN_RUN)} {typed_path(Path(project.images))} "
             "--output features.npz",
             "      the features of all images, for other programs",
         ]
@@ -56,10 +55,6 @@ def conclude(folder: Path, project: Project, sentences: Sequence[str]) -> list[s
 
 def _lacks_images(classifier: Training) -> bool:
     return bool(few_images_warning(classifier.summary() or {}))
-
-
-def _shown(images: str) -> str:
-    return display_path(Path(images)) if Path(images).is_absolute() else images
 
 
 def _predicting(classifiers: Sequence[Training]) -> list[str]:

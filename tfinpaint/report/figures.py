@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from tfinpaint.report.colours import BASELINES, NOT_PRETRAINED, PHASES, PRETRAINED, STAGES, TEST
 from tfinpaint.report.metrics_log import metric_series
@@ -302,6 +302,14 @@ def draw_label_fractions(summaries: Sequence[Mapping[str, Any]], path: Path) -> 
     if axes.lines:
         axes.legend()
     save_figure(figure, path, f"Test accuracy against the share of the training labels: {'; '.join(told)}.")
+
+
+def set_share_axis(axes: Any, shares: Sequence[float]) -> None:
+    """Make the x-axis that of the share of the labels, logarithmic, with ticks at these percentages alone."""
+    axes.set(xlabel="share of the labels, %", xscale="log")
+    axes.xaxis.set_major_locator(FixedLocator(shares))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def save_figure(figure: Figure, path: Path, alt: str, *, photos: Sequence[Box] = ()) -> None:

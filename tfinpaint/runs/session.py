@@ -53,7 +53,7 @@ from tfinpaint.runs.run import Run
 from tfinpaint.runs.saving import Saver
 from tfinpaint.runs.signals import NOTICE, UNSAVED_NOTICE, StopRequest
 from tfinpaint.runs.trainer import make_trainer
-from tfinpaint.train.fit import EpochEnd, fit
+from tfinpaint.train.fit import Callbacks, EpochEnd, fit
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.totals import PartialEpoch
 from tfinpaint.train.trainer import Trainer
@@ -259,11 +259,14 @@ def _fit(
         progress.begin()
         fit(
             trainer, data.batches_from(run.first_step(steps)), batches,
+            Callbacks(
+                is_over=stopping.is_over if stopping else None,
+                ask=saver.ask, pause=saver.between_steps, on_step=progress.step,
+                measure=make_view_measurement(trainer, data),
+                recalibrate=make_recalibration(run, trainer, data, steps),
+                probe=probe, on_epoch_end=at_epoch_ends,
+            ),
             first_epoch=run.first_epoch, num_epochs=run.config.num_epochs, steps_per_epoch=steps, so_far=so_far,
-            measure=make_view_measurement(trainer, data), recalibrate=make_recalibration(run, trainer, data, steps),
-            probe=probe,
-            on_step=progress.step, ask=saver.ask, pause=saver.between_steps, on_epoch_end=at_epoch_ends,
-            is_over=stopping.is_over if stopping else None,
         )  # fmt: skip
         saver.finish()
 

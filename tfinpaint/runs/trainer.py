@@ -38,6 +38,7 @@ from tfinpaint.system.wording import counted
 from tfinpaint.train.loss import Measure
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.rank_state import rank_state_names
+from tfinpaint.train.step import StepOptions
 from tfinpaint.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -83,18 +84,10 @@ def make_trainer(
     trainer = Trainer(
         model, optimizer, objective, metrics, measure,
         adversarial_term=adversarial_term, perceptual_term=perceptual_term, agreement_term=agreement_term,
-        reconstruction_weight=config.loss.reconstruction_weight, world=world,
-        jit_compile=_compiles(config, world.size), accumulate_steps=config.accumulate_steps,
-        clip_norm=config.optimizer.clip_norm, scale_loss=config.scales_loss,
-        recompute=block_ends(config.model.encoder, model) if config.recompute else (),
-        visible_only=config.model.batchnorm_visible_only, mixes=config.data.mixup > 0,
+        reconstruction_weight=config.loss.reconstruction_weight, world=world, mixes=config.data.mixup > 0,
+        step_options=_step_options(config, model, world.size),
     )  # fmt: skip
-    before = trained_before(run, run.resumed) if run.resumed and optimizer is not None else None
-    if run.resumed and before:
-        _restore(run, run.resumed, trainer, before)
-    trainer.synchronise()
-    if before:
-        take_over(before, trainer)
+    _make_ranks_equal(run, trainer)
     return trainer
 
 
@@ -111,6 +104,17 @@ def _make_objective(run: Run, model: keras.Model, activation: str) -> Objective:
         raise UserError(f"loss.weight has {len(section.weight)} weights for the {classes} classes of the network")
     check_source(section, activation)
     return build_objective(section, activation, by_pixel=run.kind == "inpainter" and run.config.weighs_pixels)
+
+
+def _step_options(config: Config, model: keras.Model, ranks: int) -> StepOptions:
+    return StepOptions(
+        jit_compile=_compiles(config, ranks),
+        accumulate_steps=config.accumulate_steps,
+        clip_norm=config.optimizer.clip_norm,
+        scale_loss=config.scales_loss,
+        recompute=block_ends(config.model.encoder, model) if config.recompute else (),
+        visible_only=config.model.batchnorm_visible_only,
+    )
 
 
 def _compiles(config: Config, ranks: int) -> bool:
@@ -188,6 +192,16 @@ def training_state(run: Run, trainer: Trainer) -> TrainingState:
     """Return the models and optimizers that a checkpoint of this run holds."""
     companions = {name: Companion(*parts) for name, parts in trainer.companions.items()}
     return TrainingState(trainer.model, trainer.optimizer, encoder_of(run, trainer.model), run.network, companions)
+
+
+def _make_ranks_equal(run: Run, trainer: Trainer) -> None:
+    """Give every rank the weights and the optimizer state of the resumed run, or else those of rank 0."""
+    before = trained_before(run, run.resumed) if run.resumed and trainer.optimizer is not None else None
+    if run.resumed and before:
+        _restore(run, run.resumed, trainer, before)
+    trainer.synchronise()
+    if before:
+        take_over(before, trainer)
 
 
 def _restore(run: Run, resumed: Resumed, trainer: Trainer, before: TrainedBefore) -> None:

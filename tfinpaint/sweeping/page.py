@@ -10,7 +10,6 @@ from typing import Any, get_args
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tfinpaint.checkpoint.find import run_folder_of
 from tfinpaint.config.diff import as_values
@@ -18,7 +17,7 @@ from tfinpaint.layout import REPORT, SWEEP_FIGURE, SWEEP_JSON, SWEEP_TABLE
 from tfinpaint.report.about import about, command_line, now
 from tfinpaint.report.cells import Code, Link, link_to
 from tfinpaint.report.colours import NOT_PRETRAINED, PRETRAINED
-from tfinpaint.report.figures import attempt_figure, own_style, save_figure
+from tfinpaint.report.figures import attempt_figure, own_style, save_figure, set_share_axis
 from tfinpaint.report.html import Section, write_page
 from tfinpaint.report.quantities import legend, mark_highest
 from tfinpaint.storage.atomic import write_csv, write_json
@@ -229,10 +228,8 @@ def draw_findings(found: Findings, path: Path) -> None:
     right.axhline(0, color="black", linewidth=0.8)
     right.set(ylabel="points", title="What pretraining adds")
     for axes in (left, right):
-        axes.set(xlabel="share of the labels, %", xscale="log", xlim=(shares[0] / 1.4, shares[-1] * 1.4))
-        axes.xaxis.set_major_locator(FixedLocator(shares))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        set_share_axis(axes, shares)
+        axes.set(xlim=(shares[0] / 1.4, shares[-1] * 1.4))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))  # it would hide intervals
     told = "; ".join(

@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shlex
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from types import TracebackType
 
 from tfinpaint.errors import UserError
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import typed_path
 
 ROOT = Path(__file__).parents[2]
 KERAS_FILE = Path(__file__).parent / "keras_home" / "keras.json"
@@ -174,10 +173,10 @@ def how_to_install() -> str:
     """Return how to make the packages importable, as the end of a message."""
     activate, setup = ROOT / ".venv" / "bin" / "activate", ROOT / "scripts" / "setup"
     if activate.exists() and Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
-        return f"activate the virtual environment: source {shlex.quote(display_path(activate))}"
+        return f"activate the virtual environment: source {typed_path(activate)}"
     if setup.exists():
-        activate_it = f"source {shlex.quote(display_path(activate))}"
-        return f"make the virtual environment with {shlex.quote(display_path(setup))}, then activate it: {activate_it}"
+        activate_it = f"source {typed_path(activate)}"
+        return f"make the virtual environment with {typed_path(setup)}, then activate it: {activate_it}"
     return f"install them: {install_command('cpu')}"
 
 

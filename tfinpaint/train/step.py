@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
@@ -26,6 +27,28 @@ from tfinpaint.train.view_measures import MOST_ROWS, measure_features
 GRADIENTS, LOSS = 1, 2  # codes of what was not finite on a rank; their sum for both
 
 Sums = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a training step is computed, whatever the loss is.
+
+    Attributes:
+        jit_compile: compile forward and backward pass with XLA; the collectives and the update stay outside it.
+        accumulate_steps: number of equal parts in which a batch is computed, one after another.
+        clip_norm: largest global norm of the model's gradients; they are scaled down to it.
+        scale_loss: scale the loss dynamically, for gradients that are float16 in the backward pass or when sent.
+        recompute: names of the layers that end the encoder's blocks, which are computed again in the backward pass, to
+            need less memory; (): nothing is computed twice.
+        visible_only: batch norms of the built-in encoder leave erased positions out. Batches then have "mask".
+    """
+
+    jit_compile: bool = False
+    accumulate_steps: int = 1
+    clip_norm: float | None = None
+    scale_loss: bool = False
+    recompute: Collection[str] = ()
+    visible_only: bool = False
 
 
 class ControlFlags(NamedTuple):
@@ -74,36 +97,30 @@ class TrainingStep:
         adversarial_term: AdversarialTerm | None,
         agreement_term: AgreementTerm | None,
         world: World,
-        *,
-        jit_compile: bool,
-        accumulate_steps: int,
-        clip_norm: float | None,
-        scale_loss: bool,
-        recompute: Collection[str],
-        visible_only: bool,
+        options: StepOptions,
     ) -> None:
         replace_gradients()
-        self._visible_only = encoder_batchnorms(parts.trained) if visible_only else []
+        self._visible_only = encoder_batchnorms(parts.trained) if options.visible_only else []
         self._parts, self._optimizer, self._loss, self._world = parts, optimizer, loss, world
         self._adversarial_term, self._agreement_term = adversarial_term, agreement_term
         self.forward = build_training_pass(
             parts, layer=agreement_term.layer if agreement_term else None, restores=loss.restores,
-            recompute=recompute, jit_compile=jit_compile,
+            recompute=options.recompute, jit_compile=options.jit_compile,
         )  # fmt: skip
-        self._accumulate_steps, self._clip_norm = accumulate_steps, clip_norm
+        self._accumulate_steps, self._clip_norm = options.accumulate_steps, options.clip_norm
         if adversarial_term:
             adversarial_term.optimizer.build(adversarial_term.discriminator.trainable_variables)
         if agreement_term:
             agreement_term.optimizer.build(agreement_term.projector.trainable_variables)
         if optimizer is not None:
             optimizer.build(parts.whole.trainable_variables)
-        self._loss_scale = LossScale(optimizer) if optimizer is not None and scale_loss else None
+        self._loss_scale = LossScale(optimizer) if optimizer is not None and options.scale_loss else None
         self.flags = tf.Variable(tf.zeros(len(ControlFlags._fields)), trainable=False)
         with tf.device("CPU:0"):
             self._stopped = tf.Variable(False, trainable=False)  # for good: no later step changes anything
         # Without AutoGraph, which has nothing to convert here and takes as long as all the rest of the tracing.
         self._measured = tf.function(self._measure_parts, autograph=False)
-        self._forward_backward = tf.function(self.gradients, jit_compile=jit_compile or None, autograph=False)
+        self._forward_backward = tf.function(self.gradients, jit_compile=options.jit_compile or None, autograph=False)
         self._traced = tf.function(self._take, reduce_retracing=True, autograph=False)
 
     def __call__(self, batch: Batch) -> tuple[Sums, StepStatus]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 import keras
@@ -23,7 +23,7 @@ from tfinpaint.train.base_optimizer import BaseOptimizer
 from tfinpaint.train.loss import CombinedLoss, LossShares, Measure
 from tfinpaint.train.mixup import Mixup
 from tfinpaint.train.rank_state import seed_states
-from tfinpaint.train.step import GRADIENTS, LOSS, ControlFlags, StepStatus, Sums, TrainingStep
+from tfinpaint.train.step import GRADIENTS, LOSS, ControlFlags, StepOptions, StepStatus, Sums, TrainingStep
 from tfinpaint.train.totals import EpochResult, PartialEpoch, Totals, name_ranks
 
 ReadLoss = Callable[[], float]
@@ -65,13 +65,8 @@ class Trainer:
         agreement_term: AgreementTerm | None = None,
         reconstruction_weight: float = 1.0,
         world: World,
-        jit_compile: bool = False,
-        accumulate_steps: int = 1,
-        clip_norm: float | None = None,
-        scale_loss: bool = False,
-        recompute: Collection[str] = (),
-        visible_only: bool = False,
         mixes: bool = False,
+        step_options: StepOptions | None = None,
     ) -> None:
         """
         Args:
@@ -84,14 +79,8 @@ class Trainer:
             agreement_term: another term of the loss, in training alone. Batches then have two views of each image.
             reconstruction_weight: of the reconstruction and the first two terms, beside the agreement; 0: views are
                 compared alone, and what is behind the layer of the agreement is not trained.
-            jit_compile: compile forward and backward pass with XLA; the collectives and the update stay outside it.
-            accumulate_steps: number of equal parts in which a batch is computed, one after another.
-            clip_norm: largest global norm of the model's gradients; they are scaled down to it.
-            scale_loss: scale the loss dynamically, for gradients that are float16 in the backward pass or when sent.
-            recompute: names of the layers that end the encoder's blocks, which are computed again in the backward
-                pass, to need less memory; (): nothing is computed twice.
-            visible_only: batch norms of the built-in encoder leave erased positions out. Batches then have "mask".
             mixes: mix each image with another one of the batch of all ranks. Batches then have "shares" and "order".
+            step_options: how a training step is computed; None: as `StepOptions` has it by default.
         """
         self.model, self.optimizer, self.world = model, optimizer, world
         self.adversarial_term, self.agreement_term = adversarial_term, agreement_term
@@ -104,10 +93,8 @@ class Trainer:
             reconstruction_weight=reconstruction_weight,
         )  # fmt: skip
         self._step = TrainingStep(
-            self.parts, optimizer, self._loss, adversarial_term, agreement_term, world, jit_compile=jit_compile,
-            accumulate_steps=accumulate_steps, clip_norm=clip_norm, scale_loss=scale_loss, recompute=recompute,
-            visible_only=visible_only,
-        )  # fmt: skip
+            self.parts, optimizer, self._loss, adversarial_term, agreement_term, world, step_options or StepOptions()
+        )
         self._sent = self._pending = ControlFlags()  # what the next step asks for; what was asked for and not read yet
         function = functools.partial(tf.function, reduce_retracing=True, autograph=False)
         self._test_step = function(self._test)
@@ -245,10 +232,7 @@ class Trainer:
         totals = Totals(self._loss.shares, where, so_far)
         before: PendingStep | None = None
         for step in range(totals.steps + 1, steps + 1):
-            self.world.report_task(f"in {where}, step {step}, reading images")
-            batch = next(batches)
-            if self._mix:
-                batch = self._mix(batch)
+            batch = self._next_batch(batches, f"in {where}, step {step}")
             self.world.report_task(f"in {where}, step {step}")
             self._send_flags(ask())
             sums, status = self._step(batch)
@@ -256,17 +240,23 @@ class Trainer:
             if on_step:
                 on_step(totals.last_loss)
             # The status is read one step late, so that no device waits for it.
-            flags = self._read(totals, before, where) if before else ControlFlags()
+            flags = self._read(totals, before, where)
             before = PendingStep(step, batch, status)
             if pause:
                 pause(step, flags, functools.partial(self._export, totals, before, where))
-        flags = self._read(totals, before, where) if before else ControlFlags()
+        flags = self._read(totals, before, where)
         if pause:
             # What was asked for too late for these steps: the evaluation that follows may take too long.
             flags = ControlFlags(*np.any(self.world.all_gather([[*flags], [*ask()]]), axis=(0, 1)).tolist())
             if flags.stop or flags.rejoin:
                 pause(steps, flags, totals.export)
         return totals.reduce(self.world)
+
+    def _next_batch(self, batches: Iterator[Batch], task: str) -> Batch:
+        """Return the next batch, mixed if the trainer mixes images."""
+        self.world.report_task(f"{task}, reading images")
+        batch = next(batches)
+        return self._mix(batch) if self._mix else batch
 
     def _export(self, totals: Totals, newest: PendingStep, where: str) -> PartialEpoch:
         """Return the epoch so far, once its newest step is known to be finite: nothing else is ever saved."""
@@ -281,8 +271,10 @@ class Trainer:
             self._sent = flags
         self._pending = ControlFlags(*np.logical_or(self._pending, flags).tolist())
 
-    def _read(self, totals: Totals, step: PendingStep, where: str) -> ControlFlags:
-        """Check that a step was finite, and return what any rank has asked for in it."""
+    def _read(self, totals: Totals, step: PendingStep | None, where: str) -> ControlFlags:
+        """Check that a step was finite, and return what any rank has asked for in it; nothing where there was none."""
+        if step is None:
+            return ControlFlags()
         self._check_finite(totals, step, where)
         flags = ControlFlags(*(step.status.flags.numpy() > 0).tolist())
         self._pending = ControlFlags(*(np.array(self._pending) & ~np.array(flags)).tolist())

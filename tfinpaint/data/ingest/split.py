@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from tfinpaint.data.listing.listing import path_hash
 from tfinpaint.data.listing.walk import check_class_names, printable
 from tfinpaint.errors import UserError
 from tfinpaint.system.parallel import parallel_map
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import typed_path
 from tfinpaint.system.progress import log_progress
 
 SIDES = ("training", "testing", "validation")  # the last only if the source has it
@@ -101,7 +100,7 @@ def _without_classes(source: Source, images: Sequence[Sequence[str]]) -> str:
     folders = sorted({folder_of(path) for paths in images for path in paths})
     if not source.path.is_dir() or not folders:
         return "name a folder of images: tfinpaint init FOLDER"
-    return f"tfinpaint init {shlex.quote(display_path(source.path / folders[0]))}"
+    return f"tfinpaint init {typed_path(source.path / folders[0])}"
 
 
 def check_empty_folders(source: Source, roots: Iterable[str], bad: BadImages, *, skip: bool) -> list[str]:

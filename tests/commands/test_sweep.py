@@ -135,9 +135,10 @@ def test_validation_images_choose_and_all_methods_have_the_same_labels(folder, t
     accuracies = {(each["method"], each["share"]): each["interval"]["mean"] for each in found["accuracies"]}
     assert accuracies["fine_tuned", 0.2] == accuracies["from_scratch", 0.5] == 5 / 16
     assert accuracies["pretrained_frozen", 0.5] == 1.0
-    frozen_gain = [each for each in found["differences"] if each["pair"][0] == "pretrained_frozen"]
+    frozen_gain = [each for each in found["differences"] if each["pair"][1] == "random_frozen"]
     assert [each["interval"]["low"] > 0 for each in frozen_gain] == [True, True]
-    assert "the difference may be due to chance" in found["sentences"][0]
+    pays = "Pretraining pays with 20 % and 50 % of the labels: there the frozen encoder is more accurate"
+    assert found["sentences"][0].startswith(pays)
     assert any("the chosen learning rate is the smallest or the largest" in line for line in found["sentences"])
     assert any("no image of class rare could be kept out" in line for line in found["sentences"])
     # No training saw a test image, each chosen one was tested once, and all have the labels of the frozen rows.

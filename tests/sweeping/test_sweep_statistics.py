@@ -51,9 +51,11 @@ def test_differences_are_paired_by_draw_and_image():
     rows = [
         row("fine_tuned", 0, "11110111"), row("fine_tuned", 1, "11111111"), row("fine_tuned", 2, "11111111"),
         row("from_scratch", 0, "11110011"), row("from_scratch", 1, "11101111"),
-        row("random_frozen", 0, "10000000"),
+        row("random_frozen", 0, "10000000"), row("pretrained_frozen", 0, "11111111"),
     ]  # fmt: skip
-    (found,) = differences(rows, LABELS)
+    found, frozen, of_frozen = differences(rows, LABELS)
+    assert (frozen.pair, frozen.draws) == (("pretrained_frozen", "from_scratch"), (0.25,))
+    assert (of_frozen.pair, of_frozen.draws) == (("pretrained_frozen", "random_frozen"), (0.875,))
     assert found.pair == ("fine_tuned", "from_scratch")
     assert found.draws == (0.125, 0.125)  # the third draw was not trained from scratch
     assert found.interval.mean == pytest.approx(0.125)

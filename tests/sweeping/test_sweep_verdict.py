@@ -49,6 +49,16 @@ ROWS = [ROW, replace(ROW, method="from_scratch")]
             [(0.1, -0.1, 0.05), (1.0, 0.0, 0.05)],
             "Pretraining is not shown to pay: with 10 % and 100 % of the labels the difference may be due to chance.",
         ),
+        (
+            [(0.05, -0.01, 0.05), (0.05, 0.01, 0.06, 1), (0.1, -0.1, -0.05), (0.1, -0.1, -0.02, 1)],
+            "Pretraining pays with 5 % of the labels: there the frozen encoder is more accurate than training from scratch, "
+            "and the 95 % interval of the difference excludes 0; with 10 % training from scratch is more accurate.",
+        ),
+        (
+            [(0.05, 0.01, 0.05), (0.05, 0.01, 0.06, 1), (0.1, -0.1, 0.05), (0.1, 0.1, 0.2, 1), (0.4, -0.1, 0.1, 2)],
+            "Pretraining pays with 5 % and 10 % of the labels: there the fine-tuned encoder (with 5 %) and the frozen "
+            "encoder are more accurate than training from scratch, and the 95 % interval of the difference excludes 0.",
+        ),
         ([], "No share of the labels has been fine-tuned and trained from scratch so far, so there is no result yet."),
     ],
 )
@@ -57,7 +67,7 @@ def test_the_first_sentence_is_the_result(found, sentence):
 
 
 def test_each_difference_has_its_interval_and_its_draws():
-    found = [difference(0.1, 0.02, 0.1), difference(0.1, -0.04, -0.02, pair=1)]
+    found = [difference(0.1, 0.02, 0.1), difference(0.1, -0.04, -0.02, pair=2)]
     sentences = verdict(plan_of(CELL, replace(CELL, number=1)), ROWS, found)
     assert sentences[1:3] == [
         "10 % of the labels (100): pretrained, fine-tuned 0.560, from scratch 0.500, difference +6.0 points (95 % interval "

@@ -201,10 +201,11 @@ def _protocol(plan: Plan) -> list[str]:
         f"decays {_numbers(decays)}.",
         "Setting and epoch of both are chosen on labelled images that are kept out of training; then the test images "
         "are evaluated once.",
-        "Frozen: logistic regression on the averages of stage 5, C chosen by cross-validation on the labelled images, "
-        "and the random encoder among three initialisations, each with and without recalibrated batch norms.",
-        f"Intervals: percentiles of {RESAMPLES:,} bootstrap resamples of test images and draws. Several shares are "
-        "compared, and the intervals are not widened for that.",
+        "Frozen: logistic regression on the averages of stage 5, fitted to all labelled images, C chosen by "
+        "cross-validation on them, and the random encoder among three initialisations, each with and without "
+        "recalibrated batch norms.",
+        f"Intervals: percentiles of {RESAMPLES:,} bootstrap resamples of test images and draws. Several shares and "
+        "two pretrained encoders are compared, and the intervals are not widened for that.",
     ]
 
 
@@ -222,7 +223,7 @@ def draw_findings(found: Findings, path: Path) -> None:
         own = [each for each in found.points if each.method == method]
         _draw_intervals(left, own, METHODS[method], _STYLES[method], place)
     left.set(ylabel="test accuracy", title="Test accuracy")
-    for place, (pair, style) in enumerate(zip(PAIRS, ("ko-", "ks--"), strict=True)):
+    for place, (pair, style) in enumerate(zip(PAIRS, ("ko-", "kD-.", "ks--"), strict=True)):
         differing = [each for each in found.differences if each.pair == pair]
         _draw_intervals(right, differing, _pair(pair), style, place, scale=100)
     right.axhline(0, color="black", linewidth=0.8)

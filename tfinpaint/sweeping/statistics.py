@@ -14,7 +14,11 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 _BLOCK = 4_000_000  # weights of images that are in memory at once
 # What is compared: with pretraining, and without.
-PAIRS: tuple[tuple[Method, Method], ...] = (("fine_tuned", "from_scratch"), ("pretrained_frozen", "random_frozen"))
+PAIRS: tuple[tuple[Method, Method], ...] = (
+    ("fine_tuned", "from_scratch"),
+    ("pretrained_frozen", "from_scratch"),
+    ("pretrained_frozen", "random_frozen"),
+)
 
 
 @dataclass(frozen=True)

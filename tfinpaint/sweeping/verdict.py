@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfinpaint.data.listing.duplicates import count_duplicates
-from tfinpaint.sweeping.plan import METHODS, Plan
+from tfinpaint.sweeping.plan import METHODS, Method, Plan
 from tfinpaint.sweeping.rows import Row
 from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, Difference
 from tfinpaint.system.wording import percent
 
 _SURE = f"{percent(CONFIDENCE)} interval"
+_ENCODERS: dict[Method, str] = {"fine_tuned": "the fine-tuned encoder", "pretrained_frozen": "the frozen encoder"}
 
 
 def verdict(
@@ -22,9 +23,8 @@ def verdict(
         rows: the finished rows, and `found` their differences.
         distinct: the differences without the near-duplicates of training images, where there are any.
     """
-    trained = [each for each in found if each.pair == PAIRS[0]]
     return [
-        _whether_it_pays(trained),
+        _whether_it_pays([each for each in found if each.pair[1] == "from_scratch"]),
         *(_difference(each) for pair in PAIRS for each in found if each.pair == pair),
         *_without_copies(plan, distinct),
         *_limits(plan, rows),
@@ -32,28 +32,45 @@ def verdict(
 
 
 def _whether_it_pays(found: Sequence[Difference]) -> str:
+    """Return whether a pretrained encoder, fine-tuned or frozen, is more accurate than training from scratch."""
     if not found:
         return "No share of the labels has been fine-tuned and trained from scratch so far, so there is no result yet."
-    better = [percent(each.share) for each in found if each.interval.low > 0]
-    worse = [percent(each.share) for each in found if each.interval.high < 0]
-    unclear = [percent(each.share) for each in found if not each.interval.is_clear]
+    shares = list(dict.fromkeys(each.share for each in found))
+    better = [each for each in found if each.interval.low > 0]
+    pays = [share for share in shares if any(each.share == share for each in better)]
+    worse = [share for share in shares if all(each.interval.high < 0 for each in found if each.share == share)]
+    unclear = [share for share in shares if share not in pays and share not in worse]
     parts = []
     if better:
         parts.append(
-            f"Pretraining pays with {_listed(better)} of the labels: there the fine-tuned encoder is more accurate "
-            f"than training from scratch, and the {_SURE} of the difference excludes 0"
+            f"Pretraining pays with {_shares(pays)} of the labels: there {_subject(better, pays)} more accurate than "
+            f"training from scratch, and the {_SURE} of the difference excludes 0"
         )
     if worse and better:
-        parts.append(f"with {_listed(worse)} training from scratch is more accurate")
+        parts.append(f"with {_shares(worse)} training from scratch is more accurate")
     elif worse:
         parts.append(
-            f"Pretraining does not pay with {_listed(worse)} of the labels: there training from scratch is more "
+            f"Pretraining does not pay with {_shares(worse)} of the labels: there training from scratch is more "
             f"accurate, and the {_SURE} of the difference excludes 0"
         )
     if unclear:
         start = "with" if parts else "Pretraining is not shown to pay: with"
-        parts.append(f"{start} {_listed(unclear)} of the labels the difference may be due to chance")
+        parts.append(f"{start} {_shares(unclear)} of the labels the difference may be due to chance")
     return "; ".join(parts) + "."
+
+
+def _subject(better: Sequence[Difference], shares: Sequence[float]) -> str:
+    """Return which encoders are better, each with its shares of the labels where these are not all of `shares`."""
+    named = []
+    for method, name in _ENCODERS.items():
+        own = [each.share for each in better if each.pair[0] == method]
+        if own:
+            named.append(name if own == list(shares) else f"{name} (with {_shares(own)})")
+    return " and ".join(named) + (" is" if len(named) == 1 else " are")
+
+
+def _shares(shares: Sequence[float]) -> str:
+    return _listed([percent(share) for share in shares])
 
 
 def _difference(each: Difference) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +49,7 @@ def test_the_first_installed_package_gives_the_version():
     assert installation.version("numpy", "no-such-package")[0].isdigit()
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 def test_the_revision_is_that_of_a_checkout_with_its_changes(tmp_path):
     def git(*words):
         settings = ["-c", "user.name=a", "-c", "user.email=a@example.org"]

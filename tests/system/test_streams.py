@@ -128,7 +128,7 @@ def test_log_lines_go_where_standard_output_goes_now(monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "code"), [("tfinpaint --help", 0), ("tfinpaint.prepare missing elsewhere", 2)])
-def test_short_commands_end_quietly(arguments, code):
+def test_short_commands_end_quietly(arguments, code, tmp_path):
     """Without a reader, without streams, without docstrings. Where their output is lost on a full disk, they say so."""
     python = f"{sys.executable} -OO -m {arguments}"
     unread = f"{python} 2>&3 | head -0; echo code ${{PIPESTATUS[0]}}"
@@ -137,8 +137,9 @@ def test_short_commands_end_quietly(arguments, code):
     told = "error: missing: " if "missing" in arguments else ""
     for command, codes in ((unread, {code}), (closed, {code}), (full, {code, 2})):
         done = subprocess.run(
-            ["bash", "-c", f"exec 3>&2; {command}"], capture_output=True, text=True, cwd=ROOT, timeout=120
-        )
+            ["bash", "-c", f"exec 3>&2; {command}"], capture_output=True, text=True, cwd=tmp_path, timeout=120,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
         assert done.stdout.startswith("code "), done
         assert int(done.stdout.split()[1]) in codes
         assert "Traceback" not in done.stderr

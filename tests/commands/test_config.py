@@ -88,6 +88,19 @@ def test_a_file_of_a_new_project_is_right_and_what_must_exist_is_named(tmp_path,
     assert left[1] == "Before it can start, there must be runs/pets/pretrain. Make this first:"
 
 
+def test_a_classifier_that_a_project_without_classes_does_not_train_is_a_file_like_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "album", {"": 24})
+    succeed("init", "album", "runs/album")
+    data = write_training_and_testing(tmp_path)
+    own = write_config(tmp_path / "runs" / "album" / "classify.yaml", "classify", data)
+    wanted = ("config", "check", "runs/album/classify.yaml", "--set", "checkpoints.load=runs/album/pretrain")
+    assert refuse(*wanted) == refuse("classify", "--config", own, *wanted[-2:])
+    assert succeed(*wanted[:-2]).splitlines()[1:] == [
+        "Start it with: tfinpaint classify --config runs/album/classify.yaml"
+    ]
+
+
 def test_the_whole_configuration_is_printed_and_reads_back_equal(pretraining, tmp_path):
     printed = succeed("config", "print", pretraining, "--set", "num_epochs=9")
     head, values = printed.split("\n", 1)[0], yaml.safe_load(printed)

@@ -19,6 +19,7 @@ from PIL import Image
 
 import tfinpaint
 from tfinpaint.errors import StoppedError, UserError
+from tfinpaint.interface import probing
 from tfinpaint.interface.process import one_call
 from tfinpaint.runs.progress import RunProgress
 
@@ -178,6 +179,21 @@ def test_what_is_wrong_is_raised_in_one_line(folder, tmp_path):
         tfinpaint.predict(folder / "pretrain", folder / "data" / "testing", output=tmp_path / "restored.png")
     with pytest.raises(UserError, match=r"shares: \[0\]: expected percentages above 0, at most 100"):
         tfinpaint.probe(folder / "pretrain", folder / "data" / "training", shares=[0])
+    for wrong in ({"repeats": 2.5}, {"repeats": 0}, {"size": 64.5}, {"size": 10**6}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(UserError, match=rf"^{name}: {value}: expected a whole number, \d+ to \d+$"):
+            tfinpaint.probe(folder / "pretrain", folder / "data" / "training", **wrong)
+
+
+def test_a_report_has_the_whole_call_of_a_probe(monkeypatch):
+    calls = []
+    monkeypatch.setattr(probing, "run_probe", lambda *_, command, **options: calls.append(command))
+    tfinpaint.probe("run", "data")
+    tfinpaint.probe("run", Path("data"), shares=[10, 1.0], repeats=2, compare=[Path("other")], output="here")
+    assert calls == [
+        "tfinpaint.probe(encoder='run', data='data')",
+        "tfinpaint.probe(encoder='run', data='data', shares=[10, 1.0], repeats=2, compare=['other'], output='here')",
+    ]
 
 
 def test_a_quiet_call_prints_no_warning_where_nobody_has_set_up_a_log(monkeypatch, capfd):

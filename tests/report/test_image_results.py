@@ -6,7 +6,7 @@ from tfinpaint.report.image_results import read_image_results, write_image_resul
 from tfinpaint.report.sample_images import Predicted
 
 CLASSES = ("cold", "wärm")
-NAMES = ["cold/1.png", 'cold/"2",\n\udcff.png', "wärm/3.png"]
+NAMES = ["cold/1.png", 'cold/"2",\n\udcff.png', "wärm/\r3.png"]
 PREDICTIONS = [Predicted(0, 0, 0, 0.75), Predicted(1, 0, 1, 0.5), Predicted(2, 1, 1, 1.0)]
 
 

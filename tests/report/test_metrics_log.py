@@ -47,6 +47,15 @@ def test_a_resumed_log_repeats_no_epoch_and_survives_a_cut_line(tmp_path):
     assert [(r["epoch"], r["loss"]) for r in read_metrics(tmp_path)] == [(1, 1.0), (2, 0.5), (3, 0.5)]
 
 
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b"\xff", b"1", b"[]", b"{}", b'{"phase": [], "epoch": 1}', b'{"phase": "train"']
+)
+def test_what_is_no_record_is_skipped(tmp_path, line):
+    good = b'{"phase": "train", "epoch": 1, "loss": 0.5}'
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([good, line, good]))
+    assert [(r["epoch"], r["loss"]) for r in read_metrics(tmp_path)] == [(1, 0.5), (1, 0.5)]
+
+
 def test_other_ranks_write_nothing(tmp_path):
     log = MetricsLog(tmp_path, tmp_path / "out.txt", enabled=False)
     log.add(record("train", 1, loss=1.0))

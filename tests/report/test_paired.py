@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import signal
 from scipy.stats import binomtest
 
+from tfinpaint.report import paired
 from tfinpaint.report.image_results import ImageResults
 from tfinpaint.report.paired import chance_of_signs, compare_pairs
 
@@ -47,3 +49,30 @@ def test_nothing_is_compared_that_is_not_known_or_of_other_images():
     assert compare_pairs([result(NINE)], [None]) is None
     assert compare_pairs([result(NINE)], [result(ONE, "other")]) is None
     assert compare_pairs([result(NINE), None], [result(ONE)]) is None
+
+
+def test_the_probability_of_many_images_and_runs_is_nearly_exact(monkeypatch):
+    def both(differences):
+        monkeypatch.setattr(paired, "MOST_SUM", 10**9)
+        exact = chance_of_signs(differences)
+        monkeypatch.setattr(paired, "MOST_SUM", 1)
+        return exact, chance_of_signs(differences)
+
+    generator = np.random.default_rng(0)
+    five_beside_four = 4 * generator.binomial(5, 0.8, 3000) - 5 * generator.binomial(4, 0.79, 3000)
+    for differences in (five_beside_four, np.repeat([1, -1], [1040, 960]), np.repeat([3, -3, 0], [500, 500, 5])):
+        exact, quick = both(differences)
+        assert quick == pytest.approx(exact, rel=5e-3)
+    assert chance_of_signs(np.repeat([1, -1], [2000, 100])) < 1e-100
+
+
+def test_no_more_numbers_are_kept_than_the_limit_says(monkeypatch):
+    kept = []
+    convolve = signal.convolve
+    monkeypatch.setattr(signal, "convolve", lambda *given: kept.append(len(given[1])) or convolve(*given))
+    generator = np.random.default_rng(0)
+    differences = 19 * generator.binomial(20, 0.8, 6000) - 20 * generator.binomial(19, 0.8, 6000)
+    assert 0 < chance_of_signs(differences) < 1
+    assert not kept
+    chance_of_signs(differences[:100])
+    assert 0 < sum(kept) <= paired.MOST_SUM + len(kept)

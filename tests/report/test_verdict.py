@@ -66,6 +66,15 @@ def test_other_differences_are_named():
     )
 
 
+def test_the_same_accuracies_in_another_order_are_no_difference():
+    accuracies = (0.901, 0.832, 0.777)
+    assert np.mean(accuracies) != np.mean(accuracies[::-1])  # by their rounding
+    runs = [run(each, 1000, scratch=False) for each in accuracies]
+    runs += [run(each, 1000, scratch=True) for each in reversed(accuracies)]
+    (sentence,) = classifier_verdict(runs)
+    assert sentence.startswith("Pretraining made no difference: 837 of 1,000 test images")
+
+
 def test_more_epochs_of_the_pretrained_run_are_not_excused():
     (sentence,) = verdict(0.9, 0.5, 200, epochs=6)
     assert sentence.endswith("The runs were trained for different numbers of epochs: 12, from scratch 6.")

@@ -116,6 +116,17 @@ def test_the_grid_of_fine_tuning_is_around_the_configured_rate(folder):
     assert plan.grids["from_scratch"][1].name == "rate_0.001_decay_0.1"
 
 
+def test_no_two_trainings_have_one_folder(folder):
+    asked = Asked((0.2, 0.2 + 1e-9), 1, None, (1e-3, 1e-3 + 1e-10, 0.002), (0.1 + 0.2, 0.3), (0.0, -0.0, 1e-9))
+    plan = plan_of(folder, asked)
+    assert [cell.name for cell in plan.cells] == ["share_20/draw_0"]
+    names = {method: [setting.name for setting in grid] for method, grid in plan.grids.items()}
+    assert names == {
+        "fine_tuned": ["rate_0.001_decay_0", "rate_0.002_decay_0"],
+        "from_scratch": ["rate_0.3_decay_0", "rate_0.3_decay_1e-09"],
+    }
+
+
 def test_what_a_sweep_cannot_use_is_refused(folder):
     for changes, message in [
         ({"checkpoints__load": None}, "no pretrained encoder is named: give --weights"),

@@ -1,6 +1,7 @@
 """Settings are chosen by validation images alone; rows and predictions that are not of the sweep are refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from conftest import write_images
 
 from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.errors import UserError
+from tfinpaint.storage.atomic import write_csv
 from tfinpaint.sweeping.plan import Cell, Setting
 from tfinpaint.sweeping.rows import (
     Row,
@@ -58,6 +60,15 @@ def test_predictions_are_in_the_order_of_the_listing(listing, tmp_path):
         table.write_text(wrong)
         with pytest.raises(UserError, match=r"predictions.csv: not the predictions of the images of"):
             read_predictions(tmp_path / "p", listing)
+
+
+def test_names_are_read_as_they_are_written(tmp_path):
+    names = ["a\r.png", "a\n.png", 'a",.png', "a\udcff.png"]
+    for name in names:
+        shutil.copy(write_images(tmp_path / "test", {"a": 1, "b": 1}) / "a" / "000.png", tmp_path / "test" / "a" / name)
+    listing = list_class_folders(tmp_path / "test")
+    write_csv(tmp_path / "predictions.csv", [["image", "class"], *([name, "a"] for name in listing.paths)])
+    assert read_predictions(tmp_path, listing).tolist() == [0] * 6
 
 
 def test_rows_are_read_as_they_were_written_and_damaged_ones_are_refused(listing, tmp_path):

@@ -47,6 +47,24 @@ def test_images_and_draws_are_both_resampled():
     assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.6))
 
 
+def test_a_bound_of_zero_is_zero_and_not_clear():
+    generator = np.random.default_rng(0)
+    bounds = []
+    for _ in range(100):
+        shape = int(generator.integers(2, 4)), int(generator.integers(20, 120))
+        found = bootstrap(generator.choice([-1.0, 0.0, 1.0], size=shape, p=[0.03, 0.87, 0.10]), 1000)
+        bounds += [found.low, found.high]
+        assert found.is_clear == (found.low > 1e-9 or found.high < -1e-9)
+    assert not [bound for bound in bounds if 0 < abs(bound) < 1e-9]
+    assert bounds.count(0) > 5
+
+
+def test_the_order_of_many_images_does_not_matter():
+    generator = np.random.default_rng(0)
+    values = generator.choice([-1.0, 0.0, 1.0], size=(3, 5000))
+    assert bootstrap(values[:, generator.permutation(5000)]) == bootstrap(values)
+
+
 def test_differences_are_paired_by_draw_and_image():
     rows = [
         row("fine_tuned", 0, "11110111"), row("fine_tuned", 1, "11111111"), row("fine_tuned", 2, "11111111"),

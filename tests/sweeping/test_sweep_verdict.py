@@ -76,7 +76,14 @@ def test_each_difference_has_its_interval_and_its_draws():
         "-4.0 to -2.0; above in 0 of 2 draws).",
     ]
     assert "The sweep is not finished: 2 of 4 rows are missing; the same command continues." in sentences
-    assert sentences[-1].endswith("over the test images and the 2 draws of labels.")
+    assert sentences[-1].endswith("over the test images of a single draw.")  # the other one is not finished
+
+
+def test_the_intervals_are_over_the_draws_that_are_finished():
+    rows = [replace(row, draw=draw) for row in ROWS for draw in range(3)]  # of a call with three seeds
+    for cells in ([CELL], [replace(CELL, number=number) for number in range(4)]):
+        sentence = verdict(plan_of(*cells), rows, [difference(0.1, 0.02, 0.1)])[-1]
+        assert sentence.endswith("over the test images and the 3 draws of labels.")
 
 
 def test_what_limits_the_result_is_told():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfinpaint.checkpoint.find import find_weights, run_folder_of
 from tfinpaint.cli.encoder_options import make_output_folder, require_single_process
+from tfinpaint.config.encoders import LEAST_SIDE
 from tfinpaint.config.sections import Distributed
+from tfinpaint.config.transforms import MAX_SIDE
 from tfinpaint.data.listing.listing import list_class_folders
 from tfinpaint.distributed.launch import start_single_rank
 from tfinpaint.errors import UserError
@@ -61,16 +65,28 @@ def probe(
     require_single_process("probe")
     if not shares or not all(0 < share <= 100 for share in shares):
         raise UserError(f"shares: {list(shares)}: expected percentages above 0, at most 100")
-    if not 1 <= repeats <= MOST_REPEATS:
-        raise UserError(f"repeats: {repeats}: expected a whole number, 1 to {MOST_REPEATS}")
+    _check_whole("repeats", repeats, 1, MOST_REPEATS)
+    if size is not None:
+        _check_whole("size", size, LEAST_SIDE, MAX_SIDE)
     others, folder = [as_path(each) for each in compare], as_path(output) if output is not None else None
     tested = as_path(test) if test is not None else None
-    call = call_text("probe", {"encoder": encoder, "data": data, **({} if test is None else {"test": test})})
+    options = {
+        "test": test, "shares": tuple(shares), "repeats": repeats, "compare": tuple(compare), "size": size,
+        "imagenet": imagenet, "output": output,
+    }  # fmt: skip
+    parameters = inspect.signature(probe).parameters
+    given = {name: value for name, value in options.items() if value != parameters[name].default}
+    call = call_text("probe", {"encoder": encoder, "data": data, **given})
     with one_call(verbose):
         return run_probe(
             as_path(encoder), as_path(data), tested, shares=sorted(shares), repeats=repeats, compare=others, size=size,
             imagenet=imagenet, output=folder, command=call,
         )  # fmt: skip
+
+
+def _check_whole(name: str, value: Any, least: int, most: int) -> None:
+    if not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise UserError(f"{name}: {value}: expected a whole number, {least} to {most}")
 
 
 def run_probe(

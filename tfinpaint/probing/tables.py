@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from tfinpaint.data.listing.listing import Listing
 from tfinpaint.errors import UserError
-from tfinpaint.storage.atomic import atomic_file
+from tfinpaint.storage.atomic import atomic_file, csv_writer
 from tfinpaint.storage.safe_npz import write_npz
 
 if TYPE_CHECKING:  # it loads TensorFlow
@@ -52,7 +51,7 @@ def write_table(path: Path, listing: Listing, features: StageFeatures) -> None:
                 write_npz(partial, _arrays(listing, features))
             case ".csv":
                 with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                    csv.writer(file, lineterminator="\n").writerows(_lines(listing, features))
+                    csv_writer(file).writerows(_lines(listing, features))
             case _:
                 _write_parquet(partial, listing, features)
 

@@ -277,9 +277,11 @@ def made_before(file: Path) -> dict[Path, str]:
         {} for any other file.
     """
     folder = file.absolute().parent
-    if not (folder / PROJECT).is_file() or file.name not in (PRETRAIN_CONFIG, CLASSIFY_CONFIG):
+    if not (folder / PROJECT).is_file():
         return {}
     project = read_project(folder)
+    if file.name not in {training.file for training in trainings(folder, project)}:
+        return {}
     found = {}
     prepare, pretrain, *_ = [*commands(folder, project, Path(display_path(Path(project.images)))), ""]
     if project.has_classes and not (folder / PREPARED).exists():

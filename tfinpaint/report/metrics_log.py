@@ -166,14 +166,16 @@ def delete_later_pictures(folder: Path, first_epoch: int) -> None:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Read the records of a run folder; [] if there are none. A last line cut off by a crash is skipped."""
+    """Read the records of a run folder; [] if there are none. Damaged lines are skipped, as one that a crash cut."""
     path = workdir / METRICS_LOG
     records = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(record, dict) and isinstance(record.get("phase"), str) and isinstance(record.get("epoch"), int):
+            records.append(record)
     return records
 
 

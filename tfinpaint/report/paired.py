@@ -10,6 +10,8 @@ import numpy as np
 from tfinpaint.report.image_results import ImageResults
 from tfinpaint.system.wording import counted
 
+MOST_SUM = 200_000  # of the sizes of the differences, for the exact probability; many runs would take minutes
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -55,14 +57,20 @@ def compare_pairs(ours: Sequence[ImageResults | None], theirs: Sequence[ImageRes
 
 
 def chance_of_signs(differences: np.ndarray) -> float:
-    """Return how likely a sum as far from 0 as that of these integers is, if the sign of each is left to chance."""
+    """Return how likely a sum as far from 0 as that of these integers is, if the sign of each is left to chance.
+
+    This is exact, unless the sizes add up to more than MOST_SUM: the sum is then taken for normally distributed.
+    """
     from scipy.signal import convolve
-    from scipy.stats import binom
+    from scipy.stats import binom, norm
 
     differences = differences[differences != 0]
     if not len(differences):
         return 1.0
     differences = differences // np.gcd.reduce(differences)
+    if np.abs(differences).sum() > MOST_SUM:
+        nearer = abs(differences.sum()) - 1  # the middle between this sum and the next smaller one
+        return float(min(1.0, 2 * norm.sf(nearer / np.linalg.norm(differences))))
     chances = np.ones(1)  # of 0, 1, 2, ... as the sum of the sizes of those whose sign is positive
     for size, count in zip(*np.unique(np.abs(differences), return_counts=True), strict=True):
         own = np.zeros(size * count + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -131,7 +132,7 @@ def _compared(pretrained: Sequence[Summary], scratch: Sequence[Summary]) -> str:
     if few:
         us, them = f"{round(ours * images)} {of} ({ours:.3f})", f"{round(theirs * images)} ({theirs:.3f})"
     facts = f"{us} are classified correctly, against {them} from scratch, with {_labels(pretrained[0])}."
-    if ours == theirs:
+    if math.isclose(ours, theirs):  # means of the same accuracies in another order may differ by their rounding
         sentence = f"Pretraining made no difference: {facts}"
     else:
         pairs = compare_pairs([run[TESTED] for run in pretrained], [run[TESTED] for run in scratch])

@@ -157,7 +157,8 @@ def choose_images(listing: Listing, count: int) -> Listing:
     """Return about this number of images, the same fraction of each class and at least one of it.
 
     None of them is among those that `tfinpaint probe` sets aside for testing, if it is given the same folder: otherwise
-    the choice of a checkpoint would have seen the labels of test images.
+    the choice of a checkpoint would have seen the labels of test images. Where some images cannot be read, which is not
+    known here, a few of the others may be.
     """
     tested = fraction_indices(listing, HELD_OUT, SPLIT_SEED)
     tested = tested[np.bincount(listing.labels)[listing.labels[tested]] > 1]  # a single image is never set aside

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tfinpaint.storage.write_errors import naming_file
 from tfinpaint.system.activity import report_activity
@@ -76,8 +76,27 @@ def write_json(path: Path, value: object) -> None:
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Write rows as comma-separated values, as `atomic_file` does."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv_writer(text).writerows(rows)
     write_text(path, text.getvalue())
+
+
+def csv_writer(file: IO[str]) -> Any:
+    """Return a writer of comma-separated values with a line feed behind each row.
+
+    A value with a carriage return, as a file's name may have, is quoted: `csv` itself does not do that where lines end
+    with a line feed alone, and its reader then takes one row for two.
+    """
+    return csv.writer(_LineFeeds(file), lineterminator="\r\n")
+
+
+class _LineFeeds:
+    """A file for rows that end with CR LF, which are written with LF alone."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_image(path: Path, image: Image.Image, kind: str, **options: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -205,17 +205,20 @@ def make_plan(folder: Path, config: Config, asked: Asked) -> Plan:
     rate, decay = config.optimizer.learning_rate, config.optimizer.weight_decay
     rates = asked.rates or tuple(factor * rate for factor in FINE_TUNING_FACTORS)
     grids: dict[Method, Sequence[Setting]] = {
-        "fine_tuned": [Setting(each, decay) for each in sorted(set(rates))],
+        "fine_tuned": [Setting(each, decay) for each in _distinct(rates)],
         "from_scratch": [
-            Setting(each, other)
-            for each in sorted(set(asked.scratch_rates))
-            for other in sorted(set(asked.scratch_decays))
+            Setting(each, other) for each in _distinct(asked.scratch_rates) for other in _distinct(asked.scratch_decays)
         ],
     }
     return Plan(
         folder, config, found.path, train, test, cells, epochs, steps, grids, _digest(found.path), left_out,
         copies, labels_of_choice(found.path),
     )  # fmt: skip
+
+
+def _distinct(numbers: Iterable[float]) -> list[float]:
+    """Return the numbers, smallest first, and one of those that are equal in the digits that a folder's name has."""
+    return list({f"{number:.6g}": number for number in sorted(set(numbers))}.values())
 
 
 def _check_config(config: Config) -> None:
@@ -257,7 +260,7 @@ def _draw_cells(train: Listing, config: Config, asked: Asked) -> tuple[tuple[Cel
         UserError: No share is left.
     """
     cells, left_out = [], []
-    for share in sorted(set(asked.shares)):
+    for share in _distinct(asked.shares):
         for number in range(asked.draws):
             seed = config.seed + number
             labelled = take_fraction(train, share, seed)

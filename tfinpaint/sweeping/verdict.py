@@ -131,7 +131,7 @@ def _limits(plan: Plan, rows: Sequence[Row]) -> list[str]:
             "Unless its epoch was fixed beforehand, the methods with pretraining owe something to these labels there; "
             "--weights can name a checkpoint of a fixed epoch."
         )
-    draws = 1 + max(cell.number for cell in plan.cells)
+    draws = len({row.draw for row in rows})  # of earlier calls too, with more seeds
     over = f"the test images and the {draws} draws of labels" if draws > 1 else "the test images of a single draw"
     lines.append(
         f"Accuracies are those of {len(plan.test):,} test images, on which nothing was chosen. The intervals are of a "

@@ -24,25 +24,28 @@ from tfinpaint.system.paths import display_path
 from tfinpaint.version import __version__
 
 CARD = "MODEL_CARD.md"
-_PHOTO = 'photo = np.asarray(Image.open("photo.jpg").convert("RGB"))'
+PHOTO = """file = Image.open("photo.jpg")
+if file.mode.startswith("I"):  # grey values of 16 bits, which convert() would clip
+    file = Image.fromarray((np.asarray(file) // 257).astype(np.uint8))
+photo = np.asarray(file.convert("RGB"))"""
 USAGE: Mapping[Format, str] = {  # also in docs/exporting.md, where tests execute it
     "keras": f"""import keras, numpy as np
 from PIL import Image
 
 model = keras.saving.load_model("model.keras")
-{_PHOTO}
+{PHOTO}
 probabilities = model.predict(photo[None])[0]""",
     "savedmodel": f"""import numpy as np, tensorflow as tf
 from PIL import Image
 
 served = tf.saved_model.load(".").signatures["serving_default"]
-{_PHOTO}
+{PHOTO}
 found = served(images=tf.constant(photo[None]))  # found["probabilities"], found["classes"]""",
     "onnx": f"""import numpy as np, onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession("model.onnx")
-{_PHOTO}
+{PHOTO}
 (probabilities,) = session.run(["probabilities"], {{"images": photo[None]}})""",
     "encoder": """import keras
 
@@ -100,9 +103,10 @@ def _inputs(model: Described) -> str:
     size = f"{header.width} x {header.height}"
     if model.format != "encoder":
         return (
-            "Input: `images`, uint8 [batch, height, width, 3], RGB, of any size, upright. What the run did to its test "
-            f"images is built in: they become {size} pixels. Output: `probabilities`, float32 [batch, "
-            f"{len(header.classes)}], in this order (also in `classes.json`): {', '.join(header.classes)}."
+            "Input: `images`, uint8 [batch, height, width, 3], RGB, of any size, upright; values of 16 bits are "
+            f"divided by 257. What the run did to its test images is built in: they become {size} pixels. Output: "
+            f"`probabilities`, float32 [batch, {len(header.classes)}], in this order (also in `classes.json`): "
+            f"{', '.join(header.classes)}."
         )
     steps = [*model.config.data.transforms, *model.config.data.input_transforms] if model.config else []
     values = [f"{each.kind} {_plain(each)}" for each in steps if each.changes_values and not each.is_random]

@@ -141,10 +141,17 @@ def test_runs_that_know_each_test_image_are_compared_on_each(runs, tmp_path):
     assert "On 9 test images only the pretrained classifier is right, on 1 only the one from scratch." in sentence()
     page = (tmp_path / "report.html").read_text()
     assert "(a paired test on the same images, p = 0.021)" in page
+    instead = "Fisher's exact test is used in place of a paired one because"
+    tables = [run / "figures" / "test_predictions.csv" for run in runs[1:]]
     write_tested(runs[2], range(45))  # not what its summary is about
-    assert sentence() == of_an_older_version
+    assert sentence() == (
+        f"{of_an_older_version} {instead} {tables[1]} does not fit summary.json: it has 45 of 60 images right."
+    )
     write_tested(runs[2], [*range(45), 59], "other/{}.png")
-    assert sentence() == of_an_older_version
+    assert sentence() == f"{of_an_older_version} {instead} {tables[1]} has other images or classes than {tables[0]}."
+    tables[1].write_bytes(tables[1].read_bytes() + b"half a li")
+    assert sentence() == f"{of_an_older_version} {instead} {tables[1]} is damaged in line 62."
+    assert f"{tables[1]} is damaged in line 62." in (tmp_path / "report.html").read_text()
 
 
 def test_the_restorations_of_a_single_inpainter_are_the_first_picture(runs, tmp_path):

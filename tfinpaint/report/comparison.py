@@ -16,9 +16,10 @@ from tfinpaint.report.classifier_page import CONFUSED, MATRIX, RELIABILITY, SAMP
 from tfinpaint.report.colours import of_start
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, write_page
-from tfinpaint.report.image_results import ImageResults, read_image_results
+from tfinpaint.report.image_results import read_image_results
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.report.metrics_log import read_metrics
+from tfinpaint.report.paired import Tested
 from tfinpaint.report.parts_of_loss import like_for_like, reconstruction_figures
 from tfinpaint.report.quantities import (
     SUMMARY_FIGURES,
@@ -29,6 +30,8 @@ from tfinpaint.report.quantities import (
 )
 from tfinpaint.report.verdict import classifier_verdict, few_images_warning, restoration_verdict
 from tfinpaint.storage.safe_json import read_json
+from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -248,12 +251,16 @@ def _sentences(summaries: Mapping[str, Mapping[str, Any]], folders: Mapping[str,
     ]
 
 
-def _tested(folder: Path, summary: Mapping[str, Any]) -> ImageResults | None:
-    """Return which test images a classifier has right; None where no table has those of its summary."""
-    accuracy, images = summary.get("test_accuracy"), summary.get("test_images")
-    found = read_image_results(folder / FIGURES / IMAGE_RESULTS) if images else None
-    if found is None or len(found.right) != images or found.right.mean() != accuracy:
-        return None
+def _tested(folder: Path, summary: Mapping[str, Any]) -> Tested:
+    """Return which test images a classifier has right, or why its table of them cannot be used."""
+    accuracy, images, path = summary.get("test_accuracy"), summary.get("test_images"), folder / FIGURES / IMAGE_RESULTS
+    try:
+        found = read_image_results(path) if images and accuracy is not None else None
+    except UserError as error:
+        return str(error)
+    if found and (len(found.right) != images or found.right.mean() != accuracy):
+        right = f"{found.right.sum():,} of {counted(len(found.right), 'image')}"
+        return f"{display_path(path)} does not fit {SUMMARY}: it has {right} right"
     return found
 
 

@@ -119,6 +119,16 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert "None" not in page
 
 
+def test_a_heading_stands_alone_where_the_column_before_it_is_equal_in_all_runs(runs, tmp_path):
+    for run, loss in zip(runs[1:], (0.5, 0.25), strict=True):
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(summary | {"best_epoch": 12, "best_test_loss": loss}))
+    write_comparison(runs[1:], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "best epoch 12" in page
+    assert '<th scope="col">test loss in the best epoch ↓</th>' in page
+
+
 def test_runs_that_know_each_test_image_are_compared_on_each(runs, tmp_path):
     def write_tested(run, right, name="{}.png"):
         names, predictions = (

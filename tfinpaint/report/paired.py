@@ -64,11 +64,11 @@ def why_not_paired(tested: Sequence[Tested]) -> str:
     for each in tested:
         if isinstance(each, str):
             return each
-    first, *others = [each for each in tested if isinstance(each, ImageResults)] or [None]
-    if first is None or len(others) + 1 < len(tested):
+    known = [each for each in tested if isinstance(each, ImageResults)]
+    other = next((each for each in known if each.digest != known[0].digest), None)
+    if other is None or len(known) < len(tested):
         return ""
-    other = next((each for each in others if each.digest != first.digest), None)
-    return f"{display_path(other.path)} has other images or classes than {display_path(first.path)}" if other else ""
+    return f"{display_path(other.path)} has other images or classes than {display_path(known[0].path)}"
 
 
 def chance_of_signs(differences: np.ndarray) -> float:

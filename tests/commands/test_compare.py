@@ -217,9 +217,13 @@ def test_a_folder_without_a_finished_run_is_left_out_with_a_warning(runs, tmp_pa
     (tmp_path / "refused").mkdir()
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "summary.json").write_text('{"epochs": 1')
-    others = [tmp_path / "refused", *runs, tmp_path / "damaged"]
+    wrong = write_run(tmp_path / "wrong", **PRETRAINED | {"test_accuracy": "gut"})
+    others = [tmp_path / "refused", *runs, tmp_path / "damaged", wrong]
     assert compare.main(["--report", str(report), *map(str, others)]) == 0
-    first, second, rest = capsys.readouterr().out.split("\n", 2)
+    first, second, third, rest = capsys.readouterr().out.split("\n", 3)
     assert first == f"{tmp_path}/refused: holds no finished run; expected a readable summary.json; it is left out"
     assert second == f"{tmp_path}/damaged: holds no finished run; expected a readable summary.json; it is left out"
+    assert third == f'{wrong}/summary.json: test_accuracy is "gut", expected a number; it is left out'
     assert rest == alone
+    with pytest.raises(UserError, match=r"wrong/summary\.json: test_accuracy is "):
+        write_comparison([wrong], report)

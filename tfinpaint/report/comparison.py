@@ -28,8 +28,8 @@ from tfinpaint.report.quantities import (
     summary_table,
     written,
 )
+from tfinpaint.report.summaries import read_summary
 from tfinpaint.report.verdict import classifier_verdict, few_images_warning, restoration_verdict
-from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.wording import counted
 
@@ -98,9 +98,9 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     """
     if report.is_dir():
         raise UserError(f"{report}: is a folder; name the HTML file to write")
-    folders = _finished(folders)
-    labels = dict(zip(_labels(folders), folders, strict=True))
-    summaries = {label: _summary(folder) for label, folder in labels.items()}
+    finished = _finished(folders)
+    labels = dict(zip(_labels(list(finished)), finished, strict=True))
+    summaries = {label: _with_losses(folder, finished[folder]) for label, folder in labels.items()}
     compared = Comparison(comparison_tables(summaries), _sentences(summaries, labels))
     restorations = _restorations({folder: summaries[label] for label, folder in labels.items()})
     figures = [*restorations, *_charts(summaries, report)]
@@ -270,19 +270,27 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _finished(folders: Sequence[Path]) -> list[Path]:
-    """Return the folders that hold a finished run; warn of the others.
+def _finished(folders: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """Return the folders that hold a finished run, with its summary; warn of the others.
 
     Raises:
         UserError: There is none.
     """
-    found = [folder for folder in folders if isinstance(read_json(folder / SUMMARY), dict)]
+    found, faults = {}, []
     for folder in folders:
-        if folder not in found:
-            line = f"{folder}: {_why_not_finished(folder)}"
-            if not found:
-                raise UserError(line)
-            log.warning(f"{line}; it is left out")
+        try:
+            summary = read_summary(folder)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if summary is None:
+            faults.append(f"{folder}: {_why_not_finished(folder)}")
+        else:
+            found[folder] = summary
+    if not found:
+        raise UserError(faults[0])
+    for fault in faults:
+        log.warning(f"{fault}; it is left out")
     return found
 
 
@@ -296,7 +304,5 @@ def _why_not_finished(folder: Path) -> str:
     return f"holds no finished run; expected a readable {SUMMARY}{hint}"
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    summary = read_json(folder / SUMMARY)
-    assert isinstance(summary, dict)
+def _with_losses(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {**reconstruction_figures(read_metrics(folder), summary.get("best_epoch")), **summary}

@@ -119,6 +119,16 @@ def test_the_end_of_a_comparison_is_sentences(runs, tmp_path, capsys):
     assert "None" not in page
 
 
+def test_a_heading_stands_alone_where_the_column_before_it_is_equal_in_all_runs(runs, tmp_path):
+    for run, loss in zip(runs[1:], (0.5, 0.25), strict=True):
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(summary | {"best_epoch": 12, "best_test_loss": loss}))
+    write_comparison(runs[1:], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "best epoch 12" in page
+    assert '<th scope="col">test loss in the best epoch ↓</th>' in page
+
+
 def test_runs_that_know_each_test_image_are_compared_on_each(runs, tmp_path):
     def write_tested(run, right, name="{}.png"):
         names, predictions = (
@@ -141,10 +151,17 @@ def test_runs_that_know_each_test_image_are_compared_on_each(runs, tmp_path):
     assert "On 9 test images only the pretrained classifier is right, on 1 only the one from scratch." in sentence()
     page = (tmp_path / "report.html").read_text()
     assert "(a paired test on the same images, p = 0.021)" in page
+    instead = "Fisher's exact test is used in place of a paired one because"
+    tables = [run / "figures" / "test_predictions.csv" for run in runs[1:]]
     write_tested(runs[2], range(45))  # not what its summary is about
-    assert sentence() == of_an_older_version
+    assert sentence() == (
+        f"{of_an_older_version} {instead} {tables[1]} does not fit summary.json: it has 45 of 60 images right."
+    )
     write_tested(runs[2], [*range(45), 59], "other/{}.png")
-    assert sentence() == of_an_older_version
+    assert sentence() == f"{of_an_older_version} {instead} {tables[1]} has other images or classes than {tables[0]}."
+    tables[1].write_bytes(tables[1].read_bytes() + b"half a li")
+    assert sentence() == f"{of_an_older_version} {instead} {tables[1]} is damaged in line 62."
+    assert f"{tables[1]} is damaged in line 62." in (tmp_path / "report.html").read_text()
 
 
 def test_the_restorations_of_a_single_inpainter_are_the_first_picture(runs, tmp_path):
@@ -200,9 +217,13 @@ def test_a_folder_without_a_finished_run_is_left_out_with_a_warning(runs, tmp_pa
     (tmp_path / "refused").mkdir()
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "summary.json").write_text('{"epochs": 1')
-    others = [tmp_path / "refused", *runs, tmp_path / "damaged"]
+    wrong = write_run(tmp_path / "wrong", **PRETRAINED | {"test_accuracy": "gut"})
+    others = [tmp_path / "refused", *runs, tmp_path / "damaged", wrong]
     assert compare.main(["--report", str(report), *map(str, others)]) == 0
-    first, second, rest = capsys.readouterr().out.split("\n", 2)
+    first, second, third, rest = capsys.readouterr().out.split("\n", 3)
     assert first == f"{tmp_path}/refused: holds no finished run; expected a readable summary.json; it is left out"
     assert second == f"{tmp_path}/damaged: holds no finished run; expected a readable summary.json; it is left out"
+    assert third == f'{wrong}/summary.json: test_accuracy is "gut", expected a number; it is left out'
     assert rest == alone
+    with pytest.raises(UserError, match=r"wrong/summary\.json: test_accuracy is "):
+        write_comparison([wrong], report)

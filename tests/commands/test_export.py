@@ -140,6 +140,17 @@ def test_a_card_names_data_recipe_figures_and_limits(exports):
     assert "| optimizer | Adam, learning rate 0.01 |" in card
 
 
+def test_a_card_has_no_figures_of_a_summary_that_cannot_be_used(small_classifier, tmp_path):
+    shutil.copytree(small_classifier / "run", tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary | {"test_mean_recall": "good"}))
+    output = succeed("export", tmp_path / "run", "--format", "keras", "--output", tmp_path / "exported")
+    path = tmp_path / "run" / "summary.json"
+    line = f'{path}: test_mean_recall is "good", expected a number; MODEL_CARD.md has no figures of the run'
+    assert output.count(line) == 1
+    assert "No figures on test images are recorded" in (tmp_path / "exported" / "MODEL_CARD.md").read_text()
+
+
 def test_an_export_measures_what_decoding_at_a_fraction_changes(small_classifier, tmp_path):
     """Photos of 390 x 371 pixels are decoded at 1/4 for 40 x 36; those of the run are too small for that."""
     assert "large JPEG files" not in succeed(

@@ -1,5 +1,7 @@
 """Classifiers are compared on each image, which counts once, however many seeds there are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import signal
@@ -7,11 +9,11 @@ from scipy.stats import binomtest
 
 from tfinpaint.report import paired
 from tfinpaint.report.image_results import ImageResults
-from tfinpaint.report.paired import chance_of_signs, compare_pairs
+from tfinpaint.report.paired import chance_of_signs, compare_pairs, why_not_paired
 
 
 def result(right, digest="same"):
-    return ImageResults(digest, np.array(right, np.bool_))
+    return ImageResults(Path(f"{digest}.csv"), digest, np.array(right, np.bool_))
 
 
 NINE, ONE = [1] * 9 + [0] + [1] * 5, [0] * 9 + [1] + [1] * 5  # 10 images that only one of the two has right, 9 to 1
@@ -49,6 +51,17 @@ def test_nothing_is_compared_that_is_not_known_or_of_other_images():
     assert compare_pairs([result(NINE)], [None]) is None
     assert compare_pairs([result(NINE)], [result(ONE, "other")]) is None
     assert compare_pairs([result(NINE), None], [result(ONE)]) is None
+    assert compare_pairs([result(NINE)], ["x.csv is damaged"]) is None
+
+
+def test_why_nothing_is_compared_is_known_unless_a_run_has_no_table():
+    assert why_not_paired([result(NINE), result(ONE)]) == ""
+    assert why_not_paired([]) == why_not_paired([None, result(ONE)]) == ""
+    assert why_not_paired([None, result(ONE), result(ONE, "other")]) == ""
+    assert why_not_paired([result(NINE), result(ONE), result(ONE, "other")]) == (
+        "other.csv has other images or classes than same.csv"
+    )
+    assert why_not_paired([result(NINE), None, "x.csv is damaged"]) == "x.csv is damaged"
 
 
 def test_the_probability_of_many_images_and_runs_is_nearly_exact(monkeypatch):

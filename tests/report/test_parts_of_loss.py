@@ -35,8 +35,8 @@ def test_a_total_loss_has_its_own_name():
     assert rows["total training loss ↓"] == 4.1
     assert rows["training reconstruction loss ↓"] == 0.92
     assert rows["test reconstruction loss ↓"] == 0.86
-    assert rows["its reconstruction loss ↓"] == 0.84
-    assert not {"training loss ↓", "test loss ↓", "its test loss ↓"} & rows.keys()
+    assert rows["reconstruction loss in the best epoch ↓"] == 0.84
+    assert not {"training loss ↓", "test loss ↓", "test loss in the best epoch ↓"} & rows.keys()
     assert like_for_like(OLD) == OLD
 
 

@@ -1,5 +1,7 @@
 """The conclusions about finished runs are true: pretraining helped, did not help, or the difference may be chance."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -72,7 +74,18 @@ def test_the_same_accuracies_in_another_order_are_no_difference():
     runs = [run(each, 1000, scratch=False) for each in accuracies]
     runs += [run(each, 1000, scratch=True) for each in reversed(accuracies)]
     (sentence,) = classifier_verdict(runs)
-    assert sentence.startswith("Pretraining made no difference: 837 of 1,000 test images")
+    assert sentence.startswith("Pretraining made no difference: on average 836.7 of 1,000 test images (0.837)")
+
+
+def test_the_mean_of_several_seeds_has_a_decimal_where_it_is_not_whole():
+    runs = [run(right / 61, 61, scratch=False) for right in (42, 43)]
+    scratch = [run(right / 61, 61, scratch=True) for right in (47, 48)]
+    assert "on average 42.5 of 61 test images (0.697) are" in (sentence := classifier_verdict([*runs, *scratch])[0])
+    assert "against 47.5 (0.779) from scratch" in sentence
+    (sentence,) = classifier_verdict([*runs, run(44 / 61, 61, scratch=False), run(50 / 61, 61, scratch=True)])
+    assert ": 43 of 61 test images (0.705) are classified correctly, against 50 (0.820) from scratch" in sentence
+    (sentence,) = classifier_verdict([run(43 / 61, 61, scratch=False), *scratch])
+    assert ": on average 43 of 61 test images" in sentence
 
 
 def test_more_epochs_of_the_pretrained_run_are_not_excused():
@@ -94,7 +107,10 @@ def judged(ours_alone, theirs_alone, both, images, *, digests=("same", "same")):
     ours[both : both + ours_alone] = True
     theirs[both + ours_alone : both + ours_alone + theirs_alone] = True
     runs = [run(ours.mean(), images, scratch=False), run(theirs.mean(), images, scratch=True)]
-    tested = [ImageResults(digest, right) for digest, right in zip(digests, (ours, theirs), strict=True)]
+    tested = [
+        ImageResults(Path(f"{digest}.csv"), digest, right)
+        for digest, right in zip(digests, (ours, theirs), strict=True)
+    ]
     (sentence,) = classifier_verdict(runs, tested)
     return sentence
 
@@ -104,10 +120,14 @@ def test_a_test_on_each_image_finds_smaller_differences_which_are_said_to_be_of_
     assert judged(9, 1, 45, 60) == (
         "Pretraining helped in these runs: 54 of 60 test images (0.900) are classified correctly, against 46 (0.767) from scratch, "
         "with 324 labels. On 9 test images only the pretrained classifier is right, on 1 only the one from scratch. This is hardly "
-        "chance (a paired test on the same images, p = 0.021), but other seeds may change so small a difference."
+        "chance (a paired test on the same images, p = 0.021), but classifiers with other seeds may differ as much."
     )
     assert judged(1, 9, 45, 60).startswith("Pretraining did not help in these runs: 46 of 60 test images")
-    assert "Fisher's exact test, as if each had other test images, p = 0.085" in judged(9, 1, 45, 60, digests="ab")
+    other = judged(9, 1, 45, 60, digests="ab")
+    assert "Fisher's exact test, as if each had other test images, p = 0.085" in other
+    assert other.endswith(
+        " Fisher's exact test is used in place of a paired one because b.csv has other images or classes than a.csv."
+    )
 
 
 def test_a_difference_on_few_images_may_be_chance():

@@ -251,3 +251,8 @@ def test_how_a_run_ends_is_noted_once_it_has_begun(tmp_path):
 def test_the_command_loads_no_tensorflow(tmp_path):
     code = "import sys; from tfinpaint.runs.__main__ import main; main(sys.argv[1:]); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 0
+
+
+def test_a_summary_with_a_text_in_place_of_a_number_is_broken(tmp_path):
+    run = describe_run(write_run(tmp_path / "run", summary={"test_accuracy": "gut"}, accuracy=0.5))
+    assert (run.state, run.reason) == ("broken", 'summary.json: test_accuracy is "gut", expected a number')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,34 +16,38 @@ from tfinpaint.checkpoint.header import Header
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.kinds import Format
-from tfinpaint.layout import SUMMARY
 from tfinpaint.report.about import now
 from tfinpaint.report.intervals import accuracy_interval
+from tfinpaint.report.summaries import read_summary
 from tfinpaint.storage.atomic import write_text
-from tfinpaint.storage.safe_json import read_json
 from tfinpaint.system.paths import display_path
 from tfinpaint.version import __version__
 
+log = logging.getLogger(__name__)
+
 CARD = "MODEL_CARD.md"
-_PHOTO = 'photo = np.asarray(Image.open("photo.jpg").convert("RGB"))'
+PHOTO = """file = Image.open("photo.jpg")
+if file.mode.startswith("I"):  # grey values of 16 bits, which convert() would clip
+    file = Image.fromarray((np.asarray(file) // 257).astype(np.uint8))
+photo = np.asarray(file.convert("RGB"))"""
 USAGE: Mapping[Format, str] = {  # also in docs/exporting.md, where tests execute it
     "keras": f"""import keras, numpy as np
 from PIL import Image
 
 model = keras.saving.load_model("model.keras")
-{_PHOTO}
+{PHOTO}
 probabilities = model.predict(photo[None])[0]""",
     "savedmodel": f"""import numpy as np, tensorflow as tf
 from PIL import Image
 
 served = tf.saved_model.load(".").signatures["serving_default"]
-{_PHOTO}
+{PHOTO}
 found = served(images=tf.constant(photo[None]))  # found["probabilities"], found["classes"]""",
     "onnx": f"""import numpy as np, onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession("model.onnx")
-{_PHOTO}
+{PHOTO}
 (probabilities,) = session.run(["probabilities"], {{"images": photo[None]}})""",
     "encoder": """import keras
 
@@ -72,14 +77,14 @@ class Described:
 
 def write_card(folder: Path, model: Described) -> None:
     """Write the card into the folder of an export."""
-    is_classifier = model.format != "encoder"
+    is_classifier, summary = model.format != "encoder", _summary(model)
     title = "Image classifier" if is_classifier else "Image encoder"
     parts = {
         f"# {title}": [_origin(model)],
         "## Use": [f"```python\n{USAGE[model.format]}\n```", _inputs(model)],
-        "## Data": _data(model),
+        "## Data": _data(model.config, summary),
         "## Recipe": _recipe(model),
-        "## Figures": [*_figures(model), *(f"{sentence}." for sentence in model.checks)],
+        "## Figures": [*_figures(summary), *(f"{sentence}." for sentence in model.checks)],
         "## Limits": _limits(is_classifier),
         "## Licence": ["To be filled in by you: that of the model depends on the images that it was trained on."],
     }
@@ -100,9 +105,10 @@ def _inputs(model: Described) -> str:
     size = f"{header.width} x {header.height}"
     if model.format != "encoder":
         return (
-            "Input: `images`, uint8 [batch, height, width, 3], RGB, of any size, upright. What the run did to its test "
-            f"images is built in: they become {size} pixels. Output: `probabilities`, float32 [batch, "
-            f"{len(header.classes)}], in this order (also in `classes.json`): {', '.join(header.classes)}."
+            "Input: `images`, uint8 [batch, height, width, 3], RGB, of any size, upright; values of 16 bits are "
+            f"divided by 257. What the run did to its test images is built in: they become {size} pixels. Output: "
+            f"`probabilities`, float32 [batch, {len(header.classes)}], in this order (also in `classes.json`): "
+            f"{', '.join(header.classes)}."
         )
     steps = [*model.config.data.transforms, *model.config.data.input_transforms] if model.config else []
     values = [f"{each.kind} {_plain(each)}" for each in steps if each.changes_values and not each.is_random]
@@ -118,8 +124,7 @@ def _plain(step: Any) -> Any:
     return step.model_dump()[step.kind]
 
 
-def _data(model: Described) -> list[str]:
-    config, summary = model.config, _summary(model)
+def _data(config: Config | None, summary: Mapping[str, Any]) -> list[str]:
     if config is None:
         return ["Not recorded beside the weights."]
     count = summary.get("labels") or summary.get("training_images")
@@ -154,26 +159,28 @@ def _recipe(model: Described) -> list[str]:
 
 
 def _summary(model: Described) -> Mapping[str, Any]:
-    """Return the summary of the run, if it is about this checkpoint; else {}."""
+    """Return the summary of the run, if it is about this checkpoint and can be used; else {}."""
     folder = run_folder_of(model.path)
     try:
         known = folder is not None and find_reported(folder).path.resolve() == model.path.resolve()
     except UserError:
         known = False
-    summary = read_json(folder / SUMMARY) if folder is not None and known else None
-    return summary if isinstance(summary, dict) else {}
+    try:
+        return (read_summary(folder) if folder is not None and known else None) or {}
+    except UserError as error:
+        log.warning(f"{error}; {CARD} has no figures of the run")
+        return {}
 
 
-def _figures(model: Described) -> list[str]:
-    summary = _summary(model)
-    accuracy, images = summary.get("test_accuracy"), summary.get("test_images")
-    if not isinstance(accuracy, float) or not isinstance(images, int) or not images:
+def _figures(summary: Mapping[str, Any]) -> list[str]:
+    names = ("test_accuracy", "test_mean_recall", "test_expected_calibration_error")
+    (accuracy, recall, error), images = map(summary.get, names), summary.get("test_images")
+    if accuracy is None or recall is None or error is None or not images:
         return ["No figures on test images are recorded for this checkpoint."]
     low, high = accuracy_interval(round(accuracy * images), images)
     lines = [
         f"Accuracy {accuracy:.3f} on {images:,} test images (95 % interval {low:.3f} to {high:.3f}), mean recall "
-        f"{summary['test_mean_recall']:.3f}, expected calibration error "
-        f"{summary['test_expected_calibration_error']:.3f}."
+        f"{recall:.3f}, expected calibration error {error:.3f}."
     ]
     rows = [
         f"| {_text(each['class'])} | {each['images']} | {_cell(each['recall'])} | {_cell(each['precision'])} |"

@@ -16,9 +16,10 @@ from tfinpaint.report.classifier_page import CONFUSED, MATRIX, RELIABILITY, SAMP
 from tfinpaint.report.colours import of_start
 from tfinpaint.report.figures import draw_bars, draw_label_fractions
 from tfinpaint.report.html import Section, write_page
-from tfinpaint.report.image_results import ImageResults, read_image_results
+from tfinpaint.report.image_results import read_image_results
 from tfinpaint.report.intervals import accuracy_interval
 from tfinpaint.report.metrics_log import read_metrics
+from tfinpaint.report.paired import Tested
 from tfinpaint.report.parts_of_loss import like_for_like, reconstruction_figures
 from tfinpaint.report.quantities import (
     SUMMARY_FIGURES,
@@ -27,8 +28,10 @@ from tfinpaint.report.quantities import (
     summary_table,
     written,
 )
+from tfinpaint.report.summaries import read_summary
 from tfinpaint.report.verdict import classifier_verdict, few_images_warning, restoration_verdict
-from tfinpaint.storage.safe_json import read_json
+from tfinpaint.system.paths import display_path
+from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +98,9 @@ def write_comparison(folders: Sequence[Path], report: Path) -> Comparison:
     """
     if report.is_dir():
         raise UserError(f"{report}: is a folder; name the HTML file to write")
-    folders = _finished(folders)
-    labels = dict(zip(_labels(folders), folders, strict=True))
-    summaries = {label: _summary(folder) for label, folder in labels.items()}
+    finished = _finished(folders)
+    labels = dict(zip(_labels(list(finished)), finished, strict=True))
+    summaries = {label: _with_losses(folder, finished[folder]) for label, folder in labels.items()}
     compared = Comparison(comparison_tables(summaries), _sentences(summaries, labels))
     restorations = _restorations({folder: summaries[label] for label, folder in labels.items()})
     figures = [*restorations, *_charts(summaries, report)]
@@ -248,12 +251,16 @@ def _sentences(summaries: Mapping[str, Mapping[str, Any]], folders: Mapping[str,
     ]
 
 
-def _tested(folder: Path, summary: Mapping[str, Any]) -> ImageResults | None:
-    """Return which test images a classifier has right; None where no table has those of its summary."""
-    accuracy, images = summary.get("test_accuracy"), summary.get("test_images")
-    found = read_image_results(folder / FIGURES / IMAGE_RESULTS) if images else None
-    if found is None or len(found.right) != images or found.right.mean() != accuracy:
-        return None
+def _tested(folder: Path, summary: Mapping[str, Any]) -> Tested:
+    """Return which test images a classifier has right, or why its table of them cannot be used."""
+    accuracy, images, path = summary.get("test_accuracy"), summary.get("test_images"), folder / FIGURES / IMAGE_RESULTS
+    try:
+        found = read_image_results(path) if images and accuracy is not None else None
+    except UserError as error:
+        return str(error)
+    if found and (len(found.right) != images or found.right.mean() != accuracy):
+        right = f"{found.right.sum():,} of {counted(len(found.right), 'image')}"
+        return f"{display_path(path)} does not fit {SUMMARY}: it has {right} right"
     return found
 
 
@@ -263,19 +270,27 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _finished(folders: Sequence[Path]) -> list[Path]:
-    """Return the folders that hold a finished run; warn of the others.
+def _finished(folders: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """Return the folders that hold a finished run, with its summary; warn of the others.
 
     Raises:
         UserError: There is none.
     """
-    found = [folder for folder in folders if isinstance(read_json(folder / SUMMARY), dict)]
+    found, faults = {}, []
     for folder in folders:
-        if folder not in found:
-            line = f"{folder}: {_why_not_finished(folder)}"
-            if not found:
-                raise UserError(line)
-            log.warning(f"{line}; it is left out")
+        try:
+            summary = read_summary(folder)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if summary is None:
+            faults.append(f"{folder}: {_why_not_finished(folder)}")
+        else:
+            found[folder] = summary
+    if not found:
+        raise UserError(faults[0])
+    for fault in faults:
+        log.warning(f"{fault}; it is left out")
     return found
 
 
@@ -289,7 +304,5 @@ def _why_not_finished(folder: Path) -> str:
     return f"holds no finished run; expected a readable {SUMMARY}{hint}"
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    summary = read_json(folder / SUMMARY)
-    assert isinstance(summary, dict)
+def _with_losses(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {**reconstruction_figures(read_metrics(folder), summary.get("best_epoch")), **summary}

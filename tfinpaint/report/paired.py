@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfinpaint.report.image_results import ImageResults
+from tfinpaint.system.paths import display_path
 from tfinpaint.system.wording import counted
+
+Tested = ImageResults | str | None  # of a run: its results, why its table cannot be used, or None where it has none
 
 MOST_SUM = 200_000  # of the sizes of the differences, for the exact probability; many runs would take minutes
 
@@ -37,7 +40,7 @@ class Pairs:
         return f"On {images} the pretrained classifiers are right more often, on {self.theirs:,} those from scratch."
 
 
-def compare_pairs(ours: Sequence[ImageResults | None], theirs: Sequence[ImageResults | None]) -> Pairs | None:
+def compare_pairs(ours: Sequence[Tested], theirs: Sequence[Tested]) -> Pairs | None:
     """Compare pretrained classifiers with those from scratch; each kind is one run or, with several seeds, several.
 
     Each image counts once, with the difference between the shares of the classifiers that have it right. Of two single
@@ -47,13 +50,25 @@ def compare_pairs(ours: Sequence[ImageResults | None], theirs: Sequence[ImageRes
     Returns:
         None where the result on each image is not known, or not of the same images.
     """
-    known = [each for each in (*ours, *theirs) if each is not None]
+    known = [each for each in (*ours, *theirs) if isinstance(each, ImageResults)]
     if len(known) < len(ours) + len(theirs) or len({each.digest for each in known}) > 1:
         return None
     first, second = (np.sum([each.right for each in kind], axis=0) for kind in (known[: len(ours)], known[len(ours) :]))
     differences = first * len(theirs) - second * len(ours)  # of the shares, times a number that makes them whole
     better, worse = (int(each.sum()) for each in (differences > 0, differences < 0))
     return Pairs(better, worse, chance_of_signs(differences), single=len(known) == 2)
+
+
+def why_not_paired(tested: Sequence[Tested]) -> str:
+    """Return why runs that have their tables cannot be compared on each image; "" where they can, or lack a table."""
+    for each in tested:
+        if isinstance(each, str):
+            return each
+    known = [each for each in tested if isinstance(each, ImageResults)]
+    other = next((each for each in known if each.digest != known[0].digest), None)
+    if other is None or len(known) < len(tested):
+        return ""
+    return f"{display_path(other.path)} has other images or classes than {display_path(known[0].path)}"
 
 
 def chance_of_signs(differences: np.ndarray) -> float:

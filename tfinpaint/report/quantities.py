@@ -23,10 +23,12 @@ class Quantity:
     Attributes:
         label: its name for readers, with the unit.
         better: which values are better; None where that cannot be said.
+        kind: type of its values.
     """
 
     label: str
     better: Better | None = None
+    kind: type = float
 
     @property
     def heading(self) -> str:
@@ -47,17 +49,17 @@ IMAGE_METRICS: Mapping[str, Quantity] = {
 
 SUMMARY_FIGURES: Mapping[str, Quantity] = {  # key of summary.json -> figure, in the order of the report
     "test_accuracy": Quantity("test accuracy", "higher"),
-    "accuracy_interval": Quantity("95 % interval"),
-    "test_accuracy_interval": Quantity("95 % interval of the test accuracy"),
+    "accuracy_interval": Quantity("95 % interval", kind=str),
+    "test_accuracy_interval": Quantity("95 % interval of the test accuracy", kind=list),
     "test_hole_psnr_db": Quantity("PSNR in the hole, dB", "higher"),
     "best_baseline_hole_psnr_db": Quantity("best baseline, dB"),
     "test_pixel_accuracy": Quantity("share of pixels of the right class", "higher"),
     "test_dice": Quantity("Dice coefficient", "higher"),
-    "from_scratch": Quantity("started from"),
-    "labels": Quantity("labelled images"),
+    "from_scratch": Quantity("started from", kind=bool),
+    "labels": Quantity("labelled images", kind=int),
     "label_fraction": Quantity("share of the labels"),
-    "training_images": Quantity("training images"),
-    "test_images": Quantity("test images"),
+    "training_images": Quantity("training images", kind=int),
+    "test_images": Quantity("test images", kind=int),
     "test_mean_recall": Quantity("mean recall of the classes", "higher"),
     "test_mean_f1": Quantity("mean F1 of the classes", "higher"),
     "test_expected_calibration_error": Quantity("expected calibration error", "lower"),
@@ -68,28 +70,28 @@ SUMMARY_FIGURES: Mapping[str, Quantity] = {  # key of summary.json -> figure, in
     "pretrain_loss": Quantity("training loss", "lower"),
     "train_loss": Quantity("training loss", "lower"),
     "test_loss": Quantity("test loss", "lower"),
-    "loss_function": Quantity("loss function"),
-    "normalize_patches": Quantity("normalised cells, pixels"),
-    "validation_images": Quantity("validation images"),
+    "loss_function": Quantity("loss function", kind=str),
+    "normalize_patches": Quantity("normalised cells, pixels", kind=int),
+    "validation_images": Quantity("validation images", kind=int),
     "validation_accuracy": Quantity("validation accuracy", "higher"),
     "validation_loss": Quantity("validation loss", "lower"),
-    "best_checkpoint": Quantity("best checkpoint"),
-    "best_by": Quantity("chosen by"),
-    "best_epoch": Quantity("best epoch"),
-    "best_test_reconstruction_loss": Quantity("its reconstruction loss", "lower"),
-    "best_test_loss": Quantity("its test loss", "lower"),
-    "best_validation_loss": Quantity("its validation loss", "lower"),
-    "best_probe_checkpoint": Quantity("checkpoint with the best features"),
-    "best_probe_epoch": Quantity("epoch with the best features"),
+    "best_checkpoint": Quantity("best checkpoint", kind=str),
+    "best_by": Quantity("chosen by", kind=str),
+    "best_epoch": Quantity("best epoch", kind=int),
+    "best_test_reconstruction_loss": Quantity("reconstruction loss in the best epoch", "lower"),
+    "best_test_loss": Quantity("test loss in the best epoch", "lower"),
+    "best_validation_loss": Quantity("validation loss in the best epoch", "lower"),
+    "best_probe_checkpoint": Quantity("checkpoint with the best features", kind=str),
+    "best_probe_epoch": Quantity("epoch with the best features", kind=int),
     "best_probe_accuracy": Quantity("accuracy of the probe on them", "higher"),
     "random_probe_accuracy": Quantity("accuracy of the probe on a random encoder", "higher"),
-    "baseline_images": Quantity("test images of the baselines"),
-    "epochs": Quantity("epochs"),
+    "baseline_images": Quantity("test images of the baselines", kind=int),
+    "epochs": Quantity("epochs", kind=int),
     "images_per_second": Quantity("images/s", "higher"),
     "seconds": Quantity("time in epochs"),
-    "world_size": Quantity("ranks"),
-    "parameters": Quantity("parameters"),
-    "trainable_parameters": Quantity("trained parameters"),
+    "world_size": Quantity("ranks", kind=int),
+    "parameters": Quantity("parameters", kind=int),
+    "trainable_parameters": Quantity("trained parameters", kind=int),
 }
 TOLD_ELSEWHERE = frozenset({"finished", "command"})  # the report has a section about them
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfinpaint.config.sections import FEW_OF_A_CLASS
-from tfinpaint.report.image_results import ImageResults
-from tfinpaint.report.paired import Pairs, compare_pairs
+from tfinpaint.report.paired import Pairs, Tested, compare_pairs, why_not_paired
 from tfinpaint.system.wording import counted, percent
 
 Summary = Mapping[str, Any]  # of a run, as in summary.json
@@ -22,7 +21,7 @@ TESTED = "tested"  # key of the results on each image, beside the figures of a s
 FEW_IMAGES = 1000  # up to this number of test images, the sentences give numbers beside shares
 
 
-def classifier_verdict(summaries: Sequence[Summary], tested: Sequence[ImageResults | None] = ()) -> list[str]:
+def classifier_verdict(summaries: Sequence[Summary], tested: Sequence[Tested] = ()) -> list[str]:
     """Return a sentence for each setting in which classifiers were trained both from pretrained and random weights.
 
     Runs have one setting if they have the same numbers of labels and of test images. Of several runs of a kind, the
@@ -33,7 +32,7 @@ def classifier_verdict(summaries: Sequence[Summary], tested: Sequence[ImageResul
 
     Args:
         summaries: those of any runs; runs that are not tested classifiers are ignored.
-        tested: the results on each test image, of each run; () where none are known.
+        tested: the results on each test image, of each run, or why they cannot be used; () where none are known.
 
     Returns:
         Sentences; [] if no pretrained classifier was tested.
@@ -130,15 +129,26 @@ def _compared(pretrained: Sequence[Summary], scratch: Sequence[Summary]) -> str:
     of = f"of {_test_images(images)}" if images else "of the test images"
     us, them = f"{ours:.3f} {of}", f"{theirs:.3f}"
     if few:
-        us, them = f"{round(ours * images)} {of} ({ours:.3f})", f"{round(theirs * images)} ({theirs:.3f})"
+        right = [_right_images(runs, images) for runs in (pretrained, scratch)]
+        us, them = f"{right[0]} {of} ({ours:.3f})", f"{right[1]} ({theirs:.3f})"
+        if any("." in number for number in right):
+            us = f"on average {us}"
     facts = f"{us} are classified correctly, against {them} from scratch, with {_labels(pretrained[0])}."
     if math.isclose(ours, theirs):  # means of the same accuracies in another order may differ by their rounding
         sentence = f"Pretraining made no difference: {facts}"
     else:
-        pairs = compare_pairs([run[TESTED] for run in pretrained], [run[TESTED] for run in scratch])
+        tested = [[run[TESTED] for run in runs] for runs in (pretrained, scratch)]
         helped = "helped" if ours > theirs else "did not help"
-        sentence = _judged(helped, facts, _p_value(ours, theirs, images), pairs)
+        sentence = _judged(helped, facts, _p_value(ours, theirs, images), compare_pairs(*tested))
+        if why := why_not_paired([*tested[0], *tested[1]]):
+            sentence += f" Fisher's exact test is used in place of a paired one because {why}."
     return " ".join([sentence, *_differences(pretrained, scratch)])
+
+
+def _right_images(runs: Sequence[Summary], images: int) -> str:
+    """Return how many images are right in the mean of these runs, with a decimal where that is not whole."""
+    mean = sum(round(run["test_accuracy"] * images) for run in runs) / len(runs)
+    return f"{mean:.0f}" if mean.is_integer() else f"{mean:.1f}"
 
 
 def _judged(helped: str, facts: str, independent: float, pairs: Pairs | None) -> str:
@@ -158,7 +168,7 @@ def _judged(helped: str, facts: str, independent: float, pairs: Pairs | None) ->
         chance = f"the difference {'could easily' if probability > EASILY else 'may'} be chance ({test})"
         return f"Whether pretraining helped is unknown: {facts} With so few test images, {chance}."
     if independent > SIGNIFICANCE:
-        seeds = "but other seeds may change so small a difference"
+        seeds = "but classifiers with other seeds may differ as much"
         return f"Pretraining {helped} in these runs: {facts} This is hardly chance ({test}), {seeds}."
     return f"Pretraining {helped}: {facts} This is hardly chance ({test})."
 

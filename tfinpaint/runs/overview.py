@@ -29,6 +29,7 @@ from tfinpaint.layout import (
     TENSORBOARD,
 )
 from tfinpaint.report.parts_of_loss import RECONSTRUCTION, compares_views
+from tfinpaint.report.summaries import fault_of_summary
 from tfinpaint.runs.lock import is_locked
 from tfinpaint.storage.safe_json import read_json
 
@@ -140,8 +141,11 @@ def _state(folder: Path, values: Mapping[str, Any]) -> tuple[State, str]:
     if is_locked(folder):
         return "running", ""
     if (folder / SUMMARY).exists():
-        readable = isinstance(read_json(folder / SUMMARY), dict)
-        return ("finished", "") if readable else ("broken", f"{SUMMARY} cannot be read")
+        summary = read_json(folder / SUMMARY)
+        if not isinstance(summary, dict):
+            return "broken", f"{SUMMARY} cannot be read"
+        fault = fault_of_summary(summary)
+        return ("broken", f"{SUMMARY}: {fault}") if fault else ("finished", "")
     ending = read_json(folder / ENDING)
     if not isinstance(ending, dict):
         return "stopped", ""

@@ -51,8 +51,8 @@ def other_classes(folder: Path, project: Project) -> str:
     found = counted(len(project.classes), "class", "classes")
     return (
         f"`tfinpaint init` found {found}; {' and '.join(differences)}: this project trains on {len(there)}; to change "
-        f"that, make the folders in {display_path(Path(project.images))} what they should be, and make another project: "
-        f"{another_project(folder, project)}"
+        f"that, make the folders in {display_path(Path(project.images))} what they should be, and make another "
+        f"project: {another_project(folder, project)}"
     )
 
 

@@ -44,8 +44,9 @@ def evaluate(options: argparse.Namespace) -> None:
     made = [each for each in (output, *output.parents) if not each.exists()]
     make_output_folder(output, options.output or output)
     try:
-        result = evaluate_folder(found, data, output, options.overwrite, world)
-    except UserError:
+        is_unfinished = not (output / SUMMARY).exists()
+        result = evaluate_folder(found, data, output, options.overwrite or is_unfinished, world)
+    except (UserError, OSError):
         if output in made:
             (output / NETWORK_FILE).unlink(missing_ok=True)
         for folder in made:
@@ -59,7 +60,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _check_output(output: Path, options: argparse.Namespace, data: Path) -> None:
-    """Refuse a folder among the images, one that holds a training, and one that holds an evaluation unasked."""
+    """Refuse a folder among the images, one that holds a training, and unasked one that holds a finished evaluation."""
     if output.is_relative_to(data):
         raise UserError(f"--output {output}: lies in {options.data}, among the images; name another folder")
     if output.exists() and not output.is_dir():
@@ -69,7 +70,7 @@ def _check_output(output: Path, options: argparse.Namespace, data: Path) -> None
     section = read_values(output / RESOLVED_CONFIG).get("data")
     if not isinstance(section, dict) or section.get("input_path") is not None:
         raise UserError(f"--output {output}: holds the run of a training; name another folder")
-    if not options.overwrite:
+    if not options.overwrite and (output / SUMMARY).exists():
         raise UserError(f"{output}: holds an evaluation already; add --overwrite, or name another folder by --output")
 
 

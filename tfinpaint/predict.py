@@ -22,13 +22,14 @@ from tfinpaint.data.images.signatures import image_format, read_head
 from tfinpaint.distributed.environment import launched_rank
 from tfinpaint.errors import UserError
 from tfinpaint.interface.prediction import kind_of, photo_classes
-from tfinpaint.layout import PROJECT
+from tfinpaint.layout import BEST, BEST_PROBE, PROJECT
 from tfinpaint.project.choice import predicting_run
 from tfinpaint.runs.photo_restoration import restore
 from tfinpaint.storage.write_errors import explain_os_error, why_not_writable
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = (".h5", ".pt")  # endings of files of weights
 MOST_NAMED = 20  # photos that could not be read; a JSON file names all
 
 
@@ -119,7 +120,17 @@ def _is_image(path: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    return path.is_dir() and ((path / PROJECT).is_file() or checkpoints_folder(path) is not None)
+    """Return whether a path names a project, a run, or a checkpoint as `find_reported` takes it."""
+    if (path / PROJECT).is_file() or (path.is_dir() and checkpoints_folder(path) is not None):
+        return True
+    if path.name in (BEST, BEST_PROBE):
+        return checkpoints_folder(path.parent) is not None
+    if path.is_file() and path.suffix not in WEIGHTS:
+        return False
+    try:
+        return find_reported(path) is not None
+    except UserError:
+        return False
 
 
 def _check_tables(parsed: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfinpaint.cli.command import run_command
-from tfinpaint.cli.options import Options, explaining_interrupts, parse_options
+from tfinpaint.cli.options import Options, explaining_ends, parse_options
 from tfinpaint.distributed.start_ranks import start_ranks
 from tfinpaint.runs.elastic import run_elastic
 
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse_options("pretrain", arguments)
         if options.placement:
             given = sys.argv[1:] if arguments is None else arguments
-            with explaining_interrupts(options):
+            with explaining_ends(options):
                 start_ranks(options.placement, [sys.executable, "-m", "tfinpaint.pretrain", *given])
         else:
-            with explaining_interrupts(options):
+            with explaining_ends(options):
                 run_elastic(pretrain, options)
 
     return run_command(command, needs_output=False)

@@ -60,6 +60,11 @@ def test_notes_name_runs_as_they_are_typed(tmp_path, monkeypatch):
     assert find_checkpoint(run).note.startswith("Using model_checkpoint_10, the newest of run; the best one ")
     assert find_checkpoint(run).note.endswith("name run/best to use it")
     assert find_checkpoint(run / "best").note.startswith("Using model_checkpoint_9, the best of run: ")
+    spaced = write_run(tmp_path / "my run", *EPOCHS, best=9)
+    assert find_checkpoint(spaced).note.endswith("name 'my run/best' to use it")
+    (tmp_path / "my run.yaml").touch()
+    with pytest.raises(UserError, match=r"my run.yaml: is a configuration; name its run: 'my run'$"):
+        find_checkpoint(tmp_path / "my run.yaml")
 
 
 def test_the_checkpoints_of_a_run_may_lie_elsewhere(tmp_path):

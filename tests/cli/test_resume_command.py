@@ -1,12 +1,15 @@
 """The command that continues a run, which is printed where a run stops."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from tfinpaint.cli.options import resume_command, saved_so_far
+from tfinpaint.cli.options import Options, explaining_ends, resume_command, saved_so_far
 from tfinpaint.config.schema import Config
 from tfinpaint.distributed.start_ranks import Placement
+from tfinpaint.errors import UserError
 from tfinpaint.runs.nonfinite import how_to_continue
 from tfinpaint.system.paths import display_path
 
@@ -73,3 +76,26 @@ def test_an_evaluation_that_is_interrupted_is_started_again_since_only_trainings
     assert saved_so_far("classify", training).endswith(
         "start the run again with: tfinpaint classify --resume --workdir run"
     )
+
+
+def test_an_error_of_a_disk_is_told_with_what_continues_the_command_that_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.resolved.yaml").touch()
+    checkpoint = tmp_path / "run" / "model_checkpoints" / "model_checkpoint_3"
+    checkpoint.mkdir(parents=True)
+
+    def told(**data: str) -> str:
+        values = {"workdir": str(tmp_path / "run"), "checkpoints": {"save": str(checkpoint.parent)}, "data": data}
+        options = Options(Config.model_validate(values), resume=False, overwrite=False, task="classify")
+        with pytest.raises(UserError) as raised, explaining_ends(options):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
+        return str(raised.value)
+
+    full = "x: No space left on device; free some space; "
+    newest = f"{full}the newest checkpoint is run/model_checkpoints/model_checkpoint_3; resume with: "
+    assert told(input_path="images") == f"{newest}tfinpaint classify --resume --workdir run"
+    again = f"{full}nothing has been saved; the same command with --overwrite starts the evaluation again"
+    assert told(test_input_path="images") == again
+    monkeypatch.setenv("TFINPAINT_CONTINUED_BY", "tfinpaint run pets")
+    assert told(input_path="images") == f"{newest}tfinpaint run pets"

@@ -1,6 +1,8 @@
 """The command that evaluates a run on any folder of images."""
 
+import errno
 import json
+import os
 
 import pytest
 import yaml
@@ -27,6 +29,24 @@ def test_a_classifier_is_evaluated_on_images_that_it_never_saw(small_classifier,
     assert not (run / "evaluations" / "new" / "tensorboard").exists()  # no tracker is asked for
     assert "holds an evaluation already; add --overwrite" in refuse("evaluate", run, "--data", new)
     succeed("evaluate", run, "--data", new, "--overwrite")
+
+
+def test_an_evaluation_that_a_full_disk_has_ended_is_repeated_by_the_same_command(
+    small_classifier, tmp_path, monkeypatch
+):
+    words = ("evaluate", small_classifier / "run", "--data", small_classifier / "new", "--output", tmp_path / "out")
+
+    def fail(path, value):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tfinpaint.runs.summary.write_json", fail)
+        assert refuse(*words).endswith(
+            f"error: {tmp_path}/out/summary.json: No space left on device; free some space, then run the same command again\n"
+        )
+    assert (tmp_path / "out" / "config.resolved.yaml").exists()
+    succeed(*words)
+    assert "holds an evaluation already; add --overwrite" in refuse(*words)
 
 
 def test_some_classes_may_be_missing_and_broken_images_are_left_out(small_classifier, tmp_path):

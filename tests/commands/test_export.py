@@ -90,6 +90,20 @@ def test_a_saved_model_serves_batches_with_names(exports, small_classifier, pred
         np.testing.assert_allclose(found, [predicted[path] for path, _ in group], atol=1e-4)
 
 
+def test_the_images_of_a_project_that_was_moved_are_those_in_its_folder(small_classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in ("run", "data"):
+        shutil.copytree(small_classifier / part, f"moved/{part}")
+    words = ("export", "moved/run", "--format", "keras", "--output")
+    there = f"{small_classifier.name}/data/testing"  # as the run has recorded it
+    assert f"{there}, two of them" in succeed(*words, "not_in_a_project")
+    Path("moved/project.json").write_text("{}")
+    assert "photos (images of moved/data/testing, two of them enlarged)" in succeed(*words, "exported")
+    card = Path("exported/MODEL_CARD.md").read_text()
+    assert "`moved/data/training`" in card
+    assert "Tested on `moved/data/testing`" in card
+
+
 @pytest.fixture(scope="module")
 def pretraining(small_classifier, tmp_path_factory) -> Path:
     """The checkpoint of a pretraining with the encoder `tiny` and the data of the classifier."""

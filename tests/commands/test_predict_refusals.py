@@ -81,6 +81,12 @@ def test_a_run_that_stands_behind_the_photos_is_named_with_the_right_order(
     assert f"photo.png: is an image, {order} RUN photo.png mask.png" in refuse(capsys, "photo.png", "mask.png")
     assert f"photos: is a folder, {order} 'my run' photos" in refuse(capsys, "photos", run)
     assert "is an inpainter, which restores one photo" in refuse(capsys, run, "photos")
+    for name in (
+        "best",
+        "model_checkpoints/model_checkpoint_10",
+        "model_checkpoints/model_checkpoint_10/model.weights.h5",
+    ):
+        assert f"{order} 'my run/{name}' photo.png" in refuse(capsys, "photo.png", run / name)
 
 
 def test_a_folder_that_cannot_be_written_is_told_with_the_reason(tmp_path, monkeypatch):

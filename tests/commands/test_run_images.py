@@ -38,8 +38,8 @@ def test_images_that_were_added_or_removed_since_are_told_with_the_command_for_a
     (photos_here / "my photos" / "cat" / "001.png").unlink()
     add("cat/002.png")  # another image of that name
     assert told(succeed("run", PROJECT)) == [
-        "  3 images were added to my photos since it was prepared (dog 1, rare 2), 1 removed, and 1 changed: this project "
-        f"does not use them; to use them, make another one: {ANOTHER}"
+        "  runs/my photos/data lacks 3 images of my photos (dog 1, rare 2), has 1 that is not there, has 1 of another size: "
+        f"this project keeps to what it has; to use the images of my photos as they are now, make another one: {ANOTHER}"
     ]
     shutil.rmtree("my photos")
     assert told(succeed("run", PROJECT)) == []
@@ -58,8 +58,35 @@ def test_a_newer_archive_and_a_division_that_is_kept_are_compared_too(photos_her
     zipped(photos_here / "divided", archive, "")
     (line,) = told(succeed("run", PROJECT))
     assert line.startswith(
-        "  1 image was added to my photos.zip since it was prepared (cat 1), 0 removed: this project"
+        "  runs/my photos/data lacks 1 image of my photos.zip (cat 1): this project keeps to what it has"
     )
+
+
+def test_what_was_removed_from_the_prepared_images_is_not_said_to_be_new(photos_here, pretended):
+    succeed("init", "my photos")
+    succeed("prepare", "my photos", PROJECT / "data")
+    next((PROJECT / "data" / "training" / "cat").iterdir()).unlink()
+    (line,) = told(succeed("run", PROJECT))
+    assert line.startswith(
+        "  runs/my photos/data lacks 1 image of my photos (cat 1): this project keeps to what it has;"
+    )
+
+
+def test_a_class_that_is_gone_since_init_is_told_when_the_images_are_prepared_and_later(photos_here, pretended):
+    succeed("init", "my photos")
+    (photos_here / "my photos" / "rare").rename(photos_here / "my photos" / "seldom")
+    (photos_here / "my photos" / "dog").rename(photos_here / "dog")
+    gone = (
+        "  `tfinpaint init` found 3 classes; dog, rare are gone and seldom is new: this project trains on 2; to change "
+        "that, make the folders in my photos what they should be, and make another project: " + ANOTHER
+    )
+    assert gone in succeed("run", PROJECT).splitlines()
+    (photos_here / "dog").rename(photos_here / "my photos" / "dog")
+    assert gone in told(succeed("run", PROJECT))
+    note = json.loads((PROJECT / "project.json").read_text())
+    assert note.pop("classes") == ["cat", "dog", "rare"]
+    (PROJECT / "project.json").write_text(json.dumps(note))  # as earlier versions have written it
+    assert "tfinpaint init` found" not in succeed("run", PROJECT)
 
 
 def test_data_that_is_divided_again_after_trainings_is_refused_with_what_to_remove(photos_here, pretended):

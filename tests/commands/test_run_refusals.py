@@ -89,6 +89,38 @@ def test_a_changed_configuration_of_a_begun_training_is_told_before_it_continues
     assert "continue with" not in refuse("run", PROJECT)  # another network cannot be
 
 
+def test_all_keys_that_were_changed_after_a_run_are_named_up_to_five(photos_here, pretended):
+    succeed("init", "my photos")
+    succeed("run", PROJECT)
+    config = PROJECT / "pretrain.yaml"
+    trained = f"error: {config}: {PROJECT}/pretrain was finished with other values: "
+    values = yaml.safe_load(config.read_text())
+
+    def change(**changes) -> str:
+        config.write_text(yaml.safe_dump(values | changes))
+        return refuse("run", PROJECT)
+
+    epochs, steps = values["num_epochs"], values["steps_per_epoch"]
+    assert change(num_epochs=1, steps_per_epoch=2) == (
+        f"{trained}num_epochs {epochs} (now 1), steps_per_epoch {steps} (now 2); set num_epochs to {epochs} and "
+        f"steps_per_epoch to {steps} in {config}, or remove {PROJECT}/pretrain to train it again\n"
+    )
+    data = values["data"] | {
+        "transforms": [step for step in values["data"]["transforms"] if "color_jitter" not in step]
+    }
+    assert (
+        f"{trained}num_epochs {epochs} (now 1), data.transforms; set num_epochs to {epochs} in {config}, restore the "
+        in (change(num_epochs=1, data=data))
+    )
+    seven = change(
+        num_epochs=1, steps_per_epoch=2, seed=3, precision="float32", deterministic=True,
+        optimizer=values["optimizer"] | {"weight_decay": 0.5, "learning_rate": 0.25},
+    )  # fmt: skip
+    assert seven.count("(now ") == 5
+    assert ", 2 more keys; set " in seven
+    assert ", restore the others, or remove" in seven
+
+
 def test_a_finished_stage_can_be_continued_with_more_epochs_only(photos_here, pretended):
     succeed("init", "my photos")
     succeed("run", PROJECT)

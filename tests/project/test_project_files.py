@@ -126,4 +126,5 @@ def test_the_note_is_json_that_a_user_can_read(photos, tmp_path):
     write(tmp_path / "p", survey_images(photos))
     assert json.loads((tmp_path / "p" / "project.json").read_text()) == {
         "images": str(photos), "has_classes": True, "test_fraction": 0.3, "skip_empty_classes": False,
+        "classes": ["cat", "dog"],
     }  # fmt: skip

@@ -190,6 +190,14 @@ def test_files_that_cannot_be_used_end_nothing(tmp_path, monkeypatch):
     assert (describe_run(other).state, describe_run(other).reason) == ("broken", "cannot be read: Is a directory")
 
 
+def test_a_run_that_has_not_written_its_configuration_yet_is_starting(folder):
+    with (folder / "lost" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = describe_run(folder / "lost")
+        assert (found.state, found.reason) == ("starting", "")
+    assert describe_run(folder / "lost").state == "broken"
+
+
 def test_a_folder_that_is_not_there_or_has_no_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert runs_command.main([]) == 2

@@ -13,7 +13,7 @@ from tfinpaint.report.metrics_log import MetricsLog
 from tfinpaint.report.predictions import PredictionsPart, picture_names
 from tfinpaint.storage.atomic import write_image, write_json, write_text
 from tfinpaint.storage.mapped_arrays import store_arrays
-from tfinpaint.storage.write_errors import explain_os_error, is_disk_error, os_error_of_message
+from tfinpaint.storage.write_errors import explain_os_error, is_disk_error, os_error_of_message, then_continue
 
 RECORD = {"phase": "train", "epoch": 1, "loss": 0.5, "images_per_second": 1.0, "seconds": 1.0}
 
@@ -71,6 +71,12 @@ def test_a_remedy_for_each_reason(code, said):
     assert os_error_of_message("something else", "a/b").errno == errno.EIO
     assert explain_os_error(OSError("neither number nor words")) == "neither number nor words"
     assert not is_disk_error(OSError(errno.ENOENT, "no such file"))
+
+
+def test_a_stage_of_a_project_continues_by_the_command_of_all_stages(monkeypatch):
+    assert then_continue() == "then continue with --resume"
+    monkeypatch.setenv("TFINPAINT_CONTINUED_BY", "tfinpaint run pets")
+    assert then_continue() == "then continue with: tfinpaint run pets"
 
 
 def test_tensorboard_and_metrics_name_what_they_cannot_write(tmp_path):

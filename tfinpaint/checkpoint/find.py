@@ -232,6 +232,8 @@ def _find(path: Path) -> FoundCheckpoint:
         return _newest(path, folder)
     if path.is_dir() and not _NAME.match(path.name) and not any((path / name).exists() for name in _FILES):
         raise UserError(f"{path}: not a checkpoint of tfinpaint; {_what_is_in(path)}")
+    if path.suffix in (".yaml", ".yml", ".json") and checkpoints_folder(run := path.with_suffix("")):
+        raise UserError(f"{path}: is a configuration; name its run: {typed_path(run)}")
     if path.exists():
         return FoundCheckpoint(path)
     by = next((each for each in CRITERIA if each.name == path.name), None)
@@ -275,7 +277,7 @@ def _newest(path: Path, folder: Path) -> FoundCheckpoint:
         return FoundCheckpoint(newest, note)
     for by in CRITERIA:
         if (best := find_best(folder, by)) and best.path != newest:
-            note += f"; the best one ({by.words}) is {best.path.name}; name {display_path(path / by.name)} to use it"
+            note += f"; the best one ({by.words}) is {best.path.name}; name {typed_path(path / by.name)} to use it"
     return FoundCheckpoint(newest, note)
 
 

@@ -45,7 +45,7 @@ from tfinpaint.storage.atomic import find_damage, remove_folder, write_folder
 from tfinpaint.storage.disk_space import find_shortage
 from tfinpaint.storage.hdf5_output import new_hdf5
 from tfinpaint.storage.safe_npz import write_npz
-from tfinpaint.storage.write_errors import explain_os_error, naming_file
+from tfinpaint.storage.write_errors import explain_os_error, naming_file, then_continue
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if lacking := find_shortage(folder, contents.file_bytes):
-            raise UserError(f"{final}: the checkpoint was not written: {lacking}, then continue with --resume")
+            raise UserError(f"{final}: the checkpoint was not written: {lacking}, {then_continue()}")
         write_folder(final, write)
         found = list_checkpoints(folder)
         later = [path for path in found if epoch_and_step(path) > epoch_and_step(final)]
@@ -146,8 +146,7 @@ def save_checkpoint(
     except OSError as error:
         where = f"{Path(error.filename).name}: " if error.filename else ""
         raise UserError(
-            f"{final}: the checkpoint could not be written: {where}{explain_os_error(error)}, "
-            "then continue with --resume"
+            f"{final}: the checkpoint could not be written: {where}{explain_os_error(error)}, {then_continue()}"
         ) from None
     return final
 

@@ -113,7 +113,7 @@ def _user_message(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} cannot be imported by {sys.executable}; {startup.how_to_install()}"
     if isinstance(error, OSError):
-        return f"{error.filename or 'writing'}: {explain_os_error(error)}, then resume with --resume"
+        return f"{error.filename or 'writing'}: {explain_os_error(error)}, then run the same command again"
     return shorten_paths(str(error))
 
 

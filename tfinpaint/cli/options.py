@@ -22,6 +22,7 @@ from tfinpaint.distributed.start_ranks import HOSTS, Placement, read_placement
 from tfinpaint.errors import UserError
 from tfinpaint.layout import ENCODER_WEIGHTS, RESOLVED_CONFIG
 from tfinpaint.models.keras_json.parse import input_size, read_network
+from tfinpaint.storage.write_errors import explain_os_error, is_disk_error
 from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.subprocesses import CONTINUED_BY
 
@@ -150,6 +151,23 @@ def explaining_interrupts(options: Options) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(saved_so_far(options.task, options.config, options.placement)) from None
+
+
+@contextlib.contextmanager
+def explaining_ends(options: Options) -> Iterator[None]:
+    """Add to an interrupt, and to an error of a disk, what of the run is saved, and how to resume it.
+
+    Raises:
+        UserError: A file could not be written for a reason that the user can remove.
+    """
+    try:
+        with explaining_interrupts(options):
+            yield
+    except OSError as error:
+        if not is_disk_error(error):
+            raise
+        saved = saved_so_far(options.task, options.config, options.placement)
+        raise UserError(f"{error.filename or 'writing'}: {explain_os_error(error)}; {saved}") from None
 
 
 def saved_so_far(task: Command, config: Config, placement: Placement | None = None) -> str:

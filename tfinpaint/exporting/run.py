@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported, find_weights
+from tfinpaint.checkpoint.find import FoundCheckpoint, find_reported, find_weights, run_folder_of
 from tfinpaint.checkpoint.reader import read_config, read_header, require_config
+from tfinpaint.config.schema import Config
 from tfinpaint.data.tasks import classification_task
 from tfinpaint.errors import UserError
 from tfinpaint.exporting.card import CARD, Described, write_card
@@ -21,6 +22,7 @@ from tfinpaint.exporting.equality import (
 from tfinpaint.exporting.formats import ENCODER_FILE, write_classifier, write_keras
 from tfinpaint.exporting.kinds import Format
 from tfinpaint.exporting.models import load_encoder_of_run, photo_classifier
+from tfinpaint.layout import PROJECT
 from tfinpaint.runs.photo_classes import Classifier, load_classifier
 from tfinpaint.runs.precision import recorded_precision
 from tfinpaint.storage.atomic import new_folder
@@ -45,6 +47,7 @@ def export_run(path: Path, kind: Format, output: Path) -> list[str]:
     with new_folder(output) as folder:
         checks = _export_encoder(found, folder) if kind == "encoder" else _export_classifier(found, kind, folder)
         header, config = read_header(found.path), read_config(found.path)
+        config = with_present_data(config, found.path) if config else None
         write_card(folder, Described(found.path, header, config, kind, checks))
     written = f"Exported as {kind}: {display_path(output)} ({CARD} says how it is used)"
     return [*([found.note] if found.note else []), *checks, written]
@@ -63,11 +66,29 @@ def _find(path: Path, kind: Format) -> FoundCheckpoint:
     )
 
 
+def with_present_data(config: Config, checkpoint: Path) -> Config:
+    """Return the configuration of a run of a project with its images where they are after the project was moved.
+
+    The files of a project name its own images relative to its folder, by which `tfinpaint run` finds them too.
+    """
+    run = run_folder_of(checkpoint.resolve())
+    if run is None or config.workdir is None or not (run.parent / PROJECT).is_file():
+        return config
+    before = config.workdir.parent
+    places = {key: getattr(config.data, key) for key in ("input_path", "test_input_path")}
+    moved = {
+        key: run.parent / path.relative_to(before)
+        for key, path in places.items()
+        if path is not None and path.is_relative_to(before)
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update=moved)})
+
+
 def _export_classifier(found: FoundCheckpoint, kind: Format, folder: Path) -> list[str]:
     """Write a classifier and compare it with the run. Returns sentences about that."""
     classifier = load_classifier(found.path, "float32")
     exported = write_classifier(folder, kind, photo_classifier(classifier), classifier.classes)
-    config = require_config(found.path)
+    config = with_present_data(require_config(found.path), found.path)
     photos = choose_photos(config, classifier.preprocessing.decoding.size or (1, 1))
     inputs = inputs_of_run(photos, classifier.preprocessing)
     expected = _probabilities(classifier, inputs)
@@ -95,7 +116,7 @@ def _export_encoder(found: FoundCheckpoint, folder: Path) -> list[str]:
     """Write an encoder and compare it with that of the run. Returns sentences about that."""
     encoder = load_encoder_of_run(found.path)
     exported = write_keras(folder / ENCODER_FILE, encoder.copy)
-    header, config = encoder.header, require_config(found.path)
+    header, config = encoder.header, with_present_data(require_config(found.path), found.path)
     preprocessing = classification_task(config, labels=False, augment=False).images
     photos = choose_photos(config, (header.height, header.width))
     inputs = inputs_of_run(photos, preprocessing)

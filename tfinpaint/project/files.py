@@ -40,12 +40,14 @@ class Project:
         has_classes: whether they are in class folders.
         test_fraction: of each class, for testing.
         skip_empty_classes: whether class folders without a usable image are left out.
+        classes: names of the classes that `init` has found; () where that was not noted.
     """
 
     images: str
     has_classes: bool
     test_fraction: float
     skip_empty_classes: bool
+    classes: tuple[str, ...] = ()
 
 
 def read_project(folder: Path) -> Project:
@@ -66,7 +68,9 @@ def read_project(folder: Path) -> Project:
     kinds = {"images": str, "has_classes": bool, "test_fraction": float, "skip_empty_classes": bool}
     if not isinstance(found, dict) or any(not isinstance(found.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{folder}: holds no project ({PROJECT} is missing or damaged); {_project_of(folder)}")
-    return Project(**{name: found[name] for name in kinds})
+    classes = found.get("classes")
+    names = [name for name in classes if isinstance(name, str)] if isinstance(classes, list) else []
+    return Project(**{name: found[name] for name in kinds}, classes=tuple(names))
 
 
 def _project_of(images: Path) -> str:
@@ -111,7 +115,10 @@ def write_project(
     Raises:
         UserError: The folder cannot be written.
     """
-    project = Project(absolute_source(survey.source), bool(survey.classes), survey.test_fraction, skip_empty_classes)
+    project = Project(
+        absolute_source(survey.source), bool(survey.classes), survey.test_fraction, skip_empty_classes,
+        tuple(survey.classes),
+    )  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / PRETRAIN_CONFIG, _pretrain_text(folder, survey, settings, times))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfinpaint.data.ingest.changes import changes_since
+from tfinpaint.data.ingest.split import SIDES
+from tfinpaint.data.records.reader import is_records
 from tfinpaint.errors import UserError
 from tfinpaint.layout import PREPARED
 from tfinpaint.project.files import Project
@@ -36,8 +38,39 @@ def how_to_add(folder: Path, project: Project) -> str:
     )
 
 
+def other_classes(folder: Path, project: Project) -> str:
+    """Return which classes that `init` has found were not prepared, and which others were; "" for none, or unknown."""
+    training = folder / PREPARED / SIDES[0]
+    if not project.classes or not training.is_dir() or is_records(training):
+        return ""
+    there = {each.name for each in training.iterdir() if each.is_dir()}
+    gone, new = sorted(set(project.classes) - there), sorted(there - set(project.classes))
+    differences = [f"{_some(names)} {_is(len(names))} {how}" for names, how in ((gone, "gone"), (new, "new")) if names]
+    if not differences:
+        return ""
+    found = counted(len(project.classes), "class", "classes")
+    return (
+        f"`tfinpaint init` found {found}; {' and '.join(differences)}: this project trains on {len(there)}; to change "
+        f"that, make the folders in {display_path(Path(project.images))} what they should be, and make another "
+        f"project: {another_project(folder, project)}"
+    )
+
+
+def _some(parts: Sequence[str]) -> str:
+    """Return the first few parts, one of each class, as a text."""
+    more = [f"{len(parts) - MOST_NAMED} more classes"] if len(parts) > MOST_NAMED else []
+    return ", ".join([*parts[:MOST_NAMED], *more])
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
 def what_has_changed(folder: Path, project: Project) -> str:
-    """Return what was added to the images of a prepared project or removed; "" for nothing, or where they are gone."""
+    """Return how the prepared images of a project differ from its source; "" for not at all, or where that is gone.
+
+    Whether an image was added to the source or removed from those that were prepared cannot be told.
+    """
     source = Path(project.images)
     if not source.exists():
         return ""
@@ -48,15 +81,16 @@ def what_has_changed(folder: Path, project: Project) -> str:
         return f"{name} has changed since it was prepared, which this project does not use: {error}"
     if not changes:
         return ""
-    classes = [f"{name} {number}" for name, number in sorted(changes.added.items())]
-    more = [f"{len(classes) - MOST_NAMED} more classes"] if len(classes) > MOST_NAMED else []
-    named = f" ({', '.join([*classes[:MOST_NAMED], *more])})" if classes else ""
-    added = sum(changes.added.values())
-    changed = f", and {changes.changed:,} changed" if changes.changed else ""
+    classes = [f"{name} {number}" for name, number in sorted(changes.lacking.items())]
+    lacking = sum(changes.lacking.values())
+    differences = [
+        *([f"lacks {counted(lacking, 'image')} of {name} ({_some(classes)})"] if lacking else []),
+        *([f"has {changes.more:,} that {_is(changes.more)} not there"] if changes.more else []),
+        *([f"has {changes.changed:,} of another size"] if changes.changed else []),
+    ]
     return (
-        f"{counted(added, 'image')} {'was' if added == 1 else 'were'} added to {name} since it was prepared{named}, "
-        f"{changes.removed:,} removed{changed}: this project does not use them; to use them, make another one: "
-        f"{another_project(folder, project)}"
+        f"{display_path(folder / PREPARED)} {', '.join(differences)}: this project keeps to what it has; to use the "
+        f"images of {name} as they are now, make another one: {another_project(folder, project)}"
     )
 
 

@@ -13,7 +13,7 @@ from tfinpaint.data.ingest.summary import few_images_warning
 from tfinpaint.errors import UserError
 from tfinpaint.layout import CLASSIFY_CONFIG, COMPARISON, PREPARED, PRETRAIN_CONFIG, PROJECT
 from tfinpaint.project.files import Project, read_project
-from tfinpaint.project.images import check_same_images, how_to_add, what_has_changed
+from tfinpaint.project.images import check_same_images, how_to_add, other_classes, what_has_changed
 from tfinpaint.project.stages import Training, trainings
 from tfinpaint.project.verdict import conclude
 from tfinpaint.runs.lock import RunLock, is_locked
@@ -97,8 +97,8 @@ def _prepare(folder: Path, project: Project, count: int) -> None:
     head, dest = f"[1 of {count}] Prepare", folder / PREPARED
     if dest.is_dir() and any(dest.iterdir()):
         log.info(f"{head}: done before, in {display_path(dest)}")
-        if changed := what_has_changed(folder, project):
-            log.warning(f"  {changed}")
+        for line in filter(None, (other_classes(folder, project), what_has_changed(folder, project))):
+            log.warning(f"  {line}")
         return
     log.info(f"{head}: the images are copied; {100 * project.test_fraction:.0f} % of each class are kept for the test")
     source = Path(project.images)
@@ -109,7 +109,7 @@ def _prepare(folder: Path, project: Project, count: int) -> None:
         )
     report = prepare(source, dest, test_fraction=project.test_fraction, skip_empty_classes=project.skip_empty_classes)
     few = [how_to_add(folder, project)] if few_images_warning(report.counts) else []
-    for line in [*report.lines(), *few]:
+    for line in [*report.lines(), *few, *filter(None, [other_classes(folder, project)])]:
         log.info(f"  {shorten_paths(line)}")
 
 

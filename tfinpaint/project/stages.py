@@ -42,6 +42,8 @@ from tfinpaint.sweeping.processes import training_command
 from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.wording import counted
 
+MOST_NAMED = 5  # keys that have changed
+MOST_CHARACTERS = 40  # of a value that is shown beside others
 SCRATCH_RATE = 1e-3  # the middle one of those that a sweep tries from scratch
 # What differs where a project was moved.
 _PLACES = frozenset({"data.input_path", "data.test_input_path", "checkpoints.load", "probe.path"})
@@ -175,21 +177,26 @@ class Training:
         different = differences(read_values(self.run / RESOLVED_CONFIG), self.config())
         changed = {key: values for key, values in different.items() if key not in _PLACES}
         if changed:
-            key, (before, now) = next(iter(changed.items()))
-            more = f" (and {counted(len(changed) - 1, 'more key')})" if len(changed) > 1 else ""
             raise UserError(
-                f"{self.folder / self.file}: {key} is {now}, and {display_path(self.run)} was {done} with {before}"
-                f"{more}; {self._restored(key, before)}, {self._continued(changed, different)}or {again}"
+                f"{self.folder / self.file}: {_what_changed(changed, f'{display_path(self.run)} was {done}')}; "
+                f"{self._restored(changed)}, {self._continued(changed, different)}or {again}"
             )
 
-    def _restored(self, key: str, before: Any) -> str:
-        """Return how the file gets the value of a key that the run has."""
+    def _restored(self, changed: Mapping[str, tuple[Any, Any]]) -> str:
+        """Return how the file gets the values that the run has."""
+        values = {key: self._value_for_file(key, before) for key, (before, _) in [*changed.items()][:MOST_NAMED]}
+        short = [f"{key} to {value}" for key, value in values.items() if value and len(value) <= MOST_CHARACTERS]
+        given = [f"set {' and '.join(short)} in {display_path(self.folder / self.file)}"] if short else []
+        left = len(changed) - len(short)
+        return ", ".join([*given, *(["restore it" if len(changed) == 1 else "restore the others"] if left else [])])
+
+    def _value_for_file(self, key: str, before: Any) -> str:
+        """Return the value of a key in the file with which the run has its own; "" where there is none."""
         if any(override.startswith(f"{key}=") for override in self.overrides):  # the file has another one
             if key != "num_epochs" or not isinstance(before, int) or before % SCRATCH_STEPS:
-                return "restore it"
+                return ""
             before //= SCRATCH_STEPS
-        value = json.dumps(before)
-        return f"set {key} to {value} in {display_path(self.folder / self.file)}" if len(value) < 40 else "restore it"
+        return json.dumps(before)
 
     def _continued(self, changed: Mapping[str, tuple[Any, Any]], different: Collection[str]) -> str:
         """Return how to continue the run with changed keys, to stand before "or"; "" where that cannot be done.
@@ -205,6 +212,24 @@ class Training:
         config = typed_path(self.folder / self.file)
         words = " ".join(map(shlex.quote, [*self.typed_options(), "--resume", *allowed]))
         return f"continue with the new value by `tfinpaint {self.task} --config {config} {words}`, "
+
+
+def _what_changed(changed: Mapping[str, tuple[Any, Any]], trained: str) -> str:
+    """Return which keys have other values than those that a run was trained with.
+
+    Args:
+        changed: key -> (value of the run, value now).
+        trained: the run, and what was done, such as "runs/mine/pretrain was finished".
+    """
+    if len(changed) == 1:
+        ((key, (before, now)),) = changed.items()
+        return f"{key} is {now}, and {trained} with {before}"
+    named = [
+        f"{key} {before} (now {now})" if max(len(str(before)), len(str(now))) <= MOST_CHARACTERS else key
+        for key, (before, now) in [*changed.items()][:MOST_NAMED]
+    ]
+    more = [counted(len(changed) - MOST_NAMED, "more key")] if len(changed) > MOST_NAMED else []
+    return f"{trained} with other values: {', '.join([*named, *more])}"
 
 
 def _finished(summary: dict[str, Any]) -> float:

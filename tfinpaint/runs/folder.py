@@ -47,6 +47,12 @@ from tfinpaint.system.paths import display_path
 
 log = logging.getLogger(__name__)
 
+_NAMES = {
+    "inpainter": "a pretraining",
+    "classifier": "a classifier",
+    "encoder": "an encoder",
+}  # of kinds of checkpoints
+
 
 class RunFolder:
     """The folder of a run and that of its checkpoints, locked from `open` to the end of a `with` statement.
@@ -244,17 +250,17 @@ class RunFolder:
         outputs = self._used_outputs(("train", "test"))
         if not checkpoints and not outputs:
             return
+        used = saved if checkpoints else self.path if outputs[0].name == METRICS_LOG else outputs[0]
+        inside = used is not None and used.is_relative_to(self.path)
+        another = f"name another folder with {'--workdir' if inside else '--workdir and checkpoints.save'}"
+        if others := {_kind_of(path) for path in checkpoints} - {kind, None}:
+            raise UserError(f"{used} holds the checkpoints of {_NAMES[others.pop()]}, another kind of run; {another}")
         if not overwrite:
-            used = saved if checkpoints else self.path if outputs[0].name == METRICS_LOG else outputs[0]
-            inside = used is not None and used.is_relative_to(self.path)
             raise UserError(
-                f"{used} already holds a run; add --resume to continue it, --overwrite to start again, or name another "
-                f"folder with {'--workdir' if inside else '--workdir and checkpoints.save'}"
+                f"{used} already holds a run; add --resume to continue it, --overwrite to start again, or {another}"
             )
         if load and saved and saved in find_weights(load, "checkpoints.load").path.parents:
             raise UserError(f"--overwrite would delete {load}, which checkpoints.load names; use another --workdir")
-        if any(_kind_of(path) not in (kind, None) for path in checkpoints):
-            raise UserError(f"{saved} holds the checkpoints of another kind of run; name another --workdir")
 
     def _refuse_evaluation(self, checkpoints: Sequence[Path], options: Options) -> None:
         """Raise UserError where an evaluation would replace a training, or another evaluation unasked."""

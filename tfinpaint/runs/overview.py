@@ -33,7 +33,7 @@ from tfinpaint.report.summaries import fault_of_summary
 from tfinpaint.runs.lock import is_locked
 from tfinpaint.storage.safe_json import read_json
 
-State = Literal["finished", "running", "stopped", "failed", "broken"]
+State = Literal["starting", "running", "finished", "stopped", "failed", "broken"]
 
 MOST_LEVELS = 12  # of folders below the one that is searched
 MOST_LOG_BYTES = 64 * 2**20
@@ -48,7 +48,8 @@ class RunOverview:
 
     Attributes:
         path: the run folder.
-        state: "broken" if its files cannot be read; "stopped" also for a run that was killed.
+        state: "starting" if it has not written its configuration yet; "broken" if its files cannot be read; "stopped"
+            also for a run that was killed.
         reason: why it is broken, has failed or was stopped, or what a finished run has lost; "" where that is unknown
             or does not apply.
         kind: "classifier", "inpainter" or "image to image".
@@ -137,6 +138,8 @@ def _state(folder: Path, values: Mapping[str, Any]) -> tuple[State, str]:
     """Return the state of a run, and the reason for it or ""."""
     if not values:
         missing = not (folder / RESOLVED_CONFIG).exists()
+        if missing and is_locked(folder):
+            return "starting", ""
         return "broken", f"{RESOLVED_CONFIG} {'is missing' if missing else 'cannot be read'}"
     if is_locked(folder):
         return "running", ""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tfinpaint.system.subprocesses import CONTINUED_BY
+
 # What the user can do about an error of writing, by its number.
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -28,6 +30,12 @@ def explain_os_error(error: OSError) -> str:
     said = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{said}; {remedy}" if remedy else said
+
+
+def then_continue() -> str:
+    """Return how a training goes on once it can write again, as the end of a message."""
+    whole = os.environ.get(CONTINUED_BY)
+    return f"then continue with: {whole}" if whole else "then continue with --resume"
 
 
 def why_not_writable(folder: Path) -> str:

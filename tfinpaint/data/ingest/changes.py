@@ -1,4 +1,4 @@
-"""Compare a source of images with what `prepare` has made of it: which images came, went or changed since."""
+"""Compare a source of images with what `prepare` has made of it: which images only one of them has, or are others."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from tfinpaint.data.ingest.source import Source, open_source
 from tfinpaint.data.ingest.split import SIDES, readable
 from tfinpaint.data.records.reader import is_records
 
-MOST_READ = 2_000  # images that were added are read, to leave out unreadable ones; of more, none is
+MOST_READ = 2_000  # images that only the source has are read, to leave out unreadable ones; of more, none is
 
 Sizes = dict[tuple[str, str], int]  # side, <class>/<file> -> bytes
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What has changed in a source since it was prepared.
+    """How prepared images differ from their source.
 
     Attributes:
-        added: class -> number of images that were added.
-        removed, changed: numbers of images that are gone, and of those that have another size.
+        lacking: class -> number of images that only the source has.
+        more, changed: numbers of images that only the prepared ones have, and of those that have another size there.
     """
 
-    added: Mapping[str, int]
-    removed: int
+    lacking: Mapping[str, int]
+    more: int
     changed: int
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.changed)
+        return bool(self.lacking or self.more or self.changed)
 
 
 def changes_since(source: Path, dest: Path) -> Changes:
-    """Return what has changed in a source since it was prepared. Names and sizes are compared.
+    """Return how prepared images differ from their source. Names and sizes are compared.
 
     An archive that is older than the prepared images is not opened, and records are not compared.
 
@@ -59,9 +59,9 @@ def changes_since(source: Path, dest: Path) -> Changes:
             for path in opened.images
             if root_of(path) == root
         }
-        added = _usable(opened, [path for place, path in paths.items() if place not in before])
+        lacking = _usable(opened, [path for place, path in paths.items() if place not in before])
         changed = sum(place in before and opened.state(path)[0] != before[place] for place, path in paths.items())
-    return Changes(Counter(map(class_of, added)), len(before.keys() - paths.keys()), changed)
+    return Changes(Counter(map(class_of, lacking)), len(before.keys() - paths.keys()), changed)
 
 
 def _prepared(dest: Source, *, is_divided: bool) -> Sizes:

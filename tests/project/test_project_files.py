@@ -1,6 +1,8 @@
 """The configurations of a project are valid for their commands, and nothing is overwritten."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +114,21 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_images_are_read(ph
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(UserError, match=f"new/p: cannot be written: no permission to write into {tmp_path}; name"):
         check_new(tmp_path / "new" / "p", photos)
+
+
+def test_a_full_disk_leaves_nothing_of_a_project(photos, tmp_path, monkeypatch):
+    def fail(path, value):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("tfinpaint.project.files.write_json", fail)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"runs/p: cannot be written: No space left on device; free some space$"):
+        write(tmp_path / "runs" / "p", survey_images(photos))
+    assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: cannot be written"):
+        write(tmp_path / "empty", survey_images(photos))
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", [None, "", "[]", '{"images": 1}'])

@@ -7,6 +7,10 @@ from typing import Any
 
 from tfinpaint.config.schema import Config
 from tfinpaint.config.sections import Probe
+from tfinpaint.system.wording import counted
+
+MOST_NAMED = 5  # keys that have changed
+MOST_CHARACTERS = 40  # of a value that is shown beside others
 
 # Keys that a resumed run may change freely: where and when it writes, and what does not affect the results.
 _FREE = (
@@ -92,3 +96,21 @@ def _has_cosine(config: Config) -> bool:
     """Return True if a learning rate depends on the length of the run."""
     optimizers = [config.optimizer, *([config.loss.adversarial.optimizer] if config.loss.adversarial else [])]
     return any(each.lr_scheduler is not None and each.lr_scheduler.type == "Cosine" for each in optimizers)
+
+
+def what_changed(changed: Mapping[str, tuple[Any, Any]], trained: str) -> str:
+    """Return which keys have other values than those that a run was trained with.
+
+    Args:
+        changed: key -> (value of the run, value now).
+        trained: the run, and what was done, such as "runs/mine/pretrain was finished".
+    """
+    if len(changed) == 1:
+        ((key, (before, now)),) = changed.items()
+        return f"{key} is {now}, and {trained} with {before}"
+    named = [
+        f"{key} {before} (now {now})" if max(len(str(before)), len(str(now))) <= MOST_CHARACTERS else key
+        for key, (before, now) in [*changed.items()][:MOST_NAMED]
+    ]
+    more = [counted(len(changed) - MOST_NAMED, "more key")] if len(changed) > MOST_NAMED else []
+    return f"{trained} with other values: {', '.join([*named, *more])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -23,7 +24,7 @@ from tfinpaint.project.survey import Survey, absolute_source
 from tfinpaint.project.templates import CLASSIFY, PRETRAIN, PROBE
 from tfinpaint.storage.atomic import write_json, write_text
 from tfinpaint.storage.safe_json import read_json
-from tfinpaint.storage.write_errors import why_not_writable
+from tfinpaint.storage.write_errors import explain_os_error, why_not_writable
 from tfinpaint.system.paths import display_path, typed_path
 
 _PREPARED_PATHS = f"  input_path: {PREPARED}/training\n  test_input_path: {PREPARED}/testing"
@@ -113,8 +114,9 @@ def write_project(
         times: from `estimate_times`.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder cannot be written; nothing is left of it.
     """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     project = Project(
         absolute_source(survey.source), bool(survey.classes), survey.test_fraction, skip_empty_classes,
         tuple(survey.classes),
@@ -126,7 +128,12 @@ def write_project(
             write_text(folder / CLASSIFY_CONFIG, _classify_text(folder, survey, settings, times))
         write_json(folder / PROJECT, asdict(project))
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+        for name in (PRETRAIN_CONFIG, CLASSIFY_CONFIG):
+            (folder / name).unlink(missing_ok=True)
+        for each in made:
+            with contextlib.suppress(OSError):  # it was not made, or holds something else by now
+                each.rmdir()
+        raise UserError(f"{folder}: cannot be written: {explain_os_error(error)}") from None
     return project
 
 

@@ -19,7 +19,7 @@ from tfinpaint.checkpoint.find import (
 )
 from tfinpaint.cli.options import load_resolved
 from tfinpaint.config.checks import Command, check_command
-from tfinpaint.config.diff import differences
+from tfinpaint.config.diff import MOST_CHARACTERS, MOST_NAMED, differences, what_changed
 from tfinpaint.config.loader import read_values
 from tfinpaint.config.schema import Config
 from tfinpaint.errors import UserError
@@ -40,10 +40,7 @@ from tfinpaint.storage.safe_json import read_json
 from tfinpaint.sweeping.plan import SCRATCH_STEPS
 from tfinpaint.sweeping.processes import training_command
 from tfinpaint.system.paths import display_path, typed_path
-from tfinpaint.system.wording import counted
 
-MOST_NAMED = 5  # keys that have changed
-MOST_CHARACTERS = 40  # of a value that is shown beside others
 SCRATCH_RATE = 1e-3  # the middle one of those that a sweep tries from scratch
 # What differs where a project was moved.
 _PLACES = frozenset({"data.input_path", "data.test_input_path", "checkpoints.load", "probe.path"})
@@ -178,7 +175,7 @@ class Training:
         changed = {key: values for key, values in different.items() if key not in _PLACES}
         if changed:
             raise UserError(
-                f"{self.folder / self.file}: {_what_changed(changed, f'{display_path(self.run)} was {done}')}; "
+                f"{self.folder / self.file}: {what_changed(changed, f'{display_path(self.run)} was {done}')}; "
                 f"{self._restored(changed)}, {self._continued(changed, different)}or {again}"
             )
 
@@ -212,24 +209,6 @@ class Training:
         config = typed_path(self.folder / self.file)
         words = " ".join(map(shlex.quote, [*self.typed_options(), "--resume", *allowed]))
         return f"continue with the new value by `tfinpaint {self.task} --config {config} {words}`, "
-
-
-def _what_changed(changed: Mapping[str, tuple[Any, Any]], trained: str) -> str:
-    """Return which keys have other values than those that a run was trained with.
-
-    Args:
-        changed: key -> (value of the run, value now).
-        trained: the run, and what was done, such as "runs/mine/pretrain was finished".
-    """
-    if len(changed) == 1:
-        ((key, (before, now)),) = changed.items()
-        return f"{key} is {now}, and {trained} with {before}"
-    named = [
-        f"{key} {before} (now {now})" if max(len(str(before)), len(str(now))) <= MOST_CHARACTERS else key
-        for key, (before, now) in [*changed.items()][:MOST_NAMED]
-    ]
-    more = [counted(len(changed) - MOST_NAMED, "more key")] if len(changed) > MOST_NAMED else []
-    return f"{trained} with other values: {', '.join([*named, *more])}"
 
 
 def _finished(summary: dict[str, Any]) -> float:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tfinpaint.errors import UserError
-from tfinpaint.layout import FIGURES, IMAGE_RESULTS, PROBE_FIGURE, REPORT, RESOLVED_CONFIG, RESTORATIONS, SUMMARY
+from tfinpaint.layout import (
+    FIGURES,
+    IMAGE_RESULTS,
+    PROBE_FIGURE,
+    PROJECT,
+    REPORT,
+    RESOLVED_CONFIG,
+    RESTORATIONS,
+    SUMMARY,
+)
 from tfinpaint.report.about import about, command_line, now
 from tfinpaint.report.cells import Link, columns_alike, link_to, shown
 from tfinpaint.report.classifier_page import CONFUSED, MATRIX, RELIABILITY, SAMPLE
@@ -30,7 +39,7 @@ from tfinpaint.report.quantities import (
 )
 from tfinpaint.report.summaries import read_summary
 from tfinpaint.report.verdict import classifier_verdict, few_images_warning, restoration_verdict
-from tfinpaint.system.paths import display_path
+from tfinpaint.system.paths import display_path, typed_path
 from tfinpaint.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -70,7 +79,8 @@ TITLES = {  # file of a figure -> heading above it, where the figures of a run h
     "hole_ssim.png": "SSIM in the hole over the epochs",
     PROBE_FIGURE: "Accuracy of the probe over the epochs",
 }
-MOST_NAMED = 5  # runs in a folder that is none
+MOST_NAMED = 5  # runs, or projects, in a folder that is none
+_INSIDE = {"runs": SUMMARY, "projects": PROJECT}  # what may be named in its place -> the file that it has
 MOST_PICTURE_BYTES = 32 * 2**20  # in a report; for further runs it only names the folders of their pictures
 
 
@@ -299,8 +309,9 @@ def _why_not_finished(folder: Path) -> str:
         return "is a file; name a run folder" if folder.exists() else "no such folder; name a run folder"
     if (folder / RESOLVED_CONFIG).is_file() and not (folder / SUMMARY).exists():
         return f"this run is not finished ({SUMMARY} is missing); continue it first"
-    inside = sorted(str(found.parent) for found in folder.glob(f"*/{SUMMARY}"))
-    hint = f"; name runs in it: {', '.join(inside[:MOST_NAMED])}" if inside else ""
+    inside = {what: sorted(found.parent for found in folder.glob(f"*/{file}")) for what, file in _INSIDE.items()}
+    named = {what: ", ".join(map(typed_path, found[:MOST_NAMED])) for what, found in inside.items() if found}
+    hint = "".join(f"; name {what} in it: {words}" for what, words in named.items())
     return f"holds no finished run; expected a readable {SUMMARY}{hint}"
 
 

@@ -253,8 +253,9 @@ class RunFolder:
         used = saved if checkpoints else self.path if outputs[0].name == METRICS_LOG else outputs[0]
         inside = used is not None and used.is_relative_to(self.path)
         another = f"name another folder with {'--workdir' if inside else '--workdir and checkpoints.save'}"
-        if others := {found for path in checkpoints if (found := _kind_of(path)) is not None} - {kind}:
-            raise UserError(f"{used} holds the checkpoints of {_NAMES[others.pop()]}, another kind of run; {another}")
+        for other in filter(None, map(_kind_of, checkpoints)):
+            if other != kind:
+                raise UserError(f"{used} holds the checkpoints of {_NAMES[other]}, another kind of run; {another}")
         if not overwrite:
             raise UserError(
                 f"{used} already holds a run; add --resume to continue it, --overwrite to start again, or {another}"

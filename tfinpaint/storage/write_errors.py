@@ -33,7 +33,7 @@ def explain_os_error(error: OSError) -> str:
 
 
 def then_continue() -> str:
-    """Return how a training goes on once it can write again, as the end of a message."""
+    """Return how a training continues once it can write again, as the end of a message."""
     whole = os.environ.get(CONTINUED_BY)
     return f"then continue with: {whole}" if whole else "then continue with --resume"
 

@@ -169,6 +169,9 @@ def test_validation_images_choose_and_all_methods_have_the_same_labels(folder, t
         "data:image/png",
     ):
         assert part in page
+    assert found["sentences"][0] in page
+    assert found["sentences"][1] not in page  # the differences are in a table there
+    assert found["sentences"][-1] in page
 
 
 def test_a_sweep_goes_on_where_it_stopped_and_runs_nothing_twice(folder, tmp_path, pretended):

@@ -24,7 +24,7 @@ from tfinpaint.storage.atomic import write_csv, write_json
 from tfinpaint.sweeping.plan import METHODS, SCRATCH_STEPS, Method, Plan
 from tfinpaint.sweeping.rows import Row, as_table, read_rows
 from tfinpaint.sweeping.statistics import CONFIDENCE, PAIRS, RESAMPLES, Difference, Point, differences, points
-from tfinpaint.sweeping.verdict import verdict
+from tfinpaint.sweeping.verdict import describe_difference, verdict
 from tfinpaint.system.paths import display_path
 from tfinpaint.system.wording import counted, percent
 
@@ -90,8 +90,13 @@ def write_findings(plan: Plan, found: Findings) -> None:
     if found.points:
         with attempt_figure(folder / SWEEP_FIGURE):
             draw_findings(found, folder / SWEEP_FIGURE)
+    in_table = {describe_difference(each) for each in found.differences}  # many sentences, and the figure below them
     sections = [
-        Section("Result", sentences=found.sentences, figures=[folder / SWEEP_FIGURE]),
+        Section(
+            "Result",
+            sentences=[each for each in found.sentences if each not in in_table],
+            figures=[folder / SWEEP_FIGURE],
+        ),
         _accuracies(found.table),
         Section(
             f"Differences in points, with {percent(CONFIDENCE)} intervals",

@@ -25,7 +25,7 @@ def verdict(
     """
     return [
         _whether_it_pays([each for each in found if each.pair[1] == "from_scratch"]),
-        *(_difference(each) for pair in PAIRS for each in found if each.pair == pair),
+        *(describe_difference(each) for pair in PAIRS for each in found if each.pair == pair),
         *_without_copies(plan, distinct),
         *_limits(plan, rows),
     ]
@@ -73,7 +73,8 @@ def _shares(shares: Sequence[float]) -> str:
     return _listed([percent(share) for share in shares])
 
 
-def _difference(each: Difference) -> str:
+def describe_difference(each: Difference) -> str:
+    """Return a sentence about two methods at a share of the labels: accuracies, difference, interval and draws."""
     ours, theirs = (METHODS[method] for method in each.pair)
     interval, count = each.interval, len(each.draws)
     points = [100 * value for value in (interval.mean, interval.low, interval.high)]

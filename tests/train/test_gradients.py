@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfinpaint.models.decoder import ChannelwiseDense
+from tfinpaint.models.fused_batchnorm import fuse_batchnorm
 from tfinpaint.models.transposed import Conv2DTranspose
 from tfinpaint.train.gradients import replace_gradients
 
@@ -83,42 +84,124 @@ def test_float32_keeps_tensorflows_own_gradient():
     assert "BiasAddGrad" in {operation.type for operation in graph.get_operations()}
 
 
-def kernel_gradients(inputs, filters, **options):
+def operations(function, *arguments) -> set[str]:
+    graph = tf.function(function, autograph=False).get_concrete_function(*arguments).graph
+    return {operation.type for operation in graph.get_operations()}
+
+
+def bias_gradient(inputs: tf.Tensor, policy: str, *, training: bool, twice: bool = False) -> np.ndarray:
+    """The gradient of a bias whose outputs go into a batch norm, and perhaps into the loss too."""
+    bias = tf.Variable(tf.ones(inputs.shape[-1]))
+    norm = layers.BatchNormalization(dtype=policy)
+    norm_inputs = keras.Input(inputs.shape[1:])
+    fuse_batchnorm(keras.Model(norm_inputs, norm(norm_inputs)))
+
+    def gradient(inputs):
+        with tf.GradientTape() as tape:
+            biased = tf.nn.bias_add(inputs, tf.cast(bias, inputs.dtype))
+            total = tf.reduce_sum(tf.cast(norm.call(biased, training=training), tf.float32) ** 3)
+            total += tf.reduce_sum(tf.cast(biased, tf.float32)) if twice else 0.0
+        return tape.gradient(total, bias)
+
+    return tf.function(gradient, autograph=False)(inputs).numpy()
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_bias_in_front_of_a_batch_norm_in_training_has_the_gradient_0(policy):
+    inputs = tf.cast(np.random.default_rng(0).normal(1, 2, (8, 16, 16, 6)), policy.removeprefix("mixed_"))
+    found = bias_gradient(inputs, policy, training=True)
+    assert found.tolist() == [0] * 6  # and not what rounding leaves of a sum of 2048 values
+
+
+def test_a_bias_that_something_else_depends_on_has_a_gradient():
+    inputs = tf.constant(np.random.default_rng(0).normal(1, 2, (8, 16, 16, 6)), tf.float32)
+    found = bias_gradient(inputs, "float32", training=True, twice=True)
+    np.testing.assert_allclose(found, [8 * 16 * 16] * 6, rtol=1e-4)
+
+
+def test_a_bias_in_front_of_a_batch_norm_in_inference_has_a_gradient():
+    inputs = tf.constant(np.random.default_rng(0).normal(1, 2, (8, 16, 16, 6)), tf.float32)
+    found = bias_gradient(inputs, "float32", training=False)
+    expected = np.sum(3 * (inputs + 1) ** 2, axis=(0, 1, 2))  # mean 0 and variance 1 are kept, but for epsilon
+    np.testing.assert_allclose(found, expected, rtol=0.002)
+
+
+def kernel_gradients(inputs, filters, *, size=3, strides=1, padding="SAME"):
     """The gradient of a kernel, by ours and by TensorFlow's own operation; and the operations of ours."""
     generator = np.random.default_rng(0)
-    channels = inputs.shape[-1]
-    kernel = tf.constant(generator.normal(size=(3, 3, channels, filters)), inputs.dtype)
-    received = tf.constant(generator.normal(size=(*inputs.shape[:3], filters)), inputs.dtype)
+    channels, sides = inputs.shape[-1], [-(-side // strides) for side in inputs.shape[1:3]]
+    kernel = tf.constant(generator.normal(size=(size, size, channels, filters)), inputs.dtype)
+    received = tf.constant(generator.normal(size=(len(inputs), *sides, filters)), inputs.dtype)
 
-    @tf.function(autograph=False)
     def ours(inputs, kernel):
         with tf.GradientTape() as tape:
             tape.watch(kernel)
-            outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME", **options)
+            outputs = tf.nn.conv2d(inputs, kernel, strides, padding)
         return tape.gradient(outputs, kernel, output_gradients=received)
 
     own = tf.raw_ops.Conv2DBackpropFilter(
-        input=inputs, filter_sizes=kernel.shape, out_backprop=received, strides=[1, 1, 1, 1], padding="SAME"
-    )
-    graph = tf.function(ours).get_concrete_function(inputs, kernel).graph
-    names = {node.op for function in graph.as_graph_def().library.function for node in function.node_def}
-    return ours(inputs, kernel), own, names
+        input=inputs, filter_sizes=kernel.shape, out_backprop=received, strides=[1, strides, strides, 1],
+        padding=padding,
+    )  # fmt: skip
+    found = tf.function(ours, autograph=False)(inputs, kernel)
+    return tf.cast(found, tf.float32), tf.cast(own, tf.float32), operations(ours, inputs, kernel)
+
+
+def images(height, width, channels, dtype=tf.float32):
+    return tf.cast(np.random.default_rng(1).normal(size=(8, height, width, channels)), dtype)
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "channels", "filters"),
-    [(1, 1, 512, 512), (2, 2, 512, 512), (4, 4, 256, 256), (2, 3, 96, 128), (1, 2, 64, 32)],
+    ("height", "width", "channels", "filters", "options"),
+    [
+        (1, 1, 512, 512, {}),
+        (2, 2, 512, 512, {}),
+        (4, 4, 256, 256, {}),
+        (2, 3, 96, 128, {}),
+        (1, 2, 64, 32, {}),
+        (2, 2, 64, 256, {"size": 1}),
+        (4, 8, 128, 256, {"size": 1, "strides": 2}),
+        (4, 4, 64, 64, {"size": 1, "strides": 2, "padding": "VALID"}),
+    ],
 )
-def test_kernel_gradient_of_a_small_map_is_that_of_tensorflow(height, width, channels, filters):
-    inputs = tf.constant(np.random.default_rng(1).normal(size=(8, height, width, channels)), tf.float32)
-    found, expected, names = kernel_gradients(inputs, filters)
+def test_kernel_gradient_of_a_small_map_is_that_of_tensorflow(height, width, channels, filters, options):
+    found, expected, names = kernel_gradients(images(height, width, channels), filters, **options)
     assert "MatMul" in names
     np.testing.assert_allclose(found, expected, atol=2e-6 * float(tf.reduce_max(tf.abs(expected))))
 
 
-@pytest.mark.parametrize(("side", "channels"), [(8, 2048), (4, 128)])
-def test_kernel_gradient_of_a_larger_map_is_left_to_tensorflow(side, channels):
-    inputs = tf.zeros((2, side, side, channels))
-    _, _, names = kernel_gradients(inputs, 8)
+@pytest.mark.parametrize(
+    ("height", "width", "channels", "filters", "options"),
+    [
+        (8, 8, 128, 128, {}),
+        (16, 16, 16, 32, {"size": 1}),
+        (12, 16, 32, 8, {"size": 1, "strides": 2}),
+        (16, 12, 32, 8, {"size": 1, "strides": 2, "padding": "VALID"}),
+    ],
+)
+def test_kernel_gradient_in_bfloat16_is_a_product_for_larger_maps_too(height, width, channels, filters, options):
+    found, _, names = kernel_gradients(images(height, width, channels, tf.bfloat16), filters, **options)
+    _, exact, _ = kernel_gradients(
+        tf.cast(images(height, width, channels, tf.bfloat16), tf.float32), filters, **options
+    )
+    assert "MatMul" in names
+    np.testing.assert_allclose(found, exact, atol=0.01 * float(tf.reduce_max(tf.abs(exact))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "options"),
+    [
+        ((8, 8, 2048), tf.float32, {}),
+        ((4, 4, 128), tf.float32, {}),
+        ((8, 8, 64), tf.float32, {"size": 1}),
+        ((16, 16, 128), tf.bfloat16, {}),
+        ((5, 4, 256), tf.bfloat16, {"size": 1, "strides": 2}),  # every second of 5 rows
+        ((4, 4, 256), tf.float16, {}),  # products may be summed in float16
+        ((4, 4, 256), tf.bfloat16, {"strides": 2}),
+        ((4, 4, 256), tf.bfloat16, {"size": 5}),
+    ],
+)
+def test_other_kernel_gradients_are_left_to_tensorflow(shape, dtype, options):
+    _, _, names = kernel_gradients(images(*shape, dtype), 8 if options else shape[-1], **options)
     assert "MatMul" not in names
     assert "Conv2DBackpropFilter" in names

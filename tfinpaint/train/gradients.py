@@ -14,10 +14,12 @@ _bias_gradient: Gradient = ops._gradient_registry.lookup("BiasAdd")
 _convolution_gradient: Gradient = ops._gradient_registry.lookup("Conv2D")
 
 # The gradient of a kernel is computed by matrix products for maps of at most this many positions, with at least so many
-# channels for each of them. With AVX2 and 3 x 3 kernels that takes 1/13 of the time at 1 x 1, 1/7 at 2 x 2 and 1/2 at
-# 4 x 4 with 512 channels, 2/3 at 4 x 4 with 256, and as long as TensorFlow at 8 x 8 with 128.
-MOST_POSITIONS = 16
-CHANNELS_PER_POSITION = 16
+# channels for each of them. In float32 and 3 x 3 kernels that takes 1/11 of the time at 1 x 1, 1/4 at 2 x 2 and 3/5 at
+# 4 x 4 with 512 channels, and as long as TensorFlow at 8 x 8 with 256; 1 x 1 kernels take 1/4 at 2 x 2 with 512.
+# In bfloat16, oneDNN's kernels are slower by far: 1 x 1 kernels take 1/2 to 1/16 of the time on maps of any size where
+# the processor has AMX, and all of it to 1/7 where it has AVX512_BF16 alone; 3 x 3 kernels take 3/5 to 1/14 and 9/10 to
+# 1/12.
+_PRODUCTS = {tf.float32: (16, 16), tf.bfloat16: (64, 2)}  # type -> (most positions, channels for each)
 
 
 def replace_gradients() -> None:
@@ -35,42 +37,77 @@ def _gradient_of_bias_add(operation: Any, received: tf.Tensor) -> Sequence[tf.Te
 
     TensorFlow's own kernel for CPUs sums in the type of the activations: in bfloat16, no sum of ones exceeds 256.
     """
+    channels = 1 if operation.get_attr("data_format") == b"NCHW" else received.shape.rank - 1
+    if _sums_to_zero(received) and channels == received.shape.rank - 1:
+        return received, tf.zeros(received.shape[channels], received.dtype)
     if received.dtype not in (tf.bfloat16, tf.float16):
         return _bias_gradient(operation, received)
-    channels = 1 if operation.get_attr("data_format") == b"NCHW" else received.shape.rank - 1
     axes = [axis for axis in range(received.shape.rank) if axis != channels]
     if received.dtype == tf.float16:
         return received, tf.cast(tf.reduce_sum(tf.cast(received, tf.float32), axes), tf.float16)
     return received, tf.reduce_sum(received, axes)  # reductions of bfloat16 accumulate in float32
 
 
+def _sums_to_zero(received: tf.Tensor) -> bool:
+    """Return whether this is what a batch norm in training gives its inputs, and nothing was added to it.
+
+    A batch norm subtracts the mean of each channel, so a bias in front of it changes nothing and has the gradient 0.
+    What the sum of all positions returns is rounding errors, which optimizers such as Adam enlarge.
+    """
+    if tf.executing_eagerly() or received.op.type != "FusedBatchNormGradV3" or received.value_index:
+        return False
+    return received.op.get_attr("is_training") and received.op.get_attr("data_format") == b"NHWC"
+
+
 def _gradient_of_convolution(operation: Any, received: tf.Tensor) -> Sequence[tf.Tensor]:
     """Return the gradients of inputs and kernel, that of the kernel by matrix products where these are faster."""
     of_inputs, of_kernel = _convolution_gradient(operation, received)
     inputs, kernel = operation.inputs
-    if _is_faster_by_products(operation, inputs, kernel):
+    if _is_faster_by_products(operation, inputs, kernel, received):
+        if operation.get_attr("strides")[1] == 2:
+            inputs = _every_second_position(inputs)
         of_kernel = kernel_gradient(inputs, received, kernel.shape[:2])
     return of_inputs, of_kernel
 
 
-def _is_faster_by_products(operation: Any, inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
-    """Return whether this is a convolution of a small map with many channels, and no GPU is visible.
+def _is_faster_by_products(operation: Any, inputs: tf.Tensor, kernel: tf.Tensor, received: tf.Tensor) -> bool:
+    """Return whether the rule at `_PRODUCTS` holds for this convolution, and no GPU is visible.
 
     Products of float16 may be summed in float16; those of bfloat16 are summed in float32.
     """
-    if None in inputs.shape[1:] or inputs.dtype == tf.float16 or tf.config.list_logical_devices("GPU"):
-        return False
-    form = [operation.get_attr(name) for name in ("strides", "dilations", "padding", "data_format")]
-    if [list(form[0]), list(form[1]), *form[2:]] != [[1] * 4, [1] * 4, b"SAME", b"NHWC"]:
+    if inputs.dtype not in _PRODUCTS or None in inputs.shape[1:] or tf.config.list_logical_devices("GPU"):
         return False
     height, width, channels, filters = kernel.shape
-    positions = inputs.shape[1] * inputs.shape[2]
-    return (
-        height == width == 3
-        and inputs.shape[3] == channels  # one group
-        and positions <= MOST_POSITIONS
-        and min(channels, filters) >= CHANNELS_PER_POSITION * positions
+    if inputs.shape[3] != channels or not _has_products(operation, (height, width), inputs.shape[1:3]):
+        return False
+    if (height, width) == (1, 1) and inputs.dtype == tf.bfloat16:
+        return True
+    most_positions, channels_per_position = _PRODUCTS[inputs.dtype]
+    positions = received.shape[1] * received.shape[2]
+    return positions <= most_positions and min(channels, filters) >= channels_per_position * positions
+
+
+def _has_products(operation: Any, kernel: tuple[int, int], sides: Sequence[int]) -> bool:
+    """Return whether a convolution has the form whose gradient `kernel_gradient` computes.
+
+    That is a kernel of 3 x 3 with stride 1 and `same` padding, or of 1 x 1 with stride 1, or 2 for even sides.
+    """
+    strides, dilations, padding, data_format = (
+        operation.get_attr(name) for name in ("strides", "dilations", "padding", "data_format")
     )
+    if data_format != b"NHWC" or list(dilations) != [1] * 4:
+        return False
+    if kernel == (3, 3):
+        return padding == b"SAME" and list(strides) == [1] * 4
+    is_halved = list(strides) == [1, 2, 2, 1] and all(side % 2 == 0 for side in sides)
+    return kernel == (1, 1) and padding in (b"SAME", b"VALID") and (is_halved or list(strides) == [1] * 4)
+
+
+def _every_second_position(images: tf.Tensor) -> tf.Tensor:
+    """Return [batch, height / 2, width / 2, channels], for even sides; faster than a slice with strides."""
+    _, height, width, channels = images.shape
+    rows = tf.reshape(images, [-1, 2 * width * channels])[:, : width * channels]
+    return tf.reshape(tf.reshape(rows, [-1, 2 * channels])[:, :channels], [-1, height // 2, width // 2, channels])
 
 
 def kernel_gradient(inputs: tf.Tensor, received: tf.Tensor, size: Sequence[int]) -> tf.Tensor:

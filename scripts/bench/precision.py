@@ -1,6 +1,6 @@
 """Does bfloat16 train as well as float32? The demo's pretraining and classifier in both, with the same seeds.
 
-usage: python scripts/bench/precision.py [--seeds 3] [--epochs 6] [--encoder resnet18]
+usage: python scripts/bench/precision.py [--seeds 3] [--epochs 4] [--encoder resnet50]
 
 For every seed and precision: pretrains on scikit-learn's handwritten digits as configs/demo/pretrain.yaml does, then
 trains configs/demo/classify.yaml from that encoder. Prints the loss of every epoch of the pretraining, then comparisons
@@ -50,8 +50,8 @@ def train(folder: Path, data: Path, precision: str, seed: int, args: argparse.Na
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--seeds", type=int, default=3)
-    cli.add_argument("--epochs", type=int, default=6, help="of the pretraining")
-    cli.add_argument("--encoder", choices=("resnet18", "tiny"), default="resnet18")
+    cli.add_argument("--epochs", type=int, default=4, help="of the pretraining")
+    cli.add_argument("--encoder", choices=("resnet50", "resnet18", "tiny"), default="resnet50")
     args = cli.parse_args()
     curves: dict[str, list[list[float]]] = {precision: [] for precision in PRECISIONS}
     accuracies: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}

@@ -114,7 +114,7 @@ def main() -> None:
     cli.add_argument("--steps", type=int, default=5, help="of an epoch")
     cli.add_argument("--size", type=int, default=128, help="pixels")
     cli.add_argument("--batch", type=int, default=128, help="images over all ranks")
-    cli.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="float32")
+    cli.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
     cli.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     cli.add_argument("--weights", action="store_true", help="compare the weights of two ranks with those of one, too")
     args = cli.parse_args()

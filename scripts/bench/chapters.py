@@ -35,12 +35,13 @@ CHAPTERS = {
     ),
     "curves": Chapter(
         "Speed along one setting",
-        "The training step at 64 px and batch 32, with one of these varied; and the input of training alone for data "
-        "sets of 1,000 to 1,000,000 images of 8 x 8 pixels in memory, where every turn begins a new pass and therefore "
-        "shuffles the whole data set. The exponent b is that of the fitted power law speed = a x^b: -2 for the size "
-        "would mean that the time is proportional to the number of pixels, 1 for threads that all of them count, and 0 "
-        "for the data set that its size does not matter.",
-        tuple(f"curves.py {along} --rounds 2" for along in ("size", "batch", "threads", "images")),
+        "The training step at 64 px and batch 32, with one of these varied; erasing at 128 px on one core, with 1 to "
+        "256 patches of 1/8 of the side; and the input of training alone for data sets of 1,000 to 1,000,000 images of "
+        "8 x 8 pixels in memory, where every turn begins a new pass and therefore shuffles the whole data set. The "
+        "exponent b is that of the fitted power law speed = a x^b: -2 for the size would mean that the time is "
+        "proportional to the number of pixels, 1 for threads that all of them count, and 0 for patches and the data "
+        "set that their number does not matter.",
+        tuple(f"curves.py {along} --rounds 2" for along in ("size", "batch", "threads", "patches", "images")),
         has_peers=True,
     ),
     "frozen": Chapter(

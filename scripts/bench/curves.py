@@ -1,9 +1,11 @@
 """Images per second along one setting, for this program and its peers: the curves of docs/benchmarks.md.
 
-usage: python scripts/bench/curves.py {size,batch,threads,images} [--rounds 3] [--peers PYTHON]
+usage: python scripts/bench/curves.py {size,batch,threads,patches,images} [--rounds 3] [--peers PYTHON]
 
-- size, batch, threads: one training step, as in scripts/bench/step.py, of tfinpaint and of PyTorch in float32, eager.
-  PYTHON is that of an environment with PyTorch; without it, PyTorch is left out.
+- size, batch, threads: one training step, as in scripts/bench/step.py, of tfinpaint and of PyTorch, eager, under
+  bfloat16 autocast where the processor computes in it. PYTHON is that of an environment with PyTorch; without it,
+  PyTorch is left out.
+- patches: erasing on one processor core, as in scripts/bench/erasing.py. The peer is a loop in NumPy.
 - images: the input of training, from images in memory to shuffled batches, for data sets of 1,000 to 1,000,000 images
   of 8 x 8 pixels. Every turn begins a new pass over them. The peer is `tf.data.Dataset.from_tensor_slices` with
   `shuffle` over the whole data set and `batch`.
@@ -19,42 +21,70 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from turns import serve_turns, take_turns
 
-POINTS = {
-    "size": (32, 64, 128),
-    "batch": (4, 16, 64),
-    "threads": (1, 2),
-    "images": (1_000, 10_000, 100_000, 1_000_000),
-}
-FIXED = {"size": 64, "batch": 32}
-LABELS = {"size": "image size, pixels", "batch": "batch size", "threads": "threads", "images": "images in the data set"}
+from tfinpaint.system.hardware import BFLOAT16_FEATURES, processor_features
+
+HERE = Path(__file__).parent
 SIDE, BATCH, BATCHES = 8, 128, 50  # of the curve "images": pixels, images in a batch, batches in a turn
 
 
-def step_sides(along: str, point: int, peers: str | None) -> dict[str, list[str]]:
-    """Return the commands of the sides of a training step at one point."""
-    here = Path(__file__).parent
-    options = {**FIXED, **({along: point} if along != "threads" else {})}
-    settings = [text for name, value in options.items() for text in (f"--{name}", str(value))] + ["--steps", "2"]
-    threads = point if along == "threads" else len(os.sched_getaffinity(0))
-    pinned = ["taskset", "-c", ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:threads])]
-    own = [*pinned, sys.executable, str(here / "step.py"), *settings, "--serve"]
-    sides = {"tfinpaint": [*own, "tfinpaint"]}
+class Curve(NamedTuple):
+    """What a curve shows: a measurement at several points.
+
+    Attributes:
+        title: what is measured.
+        label: of the axis along which the points lie.
+        points: where it is measured.
+        settings: those that stay the same.
+        unit: of the values.
+    """
+
+    title: str
+    label: str
+    points: tuple[int, ...]
+    settings: Mapping[str, int]
+    unit: str = "images/s"
+
+
+CURVES = {
+    "size": Curve("Training step", "image size, pixels", (32, 64, 128), {"batch": 32}),
+    "batch": Curve("Training step", "batch size", (4, 16, 64), {"size": 64}),
+    "threads": Curve("Training step", "threads", (1, 2), {"size": 64, "batch": 32}),
+    "patches": Curve("Erasing", "patches", (1, 4, 16, 64, 256), {"size": 128, "batch": 64}, "images/s on one core"),
+    "images": Curve("Input of training", "images in the data set", (1_000, 10_000, 100_000, 1_000_000), {}),
+}
+
+
+def sides_at(along: str, point: int, peers: str | None) -> dict[str, list[str]]:
+    """Return the commands of the sides of a curve at one point."""
+    if along == "images":
+        own = [sys.executable, __file__, "images", "--images", str(point), "--serve"]
+        return {name: [*own, name] for name in ("tfinpaint", "tf.data")}
+    varied = {along: point} if along != "threads" else {}
+    options = [text for name, value in (CURVES[along].settings | varied).items() for text in (f"--{name}", str(value))]
+    if along == "patches":
+        own = [sys.executable, str(HERE / "erasing.py"), *options, "--serve"]
+        return {name: [*own, name] for name in ("tfinpaint", "NumPy loop")}
+    return _step_sides([*options, "--steps", "2"], point if along == "threads" else None, peers)
+
+
+def _step_sides(options: Sequence[str], threads: int | None, peers: str | None) -> dict[str, list[str]]:
+    """Return the commands of the sides of a training step, on so many cores; None: on all."""
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    pinned = ["taskset", "-c", ",".join(map(str, cores))]
+    sides = {"tfinpaint": [*pinned, sys.executable, str(HERE / "step.py"), *options, "--serve", "tfinpaint"]}
     if peers:
-        sides["torch"] = [*pinned, peers, str(here / "step_torch.py"), *settings, "--threads", str(threads)]
+        precision = "bf16" if set(processor_features()) & BFLOAT16_FEATURES else "fp32"
+        of_torch = ["--threads", str(len(cores)), "--precision", precision]
+        sides[f"torch-{precision}"] = [*pinned, peers, str(HERE / "step_torch.py"), *options, *of_torch]
     return sides
-
-
-def input_sides(point: int) -> dict[str, list[str]]:
-    """Return the commands of the sides of the input of training for a data set of `point` images."""
-    own = [sys.executable, __file__, "images", "--images", str(point), "--serve"]
-    return {"tfinpaint": [*own, "tfinpaint"], "tf.data": [*own, "tf.data"]}
 
 
 def serve_input(side: str, images: int) -> None:
@@ -77,8 +107,6 @@ def serve_input(side: str, images: int) -> None:
         task = classification_task(config, labels=True, augment=True)
         listing = Listing(Path(), Names.of([""] * images), labels, ("one",), ExcludedFiles())
         ready = Images(listing, RankShare(), task.images, tf.constant(pixels))
-
-    if side == "tfinpaint":
         batches = pipeline.train_batches(ready, batch_size=BATCH, seed=0, first_step=0, prepare=task.prepare)
     else:
         whole = tf.data.Dataset.from_tensor_slices((pixels, labels)).shuffle(images).batch(BATCH)
@@ -98,9 +126,8 @@ def serve_input(side: str, images: int) -> None:
 def measure(along: str, rounds: int, peers: str | None) -> dict[str, dict[int, list[float]]]:
     """Return the values of each side at each point."""
     points: dict[str, dict[int, list[float]]] = {}
-    for point in POINTS[along]:
-        sides = input_sides(point) if along == "images" else step_sides(along, point, peers)
-        for side, values in take_turns(sides, rounds).items():
+    for point in CURVES[along].points:
+        for side, values in take_turns(sides_at(along, point, peers), rounds).items():
             points.setdefault(side, {})[point] = values
             spread = f"{min(values):.4g} to {max(values):.4g}"
             print(f"{along} {point:9,}  {side:12} {statistics.median(values):10.4g} images/s  ({spread})", flush=True)
@@ -109,7 +136,7 @@ def measure(along: str, rounds: int, peers: str | None) -> dict[str, dict[int, l
 
 def main(arguments: Sequence[str] | None = None) -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("along", choices=POINTS)
+    cli.add_argument("along", choices=CURVES)
     cli.add_argument("--rounds", type=int, default=3, help="turns of each side at each point")
     cli.add_argument("--peers", help="Python of an environment with PyTorch")
     cli.add_argument("--images", type=int, help=argparse.SUPPRESS)
@@ -118,17 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.serve:
         serve_input(args.serve, args.images)
         return
-    points = measure(args.along, args.rounds, args.peers)
-    titles = {"images": "Input of training"}
-    fixed = {name: value for name, value in FIXED.items() if name != args.along} if args.along != "images" else {}
-    print(
-        json.dumps(
-            {
-                "title": titles.get(args.along, "Training step"), "along": LABELS[args.along], "unit": "images/s",
-                "settings": fixed, "points": points,
-            }
-        )
-    )  # fmt: skip
+    curve = CURVES[args.along]
+    found = {"points": measure(args.along, args.rounds, args.peers), "along": curve.label}
+    print(json.dumps({"title": curve.title, "unit": curve.unit, "settings": curve.settings, **found}))
 
 
 if __name__ == "__main__":

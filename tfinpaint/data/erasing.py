@@ -57,13 +57,14 @@ def make_eraser(
         return _erase(images, draw_rectangles(step, Keys(seed, epoch, examples), **size), None, cut)
 
     if step.kind in RECTANGLES and step.section.fill == "black":
-        return _compile(draw_and_blacken)
+        compiled = _compile(draw_and_blacken)
+        return lambda images, epoch, examples: _by_pixel(compiled(images, epoch, examples), images)
     draw_fast = _compile(draw) if step.kind in RECTANGLES else draw
 
     def draw_and_fill(images: tf.Tensor, epoch: tf.Tensor, examples: tf.Tensor) -> Erased:
         mask = draw_fast(epoch, examples)
         filling = draw_filling(images, mask, step.section.fill, Keys(seed, epoch, examples))
-        return _erase_mask(images, mask, filling, cut)
+        return _by_pixel(_erase_mask(images, mask, filling, cut), images)
 
     return draw_and_fill
 
@@ -74,24 +75,36 @@ def _erase_mask(images: tf.Tensor, mask: tf.Tensor, filling: tf.Tensor | None, c
 
 
 def _erase(images: tf.Tensor, words: tf.Tensor, filling: tf.Tensor | None, cut: bool) -> Erased:
-    """Erase a set of pixels (see `pixel_sets`) from images.
+    """Erase a set of pixels (see `pixel_sets`) from images, to be compiled by XLA.
 
     Args:
         images: uint8 or float32 [batch, height, width, channels].
         words: uint32 [batch, height, words].
         filling: float32, which broadcasts with the images; None: black.
         cut: as in `make_eraser`.
+
+    Returns:
+        Inputs and targets as [batch, height, words, pixels of a word * channels], which `_by_pixel` takes.
     """
     _, height, width, channels = images.shape
     # The pixels of a word side by side: the loops that XLA makes are then long and simple enough to be vectorised.
     bits = pixel_sets.word_width(width)
-    by_word, by_image = [-1, height, width // bits, bits * channels], [-1, height, width, channels]
+    by_word = [-1, height, width // bits, bits * channels]
     pixels = tf.reshape(to_float(images), by_word)
     black = tf.zeros_like(pixels)
     filling = black if filling is None else tf.reshape(tf.broadcast_to(filling, tf.shape(images)), by_word)
     is_hole = pixel_sets.unpack(words, width=width, repeats=channels) > 0
     return Erased(
-        tf.reshape(tf.where(is_hole, filling, pixels), by_image),
-        tf.reshape(tf.where(is_hole, pixels, black) if cut else pixels, by_image),
+        tf.where(is_hole, filling, pixels),
+        tf.where(is_hole, pixels, black) if cut else pixels,
         pixel_sets.to_mask(words, width=width),
     )
+
+
+def _by_pixel(erased: Erased, images: tf.Tensor) -> Erased:
+    """Return inputs and targets in the shape of the images.
+
+    XLA would merge this reshape with its loops, which it could then not vectorise: they would take three times as long.
+    """
+    shape = [-1, *images.shape[1:]]
+    return Erased(tf.reshape(erased.inputs, shape), tf.reshape(erased.targets, shape), erased.mask)

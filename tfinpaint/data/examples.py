@@ -132,10 +132,20 @@ def load_images(listing: Listing, indices: Sequence[int], options: DecodeOptions
     decoded = log_progress(parallel_map(load, indices), len(indices), f"Loading the images of {listing.root}")
     if options.size is None:
         return list(decoded)
-    shape = (len(indices), *options.size, options.channels)
-    memory = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % _ALIGNMENT
-    images = memory[begin : begin + math.prod(shape)].reshape(shape)
+    images = allocate_pixels(len(indices), options)
     for slot, pixels in enumerate(decoded):
         images[slot] = pixels
     return images
+
+
+def allocate_pixels(images: int, options: DecodeOptions) -> np.ndarray:
+    """Return memory for images that are decoded to one size, aligned so that TensorFlow can share it.
+
+    Returns:
+        uint8 array [images, height, width, channels], with any values.
+    """
+    assert options.size
+    shape = (images, *options.size, options.channels)
+    memory = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    return memory[begin : begin + math.prod(shape)].reshape(shape)

@@ -9,7 +9,7 @@ from itertools import chain
 
 import numpy as np
 
-from tfinpaint.data.examples import Images
+from tfinpaint.data.examples import Images, allocate_pixels
 from tfinpaint.data.images.unreadable import UnreadableImageError
 from tfinpaint.system.activity import report_activity
 
@@ -70,6 +70,27 @@ class Failures:
         else:
             self.none_left = True
         raise UnreadableImageError("no replacement for an unreadable image")
+
+    def read_all(self, sides: Sequence[Images], indices: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return what `read` returns, of several examples: int64 [examples], and the images of each side.
+
+        Args:
+            sides: as for `read`; each decodes its images to one size.
+            indices: int64 [examples].
+
+        Returns:
+            The images are uint8 arrays [examples, height, width, channels], whose memory TensorFlow can share.
+
+        Raises:
+            UnreadableImageError: as `read`.
+        """
+        examples = np.empty(len(indices), np.int64)
+        batches = [allocate_pixels(len(indices), side.preprocessing.decoding) for side in sides]
+        for place, index in enumerate(indices):
+            examples[place], pixels = self.read(sides, int(index))
+            for batch, image in zip(batches, pixels, strict=True):
+                batch[place] = image
+        return examples, batches
 
     def _add(self, index: int, place: str, reason: str) -> None:
         entry = place, reason

@@ -8,6 +8,7 @@ the lanes r, r+R, ..., which are exactly the examples r, r+R, ... of the listing
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import cast
 
@@ -182,6 +183,10 @@ def _read_batches(
 
     if all(isinstance(side.pixels, tf.Tensor) and not side.preprocessing.per_image for side in sides.values()):
         return _gather_from_memory(rows, sides, images.share.count, finish)
+    if all(side.preprocessing.decoding.size for side in sides.values()):
+        return _read_in_parts(rows, sides, share, failures).map(
+            _no_autograph(finish), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
     return (
         _read_one_by_one(rows, sides, seed, failures, views)
         .batch(share)
@@ -219,10 +224,51 @@ def _one_after_another(pixels: tf.Tensor, views: int) -> tf.Tensor:
     return tf.concat(each, axis=0) if views > 1 else each[0]
 
 
+def _threads() -> int:
+    return tf.config.threading.get_inter_op_parallelism_threads() or len(os.sched_getaffinity(0))
+
+
+def _read_in_parts(
+    rows: tf.data.Dataset, sides: Mapping[str, Images], share: int, failures: Failures
+) -> tf.data.Dataset:
+    """Map rows of (epoch, example indices) to (epoch, examples, side -> uint8 [share, 1, height, width, channels]).
+
+    TensorFlow calls Python once for a part of a row, not for each image: small images would take longer to hand over
+    than to decode. The parts of a row are read in parallel, since Pillow releases the GIL.
+    """
+    parts = min(_threads(), share)
+
+    def decode(ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        examples, pixels = failures.read_all(list(sides.values()), ids)
+        return examples, *pixels
+
+    def read(epoch: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        types = [tf.int64, *(tf.uint8 for _ in sides)]
+        # The last row of an evaluation may be shorter.
+        ends = tf.range(parts + 1) * tf.size(ids) // parts
+        done = [tf.numpy_function(decode, [ids[ends[n] : ends[n + 1]]], types, stateful=False) for n in range(parts)]
+        # The labels and the random numbers are those of the examples that were read, which may be replacements.
+        examples, *pixels = (tf.concat(each, axis=0) for each in zip(*done, strict=True))
+        named = zip(sides.items(), pixels, strict=True)
+        return epoch, tf.ensure_shape(examples, [None]), {name: _with_shape(side, each) for (name, side), each in named}
+
+    # Threads that have read their part of one row begin with the next.
+    return rows.map(_no_autograph(read), num_parallel_calls=2, deterministic=True)
+
+
+def _with_shape(side: Images, pixels: tf.Tensor) -> tf.Tensor:
+    """Return [batch, 1, height, width, channels] of [batch, height, width, channels], whose shape is unknown."""
+    decoding = side.preprocessing.decoding
+    return tf.ensure_shape(pixels, [None, *(decoding.size or ()), decoding.channels])[:, None]
+
+
 def _read_one_by_one(
     rows: tf.data.Dataset, sides: Mapping[str, Images], seed: int, failures: Failures, views: int
 ) -> tf.data.Dataset:
-    """Map rows of (epoch, example indices) to (epoch, example, side -> [views or 1, height, width, channels])."""
+    """Map rows of (epoch, example indices) to (epoch, example, side -> [views or 1, height, width, channels]).
+
+    It is for images that get one size only by steps after decoding.
+    """
 
     def split(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(ids), epoch), ids))
@@ -241,8 +287,7 @@ def _read_one_by_one(
         return epoch, example, {name: _preprocess_one(side, image, keys) for (name, side), image in named}
 
     one_by_one = rows.flat_map(_no_autograph(split))
-    # Threads decode in parallel: Pillow releases the GIL.
-    return one_by_one.map(_no_autograph(read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return one_by_one.map(_no_autograph(read), num_parallel_calls=_threads(), deterministic=True)
 
 
 def _preprocess_one(side: Images, pixels: tf.Tensor, keys: Sequence[Keys]) -> tf.Tensor:

@@ -107,6 +107,33 @@ def test_reading_files_on_the_fly_gives_the_same_pixels_as_preloading(listing):
         assert float(tf.reduce_max(kept["inputs"])) <= 1
 
 
+@pytest.mark.parametrize("threads", [1, 3, 16])
+def test_batches_are_the_same_in_however_many_parts_they_are_read(listing, monkeypatch, threads):
+    monkeypatch.setattr(pipeline, "_threads", lambda: threads)
+    sizes, read_all = [], Failures.read_all
+
+    def counting(failures, sides, indices):
+        examples, (pixels,) = read_all(failures, sides, indices)
+        sizes.append(len(examples))
+        assert pixels.ctypes.data % 64 == 0 or not len(examples)  # or TensorFlow would copy them
+        return examples, [pixels]
+
+    monkeypatch.setattr(Failures, "read_all", counting)
+
+    def batches(preload):
+        task = inpainting_task(CONFIG, separate=False, augment=True)
+        images = Images.open(listing, RankShare(), task.images, preload)
+        given = {"batch_size": 8, "seed": 3, "prepare": task.prepare}
+        yield from pipeline.train_batches(images, **given, first_step=1).take(3)
+        sizes.clear()
+        yield from pipeline.evaluation_batches(images, **given)
+
+    for kept, read in zip(batches(True), batches(False), strict=True):
+        assert all(np.array_equal(kept[key], read[key]) for key in kept)
+    # Python was called for each part, and not for each image; the last batch has 7 images.
+    assert sorted(sizes) == {1: [7, 8, 8], 3: [2, 2, 2, 2, 3, 3, 3, 3, 3], 16: [0] + [1] * 23}[threads]
+
+
 def test_preloading_keeps_a_ranks_share_only(listing):
     images = Images.open(listing, RankShare(1, 4), PREPROCESSING, True)
     assert images.pixels.shape == (6, 32, 32, 3)  # examples 1, 5, 9, 13, 17, 21
@@ -167,10 +194,10 @@ def broken(listing, *names):
     return listing
 
 
-def labelled(listing, shard, failures, steps):
+def labelled(listing, shard, failures, steps, transforms=()):
     """(example, label, inputs) of every image of some training batches, with random steps."""
-    random = [{"random_horizontal_flip": 0.5}, {"random_rotate": 30.0}]
-    config = Config.model_validate({"data": {"transforms": [{"resize": [32, 32]}, *random]}})
+    random = [*transforms, {"resize": [32, 32]}, {"random_horizontal_flip": 0.5}, {"random_rotate": 30.0}]
+    config = Config.model_validate({"data": {"transforms": random}})
     task = classification_task(config, labels=True, augment=True)
     images = Images.open(listing, shard, task.images, False)
     batches = pipeline.train_batches(
@@ -180,16 +207,19 @@ def labelled(listing, shard, failures, steps):
     return [(int(example), int(label), image) for row in rows for example, label, image in row]
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_an_image_that_goes_bad_gives_its_place_to_the_next_of_the_share(listing, count):
+@pytest.mark.parametrize(("count", "threads", "transforms"), [(1, 1, ()), (2, 3, ()), (1, 3, [{"jitter_crop": 0.3}])])
+def test_an_image_that_goes_bad_gives_its_place_to_the_next_of_the_share(
+    listing, monkeypatch, count, threads, transforms
+):
+    monkeypatch.setattr(pipeline, "_threads", lambda: threads)
     shard = RankShare(0, count)
-    before = labelled(listing, shard, None, 6)
+    before = labelled(listing, shard, None, 6, transforms)
     whole = {(example, step // (16 // count)): image for step, (example, _, image) in enumerate(before)}
     # Examples 22, and 0 which comes after it; of two ranks, 22 and 0 and 2 are neighbours in the share of rank 0.
     bad = {22: 1, 0: 1} if count == 1 else {22: 2, 0: 2}
     broken(listing, "b/010.png", "a/000.png")
     failures = Failures(limit=5, before=3)
-    after = labelled(listing, shard, failures, 6)
+    after = labelled(listing, shard, failures, 6, transforms)
     assert [example for example, *_ in after] == [bad.get(example, example) for example, *_ in before]
     assert sorted(failures.found) == [0, 22]
     assert failures.found[22][0] == f"{listing.root}/b/010.png"

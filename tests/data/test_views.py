@@ -58,10 +58,11 @@ def batches(listing, case, *, views, share=WHOLE, preload=True, steps=3, first_s
     ("case", "preload"),
     [
         ("batches", True),
+        ("batches", False),
         ("single images", False),
         *(
             pytest.param(*case, marks=pytest.mark.stress)
-            for case in [("batches", False), ("all on single images", False), ("all on single images", True)]
+            for case in [("all on single images", False), ("all on single images", True)]
         ),
     ],
 )

@@ -65,10 +65,10 @@ CHAPTERS = {
     "jpeg": Chapter(
         "Reading JPEG files",
         "From a folder of JPEG files to batches of float32 tensors. DCT scaling decodes an image that is much larger "
-        "than needed at 1/2, 1/4 or 1/8 of its size; `whole` is tfinpaint without it. Keras is faster for two reasons: "
-        "it resizes without anti-aliasing, and it decodes in threads of TensorFlow, while tfinpaint opens every file "
-        "through Pillow, which recognises damaged files, limits, rotations and colour modes, in Python threads that "
-        "wait for one another. Where that is too slow for a GPU, `data.preload: true` decodes each image only once.",
+        "than needed at 1/2, 1/4 or 1/8 of its size; `whole` is tfinpaint without it. tfinpaint also erases 16 "
+        "patches. It decodes and resizes in Pillow, which takes most of the time: of a small image 0.35 ms of 0.55. "
+        "Keras is faster with small images, because it resizes without anti-aliasing and without Python. Where "
+        "reading is too slow for a GPU, `data.preload: true` decodes each image only once.",
         ("jpeg.py --width 1024", "jpeg.py --width 160"),
         has_peers=True,
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from tfinpaint.config.sections import DEFAULT_MPIXELS, MAX_MPIXELS
 from tfinpaint.config.transforms import Transform, shape_after
 from tfinpaint.data.images.depth import DIVISOR, brightest_of, deep_grey, is_deep
 from tfinpaint.data.images.signatures import HEAD_BYTES, image_format, unsupported_format
+from tfinpaint.data.images.streams import open_stream
 from tfinpaint.data.images.tiff import tile_size
 from tfinpaint.data.images.unreadable import (
     UnreadableImageError,
@@ -146,18 +146,8 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], max_mpixels: float | 
                 yield file
             return
         # Given a path, Pillow maps some formats into memory, and crashes if the file is truncated meanwhile.
-        with open(source, "rb", opener=_open_regular) as stream, _open(stream, max_mpixels) as file:
+        with open_stream(source) as stream, _open(stream, max_mpixels) as file:
             yield file
-
-
-def _open_regular(path: str, flags: int) -> int:
-    """Open a regular file; reading a pipe or a device might never end."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # `open` has a message for a folder
-        return descriptor
-    os.close(descriptor)
-    raise UnreadableImageError(f"not an image: {'a pipe' if stat.S_ISFIFO(mode) else 'a device'}")
 
 
 def _open(stream: IO[bytes], max_mpixels: float | None) -> Image.Image:

@@ -70,7 +70,7 @@ CHAPTERS = {
         "of 160 px needs. Small images come faster from Keras, which resizes without anti-aliasing and without Python, "
         "and from PyTorch, whose workers are processes: threads wait for one another in Python, about a fifth of the "
         "time with two cores. Where reading is too slow for a GPU, `data.preload: true` decodes each image only once.",
-        ("jpeg.py --width 1024", "jpeg.py --width 160"),
+        ("jpeg.py --width 3072 --images 32", "jpeg.py --width 1024", "jpeg.py --width 160"),
         has_peers=True,
     ),
     "real_data": Chapter(

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfinpaint.config.transforms import Transform
 from tfinpaint.data import masks
-from tfinpaint.data.erasing import make_eraser
+from tfinpaint.data.erasing import _mean_of_bytes, make_eraser
 from tfinpaint.data.transforms import Keys
 
 CASES = {
@@ -36,8 +36,29 @@ def test_bits_are_those_of_drawing_and_filling_step_by_step(name):
         found = erase(tf.constant(given), epoch, examples)
         assert [part.dtype for part in found] == [tf.float32] * 3
         assert np.array_equal(found.mask, mask)
-        assert np.array_equal(found.inputs, expected)
+        if given.dtype == np.uint8 and step.section.fill == "mean":  # summed in integers, and so without rounding
+            assert np.array_equal(np.where(mask, 0, found.inputs), np.where(mask, 0, expected))
+            np.testing.assert_allclose(found.inputs, expected, rtol=1.2e-7)
+        else:
+            assert np.array_equal(found.inputs, expected)
         assert np.array_equal(found.targets, images * mask)
+
+
+def test_the_mean_of_bytes_is_exact_and_the_same_in_any_batch():
+    step = Transform.model_validate(CASES["patches up to an area, mean"])
+    erase = make_eraser(step, 0, height=HEIGHT, width=WIDTH, cut=False)
+    epoch, examples = tf.constant(0, tf.int64), tf.range(6, dtype=tf.int64)
+    whole = erase(tf.constant(PIXELS), epoch, examples)
+    for number, (image, mask) in enumerate(zip(PIXELS, whole.mask.numpy()[..., 0], strict=True)):
+        mean = np.float32(image[mask == 0].astype(np.int64).sum(axis=0) / (255 * np.sum(mask == 0)))
+        assert np.array_equal(np.unique(whole.inputs.numpy()[number][mask == 1], axis=0), [mean])
+    for part in (slice(0, None, 2), slice(5, 6)):
+        assert np.array_equal(erase(tf.constant(PIXELS[part]), epoch, examples[part]).inputs, whole.inputs[part])
+
+
+def test_without_a_visible_pixel_the_mean_of_bytes_is_black():
+    everything = tf.fill([6, HEIGHT, WIDTH // 32], tf.constant(2**32 - 1, tf.uint32))
+    assert _mean_of_bytes(tf.constant(PIXELS), everything).numpy().tolist() == [[[[0, 0, 0]]]] * 6
 
 
 def test_images_of_one_channel_are_erased_alike():

@@ -295,7 +295,7 @@ def draw_filling(images: tf.Tensor, mask: tf.Tensor, fill: Fill, keys: Keys) -> 
         case "mean":
             return _visible_mean(to_float(images), mask)
         case "noise":
-            return _noise(images, keys)
+            return draw_noise(images, keys)
 
 
 def _visible_mean(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -307,8 +307,8 @@ def _visible_mean(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.math.divide_no_nan(total, pixels), tf.float32)
 
 
-def _noise(images: tf.Tensor, keys: Keys) -> tf.Tensor:
-    """Return float32, shaped as `images`: 16 random bits for each value, four values from each 64 bits."""
+def draw_noise(images: tf.Tensor, keys: Keys) -> tf.Tensor:
+    """Return float32, shaped as `images`, [0, 1): 16 random bits for each value, four values from each 64 bits."""
     shape, channels = tf.shape(images), images.shape[-1]
     pixels = tf.range(shape[1] * shape[2])
     fours = tf.range((channels + 3) // 4)[:, None]

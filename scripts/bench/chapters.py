@@ -66,10 +66,11 @@ CHAPTERS = {
         "Reading JPEG files",
         "From a folder of JPEG files to batches of float32 tensors. DCT scaling decodes an image that is much larger "
         "than needed at 1/2, 1/4 or 1/8 of its size; `whole` is tfinpaint without it. tfinpaint also erases 16 "
-        "patches. It decodes and resizes in threads by Pillow, which take 0.35 of the 0.55 ms of a core that an image "
-        "of 160 px needs. Small images come faster from Keras, which resizes without anti-aliasing and without Python, "
-        "and from PyTorch, whose workers are processes: threads wait for one another in Python, about a fifth of the "
-        "time with two cores. Where reading is too slow for a GPU, `data.preload: true` decodes each image only once.",
+        "patches. It reads, decodes and resizes by Pillow: an image of 1024 px takes 1.45 ms of a core, of which "
+        "libjpeg takes 1.05 although it decodes at a quarter of the size, so that 1.5 times Keras's speed is out of "
+        "reach there. Small images come faster from Keras, which resizes without anti-aliasing and without Python, and "
+        "from PyTorch, whose workers are processes: threads wait for one another in Python, about a fifth of the time "
+        "with two cores. Where reading is too slow for a GPU, `data.preload: true` decodes each image only once.",
         ("jpeg.py --width 3072 --images 32", "jpeg.py --width 1024", "jpeg.py --width 160"),
         has_peers=True,
     ),
@@ -92,15 +93,19 @@ CHAPTERS = {
     ),
     "precision": Chapter(
         "bfloat16 against float32",
-        "The demo's pretraining and classifier with ResNet50 in both precisions and three seeds. On processors without "
+        "The demo's pretraining and classifier with ResNet50 in both precisions and three seeds, whose values stand in "
+        "the place of turns. The paths of a training run part after the first rounding error, so that a ratio of two "
+        "runs with one seed says as little as that of two seeds: compare the medians and ranges. On processors without "
         "AVX512_BF16 or AMX_BF16 bfloat16 is emulated: `--encoder tiny` takes minutes there instead of hours.",
         ("precision.py",),
     ),
     "ranks": Chapter(
         "Two ranks on one host",
         "Images per second of `tfinpaint.pretrain`, in the second epoch of a run: `alone` is one process on all cores, "
-        "`mpi` and `gloo` are two ranks of one thread each over all of them. The smaller the images, the less there is "
-        "to compute between two reductions of the same 172 MB; and each rank updates all weights, by one thread.",
+        "`mpi` and `gloo` are two ranks of one thread each over all of them. The smaller the images and the faster the "
+        "processor, the less time is computed between two reductions of the same 172 MB, which take 0.1 s over MPI and "
+        "0.2 s over Gloo, which has no transport through shared memory; and each rank updates all weights, by one "
+        "thread. So ranks do not gain on one small host. They are for several hosts and for GPUs.",
         (
             "scaling.py --size 128 --batch 64 --rounds 3 --steps 4 --variants alone mpi gloo",
             "scaling.py --size 64 --batch 64 --rounds 3 --steps 8 --variants alone mpi gloo",

@@ -36,6 +36,7 @@ from tfinpaint.distributed import world
 from tfinpaint.models import losses
 from tfinpaint.models.decoder import build_inpainter
 from tfinpaint.models.encoder import build_encoder
+from tfinpaint.runs.precision import settle_precision
 from tfinpaint.train.optimizers import build_optimizer
 from tfinpaint.train.trainer import Trainer
 
@@ -60,6 +61,8 @@ def open_batches(side: str, folder: Path, size: int, batch: int) -> Iterator[Bat
 def serve(args: argparse.Namespace) -> None:
     """Take the turns of one side, in its own process."""
     keras.utils.set_random_seed(0)
+    settings = Config.model_validate({"data": {"input_path": args.folder}})
+    keras.config.set_dtype_policy(settle_precision(settings, world.World(), None).precision)
     model = build_inpainter(build_encoder("resnet50", "before_add", args.size, args.size))
     optimizer = build_optimizer(Optimizer(learning_rate=1e-3), steps_per_epoch=1, num_epochs=1)
     trainer = Trainer(model, optimizer, losses.of_targets(losses.bce), world=world.World())

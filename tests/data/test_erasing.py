@@ -1,4 +1,4 @@
-"""Erasing as one compiled function: the same bits as drawing and filling step by step, for every mask and fill."""
+"""Erasing by compiled functions: the same bits as drawing and filling step by step, for every mask and fill."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Erase regions of a batch of images: masks, inputs and what was erased, compiled by XLA as one function.
+"""Erase regions of a batch of images: masks, inputs and what was erased, by functions that XLA compiles.
 
 Operation by operation, each of these steps would write and read every pixel again, and erasing would take several times
 as long. XLA is used where it computes the same bits as TensorFlow's own kernels: for integers, and for copying and

@@ -14,11 +14,12 @@ _bias_gradient: Gradient = ops._gradient_registry.lookup("BiasAdd")
 _convolution_gradient: Gradient = ops._gradient_registry.lookup("Conv2D")
 
 # The gradient of a kernel is computed by matrix products for maps of at most this many positions, with at least so many
-# channels for each of them. In float32 and 3 x 3 kernels that takes 1/11 of the time at 1 x 1, 1/4 at 2 x 2 and 3/5 at
-# 4 x 4 with 512 channels, and as long as TensorFlow at 8 x 8 with 256; 1 x 1 kernels take 1/4 at 2 x 2 with 512.
-# In bfloat16, oneDNN's kernels are slower by far: 1 x 1 kernels take 1/2 to 1/16 of the time on maps of any size where
-# the processor has AMX, and all of it to 1/7 where it has AVX512_BF16 alone; 3 x 3 kernels take 3/5 to 1/14 and 9/10 to
-# 1/12.
+# channels for each of them; in bfloat16, that of a kernel of 1 x 1 always. Measured with AVX-512 and batches of 32, as
+# parts of the time of TensorFlow's operation:
+# - float32, 3 x 3: 1/11 at 1 x 1, 1/4 at 2 x 2 and 3/5 at 4 x 4 with 512 channels; 1.1 at 8 x 8 with 256
+# - float32, 1 x 1: 1/4 at 2 x 2 and 4/5 at 4 x 4 with 512 channels
+# - bfloat16, 3 x 3: 1/14 to 4/5 where the processor has AMX, 1/12 to 9/10 where it has AVX512_BF16 alone
+# - bfloat16, 1 x 1: 1/16 to 3/4 with AMX, 1/7 to 1.05 with AVX512_BF16 alone
 _PRODUCTS = {tf.float32: (16, 16), tf.bfloat16: (64, 2)}  # type -> (most positions, channels for each)
 
 

@@ -55,7 +55,8 @@ def _table(comparisons: Sequence[Comparison]) -> list[str]:
     varied = [key for key in first["settings"] if len({str(each["settings"][key]) for each in comparisons}) > 1]
     fixed = [f"{key} {value}" for key, value in first["settings"].items() if key not in varied]
     heads = [", ".join(f"{key} {each['settings'][key]}" for key in varied) or first["unit"] for each in comparisons]
-    lines = [f"**{first['title']}**, {first['unit']}" + (f" ({', '.join(fixed)})" if fixed else ""), ""]
+    title = ", ".join([f"**{first['title']}**", first["unit"]]).removesuffix(", ")
+    lines = [title + (f" ({', '.join(fixed)})" if fixed else ""), ""]
     lines += ["| | " + " | ".join(heads) + " | aim |", "|---|" + "---|" * (len(heads) + 1)]
     for side in dict.fromkeys(side for each in comparisons for side in each["values"]):
         cells = [with_range(each["values"][side]) if side in each["values"] else "" for each in comparisons]
@@ -139,6 +140,6 @@ def _machine(result: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in {**about["versions"], **about.get("peers", {})}.items())
     instructions = ", ".join(about["instructions"]) or "no vector instructions that matter here"
     return (
-        f"Measured on {result['date']}: {about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, "
+        f"Measured on {result['date']}: {about['processor']}, {about['cores']} core{'s' * (about['cores'] > 1)}, {about['memory_gb']} GB, "
         f"{instructions}; {versions}."
     )

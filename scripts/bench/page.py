@@ -139,7 +139,6 @@ def _machine(result: Mapping[str, Any]) -> str:
     about = result["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in {**about["versions"], **about.get("peers", {})}.items())
     instructions = ", ".join(about["instructions"]) or "no vector instructions that matter here"
-    return (
-        f"Measured on {result['date']}: {about['processor']}, {about['cores']} core{'s' * (about['cores'] > 1)}, {about['memory_gb']} GB, "
-        f"{instructions}; {versions}."
-    )
+    cores = f"{about['cores']} core" + "s" * (about["cores"] > 1)
+    parts = [about["processor"], cores, f"{about['memory_gb']} GB", instructions]
+    return f"Measured on {result['date']}: {', '.join(parts)}; {versions}."

@@ -130,7 +130,10 @@ def measure(along: str, rounds: int, peers: str | None) -> dict[str, dict[int, l
         for side, values in take_turns(sides_at(along, point, peers), rounds).items():
             points.setdefault(side, {})[point] = values
             spread = f"{min(values):.4g} to {max(values):.4g}"
-            print(f"{along} {point:9,}  {side:12} {statistics.median(values):10.4g} images/s  ({spread})", flush=True)
+            print(
+                f"{along} {point:9,}  {side:12} {statistics.median(values):10.4g} {CURVES[along].unit}  ({spread})",
+                flush=True,
+            )
     return points
 
 

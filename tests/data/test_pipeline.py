@@ -134,6 +134,21 @@ def test_batches_are_the_same_in_however_many_parts_they_are_read(listing, monke
     assert sorted(sizes) == {1: [7, 8, 8], 3: [2, 2, 2, 2, 3, 3, 3, 3, 3], 16: [0] + [1] * 23}[threads]
 
 
+@pytest.mark.parametrize("first", [{"resize": [48, 48]}, {"center_crop": [16, 16]}])
+def test_steps_for_single_images_that_the_decoder_has_given_one_size(listing, first):
+    def inputs(*between: dict[str, float], preload: bool) -> np.ndarray:
+        config = Config.model_validate({"data": {"transforms": [first, *between, {"resize": [32, 32]}]}})
+        task = classification_task(config, labels=True, augment=True)
+        images = Images.open(listing, RankShare(), task.images, preload)
+        batches = pipeline.train_batches(images, batch_size=8, seed=0, first_step=0, prepare=task.prepare)
+        return next(iter(batches))["inputs"].numpy()
+
+    read, preloaded = (inputs({"jitter_crop": 0.3}, preload=preload) for preload in (False, True))
+    assert read.shape == (8, 32, 32, 3)
+    assert np.array_equal(read, preloaded)
+    assert np.abs(read - inputs(preload=False)).mean() > 0.01
+
+
 def test_preloading_keeps_a_ranks_share_only(listing):
     images = Images.open(listing, RankShare(1, 4), PREPROCESSING, True)
     assert images.pixels.shape == (6, 32, 32, 3)  # examples 1, 5, 9, 13, 17, 21

@@ -205,3 +205,19 @@ def test_other_kernel_gradients_are_left_to_tensorflow(shape, dtype, options):
     _, _, names = kernel_gradients(images(*shape, dtype), 8 if options else shape[-1], **options)
     assert "MatMul" not in names
     assert "Conv2DBackpropFilter" in names
+
+
+def test_a_received_gradient_without_a_known_shape_is_left_to_tensorflow():
+    inputs, kernel = images(4, 4, 256), tf.ones((3, 3, 256, 256))
+
+    @tf.custom_gradient
+    def without_shape(values):
+        return tf.identity(values), lambda received: tf.numpy_function(lambda each: each, [received], tf.float32)
+
+    def gradient(inputs, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            outputs = without_shape(tf.nn.bias_add(tf.nn.conv2d(inputs, kernel, 1, "SAME"), tf.zeros(256)))
+        return tape.gradient(outputs, kernel)
+
+    assert "MatMul" not in operations(gradient, inputs, kernel)

@@ -2,8 +2,8 @@
 
 Operation by operation, each of these steps would write and read every pixel again, and erasing would take several times
 as long. XLA is used where it computes the same bits as TensorFlow's own kernels: for integers, and for copying and
-scaling pixels. The field of `random_region`, and the sums of `fill: mean` where images are no longer integers, are
-floating-point numbers that it may round otherwise; they stay outside.
+scaling pixels, and for sums of integers. The field of `random_region`, and the sums of `fill: mean` where images are no
+longer integers, are floating-point numbers that it may round otherwise; they stay outside.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def make_eraser(
         keys = Keys(seed, epoch, examples)
         words = draw(keys)
         erased = _erase(images, words, _fit(fill_with(images, words, keys), images), cut)
-        # XLA would merge these reshapes with its loops, which it could then not vectorise; so would it the tiles above.
+        # XLA would merge these reshapes, and the tiles of `_fit`, with its loops, which it could then not vectorise.
         inputs, targets = (tf.reshape(part, [-1, *images.shape[1:]]) for part in erased[:2])
         return Erased(inputs, targets, erased.mask)
 
@@ -89,7 +89,7 @@ def _to_mask(words: tf.Tensor, width: int) -> tf.Tensor:
 def _mean_of_bytes(images: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
     """Return float32 [batch, 1, 1, channels]: the mean over the visible pixels, 0 to 1; 0 where there are none.
 
-    It is summed in integers, and so does not depend on the order of the sum.
+    Only whole numbers are added up, exactly, so that it does not depend on the order of the sum.
 
     Args:
         images: uint8 [batch, height, width, channels].

@@ -183,7 +183,7 @@ def _read_batches(
 
     if all(isinstance(side.pixels, tf.Tensor) and not side.preprocessing.per_image for side in sides.values()):
         return _gather_from_memory(rows, sides, images.share.count, finish)
-    if all(side.preprocessing.decoding.size for side in sides.values()):
+    if all(side.preprocessing.decoding.size and not side.preprocessing.per_image for side in sides.values()):
         return _read_in_parts(rows, sides, share, failures).map(
             _no_autograph(finish), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
@@ -267,7 +267,7 @@ def _read_one_by_one(
 ) -> tf.data.Dataset:
     """Map rows of (epoch, example indices) to (epoch, example, side -> [views or 1, height, width, channels]).
 
-    It is for images that get one size only by steps after decoding.
+    It is for images that go through steps of their own after decoding, of which some get one size only there.
     """
 
     def split(epoch: tf.Tensor, ids: tf.Tensor) -> tf.data.Dataset:

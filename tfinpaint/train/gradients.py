@@ -14,8 +14,8 @@ _bias_gradient: Gradient = ops._gradient_registry.lookup("BiasAdd")
 _convolution_gradient: Gradient = ops._gradient_registry.lookup("Conv2D")
 
 # The gradient of a kernel is computed by matrix products for maps of at most this many positions, with at least so many
-# channels for each of them; in bfloat16, that of a kernel of 1 x 1 always. Measured with AVX-512 and batches of 32, as
-# parts of the time of TensorFlow's operation:
+# channels for each of them; in bfloat16, that of a kernel of 1 x 1 for maps of any size. Measured with AVX-512 and
+# batches of 32, as parts of the time of TensorFlow's operation:
 # - float32, 3 x 3: 1/11 at 1 x 1, 1/4 at 2 x 2 and 3/5 at 4 x 4 with 512 channels; 1.1 at 8 x 8 with 256
 # - float32, 1 x 1: 1/4 at 2 x 2 and 4/5 at 4 x 4 with 512 channels
 # - bfloat16, 3 x 3: 1/14 to 4/5 where the processor has AMX, 1/12 to 9/10 where it has AVX512_BF16 alone
@@ -38,12 +38,15 @@ def _gradient_of_bias_add(operation: Any, received: tf.Tensor) -> Sequence[tf.Te
 
     TensorFlow's own kernel for CPUs sums in the type of the activations: in bfloat16, no sum of ones exceeds 256.
     """
-    channels = 1 if operation.get_attr("data_format") == b"NCHW" else received.shape.rank - 1
-    if _sums_to_zero(received) and channels == received.shape.rank - 1:
+    rank = received.shape.rank
+    if rank is None:
+        return _bias_gradient(operation, received)
+    channels = 1 if operation.get_attr("data_format") == b"NCHW" else rank - 1
+    if _sums_to_zero(received) and channels == rank - 1:
         return received, tf.zeros(received.shape[channels], received.dtype)
     if received.dtype not in (tf.bfloat16, tf.float16):
         return _bias_gradient(operation, received)
-    axes = [axis for axis in range(received.shape.rank) if axis != channels]
+    axes = [axis for axis in range(rank) if axis != channels]
     if received.dtype == tf.float16:
         return received, tf.cast(tf.reduce_sum(tf.cast(received, tf.float32), axes), tf.float16)
     return received, tf.reduce_sum(received, axes)  # reductions of bfloat16 accumulate in float32
@@ -76,7 +79,9 @@ def _is_faster_by_products(operation: Any, inputs: tf.Tensor, kernel: tf.Tensor,
 
     Products of float16 may be summed in float16; those of bfloat16 are summed in float32.
     """
-    if inputs.dtype not in _PRODUCTS or None in inputs.shape[1:] or tf.config.list_logical_devices("GPU"):
+    if inputs.dtype not in _PRODUCTS or tf.config.list_logical_devices("GPU"):
+        return False
+    if not inputs.shape[1:].is_fully_defined() or not received.shape[1:].is_fully_defined():
         return False
     height, width, channels, filters = kernel.shape
     if inputs.shape[3] != channels or not _has_products(operation, (height, width), inputs.shape[1:3]):

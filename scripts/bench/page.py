@@ -42,9 +42,11 @@ def _chapter(name: str, chapter: Chapter, result: Mapping[str, Any], folder: Pat
     for title in dict.fromkeys(each["title"] for each in tables):
         lines += _table([each for each in tables if each["title"] == title])
     for curve in curves:
-        path = folder / f"benchmarks_{name}_{re.sub('[^a-z]+', '_', curve['along'])}.png"
+        encoder = curve["settings"].get("encoder", "")
+        place = re.sub("[^a-z0-9]+", "_", f"{curve['along']} {encoder}".strip())
+        path = folder / f"benchmarks_{name}_{place}.png"
         _draw(curve, path)
-        lines += [f"![{curve['title']}]({path.name})", "", *_exponents(curve), ""]
+        lines += [f"![{curve['title']} {encoder}".rstrip() + f"]({path.name})", "", *_exponents(curve), ""]
     lines += ["```bash", *dict.fromkeys(each["command"] for each in comparisons), "```", "", _machine(result), ""]
     return "\n".join(lines)
 
@@ -125,7 +127,13 @@ def _draw(curve: Comparison, path: Path) -> None:
         below = [m - min(values) for m, values in zip(medians, points.values(), strict=True)]
         above = [max(values) - m for m, values in zip(medians, points.values(), strict=True)]
         axes.errorbar([float(place) for place in points], medians, [below, above], marker="o", capsize=3, label=side)
-    axes.set(xscale="log", yscale="log", xlabel=curve["along"], ylabel=curve["unit"], title=curve["title"])
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel=curve["along"],
+        ylabel=curve["unit"],
+        title=f"{curve['title']} {curve['settings'].get('encoder', '')}".rstrip(),
+    )
     places = [float(place) for points in curve["points"].values() for place in points]
     shown = sorted(set(places))
     axes.set_xticks(shown, [f"{place:g}" for place in shown], minor=False)

@@ -94,9 +94,10 @@ CHAPTERS = {
     "precision": Chapter(
         "bfloat16 against float32",
         "The demo's pretraining and classifier with ResNet50 and ResNet18 in both precisions and three seeds, whose "
-        "values stand in the place of turns. The paths of a training run part after the first rounding error, so that a ratio of two "
-        "runs with one seed says as little as that of two seeds: compare the medians and ranges. On processors without "
-        "AVX512_BF16 or AMX_BF16 bfloat16 is emulated: `--encoder tiny` takes minutes there instead of hours.",
+        "values stand in the place of turns. The paths of a training run part after the first rounding error, so that "
+        "a ratio of two runs with one seed says as little as that of two seeds: compare the medians and ranges. On "
+        "processors without AVX512_BF16 or AMX_BF16 bfloat16 is emulated: `--encoder tiny` takes minutes there instead "
+        "of hours.",
         ("precision.py", "precision.py --encoder resnet18"),
     ),
     "ranks": Chapter(
